@@ -1,0 +1,1 @@
+fn main() {println!("{:?}", tch::Tensor::arange(3, (tch::Kind::Float, tch::Device::Cpu)));}

@@ -1,0 +1,102 @@
+//! What the engine's worker asks of a model: a trait of plain data between the scheduler and the tensors.
+
+use std::sync::Arc;
+
+use crate::radiograph::Pixels;
+use crate::vocabulary::TokenId;
+
+/// What the engine must know of the model it drives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// Rows of the vocabulary: length of each logits row.
+    pub vocabulary: usize,
+    /// The longest sequence, prompt and reply together, in tokens.
+    pub context: usize,
+    /// Token positions in the KV memory, shared by all running sequences.
+    pub kv_tokens: usize,
+    /// Bytes of KV memory one token takes (for metrics).
+    pub kv_bytes_per_token: usize,
+    /// Codes of one image.
+    pub codes_per_image: usize,
+    /// First image-code id; code `c` is the token `code_base + c`.
+    pub code_base: TokenId,
+    /// Size of the code book.
+    pub code_count: usize,
+    /// Side of the square image in pixels.
+    pub image_side: usize,
+    /// Most images in one VQ-GAN pass.
+    pub vision_batch: usize,
+    /// Where it runs, in words: `cpu`, `cuda:0`.
+    pub device: String,
+    /// Compute type of the language model: `f32` or `bf16`.
+    pub dtype: String,
+}
+
+/// A contiguous stretch of KV memory that belongs to one sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// First token position in the KV memory.
+    pub start: usize,
+    /// Length in token positions.
+    pub len: usize,
+}
+
+/// A part of a step: consecutive tokens of one sequence.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Segment<'a> {
+    /// Where the sequence's keys and values live.
+    pub span: Span,
+    /// Position of `tokens[0]` in the sequence (0 for its first token); keys and values of all positions before it are in the span.
+    pub position: usize,
+    /// The tokens to run, at least one.
+    pub tokens: &'a [TokenId],
+    /// Whether the logits after the last token are wanted.
+    pub logits: bool,
+}
+
+/// A batch for the VQ-GAN.
+#[derive(Clone, Debug)]
+pub enum VisionWork {
+    /// Images (each `image_side × image_side`) to codes.
+    Encode(Vec<Arc<Pixels>>),
+    /// Codes (each `codes_per_image` of `0..code_count`) to images.
+    Decode(Vec<Vec<u16>>),
+}
+
+/// What a VQ-GAN pass gives, in the order of its [`VisionWork`].
+#[derive(Clone, Debug)]
+pub enum VisionOutput {
+    /// Codes of each image, row-major.
+    Codes(Vec<Vec<u16>>),
+    /// The drawn images.
+    Images(Vec<Pixels>),
+}
+
+/// A failure inside the backend. The text is for operators: it must hold no user data.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct BackendError(pub String);
+
+/// A model that runs steps. Made and used inside the engine's thread, by nobody else.
+pub trait Backend {
+    /// What the engine must know of this model.
+    fn facts(&self) -> &Facts;
+
+    /// Runs all segments in one pass of the language model and writes their keys and values into their spans.
+    ///
+    /// Returns one row of `facts().vocabulary` logits for each segment that wants them, in order, one after the other.
+    fn step(&mut self, segments: &[Segment<'_>]) -> Result<Vec<f32>, BackendError>;
+
+    /// Starts a VQ-GAN pass. At most one is under way; at most `facts().vision_batch` images are in it.
+    fn vision_begin(&mut self, work: VisionWork) -> Result<(), BackendError>;
+
+    /// Runs the next slice (a layer or so) of the pass under way, so that token steps can run in between.
+    /// `None` while there is more to do. After an error no pass is under way.
+    fn vision_advance(&mut self) -> Result<Option<VisionOutput>, BackendError>;
+
+    /// Drops the pass under way, if any (its requests have left).
+    fn vision_cancel(&mut self);
+
+    /// A small real computation on the device.
+    fn health(&mut self) -> Result<(), BackendError>;
+}

@@ -1,0 +1,191 @@
+//! What is asked of the engine and what it answers: plain data, no tensors, no text.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::radiograph::Pixels;
+use crate::vocabulary::{Prompt, TokenId};
+
+/// What may come next in a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// Text only: image codes never come.
+    Text,
+    /// Exactly `<`, `codes_per_image` codes, `>`, then the end.
+    Image,
+    /// Anything, as the original generates: the model decides.
+    Free,
+}
+
+/// How the next token is drawn. The order is that of transformers: temperature, then top-k, then top-p.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sampling {
+    /// 0 is greedy; otherwise logits are divided by it. 0 ≤ t ≤ 2.
+    pub temperature: f32,
+    /// Nucleus: the smallest set of tokens whose probability reaches this. 0 < p ≤ 1; 1 is off.
+    pub top_p: f32,
+    /// Only the k most probable tokens; 0 is off.
+    pub top_k: usize,
+    /// Seed of the request's own generator.
+    pub seed: u64,
+}
+
+/// One reply to be generated.
+#[derive(Clone, Debug)]
+pub struct SequenceSpec {
+    /// The prompt; `PromptPart::Image(i)` names `Job::images[i]`.
+    pub prompt: Prompt,
+    /// What may come.
+    pub rule: Rule,
+    /// How it is drawn.
+    pub sampling: Sampling,
+    /// Most new tokens, the end token included; prompt and these must fit the context. For [`Rule::Image`] it is at least `codes_per_image + 3`.
+    pub max_new_tokens: usize,
+    /// Token sets (for example the ids that begin "yes", and those that begin "no") whose probability at the first new token
+    /// is reported in [`SequenceSummary::first_token_probabilities`] (softmax of the unmodified logits over the whole vocabulary).
+    pub watch: Vec<Vec<TokenId>>,
+    /// Whether an image in the reply is to be drawn by the VQ-GAN ([`Event::Drawn`]).
+    pub draw: bool,
+}
+
+/// Work that is admitted, or refused, as a whole.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// Images to encode; each is encoded once, however many sequences name it. `image_side × image_side` each.
+    pub images: Vec<Arc<Pixels>>,
+    /// Replies to generate, batched together as far as KV memory allows.
+    pub sequences: Vec<SequenceSpec>,
+    /// Code lists to decode into images (offline `decode`); answered by [`Event::Drawn`] with `sequence` counting on after the sequences.
+    pub codes: Vec<Vec<u16>>,
+    /// When the job is given up with [`EngineError::DeadlineExceeded`].
+    pub deadline: Option<Instant>,
+}
+
+impl Job {
+    /// Bytes the job holds while it waits.
+    pub fn bytes(&self) -> usize {
+        let images: usize = self.images.iter().map(|i| i.bytes()).sum();
+        let prompts: usize = self.sequences.iter().map(|s| s.prompt.len(1) * size_of::<TokenId>()).sum();
+        let codes: usize = self.codes.iter().map(|c| c.len() * size_of::<u16>()).sum();
+        images + prompts + codes + size_of::<Self>()
+    }
+}
+
+/// Why a reply ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FinishReason {
+    /// The model ended its reply.
+    Stop,
+    /// `max_new_tokens` was reached.
+    Length,
+}
+
+/// Where the time of a reply went.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Timing {
+    /// From submission until its first work began.
+    pub queue: Duration,
+    /// VQ-GAN encoder, from the start of the pass to its codes.
+    pub encode: Duration,
+    /// From the first prompt token run to the first new token.
+    pub prefill: Duration,
+    /// From the first new token to the last.
+    pub decode: Duration,
+    /// VQ-GAN decoder.
+    pub draw: Duration,
+}
+
+/// The account of one finished reply.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SequenceSummary {
+    /// Why it ended.
+    pub reason: FinishReason,
+    /// Tokens of the prompt, image codes included.
+    pub prompt_tokens: usize,
+    /// Tokens of the prompt that were image codes.
+    pub image_tokens: usize,
+    /// Tokens generated, the end token (if one came) included.
+    pub completion_tokens: usize,
+    /// For each set in [`SequenceSpec::watch`], its probability at the first new token.
+    pub first_token_probabilities: Vec<f64>,
+    /// Where the time went.
+    pub timing: Timing,
+}
+
+/// What the engine says of a job, in order. After `Done` or `Failed` nothing more comes.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// An image of the job has its codes.
+    Encoded {
+        /// Index in [`Job::images`].
+        image: usize,
+        /// Codes, row-major.
+        codes: Arc<Vec<u16>>,
+    },
+    /// A new token of a reply; the end token is sent too.
+    Token {
+        /// Index in [`Job::sequences`].
+        sequence: usize,
+        /// The token.
+        id: TokenId,
+    },
+    /// The image in a reply (or in [`Job::codes`]) has been drawn. Comes before the reply's `Finished`.
+    Drawn {
+        /// Index in [`Job::sequences`], or `sequences.len() + i` for `Job::codes[i]`.
+        sequence: usize,
+        /// The codes it was drawn from.
+        codes: Vec<u16>,
+        /// The image.
+        pixels: Arc<Pixels>,
+    },
+    /// A reply is complete.
+    Finished {
+        /// Index in [`Job::sequences`].
+        sequence: usize,
+        /// The account of it.
+        summary: SequenceSummary,
+    },
+    /// The whole job is complete.
+    Done,
+    /// The job ended without an answer.
+    Failed(EngineError),
+}
+
+/// Why the engine did not answer. Mapped to HTTP in `http::error`, there alone.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum EngineError {
+    /// The queue is full, in jobs or in bytes. Try again after the given time.
+    #[error("the queue is full; try again in {} s", retry_after.as_secs().max(1))]
+    QueueFull {
+        /// An estimate of when there will be room.
+        retry_after: Duration,
+    },
+    /// The model is still being loaded.
+    #[error("the model is still loading")]
+    Loading,
+    /// The engine is draining and takes no new work.
+    #[error("the server is shutting down")]
+    ShuttingDown,
+    /// Prompt and reply do not fit the model's context.
+    #[error("prompt ({prompt} tokens) and reply (up to {reply} tokens) do not fit the context of {context} tokens")]
+    ContextExceeded {
+        /// Tokens of the prompt.
+        prompt: usize,
+        /// `max_new_tokens`.
+        reply: usize,
+        /// What fits.
+        context: usize,
+    },
+    /// The job can never run: it breaks a contract of [`Job`] (a bug of the caller), or would never fit KV memory.
+    #[error("the job cannot run: {0}")]
+    Unacceptable(String),
+    /// The deadline passed.
+    #[error("the deadline passed before the answer was complete")]
+    DeadlineExceeded,
+    /// A step failed; this batch ended with it, the engine goes on. The text holds no user data.
+    #[error("the model failed on this batch: {0}")]
+    Step(String),
+    /// The engine's thread has ended; the process is about to exit.
+    #[error("the engine has stopped")]
+    Stopped,
+}

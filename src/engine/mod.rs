@@ -1,0 +1,11 @@
+//! The engine: admission queue and scheduler (pure, no tensors), sampling and constraints, and the one thread that owns the model.
+//!
+//! The rest of the program sees [`Engine`], a handle that is cheap to clone: [`Engine::submit`] takes a [`Job`] and gives a stream
+//! of [`Event`]s. Between the worker and the tensors stands [`Backend`], a trait of plain data, so that queue, scheduler
+//! and everything above are tested with a scripted backend and no weights.
+
+mod backend;
+mod job;
+
+pub use backend::{Backend, BackendError, Facts, Segment, Span, VisionOutput, VisionWork};
+pub use job::{EngineError, Event, FinishReason, Job, Rule, Sampling, SequenceSpec, SequenceSummary, Timing};

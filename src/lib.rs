@@ -1,0 +1,45 @@
+//! LLM-CXR: one language model that reads chest X-rays, answers questions about them and draws them.
+//!
+//! The model (paper arXiv 2305.11490) is a GPT-NeoX language model whose vocabulary is extended by the codes of a VQ-GAN:
+//! an X-ray is 256 (or 64, …) tokens among others, on the way in and on the way out.
+//!
+//! # The way of a request
+//!
+//! ```text
+//! bytes ─ radiograph ─ VQ-GAN codes ─ prompt ids ─┐
+//!                                                 ├─ admission ─ scheduler ─ step ─ events ─ text │ codes ─ VQ-GAN ─ radiograph ─ bytes
+//! text ────────────────────────── prompt ids ─────┘
+//! ```
+//!
+//! There is one way through. Report, question, drawing and chat are different prompts and different rules for what may come
+//! next ([`engine::Rule`]).
+//!
+//! # Rooms
+//!
+//! | room | what lives there | may use |
+//! | --- | --- | --- |
+//! | [`vocabulary`] | the one token space: text ids, control ids, image codes; prompt layout | – |
+//! | [`radiograph`] | PNG, JPEG → pixels for the model, exactly as Pillow makes them; pixels → PNG, JPEG | – |
+//! | [`model`] | GPT-NeoX, VQ-GAN, KV memory, checkpoint reading, the bundle | `vocabulary`, `radiograph` (plain pixels) |
+//! | [`engine`] | admission queue and scheduler (no tensors), sampling, constraints, the one thread that owns the model | `vocabulary`, `radiograph` (plain pixels), `model` |
+//! | [`service`] | report, question, drawing, instruction: what the product does, without HTTP | `engine`, `radiograph`, `vocabulary`, `model::bundle` |
+//! | [`http`] | routes, wire types, errors, keys, limits, the contract | `service`, `config` |
+//! | [`train`] | what makes bundles | `model`, `vocabulary`, `radiograph` |
+//! | [`config`] | the one configuration struct of the server | – |
+//! | `bin/` | `llm-cxr` and `llm-cxr-train`: parse, call, print | all |
+//!
+//! Nothing points upwards. `tch` appears only in [`model`], [`train`] and `engine::torch` (the engine's worker); a test
+//! (`tests/architecture.rs`) holds these walls.
+
+pub mod config;
+pub mod engine;
+pub mod http;
+pub mod model;
+pub mod radiograph;
+pub mod service;
+pub mod train;
+pub mod vocabulary;
+
+/// Shown wherever a result is shown: what these models are for, and what they are not.
+pub const RESEARCH_NOTICE: &str =
+    "For research only. Not a medical device; not for diagnosis or treatment. Generated text and images may be wrong.";

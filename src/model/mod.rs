@@ -1,0 +1,1 @@
+//! GPT-NeoX, VQ-GAN, KV memory, checkpoint reading and the bundle.
