@@ -65,7 +65,11 @@ impl Job {
     /// Bytes the job holds while it waits.
     pub fn bytes(&self) -> usize {
         let images: usize = self.images.iter().map(|i| i.bytes()).sum();
-        let prompts: usize = self.sequences.iter().map(|s| s.prompt.len(1) * size_of::<TokenId>()).sum();
+        let prompts: usize = self
+            .sequences
+            .iter()
+            .map(|s| s.prompt.len(1) * size_of::<TokenId>())
+            .sum();
         let codes: usize = self.codes.iter().map(|c| c.len() * size_of::<u16>()).sum();
         images + prompts + codes + size_of::<Self>()
     }

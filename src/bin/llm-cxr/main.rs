@@ -1,1 +1,3 @@
-fn main() {println!("{:?}", tch::Tensor::arange(3, (tch::Kind::Float, tch::Device::Cpu)));}
+fn main() {
+    println!("{:?}", tch::Tensor::arange(3, (tch::Kind::Float, tch::Device::Cpu)));
+}

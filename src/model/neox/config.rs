@@ -1,0 +1,318 @@
+//! `config.json` of a Hugging Face `GPTNeoXForCausalLM` folder, old and new spellings.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::model::{ConfigError, ExpectedTensor};
+
+const FILE: &str = "config.json";
+
+/// Shape and constants of a GPT-NeoX model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NeoxConfig {
+    /// Rows of the embedding and of the output matrix.
+    pub vocab_size: usize,
+    /// Width of the residual stream.
+    pub hidden_size: usize,
+    /// Number of layers.
+    pub num_hidden_layers: usize,
+    /// Attention heads in a layer.
+    pub num_attention_heads: usize,
+    /// Width of the MLP.
+    pub intermediate_size: usize,
+    /// Longest sequence in tokens.
+    pub max_position_embeddings: usize,
+    /// Dimensions of each head that are rotated (an even number, ≤ `head_dim`).
+    pub rotary_ndims: usize,
+    /// Base of the rotary frequencies.
+    pub rotary_base: f64,
+    /// Attention and MLP read the same residual (true for Pythia and dolly).
+    pub use_parallel_residual: bool,
+    /// Epsilon of the LayerNorms.
+    pub layer_norm_eps: f64,
+    /// The MLP's activation.
+    pub hidden_act: Activation,
+    /// The output matrix is the embedding.
+    pub tie_word_embeddings: bool,
+    /// Whether QKV and the attention output have biases.
+    pub attention_bias: bool,
+}
+
+/// Activation of the MLP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// Exact GELU, `x·Φ(x)` by erf.
+    Gelu,
+    /// GELU by its tanh approximation.
+    GeluTanh,
+    /// ReLU.
+    Relu,
+}
+
+#[derive(Deserialize)]
+struct Raw {
+    #[serde(default)]
+    model_type: Option<String>,
+    vocab_size: usize,
+    hidden_size: usize,
+    num_hidden_layers: usize,
+    num_attention_heads: usize,
+    intermediate_size: usize,
+    #[serde(default = "default_context")]
+    max_position_embeddings: usize,
+    rotary_pct: Option<f64>,
+    partial_rotary_factor: Option<f64>,
+    rotary_emb_base: Option<f64>,
+    rope_theta: Option<f64>,
+    rope_parameters: Option<Value>,
+    rope_scaling: Option<Value>,
+    #[serde(default = "yes")]
+    use_parallel_residual: bool,
+    #[serde(default = "default_eps")]
+    layer_norm_eps: f64,
+    #[serde(default = "default_act")]
+    hidden_act: String,
+    #[serde(default)]
+    tie_word_embeddings: bool,
+    #[serde(default = "yes")]
+    attention_bias: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn default_context() -> usize {
+    2048
+}
+
+fn default_eps() -> f64 {
+    1e-5
+}
+
+fn default_act() -> String {
+    "gelu".to_owned()
+}
+
+impl NeoxConfig {
+    /// Reads `config.json`. What stands inside `rope_parameters` wins over `rotary_pct` and `rotary_emb_base`, as transformers resolves them.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, ConfigError> {
+        let raw: Raw = serde_json::from_slice(bytes).map_err(|e| ConfigError::Syntax {
+            file: FILE,
+            reason: e.to_string(),
+        })?;
+        let value = |key, reason: String| ConfigError::Value {
+            file: FILE,
+            key,
+            reason,
+        };
+        if let Some(kind) = raw.model_type.as_deref().filter(|kind| *kind != "gpt_neox") {
+            return Err(value(
+                "model_type",
+                format!("is `{kind}`; only `gpt_neox` models can be used"),
+            ));
+        }
+        for (key, n) in [
+            ("vocab_size", raw.vocab_size),
+            ("hidden_size", raw.hidden_size),
+            ("num_hidden_layers", raw.num_hidden_layers),
+            ("num_attention_heads", raw.num_attention_heads),
+            ("intermediate_size", raw.intermediate_size),
+            ("max_position_embeddings", raw.max_position_embeddings),
+        ] {
+            if n == 0 || n > 1 << 24 {
+                return Err(value(key, format!("is {n}, which no model has")));
+            }
+        }
+        if raw.hidden_size % raw.num_attention_heads != 0 {
+            let reason = format!(
+                "{} is not a multiple of num_attention_heads {}",
+                raw.hidden_size, raw.num_attention_heads
+            );
+            return Err(value("hidden_size", reason));
+        }
+        let rope = raw.rope_parameters.as_ref().or(raw.rope_scaling.as_ref());
+        let inside = |key: &str| rope.and_then(|r| r.get(key)).and_then(Value::as_f64);
+        let rope_type = rope
+            .and_then(|r| r.get("rope_type").or_else(|| r.get("type")))
+            .and_then(Value::as_str);
+        if let Some(kind) = rope_type.filter(|kind| *kind != "default") {
+            return Err(value(
+                "rope_parameters",
+                format!("rotary scaling of type `{kind}` is not supported; only `default` is"),
+            ));
+        }
+        let pct = inside("partial_rotary_factor")
+            .or(raw.rotary_pct)
+            .or(raw.partial_rotary_factor)
+            .unwrap_or(0.25);
+        let base = inside("rope_theta")
+            .or(raw.rotary_emb_base)
+            .or(raw.rope_theta)
+            .unwrap_or(10_000.0);
+        if !(pct > 0.0 && pct <= 1.0) {
+            return Err(value(
+                "rotary_pct",
+                format!("is {pct}; it must be above 0 and at most 1"),
+            ));
+        }
+        if !(base.is_finite() && base > 1.0) {
+            return Err(value("rotary_emb_base", format!("is {base}; it must be above 1")));
+        }
+        let head_dim = raw.hidden_size / raw.num_attention_heads;
+        let rotary_ndims = (head_dim as f64 * pct) as usize;
+        if rotary_ndims == 0 || rotary_ndims % 2 != 0 {
+            let reason = format!(
+                "{pct} of a head of {head_dim} rotates {rotary_ndims} dimensions; it must be an even number above 0"
+            );
+            return Err(value("rotary_pct", reason));
+        }
+        let hidden_act = match raw.hidden_act.as_str() {
+            "gelu" => Activation::Gelu,
+            "gelu_new" | "gelu_fast" | "gelu_pytorch_tanh" => Activation::GeluTanh,
+            "relu" => Activation::Relu,
+            other => {
+                return Err(value(
+                    "hidden_act",
+                    format!("`{other}` is not known; use gelu, gelu_new or relu"),
+                ));
+            }
+        };
+        if !(raw.layer_norm_eps > 0.0 && raw.layer_norm_eps < 1.0) {
+            return Err(value(
+                "layer_norm_eps",
+                format!("is {}; it must lie between 0 and 1", raw.layer_norm_eps),
+            ));
+        }
+        Ok(Self {
+            vocab_size: raw.vocab_size,
+            hidden_size: raw.hidden_size,
+            num_hidden_layers: raw.num_hidden_layers,
+            num_attention_heads: raw.num_attention_heads,
+            intermediate_size: raw.intermediate_size,
+            max_position_embeddings: raw.max_position_embeddings,
+            rotary_ndims,
+            rotary_base: base,
+            use_parallel_residual: raw.use_parallel_residual,
+            layer_norm_eps: raw.layer_norm_eps,
+            hidden_act,
+            tie_word_embeddings: raw.tie_word_embeddings,
+            attention_bias: raw.attention_bias,
+        })
+    }
+
+    /// Dimensions of one attention head.
+    pub fn head_dim(&self) -> usize {
+        self.hidden_size / self.num_attention_heads
+    }
+
+    /// Every tensor of the state dict, by its Hugging Face name. With tied embeddings `embed_out.weight` is not among them
+    /// (a checkpoint may hold it all the same, equal to the embedding).
+    pub fn expected_tensors(&self) -> Vec<ExpectedTensor> {
+        let (h, m, v) = (self.hidden_size, self.intermediate_size, self.vocab_size);
+        let mut out = vec![ExpectedTensor::new("gpt_neox.embed_in.weight", &[v, h])];
+        for layer in 0..self.num_hidden_layers {
+            let name = |part: &str| format!("gpt_neox.layers.{layer}.{part}");
+            for norm in ["input_layernorm", "post_attention_layernorm"] {
+                out.push(ExpectedTensor::new(name(&format!("{norm}.weight")), &[h]));
+                out.push(ExpectedTensor::new(name(&format!("{norm}.bias")), &[h]));
+            }
+            let linears = [
+                ("attention.query_key_value", 3 * h, h, self.attention_bias),
+                ("attention.dense", h, h, self.attention_bias),
+                ("mlp.dense_h_to_4h", m, h, true),
+                ("mlp.dense_4h_to_h", h, m, true),
+            ];
+            for (linear, rows, columns, bias) in linears {
+                out.push(ExpectedTensor::new(name(&format!("{linear}.weight")), &[rows, columns]));
+                if bias {
+                    out.push(ExpectedTensor::new(name(&format!("{linear}.bias")), &[rows]));
+                }
+            }
+        }
+        out.push(ExpectedTensor::new("gpt_neox.final_layer_norm.weight", &[h]));
+        out.push(ExpectedTensor::new("gpt_neox.final_layer_norm.bias", &[h]));
+        if !self.tie_word_embeddings {
+            out.push(ExpectedTensor::new("embed_out.weight", &[v, h]));
+        }
+        out
+    }
+
+    /// Whether a tensor of an old state dict is a buffer that is computed anew and may be ignored.
+    pub fn is_ignorable(name: &str) -> bool {
+        [
+            "attention.bias",
+            "attention.masked_bias",
+            "attention.rotary_emb.inv_freq",
+            "rotary_emb.inv_freq",
+        ]
+        .iter()
+        .any(|suffix| name.ends_with(suffix))
+    }
+
+    /// Number of parameters.
+    pub fn parameters(&self) -> usize {
+        self.expected_tensors()
+            .iter()
+            .map(|t| t.shape.iter().product::<usize>())
+            .sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn json(extra: &str) -> String {
+        format!(
+            r#"{{"model_type":"gpt_neox","vocab_size":100,"hidden_size":64,"num_hidden_layers":2,"num_attention_heads":4,
+                "intermediate_size":256{extra}}}"#
+        )
+    }
+
+    #[test]
+    fn old_and_new_spellings_of_the_rotary_keys_mean_the_same() {
+        let old = NeoxConfig::from_json(json(r#","rotary_pct":0.5,"rotary_emb_base":5000"#).as_bytes()).unwrap();
+        let new = NeoxConfig::from_json(json(r#","partial_rotary_factor":0.5,"rope_theta":5000"#).as_bytes()).unwrap();
+        let nested =
+            json(r#","rope_parameters":{"rope_type":"default","partial_rotary_factor":0.5,"rope_theta":5000}"#);
+        assert_eq!(old, new);
+        assert_eq!(old, NeoxConfig::from_json(nested.as_bytes()).unwrap());
+        assert_eq!(old.rotary_ndims, 8);
+    }
+
+    #[test]
+    fn a_model_of_another_family_or_with_scaled_rotary_is_refused_with_its_key() {
+        let other = json("").replace("gpt_neox", "llama");
+        assert!(
+            NeoxConfig::from_json(other.as_bytes())
+                .unwrap_err()
+                .to_string()
+                .contains("model_type")
+        );
+        let scaled = json(r#","rope_scaling":{"type":"linear","factor":2.0}"#);
+        assert!(
+            NeoxConfig::from_json(scaled.as_bytes())
+                .unwrap_err()
+                .to_string()
+                .contains("linear")
+        );
+        let odd = json(r#","rotary_pct":0.07"#);
+        assert!(
+            NeoxConfig::from_json(odd.as_bytes())
+                .unwrap_err()
+                .to_string()
+                .contains("rotary_pct")
+        );
+    }
+
+    #[test]
+    fn expected_tensors_count_the_published_model() {
+        let config = NeoxConfig::from_json(
+            br#"{"vocab_size":51305,"hidden_size":2560,"num_hidden_layers":32,"num_attention_heads":32,"intermediate_size":10240}"#,
+        )
+        .unwrap();
+        assert_eq!(config.expected_tensors().len(), 1 + 32 * 12 + 2 + 1);
+        assert_eq!(config.parameters(), 2_780_334_080);
+    }
+}

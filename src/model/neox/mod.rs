@@ -1,0 +1,8 @@
+//! GPT-NeoX: the language model (Black et al. 2022, arXiv 2204.06745; Pythia, dolly-v2).
+//!
+//! Key traits: rotary embedding on the first `rotary_pct` of each head, in halves; attention and MLP in parallel on the same
+//! residual (or one after the other); fused QKV interleaved per head, `[heads, 3, head_dim]`; biases everywhere; exact GELU.
+
+mod config;
+
+pub use config::NeoxConfig;
