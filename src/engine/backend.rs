@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+pub use crate::model::neox::{Segment, Span};
 use crate::radiograph::Pixels;
 use crate::vocabulary::TokenId;
 
@@ -30,28 +31,6 @@ pub struct Facts {
     pub device: String,
     /// Compute type of the language model: `f32` or `bf16`.
     pub dtype: String,
-}
-
-/// A contiguous stretch of KV memory that belongs to one sequence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Span {
-    /// First token position in the KV memory.
-    pub start: usize,
-    /// Length in token positions.
-    pub len: usize,
-}
-
-/// A part of a step: consecutive tokens of one sequence.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Segment<'a> {
-    /// Where the sequence's keys and values live.
-    pub span: Span,
-    /// Position of `tokens[0]` in the sequence (0 for its first token); keys and values of all positions before it are in the span.
-    pub position: usize,
-    /// The tokens to run, at least one.
-    pub tokens: &'a [TokenId],
-    /// Whether the logits after the last token are wanted.
-    pub logits: bool,
 }
 
 /// A batch for the VQ-GAN.

@@ -3,6 +3,7 @@
 //! Tensors (`tch`) live in this room, in `train` and in the engine's worker (`engine::torch`), nowhere else.
 
 pub mod neox;
+pub mod source;
 pub mod vqgan;
 
 /// The name and shape that a checkpoint must hold for one tensor.

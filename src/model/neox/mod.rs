@@ -3,6 +3,14 @@
 //! Key traits: rotary embedding on the first `rotary_pct` of each head, in halves; attention and MLP in parallel on the same
 //! residual (or one after the other); fused QKV interleaved per head, `[heads, 3, head_dim]`; biases everywhere; exact GELU.
 
+mod attention;
 mod config;
+mod kv;
+mod network;
+mod rotary;
+mod step;
 
 pub use config::NeoxConfig;
+pub use kv::KvMemory;
+pub use network::Neox;
+pub use step::{Segment, Span};

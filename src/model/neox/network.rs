@@ -1,0 +1,189 @@
+//! The network: embedding, layers, final norm, output matrix; one pass over the segments of a step.
+
+use tch::{Device, Kind, Tensor};
+
+use super::NeoxConfig;
+use super::attention::AttentionPlan;
+use super::config::Activation;
+use super::kv::KvMemory;
+use super::rotary::RotaryTable;
+use super::step::Segment;
+use crate::model::source::{Linear, LoadError, TensorSource};
+
+/// A GPT-NeoX with its weights on a device, for inference.
+pub struct Neox {
+    config: NeoxConfig,
+    kind: Kind,
+    device: Device,
+    embed_in: Tensor,
+    layers: Vec<Layer>,
+    final_norm: Norm,
+    embed_out: Tensor,
+    rotary: RotaryTable,
+}
+
+struct Layer {
+    input_norm: Norm,
+    post_attention_norm: Norm,
+    qkv: Linear,
+    dense: Linear,
+    up: Linear,
+    down: Linear,
+}
+
+struct Norm {
+    weight: Tensor,
+    bias: Tensor,
+    eps: f64,
+}
+
+impl Norm {
+    fn load(
+        source: &dyn TensorSource,
+        prefix: &str,
+        config: &NeoxConfig,
+        to: (Kind, Device),
+    ) -> Result<Self, LoadError> {
+        let part = |name: &str| source.tensor(&format!("{prefix}.{name}"), &[config.hidden_size], to.0, to.1);
+        Ok(Self {
+            weight: part("weight")?,
+            bias: part("bias")?,
+            eps: config.layer_norm_eps,
+        })
+    }
+
+    fn forward(&self, x: &Tensor) -> Tensor {
+        x.layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), self.eps, true)
+    }
+}
+
+impl Layer {
+    fn load(
+        source: &dyn TensorSource,
+        index: usize,
+        config: &NeoxConfig,
+        to: (Kind, Device),
+    ) -> Result<Self, LoadError> {
+        let (h, m, bias) = (config.hidden_size, config.intermediate_size, config.attention_bias);
+        let name = |part: &str| format!("gpt_neox.layers.{index}.{part}");
+        let linear = |part: &str, rows, columns, bias| source.linear(&name(part), rows, columns, bias, to.0, to.1);
+        Ok(Self {
+            input_norm: Norm::load(source, &name("input_layernorm"), config, to)?,
+            post_attention_norm: Norm::load(source, &name("post_attention_layernorm"), config, to)?,
+            qkv: by_role(linear("attention.query_key_value", 3 * h, h, bias)?, config),
+            dense: linear("attention.dense", h, h, bias)?,
+            up: linear("mlp.dense_h_to_4h", m, h, true)?,
+            down: linear("mlp.dense_4h_to_h", h, m, true)?,
+        })
+    }
+}
+
+/// The rows of a fused QKV from `[heads, 3, head_dim]` (as stored) to `[3, heads, head_dim]`.
+fn by_role(qkv: Linear, config: &NeoxConfig) -> Linear {
+    let (heads, dim, h) = (
+        config.num_attention_heads as i64,
+        config.head_dim() as i64,
+        config.hidden_size as i64,
+    );
+    let rows = |t: Tensor, tail: i64| t.view([heads, 3, dim, tail]).transpose(0, 1).contiguous();
+    Linear {
+        weight: rows(qkv.weight, h).view([3 * h, h]),
+        bias: qkv.bias.map(|bias| rows(bias, 1).view([3 * h])),
+    }
+}
+
+impl Neox {
+    /// Loads every tensor from `source`, one at a time, as `kind` (float or bfloat16) on `device`.
+    pub fn load(config: &NeoxConfig, source: &dyn TensorSource, kind: Kind, device: Device) -> Result<Self, LoadError> {
+        let to = (kind, device);
+        let (v, h) = (config.vocab_size, config.hidden_size);
+        let embed_in = source.tensor("gpt_neox.embed_in.weight", &[v, h], kind, device)?;
+        let layers = (0..config.num_hidden_layers)
+            .map(|index| Layer::load(source, index, config, to))
+            .collect::<Result<Vec<_>, _>>()?;
+        let final_norm = Norm::load(source, "gpt_neox.final_layer_norm", config, to)?;
+        let embed_out = match config.tie_word_embeddings {
+            true => embed_in.shallow_clone(),
+            false => source.tensor("embed_out.weight", &[v, h], kind, device)?,
+        };
+        let rotary = RotaryTable::new(config, device);
+        Ok(Self {
+            config: config.clone(),
+            kind,
+            device,
+            embed_in,
+            layers,
+            final_norm,
+            embed_out,
+            rotary,
+        })
+    }
+
+    /// The configuration it was loaded with.
+    pub fn config(&self) -> &NeoxConfig {
+        &self.config
+    }
+
+    /// KV memory of `tokens` positions that fits this network.
+    pub fn kv_memory(&self, tokens: usize) -> KvMemory {
+        KvMemory::new(&self.config, tokens, self.kind, self.device)
+    }
+
+    /// Runs the segments in one pass: their keys and values are written to `kv`, and the logits (f32, `[wanted, vocab_size]`) after the
+    /// last token of each segment that wants them come back, in order; `None` if none does.
+    pub fn step(&self, kv: &mut KvMemory, segments: &[Segment<'_>]) -> Option<Tensor> {
+        let index = |values: Vec<i64>| Tensor::from_slice(&values).to_device(self.device);
+        let (mut ids, mut positions, mut places, mut last) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for segment in segments {
+            for (i, &token) in segment.tokens.iter().enumerate() {
+                ids.push(i64::from(token));
+                positions.push((segment.position + i) as i64);
+                places.push((segment.span.start + segment.position + i) as i64);
+            }
+            if segment.logits {
+                last.push(ids.len() as i64 - 1);
+            }
+        }
+        let (count, heads, dim) = (
+            ids.len() as i64,
+            self.config.num_attention_heads as i64,
+            self.config.head_dim() as i64,
+        );
+        let (ids, positions, places) = (index(ids), index(positions), index(places));
+        let rotary = self.rotary.rows(&positions);
+        let attention = AttentionPlan::new(segments, self.kind, self.device);
+
+        let mut x = self.embed_in.index_select(0, &ids);
+        for (number, layer) in self.layers.iter().enumerate() {
+            let qkv = layer
+                .qkv
+                .forward(&layer.input_norm.forward(&x))
+                .view([count, 3, heads, dim]);
+            let (q, k, v) = (qkv.select(1, 0), qkv.select(1, 1), qkv.select(1, 2));
+            kv.write(number, &places, &rotary.rotate(&k), &v);
+            let attended = layer.dense.forward(&attention.run(&rotary.rotate(&q), kv, number));
+            if self.config.use_parallel_residual {
+                let mlp = self.mlp(layer, &layer.post_attention_norm.forward(&x));
+                x = mlp + attended + x;
+            } else {
+                x = attended + x;
+                x = self.mlp(layer, &layer.post_attention_norm.forward(&x)) + x;
+            }
+        }
+        if last.is_empty() {
+            return None;
+        }
+        let x = self.final_norm.forward(&x.index_select(0, &index(last)));
+        Some(x.linear::<&Tensor>(&self.embed_out, None).to_kind(Kind::Float))
+    }
+
+    fn mlp(&self, layer: &Layer, x: &Tensor) -> Tensor {
+        let wide = layer.up.forward(x);
+        let active = match self.config.hidden_act {
+            Activation::Gelu => wide.gelu("none"),
+            Activation::GeluTanh => wide.gelu("tanh"),
+            Activation::Relu => wide.relu(),
+        };
+        layer.down.forward(&active)
+    }
+}

@@ -1,0 +1,62 @@
+//! Rotary position embedding (Su et al. 2021, arXiv 2104.09864), in halves, on the first dimensions of each head.
+
+use tch::{Device, Kind, Tensor};
+
+use super::NeoxConfig;
+
+/// Cosines and sines for every position: `[context, rotary_ndims / 2]`, f32.
+pub(super) struct RotaryTable {
+    cos: Tensor,
+    sin: Tensor,
+    half: i64,
+}
+
+/// The rows of the table for one step: `[n, 1, rotary_ndims / 2]`, f32.
+pub(super) struct RotaryRows {
+    cos: Tensor,
+    sin: Tensor,
+    half: i64,
+}
+
+impl RotaryTable {
+    pub(super) fn new(config: &NeoxConfig, device: Device) -> Self {
+        let half = (config.rotary_ndims / 2) as i64;
+        let f32 = (Kind::Float, device);
+        // As transformers computes them, in f32: θ_i = base^(−2i/ndims).
+        let exponents = Tensor::arange(half, f32) * 2.0 / config.rotary_ndims as f64;
+        let frequencies = Tensor::full([1], config.rotary_base, f32).pow(&exponents).reciprocal();
+        let positions = Tensor::arange(config.max_position_embeddings as i64, f32);
+        let angles = positions.unsqueeze(1) * frequencies.unsqueeze(0);
+        Self {
+            cos: angles.cos(),
+            sin: angles.sin(),
+            half,
+        }
+    }
+
+    pub(super) fn rows(&self, positions: &Tensor) -> RotaryRows {
+        let pick = |table: &Tensor| table.index_select(0, positions).unsqueeze(1);
+        RotaryRows {
+            cos: pick(&self.cos),
+            sin: pick(&self.sin),
+            half: self.half,
+        }
+    }
+}
+
+impl RotaryRows {
+    /// `x`: `[n, heads, head_dim]` → the same, its first `rotary_ndims` dimensions rotated. Computed in f32.
+    pub(super) fn rotate(&self, x: &Tensor) -> Tensor {
+        let kind = x.kind();
+        let rotary = 2 * self.half;
+        let first = x.narrow(2, 0, self.half).to_kind(Kind::Float);
+        let second = x.narrow(2, self.half, self.half).to_kind(Kind::Float);
+        let a = &first * &self.cos - &second * &self.sin;
+        let b = &second * &self.cos + &first * &self.sin;
+        let rest = x.size()[2] - rotary;
+        if rest == 0 {
+            return Tensor::cat(&[a, b], 2).to_kind(kind);
+        }
+        Tensor::cat(&[a.to_kind(kind), b.to_kind(kind), x.narrow(2, rotary, rest)], 2)
+    }
+}

@@ -1,0 +1,25 @@
+//! What one pass of the language model is given: plain data, shared with the engine.
+
+use crate::vocabulary::TokenId;
+
+/// A contiguous stretch of KV memory that belongs to one sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// First token position in the KV memory.
+    pub start: usize,
+    /// Length in token positions.
+    pub len: usize,
+}
+
+/// A part of a step: consecutive tokens of one sequence.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Segment<'a> {
+    /// Where the sequence's keys and values live.
+    pub span: Span,
+    /// Position of `tokens[0]` in the sequence (0 for its first token); keys and values of all positions before it are in the span.
+    pub position: usize,
+    /// The tokens to run, at least one.
+    pub tokens: &'a [TokenId],
+    /// Whether the logits after the last token are wanted.
+    pub logits: bool,
+}
