@@ -189,6 +189,12 @@ pub enum EngineError {
     /// A step failed; this batch ended with it, the engine goes on. The text holds no user data.
     #[error("the model failed on this batch: {0}")]
     Step(String),
+    /// The model could not be loaded. The text says why and holds no user data.
+    #[error("the model could not be loaded: {0}")]
+    Load(String),
+    /// A step has been under way for longer than any step should take; the device may hang.
+    #[error("the model has not answered for too long; the device may hang")]
+    Stalled,
     /// The engine's thread has ended; the process is about to exit.
     #[error("the engine has stopped")]
     Stopped,

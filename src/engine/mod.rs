@@ -4,8 +4,16 @@
 //! of [`Event`]s. Between the worker and the tensors stands [`Backend`], a trait of plain data, so that queue, scheduler
 //! and everything above are tested with a scripted backend and no weights.
 
+mod admission;
 mod backend;
+mod constraint;
+mod handle;
 mod job;
+mod queue;
+mod shared;
+mod worker;
 
 pub use backend::{Backend, BackendError, Facts, Segment, Span, VisionOutput, VisionWork};
+pub use constraint::TokenRules;
+pub use handle::{Engine, EngineConfig, EngineState, Events, Stats};
 pub use job::{EngineError, Event, FinishReason, Job, Rule, Sampling, SequenceSpec, SequenceSummary, Timing};

@@ -1,0 +1,335 @@
+//! The rest of the program's view of the engine: a handle that is cheap to clone, and the events of one job.
+//!
+//! Admission is decided in [`Engine::submit`] under a short lock that the worker never holds during a step,
+//! so a refusal takes microseconds even when a step takes a second.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::constraint::TokenRules;
+use super::shared::{Phase, Shared, Ticket};
+use super::{Backend, BackendError, EngineError, Event, Facts, Job, admission, worker};
+
+/// How much the engine takes on, and when it gives up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EngineConfig {
+    /// Most jobs that wait.
+    pub queue_jobs: usize,
+    /// Most bytes that wait (images, prompts).
+    pub queue_bytes: usize,
+    /// Most sequences in one step.
+    pub max_batch: usize,
+    /// Most prompt tokens in a step while other sequences decode: bounds how long a long prompt holds up running streams.
+    pub prefill_chunk: usize,
+    /// Most prompt tokens in a step while nobody decodes.
+    pub idle_prefill_chunk: usize,
+    /// Time given to the VQ-GAN between two token steps.
+    pub vision_slice: Duration,
+    /// So many steps in a row that fail end the engine.
+    pub faults_before_exit: u32,
+    /// A step that takes longer than this makes the engine unhealthy.
+    pub stall_after: Duration,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self {
+            queue_jobs: 256,
+            queue_bytes: 256 << 20,
+            max_batch: 32,
+            prefill_chunk: 128,
+            idle_prefill_chunk: 512,
+            vision_slice: Duration::from_millis(20),
+            faults_before_exit: 3,
+            stall_after: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Where the engine stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EngineState {
+    /// The model is being loaded.
+    Loading,
+    /// Work is taken.
+    Ready,
+    /// A step has been under way for longer than [`EngineConfig::stall_after`].
+    Stalled,
+    /// No new work is taken; what was admitted is finished.
+    Draining,
+    /// Loading failed, or too many steps in a row did. The text says why; the process should exit non-zero.
+    Failed(String),
+    /// The thread has ended in order.
+    Stopped,
+}
+
+/// Counters since the start, and gauges of now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Jobs that wait for admission into the running set.
+    pub queued_jobs: usize,
+    /// Bytes they hold.
+    pub queued_bytes: usize,
+    /// Jobs in the running set.
+    pub running_jobs: usize,
+    /// Sequences with KV memory.
+    pub running_sequences: usize,
+    /// KV positions reserved.
+    pub kv_tokens_used: usize,
+    /// KV positions there are.
+    pub kv_tokens_total: usize,
+    /// Token steps run.
+    pub steps: u64,
+    /// Prompt tokens run.
+    pub prompt_tokens: u64,
+    /// Tokens generated.
+    pub tokens_generated: u64,
+    /// Images encoded.
+    pub images_encoded: u64,
+    /// Images drawn.
+    pub images_drawn: u64,
+    /// Steps and VQ-GAN passes that failed.
+    pub step_faults: u64,
+    /// Jobs that ended with [`Event::Done`].
+    pub jobs_done: u64,
+    /// Jobs that ended with [`Event::Failed`].
+    pub jobs_failed: u64,
+    /// Jobs whose caller left.
+    pub jobs_cancelled: u64,
+    /// Jobs refused because the queue was full.
+    pub jobs_refused: u64,
+}
+
+/// The engine's handle. When the last clone is gone the thread finishes what was admitted and ends.
+#[derive(Clone)]
+pub struct Engine {
+    owner: Arc<Owner>,
+}
+
+/// Tells the worker when the last handle is gone.
+struct Owner {
+    shared: Arc<Shared>,
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.shared.close();
+    }
+}
+
+impl Engine {
+    /// Starts the engine's thread and returns at once; `make` loads the model inside that thread.
+    ///
+    /// Failure to load, and a vocabulary that does not agree with `rules`, show in [`Engine::state`] and [`Engine::ready`].
+    pub fn start<F>(config: EngineConfig, rules: TokenRules, make: F) -> Self
+    where
+        F: FnOnce() -> Result<Box<dyn Backend>, BackendError> + Send + 'static,
+    {
+        let shared = Arc::new(Shared::new(config, rules));
+        let thread = Arc::clone(&shared);
+        let spawned = std::thread::Builder::new()
+            .name("engine".into())
+            .spawn(move || worker::run(thread, make));
+        if let Err(error) = spawned {
+            shared.end(Phase::Failed(format!(
+                "the engine's thread could not be started: {error}"
+            )));
+        }
+        Self {
+            owner: Arc::new(Owner { shared }),
+        }
+    }
+
+    fn shared(&self) -> &Shared {
+        &self.owner.shared
+    }
+
+    /// Where the engine stands.
+    pub fn state(&self) -> EngineState {
+        let shared = self.shared();
+        match shared.phase() {
+            Phase::Failed(why) => EngineState::Failed(why),
+            Phase::Stopped => EngineState::Stopped,
+            _ if shared.is_draining() => EngineState::Draining,
+            Phase::Loading => EngineState::Loading,
+            Phase::Ready(_) if shared.is_stalled() => EngineState::Stalled,
+            Phase::Ready(_) => EngineState::Ready,
+        }
+    }
+
+    /// Waits until the model is loaded.
+    ///
+    /// # Errors
+    /// [`EngineError::Load`] when loading failed, [`EngineError::Stopped`] when the thread has ended.
+    pub async fn ready(&self) -> Result<Arc<Facts>, EngineError> {
+        match self.shared().wait_phase(|phase| !matches!(phase, Phase::Loading)).await {
+            Phase::Ready(facts) => Ok(facts),
+            Phase::Failed(why) => Err(EngineError::Load(why)),
+            Phase::Loading | Phase::Stopped => Err(EngineError::Stopped),
+        }
+    }
+
+    /// What is known of the model, once it is loaded.
+    pub fn facts(&self) -> Option<Arc<Facts>> {
+        self.shared().facts()
+    }
+
+    /// Admits a job or refuses it, at once.
+    ///
+    /// # Errors
+    /// [`EngineError::Loading`], [`EngineError::ShuttingDown`], [`EngineError::Stalled`] and [`EngineError::Stopped`] by the
+    /// engine's state; [`EngineError::ContextExceeded`] and [`EngineError::Unacceptable`] for jobs that can never run;
+    /// [`EngineError::DeadlineExceeded`] for a deadline already past; [`EngineError::QueueFull`] when there is no room.
+    pub fn submit(&self, job: Job) -> Result<Events, EngineError> {
+        let shared = self.shared();
+        match self.state() {
+            EngineState::Ready => {}
+            EngineState::Loading => return Err(EngineError::Loading),
+            EngineState::Draining => return Err(EngineError::ShuttingDown),
+            EngineState::Stalled => return Err(EngineError::Stalled),
+            EngineState::Failed(_) | EngineState::Stopped => return Err(EngineError::Stopped),
+        }
+        let facts = shared.facts().ok_or(EngineError::Loading)?;
+        admission::check(&job, &facts, &shared.rules)?;
+        let now = Instant::now();
+        let deadline = job.deadline;
+        if deadline.is_some_and(|d| d <= now) {
+            return Err(EngineError::DeadlineExceeded);
+        }
+        let bytes = job.bytes();
+        if bytes > shared.config.queue_bytes {
+            return Err(EngineError::Unacceptable(format!(
+                "it holds {bytes} bytes, more than the whole queue may ({})",
+                shared.config.queue_bytes
+            )));
+        }
+        let (sender, receiver) = mpsc::unbounded_channel();
+        shared.admit(
+            Ticket {
+                job,
+                events: sender,
+                submitted: now,
+            },
+            bytes,
+        )?;
+        Ok(Events {
+            receiver,
+            deadline,
+            alarm: None,
+            ended: false,
+        })
+    }
+
+    /// A small real computation, through the engine's thread and the device. Bound it with a timeout of your own.
+    ///
+    /// # Errors
+    /// By the engine's state as in [`Engine::submit`] (draining is no error), or [`EngineError::Step`] when the device fails.
+    pub async fn health(&self) -> Result<(), EngineError> {
+        let shared = self.shared();
+        match shared.phase() {
+            Phase::Loading => return Err(EngineError::Loading),
+            Phase::Failed(_) | Phase::Stopped => return Err(EngineError::Stopped),
+            Phase::Ready(_) if shared.is_stalled() => return Err(EngineError::Stalled),
+            Phase::Ready(_) => {}
+        }
+        let (sender, receiver) = oneshot::channel();
+        shared.ask_health(sender)?;
+        receiver.await.unwrap_or(Err(EngineError::Stopped))
+    }
+
+    /// Refuses new work from now on; what was admitted is finished.
+    pub fn drain(&self) {
+        self.shared().drain();
+    }
+
+    /// Resolves when nothing is queued or running.
+    pub async fn idle(&self) {
+        self.shared().wait_idle().await;
+    }
+
+    /// Resolves with the reason when the engine's thread has ended; the process should then exit non-zero.
+    pub async fn stopped(&self) -> String {
+        match self
+            .shared()
+            .wait_phase(|phase| matches!(phase, Phase::Failed(_) | Phase::Stopped))
+            .await
+        {
+            Phase::Failed(why) => why,
+            _ => EngineError::Stopped.to_string(),
+        }
+    }
+
+    /// Counters and gauges.
+    pub fn stats(&self) -> Stats {
+        self.shared().stats()
+    }
+}
+
+/// The events of one job, in order, ending with exactly one [`Event::Done`] or [`Event::Failed`]. Dropping it cancels the job.
+///
+/// The job's deadline holds here too, so that its caller is answered in time even while the device hangs.
+pub struct Events {
+    receiver: mpsc::UnboundedReceiver<Event>,
+    deadline: Option<Instant>,
+    alarm: Option<Pin<Box<tokio::time::Sleep>>>,
+    ended: bool,
+}
+
+impl Events {
+    /// The next event; `None` after the last. Needs a tokio runtime with its timer where the job has a deadline.
+    pub async fn next(&mut self) -> Option<Event> {
+        std::future::poll_fn(|context| self.poll(context)).await
+    }
+
+    /// The next event, waiting in this thread (not within a runtime); `None` after the last. For the offline commands, whose
+    /// jobs have no deadline.
+    pub fn blocking_next(&mut self) -> Option<Event> {
+        if self.ended {
+            return None;
+        }
+        let event = self.receiver.blocking_recv();
+        Some(self.note(event))
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Event>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        if let Poll::Ready(event) = self.receiver.poll_recv(context) {
+            return Poll::Ready(Some(self.note(event)));
+        }
+        let Some(deadline) = self.deadline else {
+            return Poll::Pending;
+        };
+        let alarm = self
+            .alarm
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.into())));
+        match alarm.as_mut().poll(context) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(()) => {
+                // Closing makes the worker see a departed caller.
+                self.receiver.close();
+                Poll::Ready(Some(self.note(Some(Event::Failed(EngineError::DeadlineExceeded)))))
+            }
+        }
+    }
+
+    /// Keeps the promise of one last event, also when the thread ended without a word.
+    fn note(&mut self, event: Option<Event>) -> Event {
+        let event = event.unwrap_or(Event::Failed(EngineError::Stopped));
+        self.ended = matches!(event, Event::Done | Event::Failed(_));
+        event
+    }
+}
+
+impl futures::Stream for Events {
+    type Item = Event;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Event>> {
+        self.get_mut().poll(context)
+    }
+}

@@ -1,0 +1,256 @@
+//! The admission queue: bounded in jobs and in bytes, first come first served, pure (time is passed in).
+//!
+//! `push` never waits and never drops: when there is no room it hands the item back, and the caller is told when to try again.
+//! Fairness is that of one line: a job that asks for much waits for its turn like any other, and nobody overtakes it *here*;
+//! the scheduler decides what runs side by side. Who has left or is too late is taken out before it can join a batch.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// Departures remembered for the estimate of throughput.
+const REMEMBERED: usize = 32;
+/// Bounds of the advice given to refused callers.
+const RETRY: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(120);
+/// Advice while nothing has been finished yet.
+const RETRY_UNKNOWN: Duration = Duration::from_secs(2);
+
+/// An item that found no room, and when to try again.
+#[derive(Debug)]
+pub struct Full<T> {
+    /// The item, handed back.
+    pub item: T,
+    /// When there will probably be room.
+    pub retry_after: Duration,
+}
+
+/// Why an entry was taken out before its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removed {
+    /// Its caller has left.
+    Left,
+    /// Its deadline has passed.
+    Late,
+}
+
+struct Entry<T> {
+    item: T,
+    bytes: usize,
+    deadline: Option<Instant>,
+}
+
+/// A bounded first-in first-out queue.
+pub struct Queue<T> {
+    entries: VecDeque<Entry<T>>,
+    bytes: usize,
+    max_jobs: usize,
+    max_bytes: usize,
+    departures: VecDeque<Instant>,
+}
+
+impl<T> Queue<T> {
+    /// An empty queue for at most `max_jobs` items that hold at most `max_bytes` bytes together.
+    pub fn new(max_jobs: usize, max_bytes: usize) -> Self {
+        Self {
+            entries: VecDeque::new(),
+            bytes: 0,
+            max_jobs,
+            max_bytes,
+            departures: VecDeque::new(),
+        }
+    }
+
+    /// Items that wait.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Bytes that wait.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The most bytes that may wait; an item larger than this never finds room.
+    pub fn max_bytes(&self) -> usize {
+        self.max_bytes
+    }
+
+    /// Appends an item, or hands it back with advice on when to try again.
+    pub fn push(&mut self, item: T, bytes: usize, deadline: Option<Instant>, now: Instant) -> Result<(), Full<T>> {
+        let fits = self
+            .bytes
+            .checked_add(bytes)
+            .is_some_and(|total| total <= self.max_bytes);
+        if self.entries.len() >= self.max_jobs || !fits {
+            return Err(Full {
+                item,
+                retry_after: self.retry_after(bytes, now),
+            });
+        }
+        self.bytes += bytes;
+        self.entries.push_back(Entry { item, bytes, deadline });
+        Ok(())
+    }
+
+    /// Takes the first item.
+    pub fn pop(&mut self) -> Option<T> {
+        let entry = self.entries.pop_front()?;
+        self.bytes -= entry.bytes;
+        Some(entry.item)
+    }
+
+    /// Takes the first item if it is `wanted`; nobody behind it is looked at, so nobody overtakes.
+    pub fn pop_if(&mut self, wanted: impl FnOnce(&T) -> bool) -> Option<T> {
+        if wanted(&self.entries.front()?.item) {
+            self.pop()
+        } else {
+            None
+        }
+    }
+
+    /// Takes out all whose caller `left` or whose deadline has passed.
+    pub fn sweep(&mut self, now: Instant, left: impl Fn(&T) -> bool) -> Vec<(T, Removed)> {
+        let mut removed = Vec::new();
+        for _ in 0..self.entries.len() {
+            let Some(entry) = self.entries.pop_front() else { break };
+            let why = if left(&entry.item) {
+                Some(Removed::Left)
+            } else if entry.deadline.is_some_and(|d| d <= now) {
+                Some(Removed::Late)
+            } else {
+                None
+            };
+            match why {
+                Some(why) => {
+                    self.bytes -= entry.bytes;
+                    removed.push((entry.item, why));
+                }
+                None => self.entries.push_back(entry),
+            }
+        }
+        removed
+    }
+
+    /// Notes that an admitted job has ended, however it ended: the measure of throughput.
+    pub fn departed(&mut self, now: Instant) {
+        if self.departures.len() == REMEMBERED {
+            self.departures.pop_front();
+        }
+        self.departures.push_back(now);
+    }
+
+    /// When an item of `bytes` will probably find room: so many departures as make room for it, at the recent pace.
+    fn retry_after(&self, bytes: usize, now: Instant) -> Duration {
+        let (Some(oldest), n) = (self.departures.front(), self.departures.len()) else {
+            return RETRY_UNKNOWN;
+        };
+        let pace = now.saturating_duration_since(*oldest) / u32::try_from(n).unwrap_or(u32::MAX);
+        let mut excess = self.bytes.saturating_add(bytes).saturating_sub(self.max_bytes);
+        let mut needed = 1u32;
+        for entry in &self.entries {
+            excess = excess.saturating_sub(entry.bytes);
+            if excess == 0 {
+                break;
+            }
+            needed += 1;
+        }
+        pace.saturating_mul(needed).clamp(*RETRY.start(), *RETRY.end())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn seconds(n: u64) -> Duration {
+        Duration::from_secs(n)
+    }
+
+    #[test]
+    fn a_full_queue_hands_the_job_back() {
+        let now = Instant::now();
+        let mut queue = Queue::new(1, 100);
+        queue.push("first", 10, None, now).unwrap();
+        let full = queue.push("second", 10, None, now).unwrap_err();
+        assert_eq!(full.item, "second");
+        assert!(RETRY.contains(&full.retry_after));
+        assert_eq!((queue.len(), queue.bytes()), (1, 10));
+    }
+
+    #[test]
+    fn what_waits_is_bounded_in_bytes_not_only_in_jobs() {
+        let now = Instant::now();
+        let mut queue = Queue::new(100, 25);
+        queue.push(1, 20, None, now).unwrap();
+        assert_eq!(queue.push(2, 6, None, now).unwrap_err().item, 2);
+        assert_eq!(queue.push(3, usize::MAX, None, now).unwrap_err().item, 3);
+        queue.push(4, 5, None, now).unwrap();
+        assert_eq!(queue.pop(), Some(1));
+        queue.push(5, 20, None, now).unwrap();
+        assert_eq!(queue.bytes(), 25);
+    }
+
+    #[test]
+    fn who_left_and_who_is_late_never_reaches_a_batch() {
+        let now = Instant::now();
+        let mut queue = Queue::new(10, 100);
+        queue.push(1, 1, None, now).unwrap();
+        queue.push(2, 1, Some(now + seconds(1)), now).unwrap();
+        queue.push(3, 1, Some(now + seconds(3)), now).unwrap();
+        let removed = queue.sweep(now + seconds(2), |&item| item == 1);
+        assert_eq!(removed, vec![(1, Removed::Left), (2, Removed::Late)]);
+        assert_eq!((queue.pop(), queue.pop(), queue.bytes()), (Some(3), None, 0));
+    }
+
+    #[test]
+    fn the_advice_follows_the_recent_pace_and_the_room_needed() {
+        let start = Instant::now();
+        let mut queue = Queue::new(10, 40);
+        for i in 0..4 {
+            queue.push(i, 10, None, start).unwrap();
+        }
+        assert_eq!(queue.push(9, 10, None, start).unwrap_err().retry_after, RETRY_UNKNOWN);
+        queue.departed(start);
+        queue.departed(start + seconds(10));
+        let now = start + seconds(20);
+        assert_eq!(queue.push(9, 10, None, now).unwrap_err().retry_after, seconds(10));
+        assert_eq!(queue.push(9, 25, None, now).unwrap_err().retry_after, seconds(30));
+        assert_eq!(
+            queue
+                .push(9, 10, None, start + seconds(10_000))
+                .unwrap_err()
+                .retry_after,
+            *RETRY.end()
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn order_is_kept_and_bytes_add_up(ops in prop::collection::vec((0u8..4, 0usize..50), 0..200)) {
+            let now = Instant::now();
+            let mut queue = Queue::new(8, 120);
+            let mut expected: VecDeque<(usize, usize)> = VecDeque::new();
+            for (number, (op, bytes)) in ops.into_iter().enumerate() {
+                match op {
+                    0 | 1 => match queue.push((number, bytes), bytes, None, now) {
+                        Ok(()) => expected.push_back((number, bytes)),
+                        Err(full) => prop_assert_eq!(full.item, (number, bytes)),
+                    },
+                    2 => prop_assert_eq!(queue.pop(), expected.pop_front()),
+                    _ => {
+                        queue.sweep(now, |&(n, _)| n % 3 == 0);
+                        expected.retain(|&(n, _)| n % 3 != 0);
+                    }
+                }
+                prop_assert_eq!(queue.len(), expected.len());
+                prop_assert_eq!(queue.bytes(), expected.iter().map(|e| e.1).sum::<usize>());
+                prop_assert!(queue.len() <= 8 && queue.bytes() <= 120);
+            }
+        }
+    }
+}

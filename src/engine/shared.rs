@@ -1,0 +1,264 @@
+//! What the handles and the engine's thread share: the mailbox under a short lock, the phase, the heartbeat.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::queue::{Queue, Removed};
+use super::{EngineConfig, EngineError, Event, Facts, Job, Stats, TokenRules};
+
+/// A job that was admitted, and where its events go.
+pub(super) struct Ticket {
+    pub(super) job: Job,
+    pub(super) events: mpsc::UnboundedSender<Event>,
+    pub(super) submitted: Instant,
+}
+
+/// The life of the engine's thread.
+#[derive(Clone, Debug)]
+pub(super) enum Phase {
+    Loading,
+    Ready(Arc<Facts>),
+    Failed(String),
+    Stopped,
+}
+
+/// Answered with the result of a computation on the device.
+pub(super) type HealthReply = oneshot::Sender<Result<(), EngineError>>;
+
+/// What the worker finds when it looks.
+struct Mailbox {
+    queue: Queue<Ticket>,
+    health: Vec<HealthReply>,
+    /// No handle is left: finish and end.
+    closed: bool,
+    draining: bool,
+    /// The thread has ended.
+    ended: bool,
+    refused: u64,
+}
+
+/// Shared by all handles and the thread.
+pub(super) struct Shared {
+    pub(super) config: EngineConfig,
+    pub(super) rules: TokenRules,
+    mailbox: Mutex<Mailbox>,
+    news: Condvar,
+    phase: watch::Sender<Phase>,
+    /// Jobs admitted and not yet ended.
+    jobs: watch::Sender<usize>,
+    stats: Mutex<Stats>,
+    draining: AtomicBool,
+    started: Instant,
+    /// Milliseconds after `started` (plus one) when the call into the backend under way began; 0 when none is.
+    busy_since: AtomicU64,
+}
+
+/// Locks are held for a few instructions that do not panic; should one do so anyway, the data is still whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What the worker takes from the mailbox before a step.
+#[derive(Default)]
+pub(super) struct Mail {
+    /// Jobs that may join now.
+    pub(super) joining: Vec<Ticket>,
+    /// Jobs that ended while they waited.
+    pub(super) removed: Vec<(Ticket, Removed)>,
+    /// Who asks for health.
+    pub(super) health: Vec<HealthReply>,
+    /// Nothing is left to do and nobody is left to ask.
+    pub(super) over: bool,
+}
+
+impl Shared {
+    pub(super) fn new(config: EngineConfig, rules: TokenRules) -> Self {
+        let mailbox = Mailbox {
+            queue: Queue::new(config.queue_jobs, config.queue_bytes),
+            health: Vec::new(),
+            closed: false,
+            draining: false,
+            ended: false,
+            refused: 0,
+        };
+        Self {
+            config,
+            rules,
+            mailbox: Mutex::new(mailbox),
+            news: Condvar::new(),
+            phase: watch::Sender::new(Phase::Loading),
+            jobs: watch::Sender::new(0),
+            stats: Mutex::default(),
+            draining: AtomicBool::new(false),
+            started: Instant::now(),
+            busy_since: AtomicU64::new(0),
+        }
+    }
+
+    // ---- for the handles ----
+
+    pub(super) fn phase(&self) -> Phase {
+        self.phase.borrow().clone()
+    }
+
+    pub(super) fn facts(&self) -> Option<Arc<Facts>> {
+        match &*self.phase.borrow() {
+            Phase::Ready(facts) => Some(Arc::clone(facts)),
+            _ => None,
+        }
+    }
+
+    pub(super) async fn wait_phase(&self, wanted: impl FnMut(&Phase) -> bool) -> Phase {
+        let mut phase = self.phase.subscribe();
+        // The sender lives as long as `self`, so the wait cannot fail.
+        phase
+            .wait_for(wanted)
+            .await
+            .map_or(Phase::Stopped, |phase| phase.clone())
+    }
+
+    pub(super) async fn wait_idle(&self) {
+        let mut jobs = self.jobs.subscribe();
+        // As above: the sender lives as long as `self`.
+        let _ = jobs.wait_for(|&jobs| jobs == 0).await;
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn drain(&self) {
+        lock(&self.mailbox).draining = true;
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn close(&self) {
+        lock(&self.mailbox).closed = true;
+        self.news.notify_all();
+    }
+
+    pub(super) fn admit(&self, ticket: Ticket, bytes: usize) -> Result<(), EngineError> {
+        let mut mailbox = lock(&self.mailbox);
+        if mailbox.ended {
+            return Err(EngineError::Stopped);
+        }
+        if mailbox.draining {
+            return Err(EngineError::ShuttingDown);
+        }
+        let (deadline, now) = (ticket.job.deadline, ticket.submitted);
+        if let Err(full) = mailbox.queue.push(ticket, bytes, deadline, now) {
+            mailbox.refused += 1;
+            return Err(EngineError::QueueFull {
+                retry_after: full.retry_after,
+            });
+        }
+        self.jobs.send_modify(|jobs| *jobs += 1);
+        drop(mailbox);
+        self.news.notify_all();
+        Ok(())
+    }
+
+    pub(super) fn ask_health(&self, reply: HealthReply) -> Result<(), EngineError> {
+        let mut mailbox = lock(&self.mailbox);
+        if mailbox.ended {
+            return Err(EngineError::Stopped);
+        }
+        // Probes that have timed out must not pile up behind a step that hangs.
+        mailbox.health.retain(|waiting| !waiting.is_closed());
+        mailbox.health.push(reply);
+        drop(mailbox);
+        self.news.notify_all();
+        Ok(())
+    }
+
+    pub(super) fn is_stalled(&self) -> bool {
+        match self.busy_since.load(Ordering::Relaxed) {
+            0 => false,
+            since => self.started.elapsed() > Duration::from_millis(since - 1) + self.config.stall_after,
+        }
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        let mut stats = *lock(&self.stats);
+        let mailbox = lock(&self.mailbox);
+        stats.queued_jobs = mailbox.queue.len();
+        stats.queued_bytes = mailbox.queue.bytes();
+        stats.jobs_refused = mailbox.refused;
+        stats
+    }
+
+    // ---- for the thread ----
+
+    /// Takes what has come. `room` says whether one more job may join after so many just taken; with `idle` it waits until
+    /// there is something.
+    pub(super) fn take_mail(&self, idle: bool, mut room: impl FnMut(&Job) -> bool) -> Mail {
+        let mut mailbox = lock(&self.mailbox);
+        loop {
+            let mut mail = Mail {
+                removed: mailbox.queue.sweep(Instant::now(), |t| t.events.is_closed()),
+                ..Mail::default()
+            };
+            mail.health = std::mem::take(&mut mailbox.health);
+            while let Some(ticket) = mailbox.queue.pop_if(|ticket| room(&ticket.job)) {
+                mail.joining.push(ticket);
+            }
+            let nothing = mail.joining.is_empty() && mail.removed.is_empty() && mail.health.is_empty();
+            mail.over = idle && nothing && mailbox.closed;
+            if !idle || !nothing || mail.over {
+                return mail;
+            }
+            mailbox = self.news.wait(mailbox).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Says that admitted jobs have ended.
+    pub(super) fn departed(&self, count: usize) {
+        if count == 0 {
+            return;
+        }
+        let now = Instant::now();
+        let mut mailbox = lock(&self.mailbox);
+        for _ in 0..count {
+            mailbox.queue.departed(now);
+        }
+        drop(mailbox);
+        self.jobs.send_modify(|jobs| *jobs = jobs.saturating_sub(count));
+    }
+
+    pub(super) fn loaded(&self, facts: Arc<Facts>) {
+        self.phase.send_replace(Phase::Ready(facts));
+    }
+
+    /// The thread is at its end: who waits is answered, who comes is refused.
+    pub(super) fn end(&self, phase: Phase) {
+        let mut mailbox = lock(&self.mailbox);
+        mailbox.ended = true;
+        while let Some(ticket) = mailbox.queue.pop() {
+            // A caller that has left needs no answer.
+            let _ = ticket.events.send(Event::Failed(EngineError::Stopped));
+        }
+        for reply in mailbox.health.drain(..) {
+            let _ = reply.send(Err(EngineError::Stopped));
+        }
+        drop(mailbox);
+        self.busy_since.store(0, Ordering::Relaxed);
+        self.phase.send_replace(phase);
+        self.jobs.send_replace(0);
+    }
+
+    /// Runs a call into the backend under the watchdog's eye.
+    pub(super) fn watched<R>(&self, call: impl FnOnce() -> R) -> R {
+        let since = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1;
+        self.busy_since.store(since, Ordering::Relaxed);
+        let result = call();
+        self.busy_since.store(0, Ordering::Relaxed);
+        result
+    }
+
+    pub(super) fn publish(&self, stats: Stats) {
+        *lock(&self.stats) = stats;
+    }
+}
