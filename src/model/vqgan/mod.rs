@@ -5,6 +5,9 @@
 //! ([`layout`]), so that a pass can be run in slices between token steps.
 
 mod config;
+mod layers;
 pub mod layout;
+mod network;
 
 pub use config::VqganConfig;
+pub use network::{Pass, Vqgan};

@@ -1,0 +1,176 @@
+//! The VQ-GAN's layers with their weights (taming `diffusionmodules/model.py`), on channels-last tensors.
+
+use tch::{Device, Kind, Tensor};
+
+use super::config::GROUPS;
+use super::layout::{LayerKind, LayerSpec};
+use crate::model::source::{LoadError, TensorSource};
+
+/// Epsilon of taming's GroupNorms.
+const EPSILON: f64 = 1e-6;
+
+/// A layer with its weights.
+pub(super) enum Layer {
+    Conv(Conv),
+    Resnet {
+        norm1: Norm,
+        conv1: Conv,
+        norm2: Norm,
+        conv2: Conv,
+        shortcut: Option<Conv>,
+    },
+    Attention {
+        norm: Norm,
+        q: Conv,
+        k: Conv,
+        v: Conv,
+        out: Conv,
+    },
+    Downsample(Option<Conv>),
+    Upsample(Option<Conv>),
+    Head {
+        norm: Norm,
+        conv: Conv,
+    },
+}
+
+pub(super) struct Conv {
+    weight: Tensor,
+    bias: Tensor,
+    padding: i64,
+}
+
+pub(super) struct Norm {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl Layer {
+    pub(super) fn load(
+        source: &dyn TensorSource,
+        spec: &LayerSpec,
+        kind: Kind,
+        device: Device,
+    ) -> Result<Self, LoadError> {
+        let conv = |part: &str, input: usize, output: usize, kernel: usize| {
+            let name = format!("{}{part}", spec.name);
+            let weight = source.tensor(
+                &format!("{name}.weight"),
+                &[output, input, kernel, kernel],
+                kind,
+                device,
+            )?;
+            let bias = source.tensor(&format!("{name}.bias"), &[output], kind, device)?;
+            Ok::<_, LoadError>(Conv {
+                weight: channels_last(&weight),
+                bias,
+                padding: kernel as i64 / 2,
+            })
+        };
+        let norm = |part: &str, channels: usize| {
+            let tensor = |end: &str| source.tensor(&format!("{}{part}.{end}", spec.name), &[channels], kind, device);
+            Ok::<_, LoadError>(Norm {
+                weight: tensor("weight")?,
+                bias: tensor("bias")?,
+            })
+        };
+        Ok(match spec.kind {
+            LayerKind::Conv { input, output, kernel } => Layer::Conv(conv("", input, output, kernel)?),
+            LayerKind::Resnet { input, output } => Layer::Resnet {
+                norm1: norm(".norm1", input)?,
+                conv1: conv(".conv1", input, output, 3)?,
+                norm2: norm(".norm2", output)?,
+                conv2: conv(".conv2", output, output, 3)?,
+                shortcut: (input != output)
+                    .then(|| conv(".nin_shortcut", input, output, 1))
+                    .transpose()?,
+            },
+            LayerKind::Attention { channels: c } => Layer::Attention {
+                norm: norm(".norm", c)?,
+                q: conv(".q", c, c, 1)?,
+                k: conv(".k", c, c, 1)?,
+                v: conv(".v", c, c, 1)?,
+                out: conv(".proj_out", c, c, 1)?,
+            },
+            LayerKind::Downsample { channels: c, with_conv } => {
+                // Its padding is asymmetric and done apart.
+                let conv = with_conv.then(|| conv(".conv", c, c, 3)).transpose()?;
+                Layer::Downsample(conv.map(|conv| Conv { padding: 0, ..conv }))
+            }
+            LayerKind::Upsample { channels: c, with_conv } => {
+                Layer::Upsample(with_conv.then(|| conv(".conv", c, c, 3)).transpose()?)
+            }
+            LayerKind::Head { input, output } => Layer::Head {
+                norm: norm(".norm_out", input)?,
+                conv: conv(".conv_out", input, output, 3)?,
+            },
+        })
+    }
+
+    /// `x`: `[n, channels, side, side]` → the layer's output.
+    pub(super) fn forward(&self, x: &Tensor) -> Tensor {
+        match self {
+            Layer::Conv(conv) => conv.forward(x),
+            Layer::Resnet {
+                norm1,
+                conv1,
+                norm2,
+                conv2,
+                shortcut,
+            } => {
+                let h = conv1.forward(&norm1.forward(x).silu_());
+                let h = conv2.forward(&norm2.forward(&h).silu_());
+                match shortcut {
+                    Some(shortcut) => shortcut.forward(x) + h,
+                    None => h + x,
+                }
+            }
+            Layer::Attention { norm, q, k, v, out } => {
+                let h = norm.forward(x);
+                let (n, c, rows, columns) = h.size4().unwrap_or((0, 0, 0, 0));
+                // [n, positions, c]: a view, since the memory is channels-last.
+                let flat = |t: Tensor| t.permute([0, 2, 3, 1]).reshape([n, rows * columns, c]);
+                let (q, k, v) = (flat(q.forward(&h)), flat(k.forward(&h)), flat(v.forward(&h)));
+                let weights = (q.bmm(&k.transpose(1, 2)) * (c as f64).powf(-0.5)).softmax(2, None::<Kind>);
+                let h = weights.bmm(&v).view([n, rows, columns, c]).permute([0, 3, 1, 2]);
+                out.forward(&h) + x
+            }
+            Layer::Downsample(Some(conv)) => conv.strided(&x.constant_pad_nd([0, 1, 0, 1]), 2),
+            Layer::Downsample(None) => x.avg_pool2d([2, 2], [2, 2], [0, 0], false, true, None::<i64>),
+            Layer::Upsample(conv) => {
+                let (_, _, rows, columns) = x.size4().unwrap_or((0, 0, 0, 0));
+                let big = x.upsample_nearest2d([rows * 2, columns * 2], None, None);
+                conv.as_ref().map_or(big.shallow_clone(), |conv| conv.forward(&big))
+            }
+            Layer::Head { norm, conv } => conv.forward(&norm.forward(x).silu_()),
+        }
+    }
+}
+
+impl Conv {
+    fn forward(&self, x: &Tensor) -> Tensor {
+        self.strided(x, 1)
+    }
+
+    fn strided(&self, x: &Tensor, stride: i64) -> Tensor {
+        x.conv2d(
+            &self.weight,
+            Some(&self.bias),
+            [stride; 2],
+            [self.padding; 2],
+            [1; 2],
+            1,
+        )
+    }
+}
+
+impl Norm {
+    fn forward(&self, x: &Tensor) -> Tensor {
+        x.group_norm(GROUPS as i64, Some(&self.weight), Some(&self.bias), EPSILON, true)
+    }
+}
+
+/// The same tensor `[n, c, h, w]` with its channels innermost in memory, which oneDNN and cuDNN are fastest on.
+pub(super) fn channels_last(x: &Tensor) -> Tensor {
+    x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
+}

@@ -1,0 +1,166 @@
+//! The whole VQ-GAN: passes that run layer by layer, the quantizer, and pixels in and out.
+
+use std::sync::Arc;
+
+use tch::{Device, Kind, Tensor};
+
+use super::VqganConfig;
+use super::layers::{Layer, channels_last};
+use crate::model::source::{LoadError, TensorSource};
+use crate::radiograph::Pixels;
+
+/// A VQ-GAN with its weights on a device, for inference.
+pub struct Vqgan {
+    config: VqganConfig,
+    encoder: Vec<Layer>,
+    decoder: Vec<Layer>,
+    /// `[n_embed, embed_dim]`, f32.
+    code_book: Tensor,
+    /// `|e|²` of each code, `[n_embed]`.
+    squares: Tensor,
+    decoder_kind: Kind,
+    device: Device,
+}
+
+/// A pass under way: the layer to run next and its input.
+pub struct Pass {
+    direction: Direction,
+    next: usize,
+    x: Tensor,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    Encode,
+    Decode,
+}
+
+impl Vqgan {
+    /// Loads every tensor from `source`. The encoder computes in f32 always: one flipped rounding can change a code. The decoder
+    /// computes in `decoder_kind`.
+    pub fn load(
+        config: &VqganConfig,
+        source: &dyn TensorSource,
+        decoder_kind: Kind,
+        device: Device,
+    ) -> Result<Self, LoadError> {
+        let load = |layers: Vec<super::layout::LayerSpec>, kind| {
+            layers
+                .iter()
+                .map(|spec| Layer::load(source, spec, kind, device))
+                .collect::<Result<Vec<_>, _>>()
+        };
+        let shape = [config.n_embed, config.embed_dim];
+        let code_book = source.tensor("quantize.embedding.weight", &shape, Kind::Float, device)?;
+        Ok(Self {
+            config: config.clone(),
+            encoder: load(config.encoder_layers(), Kind::Float)?,
+            decoder: load(config.decoder_layers(), decoder_kind)?,
+            squares: code_book.square().sum_dim_intlist(1, false, Kind::Float),
+            code_book,
+            decoder_kind,
+            device,
+        })
+    }
+
+    /// The configuration it was loaded with.
+    pub fn config(&self) -> &VqganConfig {
+        &self.config
+    }
+
+    /// Begins to encode `images`, each `resolution × resolution`.
+    pub fn begin_encode(&self, images: &[Arc<Pixels>]) -> Pass {
+        let side = self.config.resolution as i64;
+        let mut bytes = Vec::with_capacity(images.iter().map(|i| i.bytes()).sum());
+        images.iter().for_each(|image| bytes.extend_from_slice(image.rgb()));
+        let rgb = Tensor::from_slice(&bytes)
+            .view([images.len() as i64, side, side, 3])
+            .to_device(self.device);
+        let x = match self.config.in_channels {
+            // Pillow's `L`: ITU-R 601-2 luma in 16-bit fixed point.
+            1 => {
+                let weights = Tensor::from_slice(&[19595i64, 38470, 7471]).to_device(self.device);
+                let sum = (rgb.to_kind(Kind::Int64) * weights).sum_dim_intlist(3, true, Kind::Int64);
+                (sum + 0x8000)
+                    .bitwise_right_shift_tensor_scalar(16)
+                    .to_kind(Kind::Float)
+            }
+            _ => rgb.to_kind(Kind::Float),
+        };
+        // `2·(x/255) − 1`; permuting rows of RGB triples gives channels-last memory as it is.
+        let x = (x / 255.0 * 2.0 - 1.0).permute([0, 3, 1, 2]);
+        Pass {
+            direction: Direction::Encode,
+            next: 0,
+            x,
+        }
+    }
+
+    /// Begins to decode lists of `codes_per_image` codes, each code below `n_embed`.
+    pub fn begin_decode(&self, codes: &[Vec<u16>]) -> Pass {
+        let side = self.config.latent_side() as i64;
+        let flat: Vec<i64> = codes.iter().flatten().map(|&code| i64::from(code)).collect();
+        let vectors = self
+            .code_book
+            .index_select(0, &Tensor::from_slice(&flat).to_device(self.device));
+        let x = vectors
+            .view([codes.len() as i64, side, side, self.config.embed_dim as i64])
+            .permute([0, 3, 1, 2]);
+        Pass {
+            direction: Direction::Decode,
+            next: 0,
+            x: x.to_kind(self.decoder_kind),
+        }
+    }
+
+    /// Runs the next layer of the pass. `true` while there are more.
+    pub fn advance(&self, pass: &mut Pass) -> bool {
+        let layers = match pass.direction {
+            Direction::Encode => &self.encoder,
+            Direction::Decode => &self.decoder,
+        };
+        if let Some(layer) = layers.get(pass.next) {
+            pass.x = layer.forward(&pass.x);
+            pass.next += 1;
+        }
+        pass.next < layers.len()
+    }
+
+    /// The codes of each image of a finished encoding pass: nearest code-book vector by squared L2, row-major.
+    pub fn codes(&self, pass: Pass) -> Vec<Vec<u16>> {
+        let (n, per_image) = (pass.x.size()[0], self.config.codes_per_image());
+        let z = pass
+            .x
+            .permute([0, 2, 3, 1])
+            .reshape([n * per_image as i64, self.config.embed_dim as i64]);
+        let norms = z.square().sum_dim_intlist(1, true, Kind::Float);
+        let distances = norms + &self.squares - z.matmul(&self.code_book.transpose(0, 1)) * 2.0;
+        let nearest = distances.argmin(1, false).to_device(Device::Cpu);
+        let mut flat = vec![0i64; n as usize * per_image];
+        nearest.copy_data(&mut flat, n as usize * per_image);
+        flat.chunks(per_image)
+            .map(|image| image.iter().map(|&code| code as u16).collect())
+            .collect()
+    }
+
+    /// The images of a finished decoding pass: clipped to [−1, 1], then `(x+1)/2` to 8 bit, rounded to nearest.
+    pub fn images(&self, pass: Pass) -> Vec<Pixels> {
+        let (n, side) = (pass.x.size()[0], self.config.resolution);
+        let x = channels_last(&pass.x).to_kind(Kind::Float);
+        let levels = ((x.clamp(-1.0, 1.0) + 1.0) / 2.0 * 255.0 + 0.5)
+            .floor()
+            .to_kind(Kind::Uint8);
+        let rows = levels
+            .expand([n, 3, side as i64, side as i64], false)
+            .permute([0, 2, 3, 1])
+            .contiguous();
+        let rows = rows.to_device(Device::Cpu);
+        let mut bytes = vec![0u8; n as usize * side * side * 3];
+        let length = bytes.len();
+        rows.copy_data(&mut bytes, length);
+        bytes
+            .chunks(side * side * 3)
+            .filter_map(|image| Pixels::new(side, side, image.to_vec()))
+            .collect()
+    }
+}
