@@ -11,6 +11,7 @@ mod handle;
 mod job;
 mod queue;
 mod shared;
+pub mod torch;
 mod worker;
 
 pub use backend::{Backend, BackendError, Facts, Segment, Span, VisionOutput, VisionWork};

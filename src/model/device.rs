@@ -1,0 +1,164 @@
+//! Where tensors live: the CPU, or a GPU whose libtorch part is opened at run time.
+//!
+//! The binary links the CPU half of libtorch alone. `libtorch_cuda.so`, opened globally, registers the CUDA backend with it, so one
+//! binary serves both kinds of machine. A GPU that was asked for and is not there is an error, never a silent run on the CPU.
+
+use std::ffi::CStr;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::OnceLock;
+
+use tch::Device;
+
+/// What the operator asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// The first GPU if there is one, else the CPU.
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// The GPU of this index.
+    Cuda(usize),
+}
+
+impl FromStr for DeviceChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda(0)),
+            other => other
+                .strip_prefix("cuda:")
+                .and_then(|index| index.parse().ok())
+                .map(Self::Cuda)
+                .ok_or_else(|| format!("`{other}` is no device: use auto, cpu, cuda or cuda:N")),
+        }
+    }
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(index) => write!(f, "cuda:{index}"),
+        }
+    }
+}
+
+/// A device that was asked for and cannot be had.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum DeviceError {
+    /// libtorch's CUDA half cannot be opened.
+    #[error(
+        "device {asked} was asked for, but libtorch_cuda.so cannot be opened ({reason}); install the CUDA build of libtorch and name its folder in LD_LIBRARY_PATH, or use --device cpu"
+    )]
+    NoLibrary {
+        /// What was asked for.
+        asked: DeviceChoice,
+        /// What the dynamic linker said.
+        reason: String,
+    },
+    /// The library is there; a driver or a GPU is not.
+    #[error(
+        "device {asked} was asked for, but libtorch finds no usable GPU (driver missing, too old, or no device visible); check nvidia-smi, or use --device cpu"
+    )]
+    NoGpu {
+        /// What was asked for.
+        asked: DeviceChoice,
+    },
+    /// There are GPUs, but not this one.
+    #[error("device {asked} was asked for, but there are only {count} GPUs (cuda:0 to cuda:{})", count - 1)]
+    NoSuchGpu {
+        /// What was asked for.
+        asked: DeviceChoice,
+        /// How many there are.
+        count: usize,
+    },
+}
+
+/// Turns a choice into a device that works.
+pub fn resolve(choice: DeviceChoice) -> Result<Device, DeviceError> {
+    match choice {
+        DeviceChoice::Cpu => Ok(Device::Cpu),
+        DeviceChoice::Auto => match cuda(choice, 0) {
+            Ok(device) => Ok(device),
+            Err(why) => {
+                tracing::info!(reason = %why, "no GPU; running on the CPU");
+                Ok(Device::Cpu)
+            }
+        },
+        DeviceChoice::Cuda(index) => cuda(choice, index),
+    }
+}
+
+/// `cpu` or `cuda:N`.
+pub fn name(device: Device) -> String {
+    match device {
+        Device::Cuda(index) => format!("cuda:{index}"),
+        _ => "cpu".to_owned(),
+    }
+}
+
+fn cuda(asked: DeviceChoice, index: usize) -> Result<Device, DeviceError> {
+    open_cuda()
+        .clone()
+        .map_err(|reason| DeviceError::NoLibrary { asked, reason })?;
+    if !tch::Cuda::is_available() {
+        return Err(DeviceError::NoGpu { asked });
+    }
+    let count = usize::try_from(tch::Cuda::device_count()).unwrap_or(0);
+    if index >= count {
+        return Err(DeviceError::NoSuchGpu { asked, count });
+    }
+    Ok(Device::Cuda(index))
+}
+
+/// Opens libtorch's CUDA half once; it stays open for good.
+fn open_cuda() -> &'static Result<(), String> {
+    static OPENED: OnceLock<Result<(), String>> = OnceLock::new();
+    OPENED.get_or_init(|| {
+        // SAFETY: a NUL-terminated name; the library's constructors register libtorch backends and are meant to be run this way.
+        let handle = unsafe { libc::dlopen(c"libtorch_cuda.so".as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) };
+        if !handle.is_null() {
+            return Ok(());
+        }
+        // SAFETY: dlerror gives a NUL-terminated text of this thread's last failure, or null.
+        let reason = unsafe {
+            let text = libc::dlerror();
+            if text.is_null() {
+                "unknown reason".to_owned()
+            } else {
+                CStr::from_ptr(text).to_string_lossy().into_owned()
+            }
+        };
+        Err(reason)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_are_read_as_they_are_written() {
+        for text in ["auto", "cpu", "cuda:0", "cuda:3"] {
+            assert_eq!(text.parse::<DeviceChoice>().unwrap().to_string(), text);
+        }
+        assert_eq!("cuda".parse(), Ok(DeviceChoice::Cuda(0)));
+        assert!("gpu".parse::<DeviceChoice>().is_err());
+        assert!("cuda:x".parse::<DeviceChoice>().is_err());
+    }
+
+    #[test]
+    fn a_gpu_that_is_not_there_is_an_error_and_auto_is_the_cpu() {
+        if tch::Cuda::is_available() {
+            return;
+        }
+        let error = resolve(DeviceChoice::Cuda(99)).unwrap_err().to_string();
+        assert!(error.contains("cuda:99") && error.contains("--device cpu"), "{error}");
+        assert_eq!(resolve(DeviceChoice::Auto).unwrap(), Device::Cpu);
+    }
+}
