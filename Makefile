@@ -1,0 +1,72 @@
+# Two commands are enough on a fresh machine: `make serve` and `make test`.
+# Needed: cargo, gcc/g++, make, python3 with pip. libtorch is brought once into the user's cache.
+
+MODEL  ?= models/demo
+LISTEN ?= 127.0.0.1:8080
+DEVICE ?= auto
+CARGO  ?= cargo
+PYTHON ?= python3
+
+SERVER  := target/release/llm-cxr
+TRAINER := target/release/llm-cxr-train
+VENV    := .venv/.complete
+
+.DEFAULT_GOAL := help
+.PHONY: help serve build test test-rust test-scripts fmt lint deny openapi bench fixtures libtorch clean
+
+help: ## Show this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "  make serve MODEL=$(MODEL) LISTEN=$(LISTEN) DEVICE=$(DEVICE)"
+
+serve: build $(MODEL)/bundle.json ## Build what is needed and serve MODEL on LISTEN
+	$(SERVER) serve --model $(MODEL) --listen $(LISTEN) --device $(DEVICE)
+
+# A small random model, made on the spot; it says that it is untrained wherever it answers.
+models/demo/bundle.json: | build
+	$(TRAINER) init --out models/demo
+
+%/bundle.json:
+	@echo "$* holds no bundle; llm-cxr convert makes one (see models/README.md)" >&2; exit 1
+
+build: libtorch ## Build target/release/llm-cxr and llm-cxr-train
+	$(CARGO) build --release --locked --bins
+
+test: test-scripts test-rust ## Run every test (offline once the dependencies are there)
+
+test-scripts:
+	$(PYTHON) -m unittest discover -s tests -p '*_test.py'
+
+test-rust: libtorch
+	$(CARGO) test --release --locked
+
+fmt: ## Format the code
+	$(CARGO) fmt
+
+lint: libtorch ## Check format and lints
+	$(CARGO) fmt --check
+	$(CARGO) clippy --release --locked --all-targets -- -D warnings
+
+deny: ## Check licences, advisories and sources of the dependencies (cargo-deny)
+	$(CARGO) deny check
+
+openapi: build ## Write openapi.yaml from the code
+	$(SERVER) openapi > openapi.yaml.partial && mv openapi.yaml.partial openapi.yaml
+
+BENCH ?= --shape hidden=512,layers=8,heads=8,intermediate=2048,vocab=51305 --dtype f32 --prompt 340 --new 32 --batch 1,8
+bench: build ## Measure prefill and decode (BENCH="--shape …")
+	$(SERVER) bench $(BENCH)
+
+fixtures: $(VENV) ## Make the parity fixtures again with transformers, taming-transformers and Pillow
+	for script in tests/fixtures/*.py; do .venv/bin/python $$script || exit 1; done
+
+$(VENV): tests/fixtures/requirements.txt
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --requirement tests/fixtures/requirements.txt
+	touch $@
+
+libtorch: ## Bring libtorch into the cache (CUDA=1: with the CUDA libraries)
+	@$(PYTHON) scripts/libtorch.py $(if $(CUDA),--cuda)
+
+clean: ## Remove what was built here (not the cache)
+	rm -rf target .venv .libtorch
