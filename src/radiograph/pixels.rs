@@ -14,6 +14,16 @@ impl Pixels {
         (width.checked_mul(height)?.checked_mul(3)? == rgb.len()).then_some(Self { width, height, rgb })
     }
 
+    /// `side × side` pixels; `rgb` is cut or filled up with black to `side × side × 3` bytes.
+    pub(super) fn square(side: usize, mut rgb: Vec<u8>) -> Self {
+        rgb.resize(side * side * 3, 0);
+        Self {
+            width: side,
+            height: side,
+            rgb,
+        }
+    }
+
     /// Width in pixels.
     pub fn width(&self) -> usize {
         self.width

@@ -1,0 +1,53 @@
+//! Bounds on what is decoded, checked before anything is allocated for pixels.
+
+use super::RadiographError;
+
+/// What a file may ask for. Memory for one image is bounded by `max_bytes` plus about ten bytes a pixel (progressive
+/// colour JPEG keeps its coefficients), the work by `max_pixels`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DecodeLimits {
+    /// Length of the file.
+    pub max_bytes: usize,
+    /// Width × height.
+    pub max_pixels: u64,
+    /// Width, and height.
+    pub max_side: u32,
+}
+
+impl Default for DecodeLimits {
+    /// 32 MiB, 40 megapixels, 16,384 on a side: more than twice the largest flat-panel detector.
+    fn default() -> Self {
+        Self {
+            max_bytes: 32 << 20,
+            max_pixels: 40_000_000,
+            max_side: 16_384,
+        }
+    }
+}
+
+impl DecodeLimits {
+    pub(super) fn check_bytes(&self, bytes: usize) -> Result<(), RadiographError> {
+        if bytes > self.max_bytes {
+            return Err(RadiographError::TooLarge {
+                bytes,
+                max_bytes: self.max_bytes,
+            });
+        }
+        Ok(())
+    }
+
+    pub(super) fn check_size(&self, width: u32, height: u32) -> Result<(), RadiographError> {
+        if width > self.max_side || height > self.max_side || u64::from(width) * u64::from(height) > self.max_pixels {
+            let Self {
+                max_side, max_pixels, ..
+            } = *self;
+            return Err(RadiographError::TooManyPixels {
+                width,
+                height,
+                max_side,
+                max_pixels,
+            });
+        }
+        Ok(())
+    }
+}
