@@ -1,3 +1,39 @@
-fn main() {
-    println!("{:?}", tch::Tensor::arange(3, (tch::Kind::Float, tch::Device::Cpu)));
+//! `llm-cxr`: serves a model bundle, works on single images, converts checkpoints, and measures.
+
+mod bench;
+mod show;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// What every command returns; the error is printed as one line.
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+/// Reads chest X-rays, answers questions about them and draws them, with one language model (LLM-CXR).
+///
+/// For research only; not a medical device.
+#[derive(Parser, Debug)]
+#[command(name = "llm-cxr", version, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    Bench(bench::BenchArgs),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Bench(args) => bench::run(args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("llm-cxr: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }

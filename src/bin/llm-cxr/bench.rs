@@ -1,0 +1,103 @@
+//! `llm-cxr bench`: speed of the language model at a shape, on random weights.
+
+use clap::Args;
+use llm_cxr::model::bench::{self, Plan, Report, Shape};
+use llm_cxr::model::device::{self, DeviceChoice};
+
+use crate::Outcome;
+use crate::show::spinner;
+
+/// Measures prefill and decode of a model shape with random weights, and the memory bandwidth they reach.
+#[derive(Args, Debug)]
+pub struct BenchArgs {
+    /// Shape of the GPT-NeoX
+    #[arg(
+        long,
+        default_value = "hidden=2560,layers=32,heads=32,intermediate=10240,vocab=51305"
+    )]
+    shape: Shape,
+    /// Compute type
+    #[arg(long, default_value = "bf16", value_parser = ["bf16", "f32"])]
+    dtype: String,
+    /// Tokens of the prompt
+    #[arg(long, default_value_t = 340, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    prompt: u32,
+    /// Tokens decoded after it
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    new: u32,
+    /// Numbers of streams decoded together
+    #[arg(long, default_value = "1,8", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=1024))]
+    batch: Vec<u32>,
+    /// How often prefill and read are measured
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    repeat: u32,
+    /// auto, cpu or cuda:N
+    #[arg(long, default_value = "auto")]
+    device: DeviceChoice,
+    /// Threads of libtorch on a CPU (0: one per core)
+    #[arg(long, default_value_t = 0)]
+    threads: u16,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: BenchArgs) -> Outcome {
+    if args.threads > 0 {
+        tch::set_num_threads(i32::from(args.threads));
+    }
+    let plan = Plan {
+        shape: args.shape,
+        bf16: args.dtype == "bf16",
+        prompt: args.prompt as usize,
+        new: args.new as usize,
+        batches: args.batch.iter().map(|&b| b as usize).collect(),
+        repeat: args.repeat as usize,
+        device: device::resolve(args.device)?,
+    };
+    let spinner = spinner("starting");
+    let report = bench::run(&plan, &|what| spinner.set_message(what.to_owned()))?;
+    spinner.finish_and_clear();
+    match args.json {
+        true => println!("{}", serde_json::to_string_pretty(&report)?),
+        false => print(&report),
+    }
+    Ok(())
+}
+
+fn print(r: &Report) {
+    let s = &r.shape;
+    println!(
+        "GPT-NeoX {:.2} B parameters, hidden {}, {} layers, {} heads, vocabulary {}",
+        r.parameters as f64 / 1e9,
+        s.hidden,
+        s.layers,
+        s.heads,
+        s.vocab
+    );
+    println!(
+        "{} on {}, {} threads; weights made in {:.1} s",
+        r.dtype, r.device, r.threads, r.load_seconds
+    );
+    if let Some(read) = r.read_gb_per_s {
+        println!("plain memory read   {read:8.1} GB/s");
+    }
+    println!("prefill of {:<5}    {:8.1} tokens/s", r.prompt, r.prefill_tokens_per_s);
+    for d in &r.decode {
+        let share = d
+            .of_read
+            .map(|share| format!(", {:.0} % of the plain read", share * 100.0))
+            .unwrap_or_default();
+        println!(
+            "decode, {:3} streams {:8.1} tokens/s  ({:.1} ms a step; weights read at {:.1} GB/s{share})",
+            d.batch, d.tokens_per_s, d.step_ms, d.weights_gb_per_s
+        );
+    }
+    if let Some(peak) = r.peak_memory_bytes {
+        println!(
+            "peak memory         {:8.2} GB (weights {:.2} GB)",
+            peak as f64 / 1e9,
+            r.weight_bytes as f64 / 1e9
+        );
+    }
+}
