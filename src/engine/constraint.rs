@@ -1,6 +1,7 @@
 //! What may come next in a reply: a small state machine per sequence, run as part of sampling.
 
 use super::Rule;
+use super::sampler::Allowed;
 use crate::vocabulary::TokenId;
 
 /// The token ids the rules speak of. Nothing is hard-wired: they come from the bundle's vocabulary.
@@ -48,6 +49,161 @@ impl TokenRules {
         match rule {
             Rule::Image => max_new_tokens.min(self.codes_per_image + 3),
             Rule::Text | Rule::Free => max_new_tokens,
+        }
+    }
+}
+
+/// What comes next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next<'a> {
+    /// Only this token can come; nothing is drawn.
+    Forced(TokenId),
+    /// One of these is drawn.
+    Choice(Allowed<'a>),
+}
+
+/// Where a reply stands under its rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Constraint {
+    rule: Rule,
+    /// Tokens accepted so far; all an image's rule needs to know.
+    accepted: usize,
+    ended: bool,
+}
+
+impl Constraint {
+    /// At the beginning of a reply.
+    pub fn new(rule: Rule) -> Self {
+        Self {
+            rule,
+            accepted: 0,
+            ended: false,
+        }
+    }
+
+    /// Whether the reply has come to its own end.
+    pub fn ended(&self) -> bool {
+        self.ended
+    }
+
+    /// What may come next in a vocabulary of `vocabulary` rows.
+    pub fn next<'a>(&self, rules: &'a TokenRules, vocabulary: usize) -> Next<'a> {
+        let codes = rules.codes_per_image;
+        match self.rule {
+            Rule::Text => Next::Choice(Allowed {
+                range: 0..rules.code_base,
+                except: &rules.forbidden,
+            }),
+            Rule::Free => Next::Choice(Allowed {
+                range: 0..vocabulary as TokenId,
+                except: &[],
+            }),
+            Rule::Image if self.accepted == 0 => Next::Forced(rules.open_image),
+            Rule::Image if self.accepted <= codes => {
+                let range = rules.code_base..rules.code_base + rules.code_count as TokenId;
+                Next::Choice(Allowed { range, except: &[] })
+            }
+            Rule::Image if self.accepted == codes + 1 => Next::Forced(rules.close_image),
+            Rule::Image => Next::Forced(rules.end),
+        }
+    }
+
+    /// Takes note of the token that came.
+    pub fn accept(&mut self, id: TokenId, rules: &TokenRules) {
+        self.accepted += 1;
+        self.ended = match self.rule {
+            Rule::Text | Rule::Free => rules.is_stop(id),
+            Rule::Image => self.accepted >= rules.codes_per_image + 3,
+        };
+    }
+
+    /// Whether all that is still to come is forced, so that the reply can be completed without the model.
+    pub fn rest_is_forced(&self, rules: &TokenRules) -> bool {
+        self.rule == Rule::Image && self.accepted > rules.codes_per_image && !self.ended
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn rules() -> TokenRules {
+        TokenRules {
+            code_base: 40,
+            code_count: 16,
+            codes_per_image: 4,
+            open_image: 10,
+            close_image: 11,
+            end: 30,
+            stops: vec![30, 0],
+            forbidden: vec![31, 32],
+        }
+    }
+
+    #[test]
+    fn an_image_is_open_codes_close_end_and_nothing_else() {
+        let rules = rules();
+        let mut constraint = Constraint::new(Rule::Image);
+        assert_eq!(constraint.next(&rules, 56), Next::Forced(10));
+        constraint.accept(10, &rules);
+        for _ in 0..4 {
+            assert!(!constraint.rest_is_forced(&rules));
+            assert_eq!(
+                constraint.next(&rules, 56),
+                Next::Choice(Allowed {
+                    range: 40..56,
+                    except: &[]
+                })
+            );
+            constraint.accept(41, &rules);
+        }
+        assert!(constraint.rest_is_forced(&rules));
+        assert_eq!(constraint.next(&rules, 56), Next::Forced(11));
+        constraint.accept(11, &rules);
+        assert!(!constraint.ended() && constraint.rest_is_forced(&rules));
+        assert_eq!(constraint.next(&rules, 56), Next::Forced(30));
+        constraint.accept(30, &rules);
+        assert!(constraint.ended() && !constraint.rest_is_forced(&rules));
+    }
+
+    #[test]
+    fn text_ends_at_any_stop_and_offers_no_code_and_no_control_id() {
+        let rules = rules();
+        let mut constraint = Constraint::new(Rule::Text);
+        assert_eq!(
+            constraint.next(&rules, 56),
+            Next::Choice(Allowed {
+                range: 0..40,
+                except: &[31, 32]
+            })
+        );
+        constraint.accept(5, &rules);
+        assert!(!constraint.ended());
+        constraint.accept(0, &rules);
+        assert!(constraint.ended());
+    }
+
+    #[test]
+    fn codes_and_ids_are_one_to_one() {
+        let rules = rules();
+        assert_eq!(
+            (rules.code(39), rules.code(40), rules.code(55), rules.code(56)),
+            (None, Some(0), Some(15), None)
+        );
+        assert_eq!(rules.code_id(15), 55);
+    }
+
+    proptest! {
+        #[test]
+        fn free_replies_may_hold_anything_and_end_at_a_stop(ids in prop::collection::vec(0u32..56, 1..50)) {
+            let rules = rules();
+            let mut constraint = Constraint::new(Rule::Free);
+            for id in ids {
+                prop_assert_eq!(constraint.next(&rules, 56), Next::Choice(Allowed { range: 0..56, except: &[] }));
+                constraint.accept(id, &rules);
+                prop_assert_eq!(constraint.ended(), id == 30 || id == 0);
+            }
         }
     }
 }

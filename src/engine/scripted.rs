@@ -1,0 +1,407 @@
+//! Support for tests: a backend with no tensors, whose replies are scripted and whose every call can be held, slowed or failed.
+//!
+//! It holds the engine to the contract of [`Backend`]: spans disjoint, positions contiguous, sizes right. A breach is an error that
+//! says what was wrong, so it shows in whatever test drives it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::{Backend, BackendError, Facts, Segment, Span, VisionOutput, VisionWork};
+use crate::radiograph::Pixels;
+use crate::vocabulary::TokenId;
+
+/// How far a scripted token stands above the others: certain at any temperature up to 2.
+const FAVOUR: f32 = 60.0;
+
+/// What the scripted model wants to say.
+pub enum Reply {
+    /// The same tokens after every prompt, then the last of them again and again.
+    Tokens(Vec<TokenId>),
+    /// Tokens chosen by the prompt: all that was run before the first logits were asked for.
+    ByPrompt(Box<dyn Fn(&[TokenId]) -> Vec<TokenId> + Send>),
+    /// Noise that depends on the sequence's own tokens alone, so that seeds matter and company must not.
+    Hashed,
+}
+
+/// How a call fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It returns an error.
+    Error,
+    /// It panics.
+    Panic,
+    /// It returns logits (or, in vision, codes) that make no sense.
+    Nonsense,
+}
+
+/// A part of a recorded step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentRecord {
+    /// Its span.
+    pub span: Span,
+    /// Position of its first token.
+    pub position: usize,
+    /// How many tokens.
+    pub tokens: usize,
+    /// Whether logits were wanted.
+    pub logits: bool,
+}
+
+/// A recorded call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// [`Backend::step`].
+    Step(Vec<SegmentRecord>),
+    /// [`Backend::vision_begin`] with so many images to encode.
+    Encode(usize),
+    /// [`Backend::vision_begin`] with so many images to draw.
+    Decode(usize),
+    /// [`Backend::vision_advance`].
+    Slice,
+    /// [`Backend::vision_cancel`].
+    Cancel,
+    /// [`Backend::health`].
+    Health,
+}
+
+#[derive(Default)]
+struct State {
+    calls: Vec<Call>,
+    steps: usize,
+    passes: usize,
+    delay: Duration,
+    /// `None`: calls run freely; otherwise so many more may.
+    permits: Option<usize>,
+    step_faults: HashMap<usize, Fault>,
+    pass_faults: HashMap<usize, Fault>,
+    every_step: Option<Fault>,
+}
+
+/// The test's end of a [`ScriptedBackend`]; works while the backend runs in the engine's thread.
+#[derive(Clone, Default)]
+pub struct Controls {
+    state: Arc<(Mutex<State>, Condvar)>,
+}
+
+impl Controls {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A scripted panic happens outside the lock.
+        self.state.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.lock());
+        self.state.1.notify_all();
+    }
+
+    /// Every further call (steps, VQ-GAN, health) is recorded and then waits: a stuck device.
+    pub fn pause(&self) {
+        self.change(|state| state.permits = Some(0));
+    }
+
+    /// Lets so many waiting or coming calls through.
+    pub fn allow(&self, calls: usize) {
+        self.change(|state| state.permits = state.permits.map(|permits| permits + calls));
+    }
+
+    /// Calls run freely again.
+    pub fn resume(&self) {
+        self.change(|state| state.permits = None);
+    }
+
+    /// Each step and each VQ-GAN slice takes so long.
+    pub fn slow(&self, delay: Duration) {
+        self.change(|state| state.delay = delay);
+    }
+
+    /// The step with this number (from 0, counted from the start) fails.
+    pub fn fail_step(&self, number: usize, fault: Fault) {
+        self.change(|state| drop(state.step_faults.insert(number, fault)));
+    }
+
+    /// The VQ-GAN pass with this number (from 0) fails in its first slice.
+    pub fn fail_pass(&self, number: usize, fault: Fault) {
+        self.change(|state| drop(state.pass_faults.insert(number, fault)));
+    }
+
+    /// Every step and every health check fails from now on, or no longer.
+    pub fn fail_always(&self, fault: Option<Fault>) {
+        self.change(|state| state.every_step = fault);
+    }
+
+    /// All calls so far, those that wait included.
+    pub fn calls(&self) -> Vec<Call> {
+        self.lock().calls.clone()
+    }
+
+    /// Steps begun so far.
+    pub fn steps(&self) -> usize {
+        self.lock().steps
+    }
+
+    /// Waits (in this thread) until a recorded call meets the condition; `false` after ten seconds without.
+    pub fn wait_for(&self, met: impl Fn(&[Call]) -> bool) -> bool {
+        let limit = Duration::from_secs(10);
+        let waited = self
+            .state
+            .1
+            .wait_timeout_while(self.lock(), limit, |state| !met(&state.calls));
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+    }
+
+    /// Records a call and waits for its permit.
+    fn enter(&self, call: Call) -> Option<Fault> {
+        let mut state = self.lock();
+        let fault = match call {
+            Call::Step(_) => {
+                state.steps += 1;
+                let number = state.steps - 1;
+                state.step_faults.get(&number).copied()
+            }
+            Call::Encode(_) | Call::Decode(_) => {
+                state.passes += 1;
+                let number = state.passes - 1;
+                state.pass_faults.get(&number).copied()
+            }
+            Call::Slice | Call::Cancel | Call::Health => None,
+        };
+        let (slow, stepping) = (
+            matches!(call, Call::Step(_) | Call::Slice),
+            matches!(call, Call::Step(_) | Call::Health),
+        );
+        state.calls.push(call);
+        self.state.1.notify_all();
+        while state.permits == Some(0) {
+            state = self.state.1.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.permits = state.permits.map(|permits| permits - 1);
+        let (delay, always) = (state.delay, state.every_step.filter(|_| stepping));
+        drop(state);
+        if slow && !delay.is_zero() {
+            std::thread::sleep(delay);
+        }
+        fault.or(always)
+    }
+}
+
+/// What the KV memory of one span holds.
+struct Memory {
+    span: Span,
+    tokens: Vec<TokenId>,
+    /// The scripted reply and where it starts, from the first logits on.
+    reply: Option<(usize, Vec<TokenId>)>,
+}
+
+/// The scripted model.
+pub struct ScriptedBackend {
+    facts: Facts,
+    reply: Reply,
+    controls: Controls,
+    memory: BTreeMap<usize, Memory>,
+    pass: Option<(VisionWork, usize, Option<Fault>)>,
+    slices: usize,
+}
+
+impl ScriptedBackend {
+    /// A model with these facts that replies so; VQ-GAN passes take two slices.
+    pub fn new(facts: Facts, reply: Reply) -> (Self, Controls) {
+        let controls = Controls::default();
+        let memory = BTreeMap::new();
+        (
+            Self {
+                facts,
+                reply,
+                controls: controls.clone(),
+                memory,
+                pass: None,
+                slices: 2,
+            },
+            controls,
+        )
+    }
+
+    /// Runs one segment; gives its logits if wanted.
+    fn run(&mut self, segment: &Segment<'_>) -> Result<Option<Vec<f32>>, BackendError> {
+        let Segment {
+            span,
+            position,
+            tokens,
+            logits,
+        } = *segment;
+        let breach = |what: &str| BackendError(format!("contract broken: {what}"));
+        if span.start + span.len > self.facts.kv_tokens || position + tokens.len() > span.len {
+            return Err(breach("a segment leaves its span or the memory"));
+        }
+        if tokens.is_empty() || tokens.iter().any(|&id| id as usize >= self.facts.vocabulary) {
+            return Err(breach("a segment is empty or holds an id outside the vocabulary"));
+        }
+        if position == 0 {
+            self.memory.retain(|_, old| !overlap(old.span, span));
+            self.memory.insert(
+                span.start,
+                Memory {
+                    span,
+                    tokens: Vec::new(),
+                    reply: None,
+                },
+            );
+        }
+        let memory = self
+            .memory
+            .get_mut(&span.start)
+            .ok_or_else(|| breach("a span was never begun"))?;
+        if memory.span != span || memory.tokens.len() != position {
+            return Err(breach("positions are not contiguous or the span was overwritten"));
+        }
+        memory.tokens.extend_from_slice(tokens);
+        if !logits {
+            return Ok(None);
+        }
+        let mut row = noise(hash(&memory.tokens), self.facts.vocabulary);
+        let begin = memory.tokens.len();
+        let reply = match &self.reply {
+            Reply::Hashed => return Ok(Some(row)),
+            Reply::Tokens(tokens) => memory.reply.get_or_insert_with(|| (begin, tokens.clone())),
+            Reply::ByPrompt(choose) => memory.reply.get_or_insert_with(|| (begin, choose(&memory.tokens))),
+        };
+        let wanted = reply.1.get(begin - reply.0).or(reply.1.last());
+        if let Some(logit) = wanted.and_then(|&id| row.get_mut(id as usize)) {
+            *logit = FAVOUR;
+        }
+        Ok(Some(row))
+    }
+
+    fn finish(&self, work: VisionWork) -> VisionOutput {
+        match work {
+            VisionWork::Encode(images) => {
+                VisionOutput::Codes(images.iter().map(|image| codes_of(image, &self.facts)).collect())
+            }
+            VisionWork::Decode(lists) => VisionOutput::Images(
+                lists
+                    .iter()
+                    .map(|codes| image_of(codes, self.facts.image_side))
+                    .collect(),
+            ),
+        }
+    }
+}
+
+impl Backend for ScriptedBackend {
+    fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    fn step(&mut self, segments: &[Segment<'_>]) -> Result<Vec<f32>, BackendError> {
+        let record = |s: &Segment<'_>| SegmentRecord {
+            span: s.span,
+            position: s.position,
+            tokens: s.tokens.len(),
+            logits: s.logits,
+        };
+        let fault = self.controls.enter(Call::Step(segments.iter().map(record).collect()));
+        fail(fault)?;
+        if segments.is_empty() {
+            return Err(BackendError("contract broken: an empty step".into()));
+        }
+        for (i, a) in segments.iter().enumerate() {
+            if segments[..i].iter().any(|b| overlap(a.span, b.span)) {
+                return Err(BackendError("contract broken: spans of one step overlap".into()));
+            }
+        }
+        let mut rows = Vec::new();
+        for segment in segments {
+            rows.extend(self.run(segment)?.unwrap_or_default());
+        }
+        if fault == Some(Fault::Nonsense) {
+            rows.fill(f32::NAN);
+        }
+        Ok(rows)
+    }
+
+    fn vision_begin(&mut self, work: VisionWork) -> Result<(), BackendError> {
+        let (call, count) = match &work {
+            VisionWork::Encode(images) => (Call::Encode(images.len()), images.len()),
+            VisionWork::Decode(lists) => (Call::Decode(lists.len()), lists.len()),
+        };
+        let fault = self.controls.enter(call);
+        if self.pass.is_some() || count == 0 || count > self.facts.vision_batch {
+            return Err(BackendError(
+                "contract broken: a pass begun within another, or of a wrong size".into(),
+            ));
+        }
+        self.pass = Some((work, self.slices, fault));
+        Ok(())
+    }
+
+    fn vision_advance(&mut self) -> Result<Option<VisionOutput>, BackendError> {
+        self.controls.enter(Call::Slice);
+        let Some((work, left, fault)) = self.pass.take() else {
+            return Err(BackendError("contract broken: no pass is under way".into()));
+        };
+        fail(fault)?;
+        if fault == Some(Fault::Nonsense) {
+            return Ok(Some(VisionOutput::Codes(Vec::new())));
+        }
+        if left > 1 {
+            self.pass = Some((work, left - 1, fault));
+            return Ok(None);
+        }
+        Ok(Some(self.finish(work)))
+    }
+
+    fn vision_cancel(&mut self) {
+        self.controls.enter(Call::Cancel);
+        self.pass = None;
+    }
+
+    fn health(&mut self) -> Result<(), BackendError> {
+        fail(self.controls.enter(Call::Health))
+    }
+}
+
+fn fail(fault: Option<Fault>) -> Result<(), BackendError> {
+    match fault {
+        Some(Fault::Error) => Err(BackendError("scripted fault".into())),
+        Some(Fault::Panic) => std::panic::panic_any("scripted panic"),
+        Some(Fault::Nonsense) | None => Ok(()),
+    }
+}
+
+fn overlap(a: Span, b: Span) -> bool {
+    a.start < b.start + b.len && b.start < a.start + a.len
+}
+
+/// The codes the scripted encoder gives an image: a function of its pixels.
+pub fn codes_of(image: &Pixels, facts: &Facts) -> Vec<u16> {
+    let seed = image.rgb().iter().fold(1, |state, &byte| mix(state ^ u64::from(byte)));
+    (0..facts.codes_per_image)
+        .map(|i| (mix(seed ^ i as u64) % facts.code_count.max(1) as u64) as u16)
+        .collect()
+}
+
+/// The image the scripted decoder makes of codes: a function of the codes.
+pub fn image_of(codes: &[u16], side: usize) -> Pixels {
+    let seed = codes.iter().fold(2, |state, &code| mix(state ^ u64::from(code)));
+    let bytes = (0..side * side * 3).map(|i| mix(seed ^ i as u64) as u8).collect();
+    Pixels::new(side, side, bytes).unwrap_or_else(|| unreachable!("the length is that of the size"))
+}
+
+fn hash(tokens: &[TokenId]) -> u64 {
+    tokens.iter().fold(3, |state, &id| mix(state ^ u64::from(id)))
+}
+
+/// Logits in −4 … 4 that depend on the seed alone.
+fn noise(seed: u64, len: usize) -> Vec<f32> {
+    (0..len as u64)
+        .map(|i| (mix(seed ^ mix(i)) >> 40) as f32 / (1u32 << 21) as f32 - 4.0)
+        .collect()
+}
+
+/// The finalizer of SplitMix64: a bijection that scatters.
+fn mix(x: u64) -> u64 {
+    let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}
