@@ -156,8 +156,8 @@ impl Engine {
             Phase::Stopped => EngineState::Stopped,
             _ if shared.is_draining() => EngineState::Draining,
             Phase::Loading => EngineState::Loading,
-            Phase::Ready(_) if shared.is_stalled() => EngineState::Stalled,
-            Phase::Ready(_) => EngineState::Ready,
+            Phase::Ready if shared.is_stalled() => EngineState::Stalled,
+            Phase::Ready => EngineState::Ready,
         }
     }
 
@@ -166,10 +166,13 @@ impl Engine {
     /// # Errors
     /// [`EngineError::Load`] when loading failed, [`EngineError::Stopped`] when the thread has ended.
     pub async fn ready(&self) -> Result<Arc<Facts>, EngineError> {
-        match self.shared().wait_phase(|phase| !matches!(phase, Phase::Loading)).await {
-            Phase::Ready(facts) => Ok(facts),
-            Phase::Failed(why) => Err(EngineError::Load(why)),
-            Phase::Loading | Phase::Stopped => Err(EngineError::Stopped),
+        match (
+            self.shared().wait_phase(|phase| !matches!(phase, Phase::Loading)).await,
+            self.facts(),
+        ) {
+            (Phase::Ready, Some(facts)) => Ok(facts),
+            (Phase::Failed(why), None) => Err(EngineError::Load(why)),
+            _ => Err(EngineError::Stopped),
         }
     }
 
@@ -233,8 +236,8 @@ impl Engine {
         match shared.phase() {
             Phase::Loading => return Err(EngineError::Loading),
             Phase::Failed(_) | Phase::Stopped => return Err(EngineError::Stopped),
-            Phase::Ready(_) if shared.is_stalled() => return Err(EngineError::Stalled),
-            Phase::Ready(_) => {}
+            Phase::Ready if shared.is_stalled() => return Err(EngineError::Stalled),
+            Phase::Ready => {}
         }
         let (sender, receiver) = oneshot::channel();
         shared.ask_health(sender)?;

@@ -10,8 +10,10 @@ mod constraint;
 mod handle;
 mod job;
 mod kv;
+mod metrics;
 mod queue;
 mod sampler;
+mod scheduler;
 pub mod scripted;
 mod shared;
 pub mod torch;
@@ -21,3 +23,7 @@ pub use backend::{Backend, BackendError, Facts, Segment, Span, VisionOutput, Vis
 pub use constraint::TokenRules;
 pub use handle::{Engine, EngineConfig, EngineState, Events, Stats};
 pub use job::{EngineError, Event, FinishReason, Job, Rule, Sampling, SequenceSpec, SequenceSummary, Timing};
+pub use metrics::describe as describe_metrics;
+
+#[cfg(test)]
+mod tests;

@@ -64,19 +64,9 @@ impl<T> Queue<T> {
         self.entries.len()
     }
 
-    /// Whether nothing waits.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
     /// Bytes that wait.
     pub fn bytes(&self) -> usize {
         self.bytes
-    }
-
-    /// The most bytes that may wait; an item larger than this never finds room.
-    pub fn max_bytes(&self) -> usize {
-        self.max_bytes
     }
 
     /// Appends an item, or hands it back with advice on when to try again.

@@ -117,12 +117,12 @@ impl Controls {
 
     /// The step with this number (from 0, counted from the start) fails.
     pub fn fail_step(&self, number: usize, fault: Fault) {
-        self.change(|state| drop(state.step_faults.insert(number, fault)));
+        self.change(|state| state.step_faults.extend([(number, fault)]));
     }
 
     /// The VQ-GAN pass with this number (from 0) fails in its first slice.
     pub fn fail_pass(&self, number: usize, fault: Fault) {
-        self.change(|state| drop(state.pass_faults.insert(number, fault)));
+        self.change(|state| state.pass_faults.extend([(number, fault)]));
     }
 
     /// Every step and every health check fails from now on, or no longer.

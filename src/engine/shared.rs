@@ -1,12 +1,12 @@
 //! What the handles and the engine's thread share: the mailbox under a short lock, the phase, the heartbeat.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::queue::{Queue, Removed};
+use super::queue::{Full, Queue, Removed};
 use super::{EngineConfig, EngineError, Event, Facts, Job, Stats, TokenRules};
 
 /// A job that was admitted, and where its events go.
@@ -20,7 +20,7 @@ pub(super) struct Ticket {
 #[derive(Clone, Debug)]
 pub(super) enum Phase {
     Loading,
-    Ready(Arc<Facts>),
+    Ready,
     Failed(String),
     Stopped,
 }
@@ -47,6 +47,7 @@ pub(super) struct Shared {
     mailbox: Mutex<Mailbox>,
     news: Condvar,
     phase: watch::Sender<Phase>,
+    facts: OnceLock<Arc<Facts>>,
     /// Jobs admitted and not yet ended.
     jobs: watch::Sender<usize>,
     stats: Mutex<Stats>,
@@ -92,6 +93,7 @@ impl Shared {
             mailbox: Mutex::new(mailbox),
             news: Condvar::new(),
             phase: watch::Sender::new(Phase::Loading),
+            facts: OnceLock::new(),
             jobs: watch::Sender::new(0),
             stats: Mutex::default(),
             draining: AtomicBool::new(false),
@@ -107,10 +109,7 @@ impl Shared {
     }
 
     pub(super) fn facts(&self) -> Option<Arc<Facts>> {
-        match &*self.phase.borrow() {
-            Phase::Ready(facts) => Some(Arc::clone(facts)),
-            _ => None,
-        }
+        self.facts.get().cloned()
     }
 
     pub(super) async fn wait_phase(&self, wanted: impl FnMut(&Phase) -> bool) -> Phase {
@@ -151,11 +150,12 @@ impl Shared {
             return Err(EngineError::ShuttingDown);
         }
         let (deadline, now) = (ticket.job.deadline, ticket.submitted);
-        if let Err(full) = mailbox.queue.push(ticket, bytes, deadline, now) {
+        if let Err(Full { item, retry_after }) = mailbox.queue.push(ticket, bytes, deadline, now) {
             mailbox.refused += 1;
-            return Err(EngineError::QueueFull {
-                retry_after: full.retry_after,
-            });
+            drop(mailbox);
+            // Its images are freed outside the lock.
+            drop(item);
+            return Err(EngineError::QueueFull { retry_after });
         }
         self.jobs.send_modify(|jobs| *jobs += 1);
         drop(mailbox);
@@ -216,22 +216,15 @@ impl Shared {
         }
     }
 
-    /// Says that admitted jobs have ended.
-    pub(super) fn departed(&self, count: usize) {
-        if count == 0 {
-            return;
-        }
-        let now = Instant::now();
-        let mut mailbox = lock(&self.mailbox);
-        for _ in 0..count {
-            mailbox.queue.departed(now);
-        }
-        drop(mailbox);
-        self.jobs.send_modify(|jobs| *jobs = jobs.saturating_sub(count));
+    /// Says that an admitted job has ended and its caller has been told.
+    pub(super) fn departed(&self) {
+        lock(&self.mailbox).queue.departed(Instant::now());
+        self.jobs.send_modify(|jobs| *jobs = jobs.saturating_sub(1));
     }
 
     pub(super) fn loaded(&self, facts: Arc<Facts>) {
-        self.phase.send_replace(Phase::Ready(facts));
+        self.facts.get_or_init(|| facts);
+        self.phase.send_replace(Phase::Ready);
     }
 
     /// The thread is at its end: who waits is answered, who comes is refused.
@@ -260,7 +253,9 @@ impl Shared {
         result
     }
 
-    pub(super) fn publish(&self, stats: Stats) {
+    /// Shows how far the thread has come; gives the whole picture, the queue included.
+    pub(super) fn publish(&self, stats: Stats) -> Stats {
         *lock(&self.stats) = stats;
+        self.stats()
     }
 }

@@ -1,42 +1,312 @@
-//! The engine's thread: loads the model and runs it.
+//! The engine's thread: loads the model, then turns: mail, departures, one token step, a slice of VQ-GAN.
+//!
+//! Every call into the backend runs under the watchdog's eye and with panics caught. A call that fails ends the jobs that took
+//! part in it, with a typed error, and no others; too many failures in a row end the engine, which the process must notice
+//! ([`Engine::stopped`](super::Engine::stopped)).
 
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Instant;
 
-use super::shared::{Phase, Shared};
-use super::{Backend, BackendError, EngineError, Event, admission};
+use tokio::sync::mpsc;
+
+use super::queue::Removed;
+use super::scheduler::{JobId, Plan, Scheduler};
+use super::shared::{Mail, Phase, Shared, Ticket};
+use super::{Backend, BackendError, EngineError, Event, Facts, Stats, admission, metrics};
 
 /// The body of the thread.
 pub(super) fn run<F>(shared: Arc<Shared>, make: F)
 where
     F: FnOnce() -> Result<Box<dyn Backend>, BackendError>,
 {
-    let mut backend = match make() {
+    let end = match catch_unwind(AssertUnwindSafe(|| load_and_serve(&shared, make))) {
+        Ok(end) => end,
+        Err(_) => Phase::Failed("the engine's thread panicked".into()),
+    };
+    if let Phase::Failed(why) = &end {
+        tracing::error!(reason = %why, "the engine has ended");
+    }
+    shared.end(end);
+}
+
+fn load_and_serve<F>(shared: &Arc<Shared>, make: F) -> Phase
+where
+    F: FnOnce() -> Result<Box<dyn Backend>, BackendError>,
+{
+    let backend = match guarded(make) {
         Ok(backend) => backend,
-        Err(error) => return shared.end(Phase::Failed(error.0)),
+        Err(error) => return Phase::Failed(error.0),
     };
     let facts = Arc::new(backend.facts().clone());
     if let Err(why) = admission::agree(&facts, &shared.rules) {
-        return shared.end(Phase::Failed(why));
+        return Phase::Failed(why);
     }
+    let mut worker = Worker::new(Arc::clone(shared), backend, Arc::clone(&facts));
+    worker.publish();
     shared.loaded(facts);
     loop {
-        let mail = shared.take_mail(true, |_| true);
-        for reply in mail.health {
+        match worker.turn() {
+            Turn::Next => {}
+            Turn::Over => return Phase::Stopped,
+            Turn::Broken(why) => return Phase::Failed(why),
+        }
+    }
+}
+
+/// Catches a panic as an error. Its text stays in the log, where the panic hook writes it: it may hold anything.
+fn guarded<R>(call: impl FnOnce() -> Result<R, BackendError>) -> Result<R, BackendError> {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|_| Err(BackendError("the model panicked".into())))
+}
+
+/// How a turn ended.
+enum Turn {
+    Next,
+    Over,
+    Broken(String),
+}
+
+/// Who gets a job's events, and until when.
+struct Client {
+    events: mpsc::UnboundedSender<Event>,
+    deadline: Option<Instant>,
+}
+
+/// Failures in a row, of steps and of passes.
+#[derive(Default)]
+struct Faults {
+    steps: u32,
+    passes: u32,
+}
+
+struct Worker {
+    shared: Arc<Shared>,
+    backend: Box<dyn Backend>,
+    scheduler: Scheduler,
+    clients: BTreeMap<JobId, Client>,
+    next_job: JobId,
+    faults: Faults,
+    stats: Stats,
+}
+
+impl Worker {
+    fn new(shared: Arc<Shared>, backend: Box<dyn Backend>, facts: Arc<Facts>) -> Self {
+        let scheduler = Scheduler::new(&shared.config, facts, shared.rules.clone());
+        Self {
+            shared,
+            backend,
+            scheduler,
+            clients: BTreeMap::new(),
+            next_job: 0,
+            faults: Faults::default(),
+            stats: Stats::default(),
+        }
+    }
+
+    fn turn(&mut self) -> Turn {
+        let idle = self.scheduler.is_empty() && !self.scheduler.vision_under_way();
+        let mut room = self.scheduler.room();
+        let mail = self.shared.take_mail(idle, |job| room.take(job));
+        let over = mail.over;
+        self.receive(mail);
+        self.let_go();
+        let now = Instant::now();
+        let plan = self.scheduler.plan(now);
+        if plan.is_empty() && !self.scheduler.has_vision_work() {
+            // Admission and the scheduler's order see to it that whoever is left can run; a job that cannot must not wait for ever.
+            for id in self.clients.keys().copied().collect::<Vec<_>>() {
+                self.scheduler
+                    .fail(id, EngineError::Step("the scheduler found no way to run it".into()));
+            }
+        }
+        self.step(&plan, now);
+        self.tell();
+        self.see();
+        self.tell();
+        let limit = self.shared.config.faults_before_exit.max(1);
+        if self.faults.steps >= limit || self.faults.passes >= limit {
+            for id in self.clients.keys().copied().collect::<Vec<_>>() {
+                self.scheduler.fail(id, EngineError::Stopped);
+            }
+            self.tell();
+            return Turn::Broken(format!("{limit} steps in a row failed"));
+        }
+        if over { Turn::Over } else { Turn::Next }
+    }
+
+    /// Answers health, takes in who may join, answers who has waited in vain.
+    fn receive(&mut self, mail: Mail) {
+        if !mail.health.is_empty() {
+            let (shared, backend) = (&self.shared, &mut self.backend);
             let result = shared
-                .watched(|| backend.health())
+                .watched(|| guarded(|| backend.health()))
                 .map_err(|error| EngineError::Step(error.0));
-            let _ = reply.send(result);
+            for reply in mail.health {
+                // A probe that no longer waits needs no answer.
+                let _ = reply.send(result.clone());
+            }
         }
-        for ticket in mail.joining {
-            // Interim: the scheduler is not wired yet; every job is answered, none is served.
-            let _ = ticket.events.send(Event::Failed(EngineError::Step(
-                "the scheduler is not wired yet".into(),
-            )));
-            shared.departed(1);
+        for (ticket, why) in mail.removed {
+            match why {
+                Removed::Left => self.stats.jobs_cancelled += 1,
+                Removed::Late => {
+                    self.stats.jobs_failed += 1;
+                    let _ = ticket.events.send(Event::Failed(EngineError::DeadlineExceeded));
+                }
+            }
+            self.shared.departed();
         }
-        shared.departed(mail.removed.len());
-        if mail.over {
-            return shared.end(Phase::Stopped);
+        for Ticket { job, events, submitted } in mail.joining {
+            let id = self.next_job;
+            self.next_job += 1;
+            self.clients.insert(
+                id,
+                Client {
+                    events,
+                    deadline: job.deadline,
+                },
+            );
+            self.scheduler.join(id, job, submitted);
         }
+    }
+
+    /// Takes out who has left and who is too late, before the next step.
+    fn let_go(&mut self) {
+        let left: Vec<JobId> = self
+            .clients
+            .iter()
+            .filter(|(_, client)| client.events.is_closed())
+            .map(|(&id, _)| id)
+            .collect();
+        for id in left {
+            self.clients.remove(&id);
+            self.scheduler.remove(id);
+            self.stats.jobs_cancelled += 1;
+            self.shared.departed();
+        }
+        let now = Instant::now();
+        let late = self
+            .clients
+            .iter()
+            .filter(|(_, client)| client.deadline.is_some_and(|deadline| deadline <= now));
+        for id in late.map(|(&id, _)| id).collect::<Vec<_>>() {
+            self.scheduler.fail(id, EngineError::DeadlineExceeded);
+        }
+        self.tell();
+    }
+
+    /// Runs the planned step.
+    fn step(&mut self, plan: &Plan, began: Instant) {
+        if plan.is_empty() {
+            return;
+        }
+        let segments = self.scheduler.segments(plan);
+        let (shared, backend) = (&self.shared, &mut self.backend);
+        let result = shared
+            .watched(|| guarded(|| backend.step(&segments)))
+            .map_err(|error| error.0);
+        drop(segments);
+        let now = Instant::now();
+        match result.and_then(|logits| self.scheduler.absorb(plan, &logits, began, now)) {
+            Ok(()) => self.faults.steps = 0,
+            Err(why) => {
+                self.faults.steps += 1;
+                self.fault(&why);
+                self.scheduler.fail_step(plan, &EngineError::Step(why));
+            }
+        }
+        metrics::step(plan.len(), began.elapsed());
+    }
+
+    /// Runs slices of VQ-GAN passes for as long as the configuration grants.
+    fn see(&mut self) {
+        let began = Instant::now();
+        while self.see_slice() {
+            if began.elapsed() >= self.shared.config.vision_slice {
+                break;
+            }
+        }
+    }
+
+    /// Runs one slice; `false` when there is nothing to run.
+    fn see_slice(&mut self) -> bool {
+        let (shared, backend) = (&self.shared, &mut self.backend);
+        if self.scheduler.drop_orphaned_pass() {
+            // Without a pass there is nothing that could fail; a panic is caught all the same.
+            let _ = shared.watched(|| guarded(|| Ok(backend.vision_cancel())));
+        }
+        if !self.scheduler.has_vision_work() {
+            return false;
+        }
+        let work = self.scheduler.begin_vision(Instant::now());
+        let advance = || {
+            if let Some(work) = work {
+                backend.vision_begin(work)?;
+            }
+            backend.vision_advance()
+        };
+        let result = match shared.watched(|| guarded(advance)) {
+            Ok(None) => return true,
+            Ok(Some(output)) => self.scheduler.finish_vision(output, Instant::now()),
+            Err(error) => {
+                // After a panic or a failed start the backend may still hold the pass.
+                let _ = shared.watched(|| guarded(|| Ok(backend.vision_cancel())));
+                self.scheduler.fail_vision(&EngineError::Step(error.0.clone()));
+                Err(error.0)
+            }
+        };
+        match result {
+            Ok(()) => self.faults.passes = 0,
+            Err(why) => {
+                self.faults.passes += 1;
+                self.fault(&why);
+            }
+        }
+        true
+    }
+
+    fn fault(&mut self, why: &str) {
+        self.stats.step_faults += 1;
+        tracing::error!(reason = %why, "the model failed on a batch");
+    }
+
+    /// Sends what the scheduler has to tell. The counters are brought up to date first, so that who is told finds them right.
+    fn tell(&mut self) {
+        let told = self.scheduler.take();
+        told.observations.into_iter().for_each(metrics::observe);
+        for (_, event) in &told.events {
+            match event {
+                Event::Done => self.stats.jobs_done += 1,
+                Event::Failed(_) => self.stats.jobs_failed += 1,
+                _ => {}
+            }
+        }
+        self.publish();
+        for (id, event) in told.events {
+            let last = matches!(event, Event::Done | Event::Failed(_));
+            if let Some(client) = self.clients.get(&id) {
+                // Who has left is taken out before the next step.
+                let _ = client.events.send(event);
+            }
+            if last {
+                self.clients.remove(&id);
+                self.shared.departed();
+            }
+        }
+    }
+
+    fn publish(&mut self) {
+        let counters = self.scheduler.counters();
+        self.stats.running_jobs = self.scheduler.job_count();
+        self.stats.running_sequences = self.scheduler.running_sequences();
+        self.stats.kv_tokens_used = self.scheduler.kv().used();
+        self.stats.kv_tokens_total = self.scheduler.kv().total();
+        self.stats.steps = counters.steps;
+        self.stats.prompt_tokens = counters.prompt_tokens;
+        self.stats.tokens_generated = counters.tokens_generated;
+        self.stats.images_encoded = counters.images_encoded;
+        self.stats.images_drawn = counters.images_drawn;
+        metrics::publish(&self.shared.publish(self.stats));
     }
 }

@@ -1,0 +1,274 @@
+//! One reply as a small state machine: waiting for codes → waiting for KV memory → prefilling → decoding → drawing.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::JobId;
+use crate::engine::constraint::{Constraint, Next};
+use crate::engine::sampler::{self, SampleError, Sampler, Scratch};
+use crate::engine::{FinishReason, SequenceSpec, SequenceSummary, Span, Timing, TokenRules};
+use crate::vocabulary::{PromptPart, TokenId};
+
+/// Where a sequence stands. What is finished is no longer there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Some of its images have no codes yet.
+    WaitingForCodes,
+    /// Its prompt is whole; there is no memory or no place in the batch yet.
+    WaitingForKv,
+    /// Its prompt is being run.
+    Prefilling(Span),
+    /// It generates.
+    Decoding(Span),
+    /// Its reply is complete, its image is being drawn; it holds no KV memory.
+    Drawing,
+}
+
+/// When things happened.
+#[derive(Clone, Copy, Debug)]
+struct Clock {
+    submitted: Instant,
+    began: Option<Instant>,
+    encode: Duration,
+    prefill_began: Option<Instant>,
+    first_token: Option<Instant>,
+    last_token: Option<Instant>,
+}
+
+/// A reply in the making.
+pub(super) struct Sequence {
+    pub(super) job: JobId,
+    /// Index in the job's sequences.
+    pub(super) index: usize,
+    pub(super) phase: Phase,
+    spec: SequenceSpec,
+    /// Prompt, then reply; empty until the prompt is whole.
+    tokens: Vec<TokenId>,
+    prompt_len: usize,
+    image_tokens: usize,
+    /// How many of `tokens` have their keys and values in memory.
+    computed: usize,
+    sampler: Sampler,
+    constraint: Constraint,
+    probabilities: Vec<f64>,
+    reason: FinishReason,
+    clock: Clock,
+}
+
+/// What a token tells the meters.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Pace {
+    /// The first token, so long after submission.
+    First(Duration),
+    /// A later token, so long after the one before.
+    Next(Duration),
+}
+
+impl Sequence {
+    pub(super) fn new(job: JobId, index: usize, spec: SequenceSpec, submitted: Instant) -> Self {
+        Self {
+            job,
+            index,
+            phase: Phase::WaitingForCodes,
+            tokens: Vec::new(),
+            prompt_len: 0,
+            image_tokens: 0,
+            computed: 0,
+            sampler: Sampler::new(spec.sampling),
+            constraint: Constraint::new(spec.rule),
+            probabilities: Vec::new(),
+            reason: FinishReason::Length,
+            clock: Clock {
+                submitted,
+                began: None,
+                encode: Duration::ZERO,
+                prefill_began: None,
+                first_token: None,
+                last_token: None,
+            },
+            spec,
+        }
+    }
+
+    /// Whether the image is in the prompt.
+    pub(super) fn names(&self, image: usize) -> bool {
+        self.spec.prompt.parts.contains(&PromptPart::Image(image))
+    }
+
+    /// The encoder began with one of its images, or its prompt began to run; the first time counts.
+    pub(super) fn begin(&mut self, now: Instant) -> Option<Duration> {
+        if self.clock.began.is_some() {
+            return None;
+        }
+        self.clock.began = Some(now);
+        Some(now.saturating_duration_since(self.clock.submitted))
+    }
+
+    /// The encoder's pass over one of its images took so long.
+    pub(super) fn encoded(&mut self, took: Duration) {
+        self.clock.encode = self.clock.encode.max(took);
+    }
+
+    /// Makes the prompt whole if all its images have their codes.
+    pub(super) fn try_fill(&mut self, codes: &[Option<Arc<Vec<u16>>>], rules: &TokenRules) {
+        let known = |image: &usize| codes.get(*image).is_some_and(Option::is_some);
+        let whole = self.spec.prompt.parts.iter().all(|part| match part {
+            PromptPart::Tokens(_) => true,
+            PromptPart::Image(image) => known(image),
+        });
+        if self.phase != Phase::WaitingForCodes || !whole {
+            return;
+        }
+        for part in std::mem::take(&mut self.spec.prompt.parts) {
+            match part {
+                PromptPart::Tokens(ids) => self.tokens.extend(ids),
+                PromptPart::Image(image) => {
+                    let codes = codes.get(image).and_then(Option::as_ref);
+                    let before = self.tokens.len();
+                    self.tokens.extend(
+                        codes
+                            .iter()
+                            .flat_map(|codes| codes.iter())
+                            .map(|&code| rules.code_id(code)),
+                    );
+                    self.image_tokens += self.tokens.len() - before;
+                }
+            }
+        }
+        self.prompt_len = self.tokens.len();
+        self.phase = Phase::WaitingForKv;
+    }
+
+    /// KV positions it needs from its first token to its last.
+    pub(super) fn kv_need(&self, rules: &TokenRules) -> usize {
+        self.tokens.len() + rules.reply_len(self.spec.rule, self.spec.max_new_tokens)
+    }
+
+    /// Its KV memory, if it holds any.
+    pub(super) fn span(&self) -> Option<Span> {
+        match self.phase {
+            Phase::Prefilling(span) | Phase::Decoding(span) => Some(span),
+            Phase::WaitingForCodes | Phase::WaitingForKv | Phase::Drawing => None,
+        }
+    }
+
+    /// Tokens whose keys and values are still to be computed.
+    pub(super) fn pending(&self) -> &[TokenId] {
+        self.tokens.get(self.computed..).unwrap_or_default()
+    }
+
+    /// How many tokens are in memory: the position of the next one to run.
+    pub(super) fn position(&self) -> usize {
+        self.computed
+    }
+
+    /// Tokens generated so far.
+    fn reply(&self) -> &[TokenId] {
+        self.tokens.get(self.prompt_len..).unwrap_or_default()
+    }
+
+    fn watches(&self) -> bool {
+        !self.spec.watch.is_empty() && self.reply().is_empty()
+    }
+
+    /// Whether the logits are needed once `count` more tokens have run.
+    pub(super) fn wants_logits(&self, count: usize, rules: &TokenRules, vocabulary: usize) -> bool {
+        let drawn = matches!(self.constraint.next(rules, vocabulary), Next::Choice(_));
+        count == self.pending().len() && (drawn || self.watches())
+    }
+
+    /// Draws the next token from `row` (where one was wanted); nothing else changes but the random stream.
+    pub(super) fn choose(
+        &mut self,
+        row: Option<&[f32]>,
+        rules: &TokenRules,
+        vocabulary: usize,
+        scratch: &mut Scratch,
+    ) -> Result<TokenId, SampleError> {
+        if let Some(row) = row.filter(|_| self.watches()) {
+            self.probabilities = sampler::probabilities(row, &self.spec.watch)?;
+        }
+        match self.constraint.next(rules, vocabulary) {
+            Next::Forced(id) => Ok(id),
+            Next::Choice(allowed) => self.sampler.draw(row.unwrap_or_default(), &allowed, scratch),
+        }
+    }
+
+    /// Notes that `count` pending tokens have been run.
+    pub(super) fn ran(&mut self, count: usize, began: Instant) {
+        self.computed += count;
+        self.clock.prefill_began.get_or_insert(began);
+    }
+
+    /// Takes the new token and whatever must follow it; gives all new tokens through `each` and whether the reply is complete.
+    pub(super) fn take(
+        &mut self,
+        id: TokenId,
+        rules: &TokenRules,
+        now: Instant,
+        mut each: impl FnMut(TokenId),
+    ) -> (bool, Pace) {
+        if let Phase::Prefilling(span) = self.phase {
+            self.phase = Phase::Decoding(span);
+        }
+        let pace = match self.clock.last_token {
+            None => Pace::First(now.saturating_duration_since(self.clock.submitted)),
+            Some(last) => Pace::Next(now.saturating_duration_since(last)),
+        };
+        self.clock.first_token.get_or_insert(now);
+        self.clock.last_token = Some(now);
+        let mut next = id;
+        loop {
+            self.tokens.push(next);
+            self.constraint.accept(next, rules);
+            each(next);
+            if !self.constraint.rest_is_forced(rules) {
+                break;
+            }
+            let Next::Forced(forced) = self.constraint.next(rules, usize::MAX) else {
+                break;
+            };
+            next = forced;
+        }
+        if self.constraint.ended() {
+            self.reason = FinishReason::Stop;
+        }
+        (
+            self.constraint.ended() || self.reply().len() >= self.spec.max_new_tokens,
+            pace,
+        )
+    }
+
+    /// The codes of the image in the reply, if it is to be drawn and is whole. As in the original, every code id of the reply
+    /// counts, wherever it stands.
+    pub(super) fn image(&self, rules: &TokenRules) -> Option<Vec<u16>> {
+        if !self.spec.draw {
+            return None;
+        }
+        let codes: Vec<u16> = self.reply().iter().filter_map(|&id| rules.code(id)).collect();
+        (codes.len() == rules.codes_per_image).then_some(codes)
+    }
+
+    /// The account of it, `draw` being the time of the VQ-GAN decoder.
+    pub(super) fn summary(&self, draw: Duration) -> SequenceSummary {
+        let clock = &self.clock;
+        let between = |from: Option<Instant>, to: Option<Instant>| match (from, to) {
+            (Some(from), Some(to)) => to.saturating_duration_since(from),
+            _ => Duration::ZERO,
+        };
+        SequenceSummary {
+            reason: self.reason,
+            prompt_tokens: self.prompt_len,
+            image_tokens: self.image_tokens,
+            completion_tokens: self.reply().len(),
+            first_token_probabilities: self.probabilities.clone(),
+            timing: Timing {
+                queue: between(Some(clock.submitted), clock.began),
+                encode: clock.encode,
+                prefill: between(clock.prefill_began, clock.first_token),
+                decode: between(clock.first_token, clock.last_token),
+                draw,
+            },
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! Token steps: who is in the next one, and what becomes of its logits.
+
+use std::time::Instant;
+
+use rayon::prelude::*;
+
+use super::{Draw, Event, Observation, Phase, Scheduler, Sequence, SequenceKey};
+use crate::engine::sampler::{SampleError, Scratch};
+use crate::engine::{EngineError, Segment};
+use crate::vocabulary::TokenId;
+
+/// From so many draws on they are spread over threads: drawing from 50,000 logits takes a good part of a millisecond.
+const PARALLEL_DRAWS: usize = 4;
+
+/// One sequence's part of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Part {
+    key: SequenceKey,
+    /// How many pending tokens run.
+    count: usize,
+    /// Whether its logits are wanted.
+    logits: bool,
+    /// Whether its next token is known after this step.
+    completes: bool,
+    /// Whether the tokens belong to the prompt.
+    prompt: bool,
+}
+
+/// The next step: parts in order of arrival.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::engine) struct Plan {
+    parts: Vec<Part>,
+}
+
+impl Plan {
+    /// Whether there is nothing to run.
+    pub(in crate::engine) fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    /// Sequences in the step.
+    pub(in crate::engine) fn len(&self) -> usize {
+        self.parts.len()
+    }
+}
+
+impl Scheduler {
+    /// Gives memory to who may start and forms the next step.
+    pub(in crate::engine) fn plan(&mut self, now: Instant) -> Plan {
+        self.place(now);
+        let decoding = self
+            .sequences
+            .values()
+            .any(|sequence| matches!(sequence.phase, Phase::Decoding(_)));
+        let mut budget = if decoding {
+            self.prefill_chunk
+        } else {
+            self.idle_prefill_chunk
+        };
+        let mut parts = Vec::new();
+        for (&key, sequence) in &self.sequences {
+            let pending = sequence.pending().len();
+            let (count, prompt) = match sequence.phase {
+                Phase::Decoding(_) => (pending, false),
+                Phase::Prefilling(_) => (pending.min(budget), true),
+                Phase::WaitingForCodes | Phase::WaitingForKv | Phase::Drawing => continue,
+            };
+            if count == 0 {
+                continue;
+            }
+            if prompt {
+                budget -= count;
+            }
+            let logits = sequence.wants_logits(count, &self.rules, self.facts.vocabulary);
+            parts.push(Part {
+                key,
+                count,
+                logits,
+                completes: count == pending,
+                prompt,
+            });
+        }
+        Plan { parts }
+    }
+
+    /// Reserves KV memory in order of arrival; the first that does not fit holds the line.
+    fn place(&mut self, now: Instant) {
+        let mut running = self.running_sequences();
+        for sequence in self
+            .sequences
+            .values_mut()
+            .filter(|sequence| sequence.phase == Phase::WaitingForKv)
+        {
+            if running >= self.max_batch {
+                break;
+            }
+            let Some(span) = self.kv.reserve(sequence.kv_need(&self.rules)) else {
+                break;
+            };
+            sequence.phase = Phase::Prefilling(span);
+            self.told
+                .observations
+                .extend(sequence.begin(now).map(Observation::Queue));
+            running += 1;
+        }
+    }
+
+    /// What the backend is asked to run.
+    pub(in crate::engine) fn segments(&self, plan: &Plan) -> Vec<Segment<'_>> {
+        let segment = |part: &Part| {
+            let sequence = self.sequences.get(&part.key)?;
+            let tokens = sequence.pending().get(..part.count)?;
+            Some(Segment {
+                span: sequence.span()?,
+                position: sequence.position(),
+                tokens,
+                logits: part.logits,
+            })
+        };
+        plan.parts.iter().filter_map(segment).collect()
+    }
+
+    /// Takes the logits of a step that began at `began`: draws the new tokens and tells of them.
+    ///
+    /// # Errors
+    /// When the logits are not of the right size or not finite. Nothing has been told of the step then; the caller ends it with
+    /// [`Scheduler::fail_step`].
+    pub(in crate::engine) fn absorb(
+        &mut self,
+        plan: &Plan,
+        logits: &[f32],
+        began: Instant,
+        now: Instant,
+    ) -> Result<(), String> {
+        let chosen = self.choose(plan, logits)?;
+        self.counters.steps += 1;
+        for (part, id) in plan.parts.iter().zip(chosen) {
+            let Some(sequence) = self.sequences.get_mut(&part.key) else {
+                continue;
+            };
+            sequence.ran(part.count, began);
+            if part.prompt {
+                self.counters.prompt_tokens += part.count as u64;
+            }
+            let Some(id) = id else { continue };
+            let (job, index) = (sequence.job, sequence.index);
+            let (events, counters) = (&mut self.told.events, &mut self.counters);
+            let (complete, pace) = sequence.take(id, &self.rules, now, |id| {
+                counters.tokens_generated += 1;
+                events.push((job, Event::Token { sequence: index, id }));
+            });
+            self.observe(pace);
+            if complete {
+                self.complete(part.key);
+            }
+        }
+        Ok(())
+    }
+
+    /// Draws the next token of each part that is complete with this step, in the plan's order.
+    fn choose(&mut self, plan: &Plan, logits: &[f32]) -> Result<Vec<Option<TokenId>>, String> {
+        let vocabulary = self.facts.vocabulary;
+        let wanted = plan.parts.iter().filter(|part| part.logits).count();
+        if logits.len() != wanted * vocabulary {
+            return Err(format!(
+                "{} logits came where {wanted} rows of {vocabulary} were wanted",
+                logits.len()
+            ));
+        }
+        if self.scratch.len() < plan.parts.len() {
+            self.scratch.resize_with(plan.parts.len(), Scratch::default);
+        }
+        let mut rows = logits.chunks_exact(vocabulary.max(1));
+        let mut parts = plan.parts.iter().peekable();
+        // Both the plan and the map are in order of keys, so one walk joins them.
+        let mut draws: Vec<(Part, Option<&[f32]>, &mut Sequence)> = Vec::with_capacity(plan.parts.len());
+        for (key, sequence) in &mut self.sequences {
+            if let Some(part) = parts.next_if(|part| part.key == *key) {
+                draws.push((*part, if part.logits { rows.next() } else { None }, sequence));
+            }
+        }
+        let rules = &self.rules;
+        let draw = |((part, row, sequence), scratch): ((Part, Option<&[f32]>, &mut Sequence), &mut Scratch)| {
+            if !part.completes {
+                return Ok(None);
+            }
+            sequence.choose(row, rules, vocabulary, scratch).map(Some)
+        };
+        let chosen: Result<Vec<Option<TokenId>>, SampleError> = if wanted >= PARALLEL_DRAWS {
+            draws
+                .into_par_iter()
+                .zip(self.scratch.par_iter_mut())
+                .map(draw)
+                .collect()
+        } else {
+            draws.into_iter().zip(&mut self.scratch).map(draw).collect()
+        };
+        chosen.map_err(|error| error.to_string())
+    }
+
+    /// A reply has all its tokens: its memory is free, and its image, if it has one, is drawn.
+    fn complete(&mut self, key: SequenceKey) {
+        let Some(sequence) = self.sequences.get_mut(&key) else {
+            return;
+        };
+        if let Some(span) = sequence.span() {
+            self.kv.release(span);
+        }
+        let (job, index) = (sequence.job, sequence.index);
+        if let Some(codes) = sequence.image(&self.rules) {
+            sequence.phase = Phase::Drawing;
+            self.lines.push_draw(Draw {
+                job,
+                reply: Some(key),
+                name: index,
+                codes,
+            });
+            return;
+        }
+        let summary = sequence.summary(std::time::Duration::ZERO);
+        self.sequences.remove(&key);
+        self.told.events.push((
+            job,
+            Event::Finished {
+                sequence: index,
+                summary,
+            },
+        ));
+        self.close_part(job);
+    }
+
+    /// The step has failed: the jobs in it end with it, all others go on.
+    pub(in crate::engine) fn fail_step(&mut self, plan: &Plan, error: &EngineError) {
+        for part in &plan.parts {
+            if let Some(job) = self.sequences.get(&part.key).map(|sequence| sequence.job) {
+                self.fail(job, error.clone());
+            }
+        }
+    }
+}
