@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use llm_cxr::model::checkpoint::Weights;
 use llm_cxr::model::neox::{Neox, NeoxConfig, Segment, Span};
-use llm_cxr::model::source::{LoadError, TensorSource};
 use llm_cxr::model::vqgan::{Pass, Vqgan, VqganConfig};
 use llm_cxr::radiograph::Pixels;
 use tch::{Device, Kind, Tensor};
@@ -22,21 +22,6 @@ impl Fixture {
     }
 }
 
-impl TensorSource for Fixture {
-    fn tensor(&self, name: &str, shape: &[usize], kind: Kind, device: Device) -> Result<Tensor, LoadError> {
-        let tensor = self
-            .0
-            .get(name)
-            .ok_or_else(|| LoadError::Source(format!("no tensor {name}")))?;
-        assert_eq!(
-            tensor.size().iter().map(|&d| d as usize).collect::<Vec<_>>(),
-            shape,
-            "{name}"
-        );
-        Ok(tensor.to_kind(kind).to_device(device))
-    }
-}
-
 fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join("tests/fixtures/model")
@@ -47,7 +32,7 @@ const NEOX: [&str; 4] = ["parallel", "sequential", "tied", "bfloat"];
 
 fn neox(name: &str, kind: Kind) -> (Neox, Fixture) {
     let config = NeoxConfig::from_json(&std::fs::read(path(&format!("neox-{name}.json"))).unwrap()).unwrap();
-    let weights = Fixture::open(&format!("neox-{name}.safetensors"));
+    let weights = Weights::open(&[path(&format!("neox-{name}.safetensors"))]).unwrap();
     let model = Neox::load(&config, &weights, kind, Device::Cpu).unwrap();
     (model, Fixture::open(&format!("neox-{name}.expected.safetensors")))
 }
@@ -153,7 +138,7 @@ fn logits_in_bfloat16_stay_near_those_in_float() {
 
 fn vqgan(name: &str, decoder: Kind) -> (Vqgan, Fixture) {
     let config = VqganConfig::from_yaml(&std::fs::read(path(&format!("vqgan-{name}.yaml"))).unwrap()).unwrap();
-    let weights = Fixture::open(&format!("vqgan-{name}.safetensors"));
+    let weights = Weights::open(&[path(&format!("vqgan-{name}.safetensors"))]).unwrap();
     let model = Vqgan::load(&config, &weights, decoder, Device::Cpu).unwrap();
     (model, Fixture::open(&format!("vqgan-{name}.expected.safetensors")))
 }
@@ -201,8 +186,14 @@ fn drawn_pixels_equal_those_of_taming() {
                 .collect();
             let reference = expected.0["drawn"].to_kind(Kind::Float).flatten(0, -1);
             let difference = (Tensor::from_slice(&drawn) - reference).abs();
-            let worst = (difference.max().double_value(&[]), difference.mean(Kind::Float).double_value(&[]));
-            assert!(worst.0 < most && worst.1 < mean, "{name} in {decoder:?}: {worst:?} levels");
+            let worst = (
+                difference.max().double_value(&[]),
+                difference.mean(Kind::Float).double_value(&[]),
+            );
+            assert!(
+                worst.0 < most && worst.1 < mean,
+                "{name} in {decoder:?}: {worst:?} levels"
+            );
         }
     }
 }

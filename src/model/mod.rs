@@ -5,6 +5,7 @@
 pub mod bench;
 pub mod checkpoint;
 pub mod device;
+mod load;
 pub mod neox;
 pub mod source;
 pub mod vqgan;

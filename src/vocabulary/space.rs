@@ -181,9 +181,9 @@ impl Vocabulary {
         self.0.control.close_image
     }
 
-    /// The ids that end a reply.
+    /// The ids that end a reply: `### End` alone, as the original generates.
     pub fn stops(&self) -> Vec<TokenId> {
-        vec![self.end(), self.end_of_text()]
+        vec![self.end()]
     }
 
     /// The first ids of "yes" and "Yes", and those of "no" and "No".

@@ -35,6 +35,22 @@ impl MappedFile {
         &self.map
     }
 
+    /// Gives the pages that lie wholly inside `range` back to the system (they stay in the page cache).
+    pub(crate) fn release(&self, range: Range<usize>) {
+        const PAGE: usize = 4096;
+        let (start, end) = (range.start.next_multiple_of(PAGE), range.end / PAGE * PAGE);
+        if start < end && end <= self.map.len() {
+            // SAFETY: the map is read-only and file-backed, so a dropped page is read from the file again when it is touched.
+            let advised = unsafe {
+                self.map
+                    .unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, end - start)
+            };
+            if let Err(error) = advised {
+                tracing::debug!(%error, "pages of a loaded tensor stay mapped");
+            }
+        }
+    }
+
     /// The bytes of a range that `what` is said to occupy.
     pub(crate) fn slice(&self, range: Range<u64>, what: &str) -> Result<&[u8], CheckpointError> {
         let length = self.map.len() as u64;

@@ -88,6 +88,14 @@ impl Weights {
         self.files[entry.file].bytes().get(entry.range.clone())
     }
 
+    /// Tells the system that a tensor's pages are no longer needed in this process: they have been copied, and what was
+    /// copied should not count twice. Reading them again is allowed and reads the file.
+    pub fn release(&self, name: &str) {
+        if let Some(entry) = self.tensors.get(name) {
+            self.files[entry.file].release(entry.range.clone());
+        }
+    }
+
     /// The file that holds a tensor.
     pub fn file_of(&self, name: &str) -> Option<&Path> {
         self.tensors
