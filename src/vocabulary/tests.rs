@@ -231,7 +231,7 @@ fn the_published_tokenizer_has_the_published_ids() {
     let json = serde_json::to_vec(&tokenizer).unwrap();
     let vocabulary = Vocabulary::from_bytes(&json, 1024, 256).unwrap();
     assert_eq!((vocabulary.text_len(), vocabulary.len()), (50_281, 51_305));
-    assert_eq!(vocabulary.stops(), [50_277, 0]);
+    assert_eq!(vocabulary.stops(), [50_277]);
     assert_eq!((vocabulary.open_image(), vocabulary.close_image()), (29, 31));
     let whole = tokenizer.encode(
         "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n\
