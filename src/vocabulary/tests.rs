@@ -110,10 +110,7 @@ fn ids_are_found_by_their_text_and_codes_follow_the_last_one() {
     let (vocabulary, cases) = (vocabulary(), cases());
     assert_eq!(vocabulary.text_len(), cases.length);
     assert_eq!(vocabulary.len(), cases.length + CODES);
-    assert_eq!(
-        vocabulary.stops(),
-        [cases.control["### End"], cases.control["<|endoftext|>"]]
-    );
+    assert_eq!(vocabulary.stops(), [cases.control["### End"]]);
     assert_eq!(
         vocabulary.decode_text(&[vocabulary.open_image(), vocabulary.close_image()]),
         "<>"
