@@ -338,7 +338,7 @@ def take(archive, source, title, record_sha256, keep, folder):
     record = archive.read(record_name)
     found = hashlib.sha256(record).hexdigest()
     if found != record_sha256:
-        sys.exit(f"{title} is not the file this project was tested with (RECORD has sha256 {found}); nothing was installed")
+        sys.exit(f"{title} is not the file this project was tested with (RECORD has sha256 {found}); nothing installed")
     expected = {row[0]: row[1] for row in csv.reader(io.StringIO(record.decode())) if row}
     chosen = [(info, wanted(info.filename, keep)) for info in archive.infolist()]
     chosen = [(info, place) for info, place in chosen if place]
@@ -388,8 +388,9 @@ def bring(entry, machine, downloads, folder, keep_wheels):
     except (Refused, OSError) as error:
         say(f"  {title}: {error}; leaving the download to pip")
         whole = downloads / f"{title}-{machine}"
-        if pip("download", "--no-deps", f"--dest={whole}", *target_flags(machine), f"{project}=={version}", quiet=False) is None:
-            sys.exit(f"pip could not bring {project}=={version} (its own words are above): is there a network, or a mirror?")
+        arguments = ["--no-deps", f"--dest={whole}", *target_flags(machine), f"{project}=={version}"]
+        if pip("download", *arguments, quiet=False) is None:
+            sys.exit(f"pip could not bring {title} (its own words are above): is there a network, or a mirror?")
         litter.append(whole)
         with zipfile.ZipFile(next(whole.glob("*.whl"))) as archive:
             take(archive, None, title, record_sha256, keep, folder)
@@ -437,7 +438,7 @@ def check_given(folder):
     except OSError:
         sys.exit(f"LIBTORCH={folder} has no build-version: is it a libtorch folder (lib/, include/, build-version)?")
     if version.partition("+")[0] != VERSION:
-        sys.exit(f"LIBTORCH={folder} is libtorch {version}; this project needs {VERSION}. Unset LIBTORCH to have it brought")
+        sys.exit(f"LIBTORCH={folder} is libtorch {version}; needed is {VERSION}. Unset LIBTORCH to have it brought")
     for part in ("lib/libtorch_cpu.so", "lib/libc10.so", "include/torch"):
         if not (folder / part).exists():
             sys.exit(f"LIBTORCH={folder} has no {part}")
@@ -493,8 +494,8 @@ def main():
     machine = {"arm64": "aarch64", "amd64": "x86_64"}.get(platform.machine().lower(), platform.machine())
     if sys.platform != "linux" or machine not in ("x86_64", "aarch64"):
         sys.exit(
-            f"no libtorch is pinned for {sys.platform} {machine} ({kind}); install libtorch {VERSION} yourself and name its folder "
-            "in LIBTORCH"
+            f"no libtorch is pinned for {sys.platform} {machine} ({kind}); "
+            f"install libtorch {VERSION} yourself and name its folder in LIBTORCH"
         )
     cache = cache_folder()
     target = cache / f"libtorch-{VERSION}-{kind}-{machine}"

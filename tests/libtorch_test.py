@@ -112,7 +112,8 @@ class Bringing(unittest.TestCase):
 
     def assert_whole(self):
         """Everything wanted is there, equal, and nothing else."""
-        files = {str(path.relative_to(self.folder)): path.read_bytes() for path in self.folder.rglob("*") if path.is_file()}
+        files = [path for path in self.folder.rglob("*") if path.is_file()]
+        files = {str(path.relative_to(self.folder)): path.read_bytes() for path in files}
         self.assertEqual(
             files,
             {

@@ -1,0 +1,59 @@
+# syntax=docker/dockerfile:1
+# One file, two images:
+#   docker build --tag llm-cxr:0.1.0 .
+#   docker build --tag llm-cxr:0.1.0-cuda --build-arg TARGET=cuda .
+# Behind a mirror, hand in its settings (they are not kept in the image):
+#   docker build --secret id=pip,src=$HOME/.config/pip/pip.conf --secret id=cargo,src=$HOME/.cargo/config.toml .
+
+FROM rust:1.95-slim-bookworm AS builder
+ARG TARGET=cpu
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends ca-certificates g++ make python3-pip \
+ && rm -rf /var/lib/apt/lists/*
+WORKDIR /build
+COPY . .
+ENV LLM_CXR_CACHE=/cache
+# Both images run the same binaries, linked with the CPU set: CUDA is looked for at start, by dlopen.
+RUN --mount=type=cache,target=/cache,sharing=locked \
+    --mount=type=cache,target=/usr/local/cargo/registry \
+    --mount=type=cache,target=/build/target,sharing=locked \
+    --mount=type=secret,id=pip,target=/etc/pip.conf \
+    --mount=type=secret,id=cargo,target=/usr/local/cargo/config.toml \
+    set -eu; \
+    make build; \
+    case "$TARGET" in \
+        cpu) libtorch=$(python3 scripts/libtorch.py --no-link) ;; \
+        cuda) libtorch=$(python3 scripts/libtorch.py --no-link --cuda) ;; \
+        *) echo "TARGET is cpu or cuda, not $TARGET" >&2; exit 1 ;; \
+    esac; \
+    mkdir -p /out/bin; \
+    cp target/release/llm-cxr target/release/llm-cxr-train /out/bin/; \
+    cp -R "$libtorch/lib" "$libtorch/licences" /out/; \
+    cp LICENSE /out/licences/LICENSE
+
+FROM debian:bookworm-slim
+ARG TARGET=cpu
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends libstdc++6 libgcc-s1 zlib1g \
+ && rm -rf /var/lib/apt/lists/*
+LABEL org.opencontainers.image.title="llm-cxr" \
+      org.opencontainers.image.description="Reads and draws chest X-rays with one language model. Research only, not a medical device." \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="0.1.0" \
+      org.llm-cxr.target="${TARGET}"
+# The binaries look for libtorch in ../lib.
+COPY --from=builder /out /opt/llm-cxr
+ENV PATH=/opt/llm-cxr/bin:$PATH \
+    LLM_CXR_MODEL=/models \
+    LLM_CXR_LISTEN=0.0.0.0:8080 \
+    LLM_CXR_LOG_FORMAT=json \
+    NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+# Nothing is written at run time: works with a read-only root, whatever the user.
+USER 10001:10001
+EXPOSE 8080
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=5s --start-period=10m --retries=3 \
+    CMD ["/opt/llm-cxr/bin/llm-cxr", "healthcheck", "--url", "http://127.0.0.1:8080/readyz"]
+ENTRYPOINT ["/opt/llm-cxr/bin/llm-cxr"]
+CMD ["serve"]
