@@ -63,6 +63,7 @@ fixtures: $(VENV) ## Make the parity fixtures again with transformers, taming-tr
 $(VENV): tests/fixtures/requirements.txt
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --requirement tests/fixtures/requirements.txt
+	.venv/bin/python -m pip install --no-deps taming-transformers==0.0.1 # its networks need none of its training stack
 	touch $@
 
 libtorch: ## Bring libtorch into the cache (CUDA=1: with the CUDA libraries)
