@@ -2,8 +2,8 @@
 
 use super::RadiographError;
 
-/// What a file may ask for. Memory for one image is bounded by `max_bytes` plus about ten bytes a pixel (progressive
-/// colour JPEG keeps its coefficients), the work by `max_pixels`.
+/// What a file may ask for. Memory for one image is bounded by `max_bytes` plus fifteen bytes a pixel (progressive JPEG of
+/// four components; one to four are usual), the work by `max_pixels`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DecodeLimits {
     /// Length of the file.

@@ -11,8 +11,21 @@ use super::{Channels, DecodeLimits, ImageFormat, Preprocess, RadiographError, Ra
 /// What the decoder may allocate beside the pixels: rows and single chunks.
 const DECODER_BYTES: usize = 64 << 20;
 
+/// The chunk that ends every PNG.
+const END: &[u8] = b"\0\0\0\0IEND\xae\x42\x60\x82";
+
 pub(super) fn read(bytes: &[u8], limits: &DecodeLimits, preprocess: Preprocess) -> Result<Raster, RadiographError> {
+    if preprocess == Preprocess::Compat && !bytes.ends_with(END) {
+        // Pillow is content when all pixels are there, whether or not the file has an end.
+        return decode(&[bytes, END].concat(), limits, preprocess);
+    }
+    decode(bytes, limits, preprocess)
+}
+
+fn decode(bytes: &[u8], limits: &DecodeLimits, preprocess: Preprocess) -> Result<Raster, RadiographError> {
     let mut decoder = Decoder::new_with_limits(Cursor::new(bytes), png::Limits { bytes: DECODER_BYTES });
+    // Pillow does not look at the checksums of coded pixels.
+    decoder.ignore_checksums(preprocess == Preprocess::Compat);
     // Neither changes a pixel, and both are compressed: nothing to unpack, no bomb.
     decoder.set_ignore_iccp_chunk(true);
     decoder.set_ignore_text_chunk(true);
@@ -22,8 +35,11 @@ pub(super) fn read(bytes: &[u8], limits: &DecodeLimits, preprocess: Preprocess) 
 
     let mut reader = decoder.read_info().map_err(refusal)?;
     let (line, interlaced) = (reader.output_line_size(width), reader.info().interlaced);
-    let (line, lines) = (line.ok_or_else(|| corrupt("its size is impossible"))?, height as usize);
-    let mut stored = vec![0; line * lines];
+    let line = line.ok_or_else(|| corrupt("its size is impossible"))?;
+    let bytes = line
+        .checked_mul(height as usize)
+        .ok_or_else(|| corrupt("its size is impossible"))?;
+    let mut stored = vec![0; bytes];
     let bits_per_pixel = reader.info().bits_per_pixel() as u8;
     // Row by row, because an animated PNG may announce a first frame of another size than the picture.
     let mut y = 0;
