@@ -15,9 +15,6 @@ use super::Raster;
 const PRECISION: u32 = 32 - 8 - 2;
 /// One half, so that the shift rounds to nearest.
 const HALF: i32 = 1 << (PRECISION - 1);
-/// A weight is stored as `high · 2^SPLIT + low` with both in 16 bits: products of 16-bit numbers vectorise on every
-/// x86-64, and the sum is exact.
-const SPLIT: u32 = 11;
 /// Taps are padded with zero weights to a multiple of this, so that the inner loop has no remainder.
 const LANES: usize = 8;
 /// Multiplications below which a second thread costs more than it gives.
@@ -92,8 +89,8 @@ struct Taps {
     bounds: Vec<(usize, usize)>,
     /// Weights per output sample, padding included.
     stride: usize,
-    high: Vec<i16>,
-    low: Vec<i16>,
+    /// Fixed-point weights.
+    weights: Vec<i32>,
 }
 
 impl Taps {
@@ -106,8 +103,7 @@ impl Taps {
         let mut taps = Self {
             bounds: Vec::with_capacity(wanted.len()),
             stride,
-            high: vec![0; wanted.len() * stride],
-            low: vec![0; wanted.len() * stride],
+            weights: vec![0; wanted.len() * stride],
         };
         let mut weights = Vec::with_capacity(stride);
         for (out, at) in wanted.zip((0..).step_by(stride)) {
@@ -122,9 +118,7 @@ impl Taps {
             for (i, weight) in weights.iter().enumerate() {
                 let weight = if total == 0.0 { *weight } else { weight / total };
                 let fixed = weight * f64::from(1 << PRECISION);
-                let fixed = (fixed + 0.5f64.copysign(fixed)) as i32;
-                taps.high[at + i] = (fixed >> SPLIT) as i16;
-                taps.low[at + i] = (fixed & ((1 << SPLIT) - 1)) as i16;
+                taps.weights[at + i] = (fixed + 0.5f64.copysign(fixed)) as i32;
             }
             taps.bounds.push((first, end));
         }
@@ -152,13 +146,10 @@ impl Taps {
                         *to = from[channel];
                     }
                 }
-                let weights = self
-                    .high
-                    .chunks_exact(self.stride)
-                    .zip(self.low.chunks_exact(self.stride));
                 let targets = out[channel..].iter_mut().step_by(channels);
-                for ((target, &(first, _)), (high, low)) in targets.zip(&self.bounds).zip(weights) {
-                    *target = clip(weighted_sum(&line[first..first + self.stride], high, low));
+                let taps = self.bounds.iter().zip(self.weights.chunks_exact(self.stride));
+                for (target, (&(first, _), weights)) in targets.zip(taps) {
+                    *target = clip(weighted_sum(&line[first..][..self.stride], weights));
                 }
             }
         }
@@ -171,8 +162,7 @@ impl Taps {
         for (y, &(first, end)) in self.bounds.iter().enumerate() {
             sums.fill(HALF);
             let rows = narrow.chunks_exact(stride).skip(first - offset).take(end - first);
-            for (row, at) in rows.zip(y * self.stride..) {
-                let weight = (i32::from(self.high[at]) << SPLIT) + i32::from(self.low[at]);
+            for (row, &weight) in rows.zip(&self.weights[y * self.stride..]) {
                 for (sum, &sample) in sums.iter_mut().zip(row) {
                     *sum = sum.wrapping_add(weight.wrapping_mul(i32::from(sample)));
                 }
@@ -183,26 +173,14 @@ impl Taps {
     }
 }
 
-/// `½ + Σ sample · weight` in fixed point. The true sum fits in 32 bits, so wrapping in between is harmless.
+/// `½ + Σ sample · weight` in fixed point. A plain loop is what the compiler vectorises best.
 #[inline]
-fn weighted_sum(samples: &[u8], high: &[i16], low: &[i16]) -> i32 {
-    let mut high_sum = [0i32; LANES];
-    let mut low_sum = [0i32; LANES];
-    let blocks = samples
-        .as_chunks::<LANES>()
-        .0
+fn weighted_sum(samples: &[u8], weights: &[i32]) -> i32 {
+    let products = samples
         .iter()
-        .zip(high.as_chunks::<LANES>().0)
-        .zip(low.as_chunks::<LANES>().0);
-    for ((samples, high), low) in blocks {
-        for i in 0..LANES {
-            let sample = i32::from(samples[i]);
-            high_sum[i] = high_sum[i].wrapping_add(sample * i32::from(high[i]));
-            low_sum[i] = low_sum[i].wrapping_add(sample * i32::from(low[i]));
-        }
-    }
-    let total = |lanes: [i32; LANES]| lanes.into_iter().fold(0, i32::wrapping_add);
-    HALF.wrapping_add(total(high_sum) << SPLIT).wrapping_add(total(low_sum))
+        .zip(weights)
+        .map(|(&sample, &weight)| i32::from(sample).wrapping_mul(weight));
+    products.fold(HALF, i32::wrapping_add)
 }
 
 /// Fixed point to 8 bit.
