@@ -5,11 +5,19 @@
 
 mod error;
 mod file;
+mod hf_folder;
+mod pickle;
+mod reader;
 mod tensor;
+#[cfg(test)]
+mod tests;
+mod torch;
+mod torch_file;
 mod weights;
 mod writer;
 
 pub use error::CheckpointError;
+pub use reader::CheckpointReader;
 pub use tensor::{Dtype, TensorInfo};
 pub use weights::Weights;
 pub use writer::SafetensorsWriter;
