@@ -1,1 +1,198 @@
+//! Against files that torch.save wrote (`tests/fixtures/make_checkpoint_fixtures.py`), whole and damaged.
 
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::*;
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use super::*;
+
+#[derive(Deserialize)]
+struct Expected {
+    dtype: String,
+    shape: Vec<usize>,
+    sha256: String,
+}
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures/checkpoint")
+        .join(name)
+}
+
+fn compare(file: &str, reader: &CheckpointReader) {
+    let all: BTreeMap<String, BTreeMap<String, Expected>> =
+        serde_json::from_slice(&std::fs::read(fixture("expected.json")).unwrap()).unwrap();
+    assert!(!all[file].is_empty());
+    for (name, expected) in &all[file] {
+        let info = reader.info(name).unwrap_or_else(|| panic!("{file} lacks {name}"));
+        assert_eq!(
+            (info.dtype.name(), &info.shape),
+            (&*expected.dtype, &expected.shape),
+            "{file}: {name}"
+        );
+        let digest = format!("{:x}", Sha256::digest(reader.read(name).unwrap()));
+        assert_eq!(digest, expected.sha256, "{file}: {name}");
+    }
+}
+
+#[test]
+fn every_type_and_view_has_the_values_torch_saved() {
+    let reader = CheckpointReader::open_file(&fixture("mixed.bin")).unwrap();
+    compare("mixed.bin", &reader);
+    assert!(reader.info("not.plain").is_none());
+    assert_eq!(
+        reader.other("not.plain"),
+        Some("an object of torch._utils._rebuild_sparse_tensor")
+    );
+    assert_eq!(reader.other("not.a.tensor"), Some("a number"));
+}
+
+#[test]
+fn files_from_before_the_zip_format_are_read_too() {
+    compare(
+        "legacy.bin",
+        &CheckpointReader::open_file(&fixture("legacy.bin")).unwrap(),
+    );
+}
+
+#[test]
+fn a_checkpoint_with_unknown_classes_and_a_malicious_call_gives_its_tensors_and_runs_nothing() {
+    let trace = Path::new("/tmp/llm-cxr-pickle-was-run");
+    let before = trace.exists();
+    compare(
+        "vqgan.ckpt",
+        &CheckpointReader::open_file(&fixture("vqgan.ckpt")).unwrap(),
+    );
+    assert!(
+        !before && !trace.exists(),
+        "the pickle's command ran (or its trace lay there before)"
+    );
+}
+
+#[test]
+fn shards_are_found_through_their_index() {
+    let reader = CheckpointReader::open_folder(&fixture("llm")).unwrap();
+    compare("llm", &reader);
+    assert!(
+        reader
+            .file_of("embed_out.weight")
+            .unwrap()
+            .ends_with("pytorch_model-00002-of-00002.bin")
+    );
+}
+
+fn copy_of_llm() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(fixture("llm")).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), dir.path().join(entry.file_name())).unwrap();
+    }
+    dir
+}
+
+#[test]
+fn safetensors_are_preferred_over_pickles() {
+    let dir = copy_of_llm();
+    let info = TensorInfo {
+        dtype: Dtype::F32,
+        shape: vec![1],
+    };
+    let mut writer =
+        SafetensorsWriter::create(&dir.path().join("model.safetensors"), &[("only".into(), info)]).unwrap();
+    writer.write("only", &[0; 4]).unwrap();
+    writer.finish().unwrap();
+    let reader = CheckpointReader::open_folder(dir.path()).unwrap();
+    assert_eq!(reader.names().collect::<Vec<_>>(), ["only"]);
+}
+
+#[test]
+fn an_index_that_does_not_fit_its_shards_is_refused() {
+    let dir = copy_of_llm();
+    let path = dir.path().join("pytorch_model.bin.index.json");
+    let index = std::fs::read_to_string(&path).unwrap();
+    let open = |index: &str| {
+        std::fs::write(&path, index).unwrap();
+        CheckpointReader::open_folder(dir.path())
+            .err()
+            .map(|e| e.to_string())
+            .unwrap_or_default()
+    };
+    assert_eq!(open(&index), "");
+    assert!(open(&index.replace("embed_out.weight", "embed_out.bias")).contains("holds no tensor `embed_out.bias`"));
+    assert!(open(&index.replace("-00002-of", "-00003-of")).contains("pytorch_model-00003-of-00002.bin"));
+    assert!(open(&index.replace("pytorch_model-00002", "../pytorch_model-00002")).contains("outside its folder"));
+    assert!(open("[]").contains("not an index"));
+    std::fs::remove_file(&path).unwrap();
+    assert!(CheckpointReader::open_folder(dir.path()).is_err_and(|e| e.to_string().contains("holds no weights")));
+}
+
+/// Opens bytes as a file of torch.save and reads every tensor.
+fn read_all(bytes: &[u8]) -> Result<usize, CheckpointError> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("file.bin");
+    std::fs::write(&path, bytes).unwrap();
+    let reader = CheckpointReader::open_file(&path)?;
+    reader
+        .names()
+        .map(|name| reader.read(name).map(|values| values.len()))
+        .sum()
+}
+
+#[test]
+fn a_flipped_bit_in_a_tensor_is_found_by_its_checksum() {
+    let mut bytes = std::fs::read(fixture("mixed.bin")).unwrap();
+    let reader = CheckpointReader::open_file(&fixture("mixed.bin")).unwrap();
+    let values = reader.read("view.whole").unwrap();
+    let at = bytes
+        .windows(values.len())
+        .position(|window| window == &*values)
+        .unwrap();
+    bytes[at + 17] ^= 1;
+    let error = read_all(&bytes).unwrap_err();
+    assert!(
+        matches!(&error, CheckpointError::Tensor { tensor, .. } if tensor.starts_with("view.")),
+        "{error}"
+    );
+}
+
+#[test]
+fn truncated_files_are_refused() {
+    for name in ["mixed.bin", "legacy.bin"] {
+        let bytes = std::fs::read(fixture(name)).unwrap();
+        for length in [0, 1, 40, bytes.len() / 2, bytes.len() - 1] {
+            assert!(read_all(&bytes[..length]).is_err(), "{name} cut to {length} bytes");
+        }
+    }
+}
+
+#[test]
+fn files_of_other_kinds_are_refused_with_what_to_do() {
+    let said = |bytes: &[u8]| read_all(bytes).unwrap_err().to_string();
+    assert!(said(b"version https://git-lfs.github.com/spec/v1\n").contains("git lfs pull"));
+    assert!(said(b"hello").contains("torch.save"));
+    assert!(said(b"\x80\x02K\x01.").contains("not one of torch.save"));
+    assert!(said(b"").contains("empty"));
+    let missing = CheckpointReader::open_file(Path::new("no-such-file.bin"))
+        .err()
+        .unwrap();
+    assert!(missing.to_string().contains("no-such-file.bin"));
+}
+
+proptest! {
+    #[test]
+    fn damaged_files_are_refused_or_read_but_never_panic(
+        legacy in any::<bool>(), changes in proptest::collection::vec((any::<usize>(), any::<u8>()), 1..6)
+    ) {
+        let mut bytes = std::fs::read(fixture(if legacy { "legacy.bin" } else { "mixed.bin" })).unwrap();
+        for (at, byte) in changes {
+            // Half of the damage where structure lies: in the first kilobytes and in the zip directory at the end.
+            let length = bytes.len();
+            let at = match at % 4 { 0 => at % 4096, 1 => length - 1 - at % 4096, _ => at % length };
+            bytes[at.min(length - 1)] = byte;
+        }
+        let _ = read_all(&bytes);
+    }
+}

@@ -111,8 +111,14 @@ impl<'a> Machine<'a> {
                 integer(self.take(length)?)
             }
             b'I' | b'L' => self.integer_line(at)?,
-            b'G' => Node::Float(f64::from_be_bytes(self.array()?)),
-            b'F' => Node::Float(self.text_line()?.parse().map_err(|_| PickleError::Text { at })?),
+            b'G' => {
+                self.take(8)?;
+                Node::Float
+            }
+            b'F' => {
+                self.text_line()?;
+                Node::Float
+            }
             // Texts and bytes. Python 2 wrote texts as byte strings.
             b'X' | 0x8C | 0x8D | b'T' | b'U' => {
                 let width = match code {
@@ -122,7 +128,7 @@ impl<'a> Machine<'a> {
                 };
                 let length = self.unsigned(width)?;
                 let bytes = self.take(length)?;
-                std::str::from_utf8(bytes).map_or(Node::Bytes(bytes), Node::Str)
+                std::str::from_utf8(bytes).map_or(Node::Bytes, Node::Str)
             }
             b'V' => Node::Str(self.text_line()?),
             b'S' => Node::Str(self.text_line()?.trim_matches(['\'', '"'])),
@@ -133,7 +139,8 @@ impl<'a> Machine<'a> {
                     _ => 8,
                 };
                 let length = self.unsigned(width)?;
-                Node::Bytes(self.take(length)?)
+                self.take(length)?;
+                Node::Bytes
             }
             // Collections.
             b')' => Node::Tuple(Vec::new()),
@@ -269,12 +276,6 @@ impl<'a> Machine<'a> {
         let taken = taken.ok_or(PickleError::Truncated { at: self.at })?;
         self.at += taken.len();
         Ok(taken)
-    }
-
-    fn array<const N: usize>(&mut self) -> Step<[u8; N]> {
-        let mut array = [0; N];
-        array.copy_from_slice(self.take(N as u64)?);
-        Ok(array)
     }
 
     /// A little-endian number of up to eight bytes.

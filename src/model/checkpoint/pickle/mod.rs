@@ -18,7 +18,7 @@ pub(super) const LONGEST: usize = 64 << 20;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ref(u32);
 
-/// A value. Strings and bytes stay where they lie in the file.
+/// A value. Strings stay where they lie in the file; what nobody asks for (floats, bytes) keeps only its kind.
 #[derive(Debug)]
 pub(super) enum Node<'a> {
     None,
@@ -26,9 +26,9 @@ pub(super) enum Node<'a> {
     Int(i64),
     /// An integer of more than 64 bits, little-endian two's complement.
     LongInt(&'a [u8]),
-    Float(f64),
+    Float,
     Str(&'a str),
-    Bytes(&'a [u8]),
+    Bytes,
     Tuple(Vec<Ref>),
     List(Vec<Ref>),
     Set(Vec<Ref>),
@@ -174,9 +174,9 @@ impl<'a> Pickle<'a> {
         match self.node(at) {
             Node::None => "None".to_owned(),
             Node::Bool(_) => "a truth value".to_owned(),
-            Node::Int(_) | Node::LongInt(_) | Node::Float(_) => "a number".to_owned(),
+            Node::Int(_) | Node::LongInt(_) | Node::Float => "a number".to_owned(),
             Node::Str(_) => "a text".to_owned(),
-            Node::Bytes(_) => "bytes".to_owned(),
+            Node::Bytes => "bytes".to_owned(),
             Node::Tuple(_) | Node::List(_) | Node::Set(_) => "a list".to_owned(),
             Node::Dict(_) => "a dictionary".to_owned(),
             Node::Global { module, name } => format!("the name {module}.{name}"),
