@@ -17,6 +17,8 @@ use super::{CheckpointError, TensorInfo};
 const RESAVE: &str =
     "load it with a current PyTorch and save it again: torch.save(torch.load(file, map_location='cpu'), file)";
 
+const BIG_ENDIAN: &str = "was written on a big-endian machine; save it again on a little-endian one";
+
 /// A `.bin`, `.pt`, `.pth` or `.ckpt`: a state dict, alone or in a Lightning checkpoint. Its pickle is read, never run.
 pub(super) struct TorchFile {
     file: MappedFile,
@@ -142,12 +144,10 @@ fn read_zip(file: &MappedFile) -> Result<Contents, CheckpointError> {
         )));
     };
     let folder = main.trim_end_matches("data.pkl").to_owned();
-    if let Some(order) = entries.get(&format!("{folder}byteorder")) {
-        if file.slice(order.range.clone(), "the byte order")? != b"little" {
-            return Err(broken(
-                "was written on a big-endian machine; save it again on a little-endian one".to_owned(),
-            ));
-        }
+    if let Some(order) = entries.get(&format!("{folder}byteorder"))
+        && file.slice(order.range.clone(), "the byte order")? != b"little"
+    {
+        return Err(broken(BIG_ENDIAN.to_owned()));
     }
     let main = &entries[main];
     let bytes = file.slice(main.range.clone(), "the pickled state dict")?;
@@ -192,8 +192,7 @@ fn read_legacy(file: &MappedFile) -> Result<Contents, CheckpointError> {
             machine.str(key) == Some("little_endian") && matches!(machine.node(value), Node::Bool(false))
         });
     if big_endian {
-        let reason = "was written on a big-endian machine; save it again on a little-endian one";
-        return Err(CheckpointError::format(path, reason));
+        return Err(CheckpointError::format(path, BIG_ENDIAN));
     }
     let state = state_dict(&dict).map_err(|reason| CheckpointError::format(path, reason))?;
     let dtypes: BTreeMap<_, _> = dict
