@@ -2,7 +2,7 @@
 
 use super::Rule;
 use super::sampler::Allowed;
-use crate::vocabulary::TokenId;
+use crate::vocabulary::{TokenId, Vocabulary};
 
 /// The token ids the rules speak of. Nothing is hard-wired: they come from the bundle's vocabulary.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +26,26 @@ pub struct TokenRules {
 }
 
 impl TokenRules {
+    /// The rules of a bundle's vocabulary: its special ids never come in text, but for those that end it.
+    pub fn of(vocabulary: &Vocabulary) -> Self {
+        let stops = vocabulary.stops();
+        let forbidden = vocabulary
+            .special_ids()
+            .into_iter()
+            .filter(|id| !stops.contains(id))
+            .collect();
+        Self {
+            code_base: vocabulary.code_base(),
+            code_count: vocabulary.code_count(),
+            codes_per_image: vocabulary.codes_per_image(),
+            open_image: vocabulary.open_image(),
+            close_image: vocabulary.close_image(),
+            end: vocabulary.end(),
+            stops,
+            forbidden,
+        }
+    }
+
     /// Whether the id ends a reply.
     pub fn is_stop(&self, id: TokenId) -> bool {
         id == self.end || self.stops.contains(&id)
@@ -192,6 +212,27 @@ mod tests {
             (None, Some(0), Some(15), None)
         );
         assert_eq!(rules.code_id(15), 55);
+    }
+
+    #[test]
+    fn the_rules_of_a_vocabulary_forbid_its_special_ids_but_for_the_stops() {
+        let tokenizer = include_bytes!("../../tests/fixtures/vocabulary/tokenizer.json");
+        let vocabulary = Vocabulary::from_bytes(tokenizer, 16, 4).unwrap();
+        let rules = TokenRules::of(&vocabulary);
+        assert_eq!((rules.end, &rules.stops), (vocabulary.end(), &vocabulary.stops()));
+        assert_eq!(
+            (rules.code_base as usize, rules.code_count),
+            (vocabulary.text_len(), 16)
+        );
+        // `### Instruction:`, `### Response:` and `### Response:` with its newline follow `### End`.
+        assert!(
+            rules
+                .forbidden
+                .ends_with(&[rules.end + 1, rules.end + 2, rules.end + 3]),
+            "{:?}",
+            rules.forbidden
+        );
+        assert!(!rules.forbidden.iter().any(|&id| rules.is_stop(id)));
     }
 
     proptest! {

@@ -125,12 +125,11 @@ impl<T> Queue<T> {
         removed
     }
 
-    /// Notes that an admitted job has ended, however it ended: the measure of throughput.
-    pub fn departed(&mut self, now: Instant) {
-        if self.departures.len() == REMEMBERED {
-            self.departures.pop_front();
-        }
-        self.departures.push_back(now);
+    /// Notes that so many admitted jobs have ended, however they ended: the measure of throughput.
+    pub fn departed(&mut self, count: usize, now: Instant) {
+        self.departures.extend(std::iter::repeat_n(now, count.min(REMEMBERED)));
+        let excess = self.departures.len().saturating_sub(REMEMBERED);
+        self.departures.drain(..excess);
     }
 
     /// When an item of `bytes` will probably find room: so many departures as make room for it, at the recent pace.
@@ -205,8 +204,8 @@ mod tests {
             queue.push(i, 10, None, start).unwrap();
         }
         assert_eq!(queue.push(9, 10, None, start).unwrap_err().retry_after, RETRY_UNKNOWN);
-        queue.departed(start);
-        queue.departed(start + seconds(10));
+        queue.departed(1, start);
+        queue.departed(1, start + seconds(10));
         let now = start + seconds(20);
         assert_eq!(queue.push(9, 10, None, now).unwrap_err().retry_after, seconds(10));
         assert_eq!(queue.push(9, 25, None, now).unwrap_err().retry_after, seconds(30));

@@ -14,12 +14,15 @@ use crate::vocabulary::TokenId;
 /// How far a scripted token stands above the others: certain at any temperature up to 2.
 const FAVOUR: f32 = 60.0;
 
+/// Makes a reply of a prompt.
+pub type Author = Box<dyn Fn(&[TokenId]) -> Vec<TokenId> + Send>;
+
 /// What the scripted model wants to say.
 pub enum Reply {
     /// The same tokens after every prompt, then the last of them again and again.
     Tokens(Vec<TokenId>),
     /// Tokens chosen by the prompt: all that was run before the first logits were asked for.
-    ByPrompt(Box<dyn Fn(&[TokenId]) -> Vec<TokenId> + Send>),
+    ByPrompt(Author),
     /// Noise that depends on the sequence's own tokens alone, so that seeds matter and company must not.
     Hashed,
 }

@@ -216,10 +216,12 @@ impl Shared {
         }
     }
 
-    /// Says that an admitted job has ended and its caller has been told.
-    pub(super) fn departed(&self) {
-        lock(&self.mailbox).queue.departed(Instant::now());
-        self.jobs.send_modify(|jobs| *jobs = jobs.saturating_sub(1));
+    /// Says that so many admitted jobs have ended and their callers have been told.
+    pub(super) fn departed(&self, count: usize) {
+        if count > 0 {
+            lock(&self.mailbox).queue.departed(count, Instant::now());
+            self.jobs.send_modify(|jobs| *jobs = jobs.saturating_sub(count));
+        }
     }
 
     pub(super) fn loaded(&self, facts: Arc<Facts>) {

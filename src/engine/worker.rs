@@ -60,6 +60,15 @@ fn guarded<R>(call: impl FnOnce() -> Result<R, BackendError>) -> Result<R, Backe
     catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|_| Err(BackendError("the model panicked".into())))
 }
 
+/// Drops the pass under way. It has nothing to answer; should it panic, the next pass will show what is wrong.
+fn cancel(shared: &Shared, backend: &mut dyn Backend) {
+    let cancel = || {
+        backend.vision_cancel();
+        Ok(())
+    };
+    let _: Result<(), BackendError> = shared.watched(|| guarded(cancel));
+}
+
 /// How a turn ended.
 enum Turn {
     Next,
@@ -88,6 +97,8 @@ struct Worker {
     next_job: JobId,
     faults: Faults,
     stats: Stats,
+    /// Jobs that have ended since the handles were last told.
+    departing: usize,
 }
 
 impl Worker {
@@ -101,6 +112,7 @@ impl Worker {
             next_job: 0,
             faults: Faults::default(),
             stats: Stats::default(),
+            departing: 0,
         }
     }
 
@@ -155,7 +167,7 @@ impl Worker {
                     let _ = ticket.events.send(Event::Failed(EngineError::DeadlineExceeded));
                 }
             }
-            self.shared.departed();
+            self.departing += 1;
         }
         for Ticket { job, events, submitted } in mail.joining {
             let id = self.next_job;
@@ -183,7 +195,7 @@ impl Worker {
             self.clients.remove(&id);
             self.scheduler.remove(id);
             self.stats.jobs_cancelled += 1;
-            self.shared.departed();
+            self.departing += 1;
         }
         let now = Instant::now();
         let late = self
@@ -233,8 +245,7 @@ impl Worker {
     fn see_slice(&mut self) -> bool {
         let (shared, backend) = (&self.shared, &mut self.backend);
         if self.scheduler.drop_orphaned_pass() {
-            // Without a pass there is nothing that could fail; a panic is caught all the same.
-            let _ = shared.watched(|| guarded(|| Ok(backend.vision_cancel())));
+            cancel(shared, backend.as_mut());
         }
         if !self.scheduler.has_vision_work() {
             return false;
@@ -251,7 +262,7 @@ impl Worker {
             Ok(Some(output)) => self.scheduler.finish_vision(output, Instant::now()),
             Err(error) => {
                 // After a panic or a failed start the backend may still hold the pass.
-                let _ = shared.watched(|| guarded(|| Ok(backend.vision_cancel())));
+                cancel(shared, backend.as_mut());
                 self.scheduler.fail_vision(&EngineError::Step(error.0.clone()));
                 Err(error.0)
             }
@@ -291,9 +302,10 @@ impl Worker {
             }
             if last {
                 self.clients.remove(&id);
-                self.shared.departed();
+                self.departing += 1;
             }
         }
+        self.shared.departed(std::mem::take(&mut self.departing));
     }
 
     fn publish(&mut self) {

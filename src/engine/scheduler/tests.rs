@@ -1,1 +1,354 @@
+//! The scheduler driven turn by turn with the scripted backend, in one thread.
 
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::engine::scripted::{Fault, Reply, ScriptedBackend};
+use crate::engine::tests::{GREEDY, about, config, facts, job, picture, rules, sampled, spec};
+use crate::engine::{Backend, Rule, Sampling};
+
+/// A scheduler with its backend and what became of each job.
+struct Bench {
+    scheduler: Scheduler,
+    backend: ScriptedBackend,
+    controls: crate::engine::scripted::Controls,
+    now: Instant,
+    next: JobId,
+    /// Terminal events of each job, and whether anything came after them.
+    ends: BTreeMap<JobId, usize>,
+    broken: Option<String>,
+}
+
+impl Bench {
+    fn new(facts: Facts, reply: Reply) -> Self {
+        let (backend, controls) = ScriptedBackend::new(facts.clone(), reply);
+        Self {
+            scheduler: Scheduler::new(&config(), Arc::new(facts), rules()),
+            backend,
+            controls,
+            now: Instant::now(),
+            next: 0,
+            ends: BTreeMap::new(),
+            broken: None,
+        }
+    }
+
+    fn submit(&mut self, job: Job) -> JobId {
+        let id = self.next;
+        self.next += 1;
+        self.ends.insert(id, 0);
+        self.scheduler.join(id, job, self.now);
+        id
+    }
+
+    fn listen(&mut self) {
+        for (id, event) in self.scheduler.take().events {
+            let ends = self.ends.entry(id).or_default();
+            if *ends > 0 {
+                self.broken = Some(format!("job {id} heard {event:?} after its end"));
+            }
+            if matches!(event, Event::Done | Event::Failed(_)) {
+                *ends += 1;
+            }
+        }
+    }
+
+    /// One token step; says whether there was one.
+    fn step(&mut self) -> bool {
+        self.now += Duration::from_millis(1);
+        let plan = self.scheduler.plan(self.now);
+        if plan.is_empty() {
+            return false;
+        }
+        let segments = self.scheduler.segments(&plan);
+        let phases = || self.scheduler.sequences.values().map(|sequence| sequence.phase);
+        let prefilling = |span| phases().any(|phase| phase == Phase::Prefilling(span));
+        let decoding = phases().filter(|phase| matches!(phase, Phase::Decoding(_))).count();
+        let (prompts, others): (Vec<_>, Vec<_>) = segments.iter().partition(|part| prefilling(part.span));
+        let chunk = if decoding > 0 {
+            config().prefill_chunk
+        } else {
+            config().idle_prefill_chunk
+        };
+        if prompts.iter().map(|part| part.tokens.len()).sum::<usize>() > chunk {
+            self.broken = Some("too many prompt tokens in a step".into());
+        }
+        if others.len() != decoding || others.iter().any(|part| part.tokens.len() != 1) {
+            self.broken = Some("not every decoding sequence runs one token".into());
+        }
+        if plan.len() > config().max_batch || segments.len() != plan.len() {
+            self.broken = Some("the batch is too large, or a segment is missing".into());
+        }
+        match self.backend.step(&segments) {
+            Ok(logits) => {
+                if let Err(why) = self.scheduler.absorb(&plan, &logits, self.now, self.now) {
+                    self.scheduler.fail_step(&plan, &EngineError::Step(why));
+                }
+            }
+            Err(error) => {
+                if error.0.contains("contract") {
+                    self.broken = Some(error.0.clone());
+                }
+                self.scheduler.fail_step(&plan, &EngineError::Step(error.0));
+            }
+        }
+        self.listen();
+        true
+    }
+
+    /// One slice of a pass; says whether there was one.
+    fn see(&mut self) -> bool {
+        if self.scheduler.drop_orphaned_pass() {
+            self.backend.vision_cancel();
+        }
+        if !self.scheduler.has_vision_work() {
+            return false;
+        }
+        let mut result = Ok(());
+        if let Some(work) = self.scheduler.begin_vision(self.now) {
+            result = self.backend.vision_begin(work);
+        }
+        match result.and_then(|()| self.backend.vision_advance()) {
+            Ok(None) => {}
+            Ok(Some(output)) => drop(self.scheduler.finish_vision(output, self.now)),
+            Err(error) => {
+                if error.0.contains("contract") {
+                    self.broken = Some(error.0.clone());
+                }
+                self.backend.vision_cancel();
+                self.scheduler.fail_vision(&EngineError::Step(error.0));
+            }
+        }
+        self.listen();
+        true
+    }
+
+    /// Runs until nothing is left; fails when nothing moves although something is left.
+    fn finish(&mut self) -> Result<(), String> {
+        for _ in 0..20_000 {
+            let moved = self.step() | self.see();
+            if self.scheduler.is_empty() {
+                self.see();
+                return self.broken.clone().map_or(Ok(()), Err);
+            }
+            if !moved {
+                return Err("jobs are left and nothing can move".into());
+            }
+        }
+        Err("the work does not come to an end".into())
+    }
+}
+
+fn any_sequence() -> impl Strategy<Value = RandomReply> {
+    (
+        1usize..60,
+        0u8..3,
+        1usize..50,
+        any::<bool>(),
+        prop::option::of(0u64..50),
+    )
+        .prop_map(|(prompt, rule, max, image, seed)| RandomReply {
+            prompt,
+            rule,
+            max,
+            image,
+            seed,
+        })
+}
+
+/// What a random sequence is made of.
+#[derive(Clone, Debug)]
+struct RandomReply {
+    prompt: usize,
+    rule: u8,
+    max: usize,
+    image: bool,
+    seed: Option<u64>,
+}
+
+impl RandomReply {
+    fn spec(&self) -> crate::engine::SequenceSpec {
+        let (rule, max) = match self.rule {
+            0 => (Rule::Text, self.max),
+            1 => (Rule::Image, 19),
+            _ => (Rule::Free, self.max),
+        };
+        let prompt: Vec<u32> = (0..self.prompt as u32).map(|i| i % 60).collect();
+        let base = if self.image {
+            about(0, max)
+        } else {
+            spec(&prompt, rule, max)
+        };
+        let sampling: Sampling = self.seed.map_or(GREEDY, sampled);
+        crate::engine::SequenceSpec {
+            rule,
+            max_new_tokens: max.max(if rule == Rule::Image { 19 } else { 1 }),
+            sampling,
+            ..base
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Submit(Vec<RandomReply>, usize),
+    Step,
+    See,
+    Cancel(prop::sample::Index),
+    FaultyStep(Fault),
+    FaultyPass,
+}
+
+/// What may happen to a scheduler. (Panics are the worker's to catch.)
+fn any_op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        4 => (prop::collection::vec(any_sequence(), 0..4), 0usize..3).prop_map(|(s, codes)| Op::Submit(s, codes)),
+        12 => Just(Op::Step),
+        6 => Just(Op::See),
+        2 => any::<prop::sample::Index>().prop_map(Op::Cancel),
+        1 => prop_oneof![Just(Fault::Error), Just(Fault::Nonsense)].prop_map(Op::FaultyStep),
+        1 => Just(Op::FaultyPass),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn nothing_leaks_nothing_starves_and_each_job_ends_once(ops in prop::collection::vec(any_op(), 1..120)) {
+        let mut bench = Bench::new(facts(), Reply::Hashed);
+        let mut cancelled = std::collections::BTreeSet::new();
+        let mut passes = 0;
+        for op in ops {
+            match op {
+                Op::Submit(plans, codes) => {
+                    let sequences: Vec<_> = plans.iter().map(RandomReply::spec).collect();
+                    let asked = Job { images: vec![picture(3)], codes: vec![vec![1; 16]; codes], ..job(sequences) };
+                    bench.submit(asked);
+                }
+                Op::Step => drop(bench.step()),
+                Op::See => drop(bench.see()),
+                Op::Cancel(pick) if bench.next > 0 => {
+                    let id = pick.index(bench.next as usize) as JobId;
+                    if bench.ends.get(&id) == Some(&0) {
+                        bench.scheduler.remove(id);
+                        cancelled.insert(id);
+                    }
+                }
+                Op::Cancel(_) => {}
+                Op::FaultyStep(fault) => {
+                    bench.controls.fail_step(bench.controls.steps(), fault);
+                    bench.step();
+                }
+                Op::FaultyPass => {
+                    bench.controls.fail_pass(passes, Fault::Error);
+                    passes += 2;
+                    bench.see();
+                }
+            }
+            prop_assert_eq!(bench.broken.clone(), None);
+            prop_assert!(bench.scheduler.kv().used() <= bench.scheduler.kv().total());
+        }
+        prop_assert_eq!(bench.finish(), Ok(()));
+        for (id, ends) in &bench.ends {
+            prop_assert_eq!(*ends, usize::from(!cancelled.contains(id)), "job {}", id);
+        }
+        prop_assert_eq!(bench.scheduler.kv().used(), 0);
+        prop_assert!(bench.scheduler.sequences.is_empty() && !bench.scheduler.has_vision_work());
+        let room = bench.scheduler.room();
+        prop_assert_eq!((room.seats, room.vision), (config().max_batch, 2 * facts().vision_batch));
+    }
+}
+
+#[test]
+fn a_large_request_is_not_starved_by_a_stream_of_small_ones() {
+    let mut bench = Bench::new(
+        Facts {
+            kv_tokens: 64,
+            ..facts()
+        },
+        Reply::Tokens(vec![1]),
+    );
+    let small = || job(vec![spec(&[7; 8], Rule::Text, 12)]);
+    bench.submit(small());
+    bench.submit(small());
+    bench.step();
+    let large = bench.submit(job(vec![spec(&[7; 40], Rule::Text, 24)]));
+    for _ in 0..60 {
+        bench.submit(small());
+        bench.step();
+    }
+    assert_eq!(bench.ends[&large], 1);
+    bench.finish().unwrap();
+}
+
+#[test]
+fn who_waits_for_codes_holds_up_nobody() {
+    let mut bench = Bench::new(facts(), Reply::Tokens(vec![1]));
+    bench.submit(Job {
+        images: vec![picture(1)],
+        ..job(vec![about(0, 5)])
+    });
+    let text = bench.submit(job(vec![spec(&[7], Rule::Text, 3)]));
+    while bench.step() {}
+    assert_eq!(bench.ends[&text], 1);
+    bench.finish().unwrap();
+}
+
+#[test]
+fn prompts_share_the_budget_of_a_step_in_order_of_arrival() {
+    let mut bench = Bench::new(facts(), Reply::Tokens(vec![1]));
+    for len in [20, 20, 20] {
+        bench.submit(job(vec![spec(&vec![7; len], Rule::Text, 9)]));
+    }
+    let mut sizes = Vec::new();
+    for _ in 0..3 {
+        let plan = bench.scheduler.plan(bench.now);
+        sizes.push(
+            bench
+                .scheduler
+                .segments(&plan)
+                .iter()
+                .map(|segment| segment.tokens.len())
+                .collect::<Vec<_>>(),
+        );
+        bench.step();
+    }
+    assert_eq!(sizes, vec![vec![20, 12], vec![1, 8], vec![1, 1, 8]]);
+    bench.finish().unwrap();
+}
+
+#[test]
+fn jobs_join_while_there_is_room_and_wait_in_the_queue_otherwise() {
+    let mut bench = Bench::new(facts(), Reply::Tokens(vec![1]));
+    let text = |n| job(vec![spec(&[7], Rule::Text, 5); n]);
+    let seeing = Job {
+        images: vec![picture(1); 8],
+        ..job(vec![])
+    };
+    let mut room = bench.scheduler.room();
+    assert!(room.take(&text(3)) && room.take(&seeing) && room.take(&text(2)));
+    assert!(!room.take(&text(1)), "the batch is full");
+    assert!(
+        !room.take(&Job {
+            codes: vec![vec![0; 16]],
+            ..job(vec![])
+        }),
+        "two VQ-GAN batches wait"
+    );
+    bench.submit(text(4));
+    assert!(!bench.scheduler.room().take(&text(1)));
+    bench.finish().unwrap();
+    assert!(bench.scheduler.room().take(&text(1)));
+}
+
+#[test]
+fn logits_of_the_wrong_size_are_an_error() {
+    let mut bench = Bench::new(facts(), Reply::Tokens(vec![1]));
+    bench.submit(job(vec![spec(&[7], Rule::Text, 5)]));
+    let plan = bench.scheduler.plan(bench.now);
+    assert!(bench.scheduler.absorb(&plan, &[0.0; 95], bench.now, bench.now).is_err());
+    assert!(bench.scheduler.take().events.is_empty());
+}

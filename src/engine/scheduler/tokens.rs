@@ -85,15 +85,12 @@ impl Scheduler {
 
     /// Reserves KV memory in order of arrival; the first that does not fit holds the line.
     fn place(&mut self, now: Instant) {
-        let mut running = self.running_sequences();
-        for sequence in self
+        let places = self.max_batch.saturating_sub(self.running_sequences());
+        let waiting = self
             .sequences
             .values_mut()
-            .filter(|sequence| sequence.phase == Phase::WaitingForKv)
-        {
-            if running >= self.max_batch {
-                break;
-            }
+            .filter(|sequence| sequence.phase == Phase::WaitingForKv);
+        for sequence in waiting.take(places) {
             let Some(span) = self.kv.reserve(sequence.kv_need(&self.rules)) else {
                 break;
             };
@@ -101,7 +98,6 @@ impl Scheduler {
             self.told
                 .observations
                 .extend(sequence.begin(now).map(Observation::Queue));
-            running += 1;
         }
     }
 

@@ -1,1 +1,166 @@
-//! faults
+//! A fault ends its batch with a typed error, or the engine with a loud one; never a silent hang.
+
+use super::*;
+use crate::engine::scripted::{Call, Fault};
+
+#[tokio::test]
+async fn a_fault_in_a_step_fails_that_batch_only() {
+    for fault in [Fault::Error, Fault::Panic, Fault::Nonsense] {
+        let (engine, controls) = engine(
+            EngineConfig {
+                max_batch: 2,
+                ..config()
+            },
+            facts(),
+            says(&[1, 2, END]),
+        );
+        engine.ready().await.unwrap();
+        controls.fail_step(1, fault);
+        controls.pause();
+        let batch = engine
+            .submit(job(vec![spec(&[7], Rule::Text, 20), spec(&[8], Rule::Text, 20)]))
+            .unwrap();
+        let waiting = engine.submit(job(vec![spec(&[9], Rule::Text, 20)])).unwrap();
+        controls.resume();
+        let failed = all(batch).await;
+        assert!(matches!(error(&failed), Some(EngineError::Step(_))), "{fault:?}");
+        assert_eq!(
+            failed.iter().filter(|event| matches!(event, Event::Failed(_))).count(),
+            1
+        );
+        assert!(is_done(&all(waiting).await), "{fault:?}");
+        engine.idle().await;
+        let stats = engine.stats();
+        assert_eq!(
+            (
+                stats.step_faults,
+                stats.jobs_failed,
+                stats.jobs_done,
+                stats.kv_tokens_used
+            ),
+            (1, 1, 1, 0)
+        );
+        assert_eq!(engine.state(), EngineState::Ready);
+    }
+}
+
+#[tokio::test]
+async fn a_fault_in_a_vision_pass_fails_its_jobs_only() {
+    for fault in [Fault::Error, Fault::Panic, Fault::Nonsense] {
+        let (engine, controls) = ready(says(&[1])).await;
+        controls.fail_pass(0, fault);
+        controls.pause();
+        let text = engine.submit(job(vec![spec(&[7], Rule::Text, 20)])).unwrap();
+        let seeing = engine
+            .submit(Job {
+                images: vec![picture(1)],
+                ..job(vec![about(0, 5)])
+            })
+            .unwrap();
+        controls.resume();
+        assert!(
+            matches!(error(&all(seeing).await), Some(EngineError::Step(_))),
+            "{fault:?}"
+        );
+        assert!(is_done(&all(text).await), "{fault:?}");
+        let later = engine
+            .submit(Job {
+                images: vec![picture(1)],
+                ..job(vec![about(0, 5)])
+            })
+            .unwrap();
+        assert!(is_done(&all(later).await), "{fault:?}");
+        assert_eq!((engine.stats().step_faults, engine.stats().kv_tokens_used), (1, 0));
+    }
+}
+
+#[tokio::test]
+async fn faults_with_good_steps_between_do_not_end_the_engine() {
+    let (engine, controls) = ready(says(&[1, END])).await;
+    for _ in 0..5 {
+        controls.fail_step(controls.steps(), Fault::Error);
+        let failed = all(engine.submit(job(vec![spec(&[7], Rule::Text, 20)])).unwrap()).await;
+        assert!(matches!(error(&failed), Some(EngineError::Step(_))));
+        assert!(is_done(
+            &all(engine.submit(job(vec![spec(&[7], Rule::Text, 20)])).unwrap()).await
+        ));
+    }
+    assert_eq!((engine.stats().step_faults, engine.state()), (5, EngineState::Ready));
+}
+
+#[tokio::test]
+async fn too_many_faults_in_a_row_end_the_engine_and_everybody_is_answered() {
+    for fault in [Fault::Error, Fault::Panic, Fault::Nonsense] {
+        let (engine, controls) = engine(
+            EngineConfig {
+                max_batch: 1,
+                ..config()
+            },
+            facts(),
+            says(&[1]),
+        );
+        engine.ready().await.unwrap();
+        controls.pause();
+        controls.fail_always(Some(fault));
+        let asked: Vec<_> = (0..6)
+            .map(|_| engine.submit(job(vec![spec(&[7], Rule::Text, 20)])).unwrap())
+            .collect();
+        controls.resume();
+        let why = engine.stopped().await;
+        assert!(matches!(engine.state(), EngineState::Failed(reason) if reason == why));
+        for (n, events) in asked.into_iter().enumerate() {
+            let last = error(&all(events).await);
+            if n < 3 {
+                assert!(matches!(last, Some(EngineError::Step(_))), "{last:?}");
+            } else {
+                assert_eq!(last, Some(EngineError::Stopped));
+            }
+        }
+        assert_eq!(
+            engine.submit(job(vec![spec(&[7], Rule::Text, 20)])).err(),
+            Some(EngineError::Stopped)
+        );
+        assert_eq!(engine.health().await, Err(EngineError::Stopped));
+        assert_eq!(engine.ready().await.err(), Some(EngineError::Stopped));
+        engine.idle().await;
+    }
+}
+
+#[tokio::test]
+async fn health_goes_through_the_thread_and_the_device() {
+    let (engine, controls) = ready(says(&[1])).await;
+    assert_eq!(engine.health().await, Ok(()));
+    assert_eq!(controls.calls(), vec![Call::Health]);
+    for fault in [Fault::Error, Fault::Panic] {
+        controls.fail_always(Some(fault));
+        assert!(matches!(engine.health().await, Err(EngineError::Step(_))));
+    }
+    controls.fail_always(None);
+    assert_eq!(engine.health().await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_step_that_hangs_makes_the_engine_unhealthy_until_it_returns() {
+    let limits = EngineConfig {
+        stall_after: Duration::ZERO,
+        ..config()
+    };
+    let (engine, controls) = engine(limits, facts(), says(&[1, END]));
+    engine.ready().await.unwrap();
+    controls.pause();
+    let events = engine.submit(job(vec![spec(&[7], Rule::Text, 20)])).unwrap();
+    assert!(controls.wait_for(|calls| !calls.is_empty()));
+    while engine.state() == EngineState::Ready {
+        std::thread::yield_now();
+    }
+    assert_eq!(engine.state(), EngineState::Stalled);
+    assert_eq!(engine.health().await, Err(EngineError::Stalled));
+    assert_eq!(
+        engine.submit(job(vec![spec(&[7], Rule::Text, 20)])).err(),
+        Some(EngineError::Stalled)
+    );
+    controls.resume();
+    assert!(is_done(&all(events).await));
+    engine.idle().await;
+    assert_eq!(engine.state(), EngineState::Ready);
+}
