@@ -44,7 +44,8 @@ pub struct SequenceSpec {
     /// Token sets (for example the ids that begin "yes", and those that begin "no") whose probability at the first new token
     /// is reported in [`SequenceSummary::first_token_probabilities`] (softmax of the unmodified logits over the whole vocabulary).
     pub watch: Vec<Vec<TokenId>>,
-    /// Whether an image in the reply is to be drawn by the VQ-GAN ([`Event::Drawn`]).
+    /// Whether an image in the reply is to be drawn by the VQ-GAN ([`Event::Drawn`]): if the reply holds exactly `codes_per_image`
+    /// codes. As in the original every code id counts, contiguous or not.
     pub draw: bool,
 }
 

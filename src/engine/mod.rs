@@ -3,6 +3,18 @@
 //! The rest of the program sees [`Engine`], a handle that is cheap to clone: [`Engine::submit`] takes a [`Job`] and gives a stream
 //! of [`Event`]s. Between the worker and the tensors stands [`Backend`], a trait of plain data, so that queue, scheduler
 //! and everything above are tested with a scripted backend and no weights.
+//!
+//! | file | one idea |
+//! | --- | --- |
+//! | `job`, `backend` | the contracts: what is asked of the engine, what the engine asks of a model |
+//! | `handle`, `shared` | the handle, and the mailbox it shares with the thread |
+//! | `admission`, `queue` | what can never run is refused; what waits is bounded in jobs and bytes |
+//! | `worker` | the thread: mail, departures, one token step, a slice of VQ-GAN; faults and panics |
+//! | `scheduler` | who is in the next step: sequences as state machines, KV memory in order of arrival, chunked prompts |
+//! | `kv` | the ledger of KV memory |
+//! | `sampler`, `constraint` | which token comes next, and which may |
+//! | `metrics` | the meters by name |
+//! | `torch`, `scripted` | two backends: libtorch, and one without tensors for tests |
 
 mod admission;
 mod backend;

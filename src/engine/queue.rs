@@ -7,8 +7,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// Departures remembered for the estimate of throughput.
-const REMEMBERED: usize = 32;
+/// Weight of the newest departure in the running mean of the pace: one part in so many.
+const NEWEST: u32 = 8;
 /// Bounds of the advice given to refused callers.
 const RETRY: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(120);
 /// Advice while nothing has been finished yet.
@@ -44,7 +44,10 @@ pub struct Queue<T> {
     bytes: usize,
     max_jobs: usize,
     max_bytes: usize,
-    departures: VecDeque<Instant>,
+    /// Mean time from one departure to the next while there was work; `None` before the first.
+    pace: Option<Duration>,
+    /// The last departure, or the arrival that ended the rest; `None` while there is no work.
+    since: Option<Instant>,
 }
 
 impl<T> Queue<T> {
@@ -55,7 +58,8 @@ impl<T> Queue<T> {
             bytes: 0,
             max_jobs,
             max_bytes,
-            departures: VecDeque::new(),
+            pace: None,
+            since: None,
         }
     }
 
@@ -81,6 +85,7 @@ impl<T> Queue<T> {
                 retry_after: self.retry_after(bytes, now),
             });
         }
+        self.since.get_or_insert(now);
         self.bytes += bytes;
         self.entries.push_back(Entry { item, bytes, deadline });
         Ok(())
@@ -125,19 +130,25 @@ impl<T> Queue<T> {
         removed
     }
 
-    /// Notes that so many admitted jobs have ended, however they ended: the measure of throughput.
-    pub fn departed(&mut self, count: usize, now: Instant) {
-        self.departures.extend(std::iter::repeat_n(now, count.min(REMEMBERED)));
-        let excess = self.departures.len().saturating_sub(REMEMBERED);
-        self.departures.drain(..excess);
+    /// Notes that so many admitted jobs have ended, however they ended: the measure of throughput. `rest` says that none is left.
+    pub fn departed(&mut self, count: u32, rest: bool, now: Instant) {
+        if let Some(since) = self.since.filter(|_| count > 0) {
+            let newest = now.saturating_duration_since(since) / count;
+            self.pace = Some(self.pace.map_or(newest, |mean| (mean * (NEWEST - 1) + newest) / NEWEST));
+            self.since = Some(now);
+        }
+        if rest {
+            self.since = None;
+        }
     }
 
     /// When an item of `bytes` will probably find room: so many departures as make room for it, at the recent pace.
     fn retry_after(&self, bytes: usize, now: Instant) -> Duration {
-        let (Some(oldest), n) = (self.departures.front(), self.departures.len()) else {
-            return RETRY_UNKNOWN;
-        };
-        let pace = now.saturating_duration_since(*oldest) / u32::try_from(n).unwrap_or(u32::MAX);
+        let Some(pace) = self.pace else { return RETRY_UNKNOWN };
+        // A departure that is long in coming says more than those of the past.
+        let pace = self
+            .since
+            .map_or(pace, |since| pace.max(now.saturating_duration_since(since)));
         let mut excess = self.bytes.saturating_add(bytes).saturating_sub(self.max_bytes);
         let mut needed = 1u32;
         for entry in &self.entries {
@@ -204,11 +215,15 @@ mod tests {
             queue.push(i, 10, None, start).unwrap();
         }
         assert_eq!(queue.push(9, 10, None, start).unwrap_err().retry_after, RETRY_UNKNOWN);
-        queue.departed(1, start);
-        queue.departed(1, start + seconds(10));
-        let now = start + seconds(20);
+        queue.departed(2, false, start + seconds(20));
+        let now = start + seconds(25);
         assert_eq!(queue.push(9, 10, None, now).unwrap_err().retry_after, seconds(10));
         assert_eq!(queue.push(9, 25, None, now).unwrap_err().retry_after, seconds(30));
+        assert_eq!(
+            queue.push(9, 10, None, start + seconds(50)).unwrap_err().retry_after,
+            seconds(30),
+            "it has become slower"
+        );
         assert_eq!(
             queue
                 .push(9, 10, None, start + seconds(10_000))
@@ -216,6 +231,18 @@ mod tests {
                 .retry_after,
             *RETRY.end()
         );
+    }
+
+    #[test]
+    fn a_rest_does_not_count_as_slowness() {
+        let start = Instant::now();
+        let mut queue = Queue::new(1, 100);
+        queue.push(1, 1, None, start).unwrap();
+        queue.pop();
+        queue.departed(1, true, start + seconds(4));
+        let later = start + seconds(3600);
+        queue.push(2, 1, None, later).unwrap();
+        assert_eq!(queue.push(3, 1, None, later).unwrap_err().retry_after, seconds(4));
     }
 
     proptest! {

@@ -205,6 +205,17 @@ proptest! {
     }
 
     #[test]
+    fn walking_by_blocks_finds_what_walking_token_by_token_finds(
+        weights in prop::collection::vec(0u32..4, 1..4000), uniform in 0f64..1.0,
+    ) {
+        let weights: Vec<f32> = weights.into_iter().map(|w| w as f32).collect();
+        let target = uniform * weights.iter().map(|&w| f64::from(w)).sum::<f64>();
+        let mut reached = 0.0;
+        let expected = weights.iter().position(|&w| { reached += f64::from(w); reached > target });
+        prop_assert_eq!(walk(&weights, uniform), expected);
+    }
+
+    #[test]
     fn top_k_of_one_is_greedy(row in prop::collection::vec(-50i32..50, 1..100), seed: u64) {
         let mut seen = std::collections::HashSet::new();
         let row: Vec<f32> = row.into_iter().filter(|x| seen.insert(*x)).map(|x| x as f32).collect();

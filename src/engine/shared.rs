@@ -219,8 +219,12 @@ impl Shared {
     /// Says that so many admitted jobs have ended and their callers have been told.
     pub(super) fn departed(&self, count: usize) {
         if count > 0 {
-            lock(&self.mailbox).queue.departed(count, Instant::now());
+            let mut mailbox = lock(&self.mailbox);
             self.jobs.send_modify(|jobs| *jobs = jobs.saturating_sub(count));
+            let rest = *self.jobs.borrow() == 0;
+            mailbox
+                .queue
+                .departed(u32::try_from(count).unwrap_or(u32::MAX), rest, Instant::now());
         }
     }
 

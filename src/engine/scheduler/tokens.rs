@@ -1,8 +1,10 @@
 //! Token steps: who is in the next one, and what becomes of its logits.
 
+use std::sync::LazyLock;
 use std::time::Instant;
 
 use rayon::prelude::*;
+use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::{Draw, Event, Observation, Phase, Scheduler, Sequence, SequenceKey};
 use crate::engine::sampler::{SampleError, Scratch};
@@ -11,6 +13,16 @@ use crate::vocabulary::TokenId;
 
 /// From so many draws on they are spread over threads: drawing from 50,000 logits takes a good part of a millisecond.
 const PARALLEL_DRAWS: usize = 4;
+
+/// Threads for drawing alone: those of rayon's global pool may be busy with radiographs, and a step must not wait for them.
+/// `None` where they cannot be had; drawing is done in the engine's thread then.
+static DRAWERS: LazyLock<Option<ThreadPool>> = LazyLock::new(|| {
+    let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(8));
+    let builder = ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .thread_name(|n| format!("draw-{n}"));
+    builder.build().ok()
+});
 
 /// One sequence's part of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,15 +194,12 @@ impl Scheduler {
             }
             sequence.choose(row, rules, vocabulary, scratch).map(Some)
         };
-        let chosen: Result<Vec<Option<TokenId>>, SampleError> = if wanted >= PARALLEL_DRAWS {
-            draws
-                .into_par_iter()
-                .zip(self.scratch.par_iter_mut())
-                .map(draw)
-                .collect()
-        } else {
-            draws.into_iter().zip(&mut self.scratch).map(draw).collect()
-        };
+        let scratch = &mut self.scratch;
+        let chosen: Result<Vec<Option<TokenId>>, SampleError> =
+            match DRAWERS.as_ref().filter(|_| wanted >= PARALLEL_DRAWS) {
+                Some(pool) => pool.install(|| draws.into_par_iter().zip(scratch.par_iter_mut()).map(draw).collect()),
+                None => draws.into_iter().zip(scratch).map(draw).collect(),
+            };
         chosen.map_err(|error| error.to_string())
     }
 
