@@ -1,0 +1,248 @@
+#!/usr/bin/env python3
+"""Speed beside the peers: transformers and llama.cpp on the same shape, the same machine, in one run.
+
+    python3 -m venv .venv-peers && .venv-peers/bin/pip install torch==2.11.0 transformers llama-cpp-python gguf
+    make build && .venv-peers/bin/python scripts/bench-peers.py --rounds 3
+
+Each round runs every engine once, one after the other, in a process of its own; the table gives medians over the rounds and
+ratios to each peer. A peer whose package is missing is left out and said so. Weights are random: speed does not depend on them.
+"""
+
+import argparse
+import importlib.util
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+def shape_of(text):
+    return {key: int(value) for key, value in (pair.split("=") for pair in text.split(","))}
+
+
+def steps(run, count):
+    """Median seconds of `count` calls of `run`, after one that does not count."""
+    run()
+    times = []
+    for _ in range(count):
+        begun = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - begun)
+    return statistics.median(times)
+
+
+def run_ours(a):
+    command = [ROOT / "target/release/llm-cxr", "bench", "--json", "--shape", a.shape, "--dtype", "bf16", "--prompt", a.prompt,
+               "--new", a.new, "--batch", a.batch, "--repeat", a.repeat, "--device", "cpu"]
+    r = json.loads(subprocess.check_output([str(part) for part in command]))
+    return {"prefill": r["prefill_tokens_per_s"], "decode": {str(d["batch"]): d["tokens_per_s"] for d in r["decode"]},
+            "peak": r["peak_memory_bytes"], "read": r["read_gb_per_s"]}
+
+
+def peak_memory():
+    line = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
+
+
+def run_transformers(a):
+    import torch
+    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+
+    s = shape_of(a.shape)
+    torch.set_grad_enabled(False)
+    torch.set_default_dtype(torch.bfloat16)
+    with torch.device("meta"):
+        model = GPTNeoXForCausalLM(GPTNeoXConfig(
+            vocab_size=s["vocab"], hidden_size=s["hidden"], num_hidden_layers=s["layers"], num_attention_heads=s["heads"],
+            intermediate_size=s["intermediate"], max_position_embeddings=a.prompt + a.new + 8))
+    model = model.to_empty(device="cpu")
+    for p in model.parameters():
+        p.uniform_(-0.03, 0.03)
+    for module in model.modules():
+        # Buffers are not made on the meta device.
+        if hasattr(module, "inv_freq"):
+            module.inv_freq = 1.0 / (10000.0 ** (torch.arange(0, len(module.inv_freq), dtype=torch.float) / len(module.inv_freq)))
+    model.eval()
+    ids = torch.arange(a.prompt)[None] * 7919 % s["vocab"]
+    prefill = steps(lambda: model(ids, use_cache=True, logits_to_keep=1), a.repeat)
+    decode = {}
+    for batch in map(int, a.batch.split(",")):
+        state = {"past": model(ids.expand(batch, -1), use_cache=True, logits_to_keep=1).past_key_values, "next": ids[:, :1].expand(batch, 1)}
+
+        def step():
+            out = model(state["next"], past_key_values=state["past"], use_cache=True)
+            state["past"], state["next"] = out.past_key_values, out.logits[:, -1:].argmax(-1)
+
+        decode[str(batch)] = batch / steps(step, a.new)
+    return {"prefill": a.prompt / prefill, "decode": decode, "peak": peak_memory()}
+
+
+def gguf_file(a):
+    """A random GPT-NeoX in llama.cpp's format, written once per shape."""
+    import gguf
+    import numpy as np
+
+    s = shape_of(a.shape)
+    path = pathlib.Path(a.work) / ("neox-" + a.shape.replace("=", "").replace(",", "-") + ".gguf")
+    if path.exists():
+        return path
+    w = gguf.GGUFWriter(str(path) + ".partial", "gptneox")
+    w.add_context_length(4096)
+    w.add_embedding_length(s["hidden"])
+    w.add_block_count(s["layers"])
+    w.add_feed_forward_length(s["intermediate"])
+    w.add_head_count(s["heads"])
+    w.add_rope_dimension_count(s["hidden"] // s["heads"] // 4)
+    w.add_parallel_residual(True)
+    w.add_layer_norm_eps(1e-5)
+    w.add_vocab_size(s["vocab"])
+    w.add_tokenizer_model("no_vocab")
+    w.add_file_type(gguf.LlamaFileType.MOSTLY_BF16)
+    rng = np.random.default_rng(1)
+
+    def matrix(name, rows, columns):
+        bits = (rng.standard_normal((rows, columns), dtype=np.float32) * 0.02).view(np.uint32) >> 16
+        w.add_tensor(name, bits.astype(np.uint16).view(np.uint8), raw_dtype=gguf.GGMLQuantizationType.BF16)
+
+    def vector(name, n, value):
+        w.add_tensor(name, np.full(n, value, dtype=np.float32))
+
+    def norm(name):
+        vector(f"{name}.weight", h, 1.0)
+        vector(f"{name}.bias", h, 0.0)
+
+    h, m, v = s["hidden"], s["intermediate"], s["vocab"]
+    matrix("token_embd.weight", v, h)
+    for layer in range(s["layers"]):
+        norm(f"blk.{layer}.attn_norm")
+        norm(f"blk.{layer}.ffn_norm")
+        for part, rows, columns in [("attn_qkv", 3 * h, h), ("attn_output", h, h), ("ffn_up", m, h), ("ffn_down", h, m)]:
+            matrix(f"blk.{layer}.{part}.weight", rows, columns)
+            vector(f"blk.{layer}.{part}.bias", rows, 0.0)
+    norm("output_norm")
+    matrix("output.weight", v, h)
+    w.write_header_to_file()
+    w.write_kv_data_to_file()
+    w.write_tensors_to_file()
+    w.close()
+    pathlib.Path(str(path) + ".partial").rename(path)
+    return path
+
+
+def run_llama(a):
+    import ctypes
+    import os
+
+    import llama_cpp as ll
+
+    threads = os.cpu_count()
+    batches = [int(b) for b in a.batch.split(",")]
+    quiet = ll.llama_log_callback(lambda level, text, data: None)
+    ll.llama_log_set(quiet, ctypes.c_void_p(0))
+    ll.llama_backend_init()
+    model = ll.llama_model_load_from_file(str(gguf_file(a)).encode(), ll.llama_model_default_params())
+    p = ll.llama_context_default_params()
+    p.n_ctx = (a.prompt + a.new + 16) * max(batches)
+    p.n_batch = p.n_ubatch = 512
+    p.n_seq_max = max(batches)
+    p.n_threads = p.n_threads_batch = threads
+    context = ll.llama_init_from_model(model, p)
+    memory = ll.llama_get_memory(context)
+    batch = ll.llama_batch_init(512, 0, 1)
+
+    def decode(rows):
+        for i, (token, position, sequence, wanted) in enumerate(rows):
+            batch.token[i], batch.pos[i], batch.n_seq_id[i], batch.logits[i] = token, position, 1, wanted
+            batch.seq_id[i][0] = sequence
+        batch.n_tokens = len(rows)
+        if ll.llama_decode(context, batch) != 0:
+            raise RuntimeError("llama_decode failed")
+
+    vocab = shape_of(a.shape)["vocab"]
+    prompt = lambda sequence: [(i * 7919 % vocab, i, sequence, i == a.prompt - 1) for i in range(a.prompt)]
+
+    def prefill():
+        ll.llama_memory_clear(memory, True)
+        decode(prompt(0))
+
+    prefill_seconds = steps(prefill, a.repeat)
+    out = {}
+    for streams in batches:
+        ll.llama_memory_clear(memory, True)
+        for sequence in range(streams):
+            decode(prompt(sequence))
+        position = [a.prompt]
+
+        def step():
+            decode([(1, position[0], sequence, True) for sequence in range(streams)])
+            position[0] += 1
+
+        out[str(streams)] = streams / steps(step, a.new)
+    return {"prefill": a.prompt / prefill_seconds, "decode": out, "peak": peak_memory()}
+
+
+ENGINES = {"llm-cxr": (run_ours, []), "transformers": (run_transformers, ["torch", "transformers"]),
+           "llama.cpp": (run_llama, ["llama_cpp", "gguf"])}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", default="hidden=2560,layers=32,heads=32,intermediate=10240,vocab=51305")
+    parser.add_argument("--prompt", type=int, default=340)
+    parser.add_argument("--new", type=int, default=16)
+    parser.add_argument("--batch", default="1,4,8")
+    parser.add_argument("--repeat", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--work", default=str(ROOT / ".cache/bench-peers"), help="folder for the peers' weights")
+    parser.add_argument("--only", choices=list(ENGINES), help=argparse.SUPPRESS)
+    a = parser.parse_args()
+    pathlib.Path(a.work).mkdir(parents=True, exist_ok=True)
+    if a.only:
+        print("RESULT " + json.dumps(ENGINES[a.only][0](a)))
+        return
+    engines = []
+    for name, (_, modules) in ENGINES.items():
+        missing = [m for m in modules if importlib.util.find_spec(m) is None]
+        if missing:
+            print(f"left out: {name} (not installed: {', '.join(missing)})", file=sys.stderr)
+        else:
+            engines.append(name)
+    results = {name: [] for name in engines}
+    for number in range(a.rounds):
+        for name in engines:
+            print(f"round {number + 1} of {a.rounds}: {name} …", file=sys.stderr, flush=True)
+            command = [sys.executable, __file__, "--only", name]
+            for key in ("shape", "prompt", "new", "batch", "repeat", "work"):
+                command += [f"--{key}", str(getattr(a, key))]
+            done = subprocess.run(command, capture_output=True, text=True)
+            line = next((line for line in done.stdout.splitlines() if line.startswith("RESULT ")), None)
+            if line is None:
+                sys.exit(f"{name} failed:\n{done.stderr[-2000:]}")
+            results[name].append(json.loads(line[7:]))
+    table(a, results)
+
+
+def table(a, results):
+    batches = a.batch.split(",")
+    rows = [(f"prefill {a.prompt}", lambda r: r["prefill"])]
+    rows += [(f"decode, {b} stream{'s' * (b != '1')}", lambda r, b=b: r["decode"][b]) for b in batches]
+    names = list(results)
+    peers = [n for n in names if n != "llm-cxr"]
+    print(f"\nbf16, {a.shape}; tokens/s, medians of {a.rounds} interleaved rounds\n")
+    print("| | " + " | ".join(names) + " | " + " | ".join(f"ratio to {p}" for p in peers) + " |")
+    print("| --- |" + " --- |" * (len(names) + len(peers)))
+    for label, value in rows:
+        medians = {n: statistics.median(value(r) for r in results[n]) for n in names}
+        cells = [f"{medians[n]:.2f}" for n in names] + [f"{medians['llm-cxr'] / medians[p]:.2f}" for p in peers]
+        print(f"| {label} | " + " | ".join(cells) + " |")
+    cells = [f"{statistics.median(r['peak'] for r in results[n]) / 1e9:.2f} GB" for n in names]
+    print("| peak memory | " + " | ".join(cells) + " |" + " |" * len(peers))
+    print(f"\nplain memory read in the same run: {statistics.median(r['read'] for r in results['llm-cxr']):.1f} GB/s")
+
+
+if __name__ == "__main__":
+    main()
