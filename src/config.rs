@@ -1,1 +1,208 @@
 //! The one configuration struct of the server: flags and `LLM_CXR_*` environment variables, validated before a port is bound.
+
+mod check;
+mod keys;
+mod units;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::BoolishValueParser;
+
+pub use check::ConfigError;
+pub use keys::{ApiKeys, KeyDigest, KeyError, hash_key};
+pub use units::{UnitError, parse_duration, parse_size};
+
+use crate::radiograph::Preprocess;
+
+/// Where the model runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// The first CUDA device if there is one, else the CPU.
+    #[default]
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// The CUDA device with this number; an error at start if it is not there.
+    Cuda(usize),
+}
+
+impl std::str::FromStr for DeviceChoice {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda(0)),
+            _ => {
+                let number = text.strip_prefix("cuda:").and_then(|n| n.parse().ok());
+                number.map(Self::Cuda).ok_or_else(|| UnitError(format!("`{text}` is not auto, cpu or cuda:N")))
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(n) => write!(f, "cuda:{n}"),
+        }
+    }
+}
+
+/// What the language model computes in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum DtypeChoice {
+    /// bf16 on CUDA, f32 on the CPU.
+    #[default]
+    Auto,
+    /// 32-bit floats.
+    F32,
+    /// bfloat16.
+    Bf16,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Pretty,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Everything the server can be told. [`ServeConfig::check`] looks at all of it before anything is opened or bound.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ServeConfig {
+    /// Folder of the model bundle.
+    #[arg(long, env = "LLM_CXR_MODEL", value_name = "DIR", default_value = "models/demo")]
+    pub model: PathBuf,
+    /// Address and port to listen on. An address that is not loopback needs API keys or `--allow-anonymous`.
+    #[arg(long, env = "LLM_CXR_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// Where the model runs: auto, cpu or cuda:N.
+    #[arg(long, env = "LLM_CXR_DEVICE", value_name = "DEVICE", default_value_t = DeviceChoice::Auto)]
+    pub device: DeviceChoice,
+    /// What the language model computes in.
+    #[arg(long, env = "LLM_CXR_DTYPE", value_enum, default_value_t = DtypeChoice::Auto)]
+    pub dtype: DtypeChoice,
+    /// How radiographs are read: `default` honours orientation, alpha and 16-bit windows; `compat` does as the original did.
+    #[arg(long, env = "LLM_CXR_PREPROCESS", value_enum, default_value_t = Preprocess::Default)]
+    pub preprocess: Preprocess,
+
+    /// Most sequences in one step of the language model.
+    #[arg(long, env = "LLM_CXR_MAX_BATCH", value_name = "N", default_value_t = 16)]
+    pub max_batch: usize,
+    /// KV memory in token positions, shared by all running sequences. Not given: max-batch times the context, within what
+    /// the device has.
+    #[arg(long, env = "LLM_CXR_KV_TOKENS", value_name = "N", conflicts_with = "kv_memory")]
+    pub kv_tokens: Option<usize>,
+    /// KV memory in bytes (for example 2GiB), instead of `--kv-tokens`.
+    #[arg(long, env = "LLM_CXR_KV_MEMORY", value_name = "SIZE", value_parser = parse_size)]
+    pub kv_memory: Option<u64>,
+    /// Prompt tokens run in one step while other replies are being written.
+    #[arg(long, env = "LLM_CXR_PREFILL_CHUNK", value_name = "N", default_value_t = 256)]
+    pub prefill_chunk: usize,
+    /// CPU threads of the model. Not given: one for each core.
+    #[arg(long, env = "LLM_CXR_THREADS", value_name = "N")]
+    pub threads: Option<usize>,
+
+    /// Most jobs that wait; one more is refused with 429.
+    #[arg(long, env = "LLM_CXR_QUEUE_JOBS", value_name = "N", default_value_t = 256)]
+    pub queue_jobs: usize,
+    /// Most bytes held by waiting jobs, and, as a second budget, by request bodies that are being read.
+    #[arg(long, env = "LLM_CXR_QUEUE_BYTES", value_name = "SIZE", value_parser = parse_size, default_value = "256MiB")]
+    pub queue_bytes: u64,
+    /// Largest request body; a larger one is refused with 413.
+    #[arg(long, env = "LLM_CXR_MAX_BODY_BYTES", value_name = "SIZE", value_parser = parse_size, default_value = "32MiB")]
+    pub max_body_bytes: u64,
+    /// Most pixels of an image that is sent; a larger one is refused before it is decoded.
+    #[arg(long, env = "LLM_CXR_MAX_IMAGE_PIXELS", value_name = "N", default_value_t = 64_000_000)]
+    pub max_image_pixels: u64,
+    /// Images decoded at the same time; each may take up to max-image-pixels times 8 bytes for a moment.
+    #[arg(long, env = "LLM_CXR_IMAGE_WORKERS", value_name = "N", default_value_t = 2)]
+    pub image_workers: usize,
+    /// Most open connections; one more is refused with 429.
+    #[arg(long, env = "LLM_CXR_MAX_CONNECTIONS", value_name = "N", default_value_t = 1024)]
+    pub max_connections: usize,
+
+    /// Time a client has to send the head of a request.
+    #[arg(long, env = "LLM_CXR_HEADER_TIMEOUT", value_name = "TIME", value_parser = parse_duration, default_value = "10s")]
+    pub header_timeout: Duration,
+    /// Time a client has to send the body of a request.
+    #[arg(long, env = "LLM_CXR_BODY_TIMEOUT", value_name = "TIME", value_parser = parse_duration, default_value = "30s")]
+    pub body_timeout: Duration,
+    /// Time a client may leave its answer unread before its connection is cut.
+    #[arg(long, env = "LLM_CXR_WRITE_TIMEOUT", value_name = "TIME", value_parser = parse_duration, default_value = "30s")]
+    pub write_timeout: Duration,
+    /// Time a request may take from its last body byte to its answer, the wait in the queue included.
+    #[arg(long, env = "LLM_CXR_REQUEST_TIMEOUT", value_name = "TIME", value_parser = parse_duration, default_value = "10m")]
+    pub request_timeout: Duration,
+    /// Time that running requests have to finish after SIGTERM or SIGINT.
+    #[arg(long, env = "LLM_CXR_DRAIN_TIMEOUT", value_name = "TIME", value_parser = parse_duration, default_value = "30s")]
+    pub drain_timeout: Duration,
+
+    /// How log lines look.
+    #[arg(long, env = "LLM_CXR_LOG_FORMAT", value_enum, default_value_t = LogFormat::Pretty)]
+    pub log_format: LogFormat,
+    /// What is logged: error, warn, info, debug, trace, or a `tracing` filter such as `llm_cxr=debug`.
+    #[arg(long, env = "LLM_CXR_LOG_LEVEL", value_name = "FILTER", default_value = "info")]
+    pub log_level: String,
+
+    /// SHA-256 of an API key in hex (`llm-cxr hash-key` prints one). May be given many times; in the environment, comma separated.
+    #[arg(long, env = "LLM_CXR_API_KEY_HASH", value_name = "HEX", value_delimiter = ',')]
+    pub api_key_hash: Vec<KeyDigest>,
+    /// File with one SHA-256 of an API key per line; `#` begins a comment.
+    #[arg(long, env = "LLM_CXR_API_KEYS_FILE", value_name = "FILE")]
+    pub api_keys_file: Option<PathBuf>,
+    /// Serve everybody, without keys, on an address that is not loopback.
+    #[arg(long, env = "LLM_CXR_ALLOW_ANONYMOUS", value_parser = BoolishValueParser::new())]
+    pub allow_anonymous: bool,
+    /// Ask for a key at `/metrics` too.
+    #[arg(long, env = "LLM_CXR_METRICS_NEED_KEY", value_parser = BoolishValueParser::new())]
+    pub metrics_need_key: bool,
+    /// Web origin that may call this server from a browser (for example `https://viewer.example.org`). May be given many times.
+    #[arg(long, env = "LLM_CXR_CORS_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
+    pub cors_origin: Vec<String>,
+}
+
+impl Default for ServeConfig {
+    /// What the server does when it is told nothing; the environment is not looked at.
+    fn default() -> Self {
+        Self {
+            model: PathBuf::from("models/demo"),
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            device: DeviceChoice::Auto,
+            dtype: DtypeChoice::Auto,
+            preprocess: Preprocess::Default,
+            max_batch: 16,
+            kv_tokens: None,
+            kv_memory: None,
+            prefill_chunk: 256,
+            threads: None,
+            queue_jobs: 256,
+            queue_bytes: 256 << 20,
+            max_body_bytes: 32 << 20,
+            max_image_pixels: 64_000_000,
+            image_workers: 2,
+            max_connections: 1024,
+            header_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(30),
+            request_timeout: Duration::from_secs(600),
+            drain_timeout: Duration::from_secs(30),
+            log_format: LogFormat::Pretty,
+            log_level: "info".to_owned(),
+            api_key_hash: Vec::new(),
+            api_keys_file: None,
+            allow_anonymous: false,
+            metrics_need_key: false,
+            cors_origin: Vec::new(),
+        }
+    }
+}

@@ -1,1 +1,22 @@
 //! What the product does, without HTTP: report, question, drawing, instruction.
+//!
+//! [`Assistant`] turns a [`Request`] into a job of the engine and the engine's events into a [`Reply`]: pieces of text, progress of
+//! codes, drawn images, and at last an [`Outcome`] with the whole answer and its account. Every answer of the HTTP
+//! room, whole or streamed, is made from a [`Reply`].
+//!
+//! Pixels are decoded and encoded by the [`ImageDesk`], which bounds how many are worked on at a time.
+
+mod assistant;
+mod card;
+mod desk;
+mod error;
+mod polish;
+mod reply;
+mod request;
+
+pub use assistant::{Assistant, Limits};
+pub use card::ModelCard;
+pub use desk::ImageDesk;
+pub use error::ServiceError;
+pub use reply::{Answer, Drawing, Outcome, Phases, Reply, Update, Usage};
+pub use request::{Constraint, Material, Options, Request, Task};

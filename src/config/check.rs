@@ -1,0 +1,154 @@
+//! Looks at the whole configuration before anything is opened or bound, and tells every problem at once.
+
+use std::time::Duration;
+
+use super::{ApiKeys, ServeConfig};
+
+/// Everything that is wrong with a configuration.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the configuration has {} problem(s):{}", .0.len(), .0.iter().map(|p| format!("\n  - {p}")).collect::<String>())]
+pub struct ConfigError(pub Vec<String>);
+
+impl ServeConfig {
+    /// Checks everything and reads the API keys. Opens no port and no model.
+    pub fn check(&self) -> Result<ApiKeys, ConfigError> {
+        let mut problems = Vec::new();
+        let keys = ApiKeys::new(&self.api_key_hash, self.api_keys_file.as_deref()).unwrap_or_else(|error| {
+            problems.push(error.to_string());
+            ApiKeys::default()
+        });
+        self.check_who_may_call(&keys, &mut problems);
+        self.check_model(&mut problems);
+        self.check_limits(&mut problems);
+        if self.log_level.parse::<tracing_subscriber::EnvFilter>().is_err() {
+            problems.push(format!("--log-level `{}` is neither a level nor a filter; say for example info", self.log_level));
+        }
+        if problems.is_empty() { Ok(keys) } else { Err(ConfigError(problems)) }
+    }
+
+    fn check_who_may_call(&self, keys: &ApiKeys, problems: &mut Vec<String>) {
+        let keys_were_meant = self.api_keys_file.is_some();
+        if keys.is_empty() && keys_were_meant && problems.is_empty() {
+            problems.push("--api-keys-file holds no key; add one (`llm-cxr hash-key`) or leave the file out".to_owned());
+        }
+        if !self.listen.ip().is_loopback() && keys.is_empty() && !keys_were_meant && !self.allow_anonymous {
+            problems.push(format!(
+                "--listen {} can be reached from other machines, and nobody is asked for a key: give --api-key-hash \
+                 (`llm-cxr hash-key` prints one), or --allow-anonymous if something in front of this server checks who calls",
+                self.listen
+            ));
+        }
+        for origin in &self.cors_origin {
+            let sound = (origin.starts_with("http://") || origin.starts_with("https://"))
+                && origin.matches('/').count() == 2
+                && origin.parse::<axum::http::HeaderValue>().is_ok();
+            if !sound {
+                problems.push(format!("--cors-origin `{origin}` is not an origin such as https://viewer.example.org"));
+            }
+        }
+    }
+
+    fn check_model(&self, problems: &mut Vec<String>) {
+        if !self.model.is_dir() {
+            problems.push(format!(
+                "--model {} is not a folder; `llm-cxr convert` makes a bundle from the published checkpoints",
+                self.model.display()
+            ));
+        }
+        if self.kv_tokens.is_some_and(|n| n < 16) {
+            problems.push("--kv-tokens is too small to hold any prompt; 16 is the least".to_owned());
+        }
+        if self.kv_memory.is_some_and(|n| n < 1 << 20) {
+            problems.push("--kv-memory is too small to hold any prompt; 1MiB is the least".to_owned());
+        }
+    }
+
+    fn check_limits(&self, problems: &mut Vec<String>) {
+        let counts = [
+            ("--max-batch", self.max_batch, 1, 4096),
+            ("--prefill-chunk", self.prefill_chunk, 1, 1 << 20),
+            ("--threads", self.threads.unwrap_or(1), 1, 1024),
+            ("--queue-jobs", self.queue_jobs, 1, 1 << 20),
+            ("--image-workers", self.image_workers, 1, 256),
+            ("--max-connections", self.max_connections, 1, 1 << 20),
+        ];
+        for (flag, value, least, most) in counts {
+            if !(least..=most).contains(&value) {
+                problems.push(format!("{flag} is {value}; it must be between {least} and {most}"));
+            }
+        }
+        if !(1024..=1 << 30).contains(&self.max_body_bytes) {
+            problems.push("--max-body-bytes must be between 1KiB and 1GiB".to_owned());
+        }
+        if self.queue_bytes < self.max_body_bytes {
+            problems.push("--queue-bytes must be at least --max-body-bytes, or a body of that size could never be read".to_owned());
+        }
+        if !(1..=1 << 32).contains(&self.max_image_pixels) {
+            problems.push("--max-image-pixels must be between 1 and 4294967296".to_owned());
+        }
+        let times = [
+            ("--header-timeout", self.header_timeout),
+            ("--body-timeout", self.body_timeout),
+            ("--write-timeout", self.write_timeout),
+            ("--request-timeout", self.request_timeout),
+        ];
+        for (flag, time) in times {
+            if time < Duration::from_millis(10) || time > Duration::from_secs(86_400) {
+                problems.push(format!("{flag} must be between 10ms and 24h"));
+            }
+        }
+        if self.drain_timeout > Duration::from_secs(86_400) {
+            problems.push("--drain-timeout must not be longer than 24h".to_owned());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sound() -> ServeConfig {
+        ServeConfig { model: std::env::temp_dir(), ..ServeConfig::default() }
+    }
+
+    fn problems(config: &ServeConfig) -> Vec<String> {
+        config.check().err().map(|e| e.0).unwrap_or_default()
+    }
+
+    #[test]
+    fn the_defaults_of_the_flags_are_the_defaults_of_the_struct() {
+        use clap::{Args, FromArgMatches};
+        let command = ServeConfig::augment_args(clap::Command::new("serve")).mut_args(|a| a.env(None::<&str>));
+        let parsed = ServeConfig::from_arg_matches(&command.get_matches_from(["serve"])).expect("nothing is required");
+        assert_eq!(format!("{parsed:?}"), format!("{:?}", ServeConfig::default()));
+    }
+
+    #[test]
+    fn an_open_address_without_keys_is_refused_and_told_what_to_do() {
+        let open = ServeConfig { listen: ([0, 0, 0, 0], 8080).into(), ..sound() };
+        let told = problems(&open);
+        assert_eq!(told.len(), 1);
+        assert!(told[0].contains("--api-key-hash") && told[0].contains("--allow-anonymous"));
+        assert!(problems(&ServeConfig { allow_anonymous: true, ..open.clone() }).is_empty());
+        let digest = super::super::hash_key("k").parse().expect("a hash");
+        assert!(problems(&ServeConfig { api_key_hash: vec![digest], ..open }).is_empty());
+    }
+
+    #[test]
+    fn every_problem_is_told_at_once() {
+        let wrong = ServeConfig {
+            model: "no/such/folder".into(),
+            listen: ([0, 0, 0, 0], 0).into(),
+            max_batch: 0,
+            max_body_bytes: 1 << 29,
+            body_timeout: Duration::ZERO,
+            cors_origin: vec!["viewer".to_owned()],
+            api_keys_file: Some("no/such/file".into()),
+            ..ServeConfig::default()
+        };
+        let told = problems(&wrong).join("\n");
+        for flag in ["keys file", "--cors-origin", "--model", "--max-batch", "--queue-bytes", "--body-timeout"] {
+            assert!(told.contains(flag), "{flag} is not told of in:\n{told}");
+        }
+    }
+}

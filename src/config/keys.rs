@@ -1,0 +1,127 @@
+//! API keys: kept and compared as SHA-256 digests, never as they are.
+
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+use subtle::{Choice, ConstantTimeEq};
+
+/// The SHA-256 of an API key. Its `Debug` shows nothing of it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct KeyDigest([u8; 32]);
+
+impl std::fmt::Debug for KeyDigest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("KeyDigest(…)")
+    }
+}
+
+/// Why keys could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// Not 64 hexadecimal digits.
+    #[error("an API key hash is 64 hexadecimal digits; `llm-cxr hash-key` makes one from a key")]
+    NotADigest,
+    /// The same, in a file.
+    #[error("{file}, line {line}: an API key hash is 64 hexadecimal digits; `llm-cxr hash-key` makes one from a key")]
+    NotADigestInFile {
+        /// The file.
+        file: String,
+        /// The line, counted from 1.
+        line: usize,
+    },
+    /// The file could not be read.
+    #[error("the API keys file {file} cannot be read: {reason}")]
+    Unreadable {
+        /// The file.
+        file: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl std::str::FromStr for KeyDigest {
+    type Err = KeyError;
+
+    fn from_str(hex: &str) -> Result<Self, KeyError> {
+        let hex = hex.trim().as_bytes();
+        let digit = |b: u8| char::from(b).to_digit(16).map(|d| d as u8);
+        let mut digest = [0; 32];
+        if hex.len() != 64 {
+            return Err(KeyError::NotADigest);
+        }
+        for (byte, pair) in digest.iter_mut().zip(hex.chunks_exact(2)) {
+            *byte = match pair {
+                &[high, low] => digit(high).zip(digit(low)).map(|(h, l)| h << 4 | l).ok_or(KeyError::NotADigest)?,
+                _ => return Err(KeyError::NotADigest),
+            };
+        }
+        Ok(Self(digest))
+    }
+}
+
+/// The hash of `key` as the configuration wants it: SHA-256 in lower-case hex.
+pub fn hash_key(key: &str) -> String {
+    Sha256::digest(key.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The keys that are let in. None at all: everybody is.
+#[derive(Clone, Debug, Default)]
+pub struct ApiKeys(Vec<KeyDigest>);
+
+impl ApiKeys {
+    /// The given digests, and those in `file`.
+    pub fn new(digests: &[KeyDigest], file: Option<&Path>) -> Result<Self, KeyError> {
+        let mut keys = digests.to_vec();
+        if let Some(path) = file {
+            let file = path.display().to_string();
+            let text = std::fs::read_to_string(path)
+                .map_err(|e| KeyError::Unreadable { file: file.clone(), reason: e.to_string() })?;
+            for (number, line) in text.lines().enumerate() {
+                let line = line.split('#').next().unwrap_or_default().trim();
+                if !line.is_empty() {
+                    let wrong = |_| KeyError::NotADigestInFile { file: file.clone(), line: number + 1 };
+                    keys.push(line.parse().map_err(wrong)?);
+                }
+            }
+        }
+        Ok(Self(keys))
+    }
+
+    /// Whether no key is asked for.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether `key` is one of them. Takes the same time whichever it is, and if it is none.
+    pub fn admit(&self, key: &str) -> bool {
+        let digest = Sha256::digest(key.as_bytes());
+        let found = self.0.iter().fold(Choice::from(0), |found, known| found | known.0.ct_eq(&digest));
+        found.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_known_by_its_hash_alone() {
+        let digest: KeyDigest = hash_key("sesame").parse().expect("a hash parses");
+        let keys = ApiKeys::new(&[digest], None).expect("no file");
+        assert!(keys.admit("sesame"));
+        assert!(!keys.admit("sesam"));
+        assert!(!keys.admit(""));
+        assert!(!format!("{keys:?}").contains(&hash_key("sesame")[..8]));
+    }
+
+    #[test]
+    fn a_keys_file_may_hold_comments_and_names_the_line_that_is_wrong() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("keys");
+        std::fs::write(&path, format!("# ward 7\n\n{}  # viewer\n", hash_key("a"))).expect("written");
+        assert!(ApiKeys::new(&[], Some(&path)).expect("read").admit("a"));
+        std::fs::write(&path, "# ward 7\nabc\n").expect("written");
+        let error = ApiKeys::new(&[], Some(&path)).expect_err("not a hash");
+        assert!(matches!(error, KeyError::NotADigestInFile { line: 2, .. }));
+    }
+}

@@ -1,0 +1,332 @@
+//! From a request to a job of the engine.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use super::reply::Plan;
+use super::{Constraint, ImageDesk, Material, ModelCard, Options, Reply, Request, ServiceError, Task};
+use crate::engine::{Engine, EngineError, EngineState, Facts, Job, Rule, Sampling, SequenceSpec};
+use crate::radiograph::{ImageFormat, Pixels};
+use crate::vocabulary::{Input, Prompt, Vocabulary};
+
+/// Seeds are below this, so that a JSON reader that knows only doubles keeps them.
+const SEED_END: u64 = 1 << 53;
+
+/// What one request may ask for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Most bytes of UTF-8 in one text.
+    pub text_bytes: usize,
+    /// Most questions in one request.
+    pub questions: usize,
+    /// Most images, or choices, in one request.
+    pub images: usize,
+    /// Most stop texts.
+    pub stops: usize,
+    /// Most jobs that are prepared or wait; one more is refused at once, before any of its pixels are touched.
+    pub pending: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { text_bytes: 32 << 10, questions: 16, images: 8, stops: 4, pending: 256 }
+    }
+}
+
+/// The product: takes requests, gives replies. Cheap to clone.
+#[derive(Clone)]
+pub struct Assistant(Arc<Inner>);
+
+struct Inner {
+    engine: Engine,
+    vocabulary: Vocabulary,
+    card: ModelCard,
+    desk: ImageDesk,
+    limits: Limits,
+    preparing: AtomicUsize,
+}
+
+/// A place among the jobs that are being prepared.
+struct Place<'a>(&'a AtomicUsize);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What differs between tasks once their texts are checked.
+struct Draft {
+    prompts: Vec<Prompt>,
+    image: Option<bytes::Bytes>,
+    rule: Rule,
+    /// Temperature and top_p when the request gives none.
+    sampled: bool,
+    max_tokens: usize,
+    watch: bool,
+    drawing: Option<ImageFormat>,
+    must_draw: bool,
+}
+
+impl Assistant {
+    /// Puts the parts together. `engine` may still be loading.
+    pub fn new(engine: Engine, vocabulary: Vocabulary, card: ModelCard, desk: ImageDesk, limits: Limits) -> Self {
+        let preparing = AtomicUsize::new(0);
+        Self(Arc::new(Inner { engine, vocabulary, card, desk, limits, preparing }))
+    }
+
+    /// The engine underneath.
+    pub fn engine(&self) -> &Engine {
+        &self.0.engine
+    }
+
+    /// What is known of the model.
+    pub fn card(&self) -> &ModelCard {
+        &self.0.card
+    }
+
+    /// What one request may ask for.
+    pub fn limits(&self) -> &Limits {
+        &self.0.limits
+    }
+
+    /// The token space.
+    pub fn vocabulary(&self) -> &Vocabulary {
+        &self.0.vocabulary
+    }
+
+    /// Takes a request in, or refuses it. The reply is cancelled when it is dropped.
+    ///
+    /// # Errors
+    /// By the engine's state and queue, before anything is decoded; for options and texts out of their limits; for images that
+    /// cannot be read; and when prompt and reply do not fit the context.
+    pub async fn start(&self, request: Request) -> Result<Reply, ServiceError> {
+        let begun = Instant::now();
+        let inner = &*self.0;
+        let facts = inner.ready_facts()?;
+        inner.check_options(&request.options)?;
+        let draft = inner.draft(request.task, &request.options, &facts)?;
+        let plan = inner.plan(draft, &request.options, &facts)?;
+        let _place = inner.place()?;
+        let images = inner.read_image(plan.image.clone(), request.deadline).await?;
+        let preprocess = begun.elapsed();
+        let job = Job { images, sequences: plan.sequences.clone(), codes: Vec::new(), deadline: request.deadline };
+        let events = inner.engine.submit(job)?;
+        let parts = (inner.vocabulary.clone(), inner.desk.clone());
+        Ok(Reply::new(events, plan, &request.options, parts, begun, preprocess))
+    }
+}
+
+impl Inner {
+    /// The model's facts, if it takes work.
+    fn ready_facts(&self) -> Result<Arc<Facts>, EngineError> {
+        match self.engine.state() {
+            EngineState::Loading => Err(EngineError::Loading),
+            EngineState::Draining => Err(EngineError::ShuttingDown),
+            EngineState::Failed(_) | EngineState::Stopped => Err(EngineError::Stopped),
+            EngineState::Ready | EngineState::Stalled => self.engine.facts().ok_or(EngineError::Loading),
+        }
+    }
+
+    /// A place for one more job, counting those being prepared with those that wait in the engine.
+    fn place(&self) -> Result<Place<'_>, EngineError> {
+        let before = self.preparing.fetch_add(1, Ordering::Relaxed);
+        let place = Place(&self.preparing);
+        if before + self.engine.stats().queued_jobs >= self.limits.pending {
+            return Err(EngineError::QueueFull { retry_after: Duration::from_secs(1) });
+        }
+        Ok(place)
+    }
+
+    async fn read_image(
+        &self,
+        file: Option<bytes::Bytes>,
+        deadline: Option<Instant>,
+    ) -> Result<Vec<Arc<Pixels>>, ServiceError> {
+        let Some(file) = file else { return Ok(Vec::new()) };
+        let reading = self.desk.read(file);
+        let pixels = match deadline {
+            None => reading.await?,
+            Some(at) => {
+                tokio::time::timeout_at(at.into(), reading).await.map_err(|_| EngineError::DeadlineExceeded)??
+            }
+        };
+        Ok(vec![pixels])
+    }
+
+    fn check_options(&self, options: &Options) -> Result<(), ServiceError> {
+        if options.temperature.is_some_and(|t| !(0.0..=2.0).contains(&t)) {
+            return Err(ServiceError::parameter("temperature", "`temperature` must be from 0 (greedy) to 2"));
+        }
+        if options.top_p.is_some_and(|p| !(p > 0.0 && p <= 1.0)) {
+            return Err(ServiceError::parameter("top_p", "`top_p` must be above 0 and at most 1 (off)"));
+        }
+        if options.max_tokens == Some(0) {
+            return Err(ServiceError::parameter("max_tokens", "`max_tokens` must be at least 1"));
+        }
+        if options.seed.is_some_and(|s| s >= SEED_END) {
+            return Err(ServiceError::parameter("seed", "`seed` must be from 0 to 9007199254740991"));
+        }
+        if options.stop.len() > self.limits.stops || options.stop.iter().any(|s| s.is_empty() || s.len() > 256) {
+            let message = format!("`stop` takes at most {} texts of 1 to 256 bytes", self.limits.stops);
+            return Err(ServiceError::parameter("stop", message));
+        }
+        Ok(())
+    }
+
+    fn check_text(&self, param: &'static str, text: &str) -> Result<(), ServiceError> {
+        let limit = self.limits.text_bytes;
+        if text.len() > limit { Err(ServiceError::TextTooLong { param, bytes: text.len(), limit }) } else { Ok(()) }
+    }
+
+    fn check_count(&self, n: usize) -> Result<(), ServiceError> {
+        let most = self.limits.images;
+        if (1..=most).contains(&n) {
+            return Ok(());
+        }
+        Err(ServiceError::parameter("n", format!("`n` must be from 1 to {most}")))
+    }
+
+    /// Checks a task's texts and lays its prompts out.
+    fn draft(&self, task: Task, options: &Options, facts: &Facts) -> Result<Draft, ServiceError> {
+        let text_rule = if options.constraint == Constraint::Auto { Rule::Text } else { Rule::Free };
+        let greedy_text = |prompts, image, max_tokens| Draft {
+            prompts,
+            image,
+            rule: text_rule,
+            sampled: false,
+            max_tokens,
+            watch: false,
+            drawing: None,
+            must_draw: false,
+        };
+        match task {
+            Task::Report { image, instruction } => {
+                let instruction = instruction.as_deref().unwrap_or(&self.card.report_instruction);
+                self.check_text("instruction", instruction)?;
+                let prompt = self.vocabulary.prompt(instruction, Input::Image(0));
+                Ok(greedy_text(vec![prompt], Some(image), self.card.report_max_tokens))
+            }
+            Task::Vqa { image, questions } => {
+                if questions.is_empty() || questions.len() > self.limits.questions {
+                    let message = format!("from 1 to {} questions are answered together", self.limits.questions);
+                    return Err(ServiceError::parameter("questions", message));
+                }
+                let mut prompts = Vec::new();
+                for question in &questions {
+                    if question.trim().is_empty() {
+                        return Err(ServiceError::parameter("question", "a question must not be empty"));
+                    }
+                    self.check_text("question", question)?;
+                    prompts.push(self.vocabulary.prompt(question, Input::Image(0)));
+                }
+                let draft = greedy_text(prompts, Some(image), self.card.vqa_max_tokens);
+                Ok(Draft { watch: true, ..draft })
+            }
+            Task::Draw { text, n, format } => {
+                self.check_count(n)?;
+                self.check_text("text", &text)?;
+                let prompt = self.vocabulary.prompt(&self.card.draw_instruction, Input::Text(&text));
+                let free = options.constraint == Constraint::None;
+                let whole_image = facts.codes_per_image + 3;
+                if !free && options.max_tokens.is_some_and(|m| m < whole_image) {
+                    let message = format!("an image takes {whole_image} tokens; leave `max_tokens` out");
+                    return Err(ServiceError::parameter("max_tokens", message));
+                }
+                Ok(Draft {
+                    prompts: vec![prompt; n],
+                    image: None,
+                    rule: if free { Rule::Free } else { Rule::Image },
+                    sampled: true,
+                    // The original allows 300 tokens for its 256 codes.
+                    max_tokens: if free { facts.codes_per_image + 44 } else { whole_image },
+                    watch: false,
+                    drawing: Some(format),
+                    must_draw: true,
+                })
+            }
+            Task::Instruct { instruction, material, format } => {
+                let (prompt, image) = self.lay_out(&instruction, material)?;
+                let draft = greedy_text(vec![prompt], image, self.card.instruct_max_tokens);
+                Ok(Draft { rule: Rule::Free, sampled: true, drawing: Some(format), ..draft })
+            }
+            Task::Chat { instruction, material, n } => {
+                self.check_count(n)?;
+                let (prompt, image) = self.lay_out(&instruction, material)?;
+                let sampled = image.is_none();
+                let draft = greedy_text(vec![prompt; n], image, self.card.instruct_max_tokens);
+                Ok(Draft { sampled, ..draft })
+            }
+        }
+    }
+
+    fn lay_out(
+        &self,
+        instruction: &str,
+        material: Material,
+    ) -> Result<(Prompt, Option<bytes::Bytes>), ServiceError> {
+        if instruction.trim().is_empty() {
+            return Err(ServiceError::parameter("instruction", "`instruction` must not be empty"));
+        }
+        self.check_text("instruction", instruction)?;
+        Ok(match material {
+            Material::None => (self.vocabulary.prompt(instruction, Input::None), None),
+            Material::Text(text) => {
+                self.check_text("input", &text)?;
+                (self.vocabulary.prompt(instruction, Input::Text(&text)), None)
+            }
+            Material::Image(file) => (self.vocabulary.prompt(instruction, Input::Image(0)), Some(file)),
+        })
+    }
+
+    /// Fits the reply into the context and gives every sequence its sampling.
+    fn plan(&self, draft: Draft, options: &Options, facts: &Facts) -> Result<Plan, ServiceError> {
+        if options.top_k.is_some_and(|k| k > facts.vocabulary) {
+            let message = format!("`top_k` must be from 0 (off) to {}", facts.vocabulary);
+            return Err(ServiceError::parameter("top_k", message));
+        }
+        let (temperature, top_p) = if draft.sampled { (1.0, 0.92) } else { (0.0, 1.0) };
+        let first = Sampling {
+            temperature: options.temperature.unwrap_or(temperature),
+            // A temperature of one's own on a greedy task samples as the original does.
+            top_p: options.top_p.unwrap_or(if options.temperature.is_some_and(|t| t > 0.0) { 0.92 } else { top_p }),
+            top_k: options.top_k.unwrap_or(0),
+            seed: options.seed.unwrap_or_else(|| rand::random_range(0..SEED_END)),
+        };
+        let watch = if draft.watch {
+            let (yes, no) = self.vocabulary.yes_no();
+            vec![yes, no]
+        } else {
+            Vec::new()
+        };
+        let mut sequences = Vec::new();
+        for (index, prompt) in draft.prompts.into_iter().enumerate() {
+            let length = prompt.len(facts.codes_per_image);
+            let room = facts.context.saturating_sub(length);
+            let reply = options.max_tokens.unwrap_or(draft.max_tokens);
+            let may_shrink = options.max_tokens.is_none() && draft.rule != Rule::Image;
+            let max_new_tokens = if may_shrink { reply.min(room).max(1) } else { reply };
+            if max_new_tokens > room {
+                let context = facts.context;
+                return Err(EngineError::ContextExceeded { prompt: length, reply: max_new_tokens, context }.into());
+            }
+            sequences.push(SequenceSpec {
+                prompt,
+                rule: draft.rule,
+                sampling: Sampling { seed: first.seed.wrapping_add(index as u64) % SEED_END, ..first },
+                max_new_tokens,
+                watch: watch.clone(),
+                draw: draft.drawing.is_some(),
+            });
+        }
+        Ok(Plan {
+            sequences,
+            sampling: first,
+            image: draft.image,
+            drawing: draft.drawing.unwrap_or(ImageFormat::Png),
+            must_draw: draft.must_draw,
+            codes_per_image: facts.codes_per_image,
+        })
+    }
+}

@@ -1,0 +1,47 @@
+//! Why the service did not answer.
+
+use crate::engine::EngineError;
+use crate::radiograph::RadiographError;
+
+/// Why the service did not answer. No text of it holds what a user sent.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// An option is out of its range.
+    #[error("{message}")]
+    Parameter {
+        /// The option's name, as the API spells it.
+        param: &'static str,
+        /// What would be right.
+        message: String,
+    },
+    /// A text is longer than any context could hold.
+    #[error("`{param}` is {bytes} bytes long; at most {limit} are taken")]
+    TextTooLong {
+        /// The field's name, as the API spells it.
+        param: &'static str,
+        /// Its length in bytes of UTF-8.
+        bytes: usize,
+        /// What is taken.
+        limit: usize,
+    },
+    /// The image cannot be read.
+    #[error(transparent)]
+    Image(#[from] RadiographError),
+    /// The engine refused the work or failed at it.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// Without constraint the model may end without a whole image.
+    #[error(
+        "the model ended its reply without a whole image; try another seed, or leave out `constraint` so that an image always comes"
+    )]
+    NoImage,
+    /// The worker that reads or writes images broke; the request can be sent again.
+    #[error("the image worker failed on this image")]
+    ImageWorker,
+}
+
+impl ServiceError {
+    pub(super) fn parameter(param: &'static str, message: impl Into<String>) -> Self {
+        Self::Parameter { param, message: message.into() }
+    }
+}

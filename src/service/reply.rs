@@ -1,0 +1,390 @@
+//! From the engine's events to an answer.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::polish::Polish;
+use super::{ImageDesk, Options, ServiceError};
+use crate::engine::{EngineError, Event, Events, FinishReason, Sampling, SequenceSpec, SequenceSummary, Timing};
+use crate::radiograph::{ImageFormat, Pixels};
+use crate::vocabulary::{TextStream, TokenId, Vocabulary};
+
+/// Progress of an image is told this often while its codes come.
+const PROGRESS_STEPS: usize = 32;
+
+/// What was asked of the engine, with what the answer needs to know of it.
+pub(super) struct Plan {
+    pub(super) sequences: Vec<SequenceSpec>,
+    pub(super) sampling: Sampling,
+    pub(super) image: Option<Bytes>,
+    pub(super) drawing: ImageFormat,
+    pub(super) must_draw: bool,
+    pub(super) codes_per_image: usize,
+}
+
+/// A drawn image.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Drawing {
+    /// The codes it was drawn from, row-major.
+    pub codes: Vec<u16>,
+    /// The file, marked as synthetic in its metadata.
+    pub file: Bytes,
+    /// How it is written.
+    pub format: ImageFormat,
+    /// Width in pixels.
+    pub width: usize,
+    /// Height in pixels.
+    pub height: usize,
+}
+
+/// One finished reply of a request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// The text, without white space at its ends; empty for a drawing.
+    pub text: String,
+    /// The image, if one came.
+    pub image: Option<Drawing>,
+    /// Why it ended.
+    pub finish: FinishReason,
+    /// The generated ids, the end token (if one came) included.
+    pub token_ids: Vec<TokenId>,
+    /// Probability of yes against no at the first token, 0 to 1; questions only.
+    pub p_yes: Option<f64>,
+    /// The seed of this reply.
+    pub seed: u64,
+}
+
+/// Tokens of a request, summed over its replies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Prompt tokens, image codes included.
+    pub prompt_tokens: usize,
+    /// Prompt tokens that were image codes.
+    pub image_tokens: usize,
+    /// Generated tokens.
+    pub completion_tokens: usize,
+}
+
+/// Where the time of a request went. Of several replies the longest counts in each phase.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Phases {
+    /// Reading the image and laying out the prompt, the wait for an image worker included.
+    pub preprocess: Duration,
+    /// Waiting in the engine's queue.
+    pub queue: Duration,
+    /// VQ-GAN encoder.
+    pub encode: Duration,
+    /// From the first prompt token run to the first new token.
+    pub prefill: Duration,
+    /// From the first new token to the last.
+    pub decode: Duration,
+    /// VQ-GAN decoder.
+    pub draw: Duration,
+    /// From the call to the whole answer.
+    pub total: Duration,
+    /// From the call to the first new token of any reply.
+    pub first_token: Option<Duration>,
+}
+
+/// A whole answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// One answer for each reply that was asked for, in order.
+    pub answers: Vec<Answer>,
+    /// Codes of the image that was sent.
+    pub input_codes: Option<Arc<Vec<u16>>>,
+    /// How replies were drawn; the seed is that of the first.
+    pub sampling: Sampling,
+    /// Tokens.
+    pub usage: Usage,
+    /// Time.
+    pub phases: Phases,
+}
+
+/// What is told while an answer comes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Update {
+    /// More text of a reply.
+    Text {
+        /// Index of the reply.
+        index: usize,
+        /// The new text, never empty.
+        text: String,
+    },
+    /// More codes of a drawing.
+    Codes {
+        /// Index of the reply.
+        index: usize,
+        /// Codes so far.
+        done: usize,
+        /// Codes of a whole image.
+        total: usize,
+    },
+    /// An image is drawn.
+    Image {
+        /// Index of the reply.
+        index: usize,
+        /// The image.
+        drawing: Drawing,
+    },
+    /// The whole answer; nothing comes after it.
+    Done(Box<Outcome>),
+}
+
+/// One reply while it comes.
+struct Strand {
+    text: TextStream,
+    polish: Polish,
+    shown: String,
+    ids: Vec<TokenId>,
+    codes: usize,
+    image: Option<Drawing>,
+    summary: Option<SequenceSummary>,
+    seed: u64,
+}
+
+/// An answer as it comes. Dropping it cancels the work within one step.
+pub struct Reply {
+    events: Events,
+    plan: Plan,
+    vocabulary: Vocabulary,
+    desk: ImageDesk,
+    strands: Vec<Strand>,
+    input_codes: Option<Arc<Vec<u16>>>,
+    updates: VecDeque<Update>,
+    begun: Instant,
+    preprocess: Duration,
+    first_token: Option<Duration>,
+    ended: bool,
+}
+
+impl Reply {
+    pub(super) fn new(
+        events: Events,
+        plan: Plan,
+        options: &Options,
+        (vocabulary, desk): (Vocabulary, ImageDesk),
+        begun: Instant,
+        preprocess: Duration,
+    ) -> Self {
+        let strand = |spec: &SequenceSpec| Strand {
+            text: TextStream::new(&vocabulary),
+            polish: Polish::new(options.stop.clone()),
+            shown: String::new(),
+            ids: Vec::new(),
+            codes: 0,
+            image: None,
+            summary: None,
+            seed: spec.sampling.seed,
+        };
+        let strands = plan.sequences.iter().map(strand).collect();
+        Self {
+            events,
+            plan,
+            vocabulary,
+            desk,
+            strands,
+            input_codes: None,
+            updates: VecDeque::new(),
+            begun,
+            preprocess,
+            first_token: None,
+            ended: false,
+        }
+    }
+
+    /// The next update; `None` after [`Update::Done`] or an error.
+    pub async fn next(&mut self) -> Option<Result<Update, ServiceError>> {
+        loop {
+            if let Some(update) = self.updates.pop_front() {
+                return Some(Ok(update));
+            }
+            if self.ended {
+                return None;
+            }
+            let event = self.events.next().await.unwrap_or(Event::Failed(EngineError::Stopped));
+            if let Err(error) = self.take(event).await {
+                self.ended = true;
+                self.updates.clear();
+                return Some(Err(error));
+            }
+        }
+    }
+
+    /// Waits for the whole answer.
+    pub async fn finish(mut self) -> Result<Outcome, ServiceError> {
+        while let Some(update) = self.next().await {
+            if let Update::Done(outcome) = update? {
+                return Ok(*outcome);
+            }
+        }
+        Err(EngineError::Stopped.into())
+    }
+
+    async fn take(&mut self, event: Event) -> Result<(), ServiceError> {
+        match event {
+            Event::Encoded { codes, .. } => self.input_codes = Some(codes),
+            Event::Token { sequence, id } => self.take_token(sequence, id),
+            Event::Drawn { sequence, codes, pixels } => self.take_image(sequence, codes, pixels).await?,
+            Event::Finished { sequence, summary } => {
+                if let Some(strand) = self.strands.get_mut(sequence).filter(|s| s.summary.is_none()) {
+                    let last = strand.text.finish().unwrap_or_default();
+                    let mut text = strand.polish.push(&last);
+                    text.push_str(&strand.polish.finish());
+                    strand.summary = Some(summary);
+                    self.show(sequence, text);
+                }
+            }
+            Event::Done => self.conclude()?,
+            Event::Failed(error) => return Err(error.into()),
+        }
+        // Every reply met a stop text: there is nothing to wait for, and dropping the events frees the engine.
+        if !self.ended && self.strands.iter().all(|s| s.summary.is_some()) && self.strands.iter().any(|s| s.polish.stopped())
+        {
+            self.conclude()?;
+        }
+        Ok(())
+    }
+
+    fn take_token(&mut self, sequence: usize, id: TokenId) {
+        let elapsed = self.begun.elapsed();
+        self.first_token.get_or_insert(elapsed);
+        let total = self.plan.codes_per_image;
+        let is_code = self.vocabulary.code(id).is_some();
+        let Some(strand) = self.strands.get_mut(sequence).filter(|s| s.summary.is_none()) else { return };
+        strand.ids.push(id);
+        if is_code && self.plan.sequences.get(sequence).is_some_and(|s| s.draw) {
+            strand.codes += 1;
+            let done = strand.codes;
+            if done <= total && (done == total || done % (total / PROGRESS_STEPS).max(1) == 0) {
+                self.updates.push_back(Update::Codes { index: sequence, done, total });
+            }
+            return;
+        }
+        let piece = strand.text.push(id).unwrap_or_default();
+        let text = strand.polish.push(&piece);
+        if strand.polish.stopped() {
+            strand.summary = Some(self.cut_short(sequence, elapsed));
+        }
+        self.show(sequence, text);
+    }
+
+    /// The account of a reply that a stop text ended; the engine may still be writing on.
+    fn cut_short(&self, sequence: usize, elapsed: Duration) -> SequenceSummary {
+        let prompt = self.plan.sequences.get(sequence).map(|s| &s.prompt);
+        let with_codes = prompt.map_or(0, |p| p.len(self.plan.codes_per_image));
+        let without_codes = prompt.map_or(0, |p| p.len(0));
+        let first = self.first_token.unwrap_or(elapsed);
+        SequenceSummary {
+            reason: FinishReason::Stop,
+            prompt_tokens: with_codes,
+            image_tokens: with_codes - without_codes,
+            completion_tokens: self.strands.get(sequence).map_or(0, |s| s.ids.len()),
+            first_token_probabilities: Vec::new(),
+            timing: Timing {
+                prefill: first.saturating_sub(self.preprocess),
+                decode: elapsed.saturating_sub(first),
+                ..Timing::default()
+            },
+        }
+    }
+
+    fn show(&mut self, index: usize, text: String) {
+        if let Some(strand) = self.strands.get_mut(index).filter(|_| !text.is_empty()) {
+            strand.shown.push_str(&text);
+            // A drawing's `<` and `>` are not words; only replies that are meant to be text are streamed as text.
+            if !self.plan.must_draw {
+                self.updates.push_back(Update::Text { index, text });
+            }
+        }
+    }
+
+    async fn take_image(&mut self, sequence: usize, codes: Vec<u16>, pixels: Arc<Pixels>) -> Result<(), ServiceError> {
+        let (width, height, format) = (pixels.width(), pixels.height(), self.plan.drawing);
+        let notes = vec![
+            ("Title", "Synthetic chest X-ray".to_owned()),
+            ("Synthetic", "true".to_owned()),
+            ("Disclaimer", crate::RESEARCH_NOTICE.to_owned()),
+        ];
+        let file = Bytes::from(self.desk.write(pixels, format, notes).await?);
+        let drawing = Drawing { codes, file, format, width, height };
+        if let Some(strand) = self.strands.get_mut(sequence) {
+            strand.image = Some(drawing.clone());
+            self.updates.push_back(Update::Image { index: sequence, drawing });
+        }
+        Ok(())
+    }
+
+    /// Puts the answer together from what came.
+    fn conclude(&mut self) -> Result<(), ServiceError> {
+        let mut usage = Usage::default();
+        let mut phases = Phases { preprocess: self.preprocess, first_token: self.first_token, ..Phases::default() };
+        let mut answers = Vec::new();
+        for strand in std::mem::take(&mut self.strands) {
+            let Some(summary) = strand.summary else { return Err(EngineError::Stopped.into()) };
+            if self.plan.must_draw && strand.image.is_none() {
+                return Err(ServiceError::NoImage);
+            }
+            usage.prompt_tokens += summary.prompt_tokens;
+            usage.image_tokens += summary.image_tokens;
+            usage.completion_tokens += summary.completion_tokens;
+            phases.queue = phases.queue.max(summary.timing.queue);
+            phases.encode = phases.encode.max(summary.timing.encode);
+            phases.prefill = phases.prefill.max(summary.timing.prefill);
+            phases.decode = phases.decode.max(summary.timing.decode);
+            phases.draw = phases.draw.max(summary.timing.draw);
+            answers.push(Answer {
+                text: if self.plan.must_draw { String::new() } else { without_frame(strand.shown, strand.image.is_some()) },
+                image: strand.image,
+                finish: summary.reason,
+                token_ids: strand.ids,
+                p_yes: yes_against_no(&summary.first_token_probabilities),
+                seed: strand.seed,
+            });
+        }
+        phases.total = self.begun.elapsed();
+        let input_codes = self.input_codes.take();
+        let outcome = Outcome { answers, input_codes, sampling: self.plan.sampling, usage, phases };
+        self.updates.push_back(Update::Done(Box::new(outcome)));
+        self.ended = true;
+        Ok(())
+    }
+}
+
+/// The text of a free reply without the `<` and `>` that held its image's codes.
+fn without_frame(text: String, has_image: bool) -> String {
+    match text.find('<').filter(|_| has_image) {
+        Some(at) => format!("{}{}", &text[..at], text[at + 1..].replacen('>', "", 1)).trim().to_owned(),
+        None => text,
+    }
+}
+
+/// P(yes) / (P(yes) + P(no)), from the probabilities of the two sets; `None` if neither was watched or both are 0.
+fn yes_against_no(probabilities: &[f64]) -> Option<f64> {
+    match probabilities {
+        [yes, no] if yes + no > 0.0 => Some(yes / (yes + no)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn yes_is_weighed_against_no_alone() {
+        assert_eq!(yes_against_no(&[0.3, 0.1]), Some(0.75));
+        assert_eq!(yes_against_no(&[0.0, 0.0]), None);
+        assert_eq!(yes_against_no(&[]), None);
+    }
+
+    #[test]
+    fn the_frame_of_an_image_is_not_part_of_the_text() {
+        assert_eq!(without_frame("<>".to_owned(), true), "");
+        assert_eq!(without_frame("Here: <> done".to_owned(), true), "Here:  done");
+        assert_eq!(without_frame("a < b".to_owned(), false), "a < b");
+    }
+}
