@@ -38,7 +38,9 @@ impl std::str::FromStr for DeviceChoice {
             "cuda" => Ok(Self::Cuda(0)),
             _ => {
                 let number = text.strip_prefix("cuda:").and_then(|n| n.parse().ok());
-                number.map(Self::Cuda).ok_or_else(|| UnitError(format!("`{text}` is not auto, cpu or cuda:N")))
+                number
+                    .map(Self::Cuda)
+                    .ok_or_else(|| UnitError(format!("`{text}` is not auto, cpu or cuda:N")))
             }
         }
     }
@@ -122,7 +124,12 @@ pub struct ServeConfig {
     #[arg(long, env = "LLM_CXR_MAX_BODY_BYTES", value_name = "SIZE", value_parser = parse_size, default_value = "32MiB")]
     pub max_body_bytes: u64,
     /// Most pixels of an image that is sent; a larger one is refused before it is decoded.
-    #[arg(long, env = "LLM_CXR_MAX_IMAGE_PIXELS", value_name = "N", default_value_t = 64_000_000)]
+    #[arg(
+        long,
+        env = "LLM_CXR_MAX_IMAGE_PIXELS",
+        value_name = "N",
+        default_value_t = 64_000_000
+    )]
     pub max_image_pixels: u64,
     /// Images decoded at the same time; each may take up to max-image-pixels times 8 bytes for a moment.
     #[arg(long, env = "LLM_CXR_IMAGE_WORKERS", value_name = "N", default_value_t = 2)]

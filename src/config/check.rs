@@ -21,15 +21,23 @@ impl ServeConfig {
         self.check_model(&mut problems);
         self.check_limits(&mut problems);
         if self.log_level.parse::<tracing_subscriber::EnvFilter>().is_err() {
-            problems.push(format!("--log-level `{}` is neither a level nor a filter; say for example info", self.log_level));
+            problems.push(format!(
+                "--log-level `{}` is neither a level nor a filter; say for example info",
+                self.log_level
+            ));
         }
-        if problems.is_empty() { Ok(keys) } else { Err(ConfigError(problems)) }
+        if problems.is_empty() {
+            Ok(keys)
+        } else {
+            Err(ConfigError(problems))
+        }
     }
 
     fn check_who_may_call(&self, keys: &ApiKeys, problems: &mut Vec<String>) {
         let keys_were_meant = self.api_keys_file.is_some();
         if keys.is_empty() && keys_were_meant && problems.is_empty() {
-            problems.push("--api-keys-file holds no key; add one (`llm-cxr hash-key`) or leave the file out".to_owned());
+            problems
+                .push("--api-keys-file holds no key; add one (`llm-cxr hash-key`) or leave the file out".to_owned());
         }
         if !self.listen.ip().is_loopback() && keys.is_empty() && !keys_were_meant && !self.allow_anonymous {
             problems.push(format!(
@@ -43,7 +51,9 @@ impl ServeConfig {
                 && origin.matches('/').count() == 2
                 && origin.parse::<axum::http::HeaderValue>().is_ok();
             if !sound {
-                problems.push(format!("--cors-origin `{origin}` is not an origin such as https://viewer.example.org"));
+                problems.push(format!(
+                    "--cors-origin `{origin}` is not an origin such as https://viewer.example.org"
+                ));
             }
         }
     }
@@ -81,7 +91,10 @@ impl ServeConfig {
             problems.push("--max-body-bytes must be between 1KiB and 1GiB".to_owned());
         }
         if self.queue_bytes < self.max_body_bytes {
-            problems.push("--queue-bytes must be at least --max-body-bytes, or a body of that size could never be read".to_owned());
+            problems.push(
+                "--queue-bytes must be at least --max-body-bytes, or a body of that size could never be read"
+                    .to_owned(),
+            );
         }
         if !(1..=1 << 32).contains(&self.max_image_pixels) {
             problems.push("--max-image-pixels must be between 1 and 4294967296".to_owned());
@@ -108,7 +121,10 @@ mod tests {
     use super::*;
 
     fn sound() -> ServeConfig {
-        ServeConfig { model: std::env::temp_dir(), ..ServeConfig::default() }
+        ServeConfig {
+            model: std::env::temp_dir(),
+            ..ServeConfig::default()
+        }
     }
 
     fn problems(config: &ServeConfig) -> Vec<String> {
@@ -125,13 +141,28 @@ mod tests {
 
     #[test]
     fn an_open_address_without_keys_is_refused_and_told_what_to_do() {
-        let open = ServeConfig { listen: ([0, 0, 0, 0], 8080).into(), ..sound() };
+        let open = ServeConfig {
+            listen: ([0, 0, 0, 0], 8080).into(),
+            ..sound()
+        };
         let told = problems(&open);
         assert_eq!(told.len(), 1);
         assert!(told[0].contains("--api-key-hash") && told[0].contains("--allow-anonymous"));
-        assert!(problems(&ServeConfig { allow_anonymous: true, ..open.clone() }).is_empty());
+        assert!(
+            problems(&ServeConfig {
+                allow_anonymous: true,
+                ..open.clone()
+            })
+            .is_empty()
+        );
         let digest = super::super::hash_key("k").parse().expect("a hash");
-        assert!(problems(&ServeConfig { api_key_hash: vec![digest], ..open }).is_empty());
+        assert!(
+            problems(&ServeConfig {
+                api_key_hash: vec![digest],
+                ..open
+            })
+            .is_empty()
+        );
     }
 
     #[test]
@@ -147,7 +178,14 @@ mod tests {
             ..ServeConfig::default()
         };
         let told = problems(&wrong).join("\n");
-        for flag in ["keys file", "--cors-origin", "--model", "--max-batch", "--queue-bytes", "--body-timeout"] {
+        for flag in [
+            "keys file",
+            "--cors-origin",
+            "--model",
+            "--max-batch",
+            "--queue-bytes",
+            "--body-timeout",
+        ] {
             assert!(told.contains(flag), "{flag} is not told of in:\n{told}");
         }
     }

@@ -51,7 +51,10 @@ impl std::str::FromStr for KeyDigest {
         }
         for (byte, pair) in digest.iter_mut().zip(hex.chunks_exact(2)) {
             *byte = match pair {
-                &[high, low] => digit(high).zip(digit(low)).map(|(h, l)| h << 4 | l).ok_or(KeyError::NotADigest)?,
+                &[high, low] => digit(high)
+                    .zip(digit(low))
+                    .map(|(h, l)| h << 4 | l)
+                    .ok_or(KeyError::NotADigest)?,
                 _ => return Err(KeyError::NotADigest),
             };
         }
@@ -61,7 +64,10 @@ impl std::str::FromStr for KeyDigest {
 
 /// The hash of `key` as the configuration wants it: SHA-256 in lower-case hex.
 pub fn hash_key(key: &str) -> String {
-    Sha256::digest(key.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(key.as_bytes())
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// The keys that are let in. None at all: everybody is.
@@ -74,12 +80,17 @@ impl ApiKeys {
         let mut keys = digests.to_vec();
         if let Some(path) = file {
             let file = path.display().to_string();
-            let text = std::fs::read_to_string(path)
-                .map_err(|e| KeyError::Unreadable { file: file.clone(), reason: e.to_string() })?;
+            let text = std::fs::read_to_string(path).map_err(|e| KeyError::Unreadable {
+                file: file.clone(),
+                reason: e.to_string(),
+            })?;
             for (number, line) in text.lines().enumerate() {
                 let line = line.split('#').next().unwrap_or_default().trim();
                 if !line.is_empty() {
-                    let wrong = |_| KeyError::NotADigestInFile { file: file.clone(), line: number + 1 };
+                    let wrong = |_| KeyError::NotADigestInFile {
+                        file: file.clone(),
+                        line: number + 1,
+                    };
                     keys.push(line.parse().map_err(wrong)?);
                 }
             }
@@ -95,7 +106,10 @@ impl ApiKeys {
     /// Whether `key` is one of them. Takes the same time whichever it is, and if it is none.
     pub fn admit(&self, key: &str) -> bool {
         let digest = Sha256::digest(key.as_bytes());
-        let found = self.0.iter().fold(Choice::from(0), |found, known| found | known.0.ct_eq(&digest));
+        let found = self
+            .0
+            .iter()
+            .fold(Choice::from(0), |found, known| found | known.0.ct_eq(&digest));
         found.into()
     }
 }

@@ -10,7 +10,9 @@ pub struct UnitError(pub String);
 /// Splits `text` into its leading number and the unit after it.
 fn number_and_unit(text: &str) -> Option<(f64, &str)> {
     let text = text.trim();
-    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let end = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
     Some((number.parse().ok()?, unit.trim()))
 }
@@ -46,7 +48,11 @@ pub fn parse_size(text: &str) -> Result<u64, UnitError> {
     };
     let bytes = number * scale as f64;
     // Above 2^53 a float no longer counts single bytes; nobody means that.
-    if bytes.is_finite() && bytes < 9e15 { Ok(bytes.round() as u64) } else { Err(wrong()) }
+    if bytes.is_finite() && bytes < 9e15 {
+        Ok(bytes.round() as u64)
+    } else {
+        Err(wrong())
+    }
 }
 
 #[cfg(test)]

@@ -1,1 +1,105 @@
 //! HTTP: axum routes, wire types, errors, keys, limits, the contract. See the crate root for the walls.
+//!
+//! ```text
+//! accept loop (server) ─ track (id, one error shape, log) ─ panics ─ CORS ─ keys (auth) ─ route
+//!                                                                                     │
+//!      JSON, SSE, bytes (respond) ─ Reply ─ service::Assistant ─ Task ─ fields, image (input) ─ bounded body
+//! ```
+//!
+//! [`app`] is the whole of it as a `Router`, for tests as for the server; [`server::Server`] puts it behind a port.
+
+mod auth;
+pub mod body;
+pub mod contract;
+mod conversation;
+pub mod error;
+pub mod fields;
+mod health;
+mod input;
+mod life;
+mod metrics;
+mod reference;
+mod respond;
+mod routes;
+pub mod server;
+mod state;
+mod timed;
+mod track;
+pub mod wire;
+
+use axum::Router;
+use axum::http::{HeaderName, Method, header};
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::cors::CorsLayer;
+
+pub use error::{ApiError, ErrorCode, ErrorKind};
+pub use life::Life;
+pub use metrics::Meters;
+pub use state::AppState;
+
+use routes::{chat, generate_image, images, instruct, models, ops, report, vqa};
+
+/// The whole API over a state.
+pub fn app(state: AppState) -> Router {
+    let cors = CorsLayer::new()
+        .allow_origin(state.cors.clone())
+        .allow_methods([Method::GET, Method::POST])
+        .allow_headers([header::CONTENT_TYPE, header::AUTHORIZATION, track::REQUEST_ID])
+        .expose_headers(["x-request-id", "x-seed", "x-synthetic", "x-disclaimer"].map(HeaderName::from_static));
+    Router::new()
+        .route("/v1/report", post(report::report))
+        .route("/v1/vqa", post(vqa::vqa))
+        .route("/v1/generate-image", post(generate_image::generate_image))
+        .route("/v1/instruct", post(instruct::instruct))
+        .route("/v1/chat/completions", post(chat::completions))
+        .route("/v1/images/generations", post(images::generations))
+        .route("/v1/models", get(models::list))
+        .route("/v1/models/{id}", get(models::one))
+        .route("/v1/info", get(ops::info))
+        .route("/livez", get(ops::livez))
+        .route("/readyz", get(ops::readyz))
+        .route("/metrics", get(ops::metrics))
+        .route("/openapi.yaml", get(ops::openapi))
+        .route("/docs", get(ops::docs))
+        .route("/", get(ops::index))
+        .fallback(unknown_path)
+        // From the inside out: who may call, from which web page, what a panic becomes, and the account of it all.
+        .layer(from_fn_with_state(state.clone(), auth::ask_for_key))
+        .layer(cors)
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn_with_state(state.clone(), track::track))
+        .layer(from_fn(no_sniffing))
+        .with_state(state)
+}
+
+async fn unknown_path() -> ApiError {
+    ApiError::new(
+        ErrorCode::NotFound,
+        "There is nothing at this path; GET /docs shows what there is.",
+    )
+}
+
+/// The payload of a panic may hold anything, so it is neither logged nor told.
+fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
+    tracing::error!("a handler panicked");
+    ApiError::new(
+        ErrorCode::Internal,
+        "Something went wrong in the server; send the request again.",
+    )
+    .into_response()
+}
+
+/// Browsers must not guess what an answer is, nor keep it: it may be patient data.
+async fn no_sniffing(request: axum::extract::Request, next: axum::middleware::Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        header::HeaderValue::from_static("nosniff"),
+    );
+    headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    response
+}

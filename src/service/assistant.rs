@@ -30,7 +30,13 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { text_bytes: 32 << 10, questions: 16, images: 8, stops: 4, pending: 256 }
+        Self {
+            text_bytes: 32 << 10,
+            questions: 16,
+            images: 8,
+            stops: 4,
+            pending: 256,
+        }
     }
 }
 
@@ -73,7 +79,14 @@ impl Assistant {
     /// Puts the parts together. `engine` may still be loading.
     pub fn new(engine: Engine, vocabulary: Vocabulary, card: ModelCard, desk: ImageDesk, limits: Limits) -> Self {
         let preparing = AtomicUsize::new(0);
-        Self(Arc::new(Inner { engine, vocabulary, card, desk, limits, preparing }))
+        Self(Arc::new(Inner {
+            engine,
+            vocabulary,
+            card,
+            desk,
+            limits,
+            preparing,
+        }))
     }
 
     /// The engine underneath.
@@ -111,7 +124,12 @@ impl Assistant {
         let _place = inner.place()?;
         let images = inner.read_image(plan.image.clone(), request.deadline).await?;
         let preprocess = begun.elapsed();
-        let job = Job { images, sequences: plan.sequences.clone(), codes: Vec::new(), deadline: request.deadline };
+        let job = Job {
+            images,
+            sequences: plan.sequences.clone(),
+            codes: Vec::new(),
+            deadline: request.deadline,
+        };
         let events = inner.engine.submit(job)?;
         let parts = (inner.vocabulary.clone(), inner.desk.clone());
         Ok(Reply::new(events, plan, &request.options, parts, begun, preprocess))
@@ -134,7 +152,9 @@ impl Inner {
         let before = self.preparing.fetch_add(1, Ordering::Relaxed);
         let place = Place(&self.preparing);
         if before + self.engine.stats().queued_jobs >= self.limits.pending {
-            return Err(EngineError::QueueFull { retry_after: Duration::from_secs(1) });
+            return Err(EngineError::QueueFull {
+                retry_after: Duration::from_secs(1),
+            });
         }
         Ok(place)
     }
@@ -148,25 +168,34 @@ impl Inner {
         let reading = self.desk.read(file);
         let pixels = match deadline {
             None => reading.await?,
-            Some(at) => {
-                tokio::time::timeout_at(at.into(), reading).await.map_err(|_| EngineError::DeadlineExceeded)??
-            }
+            Some(at) => tokio::time::timeout_at(at.into(), reading)
+                .await
+                .map_err(|_| EngineError::DeadlineExceeded)??,
         };
         Ok(vec![pixels])
     }
 
     fn check_options(&self, options: &Options) -> Result<(), ServiceError> {
         if options.temperature.is_some_and(|t| !(0.0..=2.0).contains(&t)) {
-            return Err(ServiceError::parameter("temperature", "`temperature` must be from 0 (greedy) to 2"));
+            return Err(ServiceError::parameter(
+                "temperature",
+                "`temperature` must be from 0 (greedy) to 2",
+            ));
         }
         if options.top_p.is_some_and(|p| !(p > 0.0 && p <= 1.0)) {
-            return Err(ServiceError::parameter("top_p", "`top_p` must be above 0 and at most 1 (off)"));
+            return Err(ServiceError::parameter(
+                "top_p",
+                "`top_p` must be above 0 and at most 1 (off)",
+            ));
         }
         if options.max_tokens == Some(0) {
             return Err(ServiceError::parameter("max_tokens", "`max_tokens` must be at least 1"));
         }
         if options.seed.is_some_and(|s| s >= SEED_END) {
-            return Err(ServiceError::parameter("seed", "`seed` must be from 0 to 9007199254740991"));
+            return Err(ServiceError::parameter(
+                "seed",
+                "`seed` must be from 0 to 9007199254740991",
+            ));
         }
         if options.stop.len() > self.limits.stops || options.stop.iter().any(|s| s.is_empty() || s.len() > 256) {
             let message = format!("`stop` takes at most {} texts of 1 to 256 bytes", self.limits.stops);
@@ -177,7 +206,15 @@ impl Inner {
 
     fn check_text(&self, param: &'static str, text: &str) -> Result<(), ServiceError> {
         let limit = self.limits.text_bytes;
-        if text.len() > limit { Err(ServiceError::TextTooLong { param, bytes: text.len(), limit }) } else { Ok(()) }
+        if text.len() > limit {
+            Err(ServiceError::TextTooLong {
+                param,
+                bytes: text.len(),
+                limit,
+            })
+        } else {
+            Ok(())
+        }
     }
 
     fn check_count(&self, n: usize) -> Result<(), ServiceError> {
@@ -190,7 +227,11 @@ impl Inner {
 
     /// Checks a task's texts and lays its prompts out.
     fn draft(&self, task: Task, options: &Options, facts: &Facts) -> Result<Draft, ServiceError> {
-        let text_rule = if options.constraint == Constraint::Auto { Rule::Text } else { Rule::Free };
+        let text_rule = if options.constraint == Constraint::Auto {
+            Rule::Text
+        } else {
+            Rule::Free
+        };
         let greedy_text = |prompts, image, max_tokens| Draft {
             prompts,
             image,
@@ -246,12 +287,25 @@ impl Inner {
                     must_draw: true,
                 })
             }
-            Task::Instruct { instruction, material, format } => {
+            Task::Instruct {
+                instruction,
+                material,
+                format,
+            } => {
                 let (prompt, image) = self.lay_out(&instruction, material)?;
                 let draft = greedy_text(vec![prompt], image, self.card.instruct_max_tokens);
-                Ok(Draft { rule: Rule::Free, sampled: true, drawing: Some(format), ..draft })
+                Ok(Draft {
+                    rule: Rule::Free,
+                    sampled: true,
+                    drawing: Some(format),
+                    ..draft
+                })
             }
-            Task::Chat { instruction, material, n } => {
+            Task::Chat {
+                instruction,
+                material,
+                n,
+            } => {
                 self.check_count(n)?;
                 let (prompt, image) = self.lay_out(&instruction, material)?;
                 let sampled = image.is_none();
@@ -261,13 +315,12 @@ impl Inner {
         }
     }
 
-    fn lay_out(
-        &self,
-        instruction: &str,
-        material: Material,
-    ) -> Result<(Prompt, Option<bytes::Bytes>), ServiceError> {
+    fn lay_out(&self, instruction: &str, material: Material) -> Result<(Prompt, Option<bytes::Bytes>), ServiceError> {
         if instruction.trim().is_empty() {
-            return Err(ServiceError::parameter("instruction", "`instruction` must not be empty"));
+            return Err(ServiceError::parameter(
+                "instruction",
+                "`instruction` must not be empty",
+            ));
         }
         self.check_text("instruction", instruction)?;
         Ok(match material {
@@ -290,7 +343,13 @@ impl Inner {
         let first = Sampling {
             temperature: options.temperature.unwrap_or(temperature),
             // A temperature of one's own on a greedy task samples as the original does.
-            top_p: options.top_p.unwrap_or(if options.temperature.is_some_and(|t| t > 0.0) { 0.92 } else { top_p }),
+            top_p: options
+                .top_p
+                .unwrap_or(if options.temperature.is_some_and(|t| t > 0.0) {
+                    0.92
+                } else {
+                    top_p
+                }),
             top_k: options.top_k.unwrap_or(0),
             seed: options.seed.unwrap_or_else(|| rand::random_range(0..SEED_END)),
         };
@@ -309,12 +368,20 @@ impl Inner {
             let max_new_tokens = if may_shrink { reply.min(room).max(1) } else { reply };
             if max_new_tokens > room {
                 let context = facts.context;
-                return Err(EngineError::ContextExceeded { prompt: length, reply: max_new_tokens, context }.into());
+                return Err(EngineError::ContextExceeded {
+                    prompt: length,
+                    reply: max_new_tokens,
+                    context,
+                }
+                .into());
             }
             sequences.push(SequenceSpec {
                 prompt,
                 rule: draft.rule,
-                sampling: Sampling { seed: first.seed.wrapping_add(index as u64) % SEED_END, ..first },
+                sampling: Sampling {
+                    seed: first.seed.wrapping_add(index as u64) % SEED_END,
+                    ..first
+                },
                 max_new_tokens,
                 watch: watch.clone(),
                 draw: draft.drawing.is_some(),

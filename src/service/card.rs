@@ -46,9 +46,10 @@ impl Default for ModelCard {
             licence: "unknown".to_owned(),
             intended_use: "research".to_owned(),
             report_instruction: "Generate free-text radiology reports for the entered chest X-ray images.".to_owned(),
-            draw_instruction: "Generate a chest X-ray image that corresponds to the entered free-text radiology report \
+            draw_instruction:
+                "Generate a chest X-ray image that corresponds to the entered free-text radiology report \
                                for the chest X-ray image."
-                .to_owned(),
+                    .to_owned(),
             report_max_tokens: 128,
             vqa_max_tokens: 128,
             instruct_max_tokens: 512,

@@ -23,7 +23,12 @@ pub struct ImageDesk {
 impl ImageDesk {
     /// A desk with `workers` places that makes `side × side` images for the model.
     pub fn new(workers: usize, limits: DecodeLimits, preprocess: Preprocess, side: usize) -> Self {
-        Self { workers: Arc::new(Semaphore::new(workers.max(1))), limits, preprocess, side }
+        Self {
+            workers: Arc::new(Semaphore::new(workers.max(1))),
+            limits,
+            preprocess,
+            side,
+        }
     }
 
     /// Reads a PNG or JPEG file into the model's pixels.
@@ -49,7 +54,10 @@ impl ImageDesk {
 
     /// Runs `work` on a blocking thread once there is a place. The place is held until the work ends, even if its caller leaves.
     async fn work<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, ServiceError> {
-        let place = Arc::clone(&self.workers).acquire_owned().await.map_err(|_| ServiceError::ImageWorker)?;
+        let place = Arc::clone(&self.workers)
+            .acquire_owned()
+            .await
+            .map_err(|_| ServiceError::ImageWorker)?;
         let done = tokio::task::spawn_blocking(move || {
             let _place = place;
             work()

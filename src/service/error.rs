@@ -42,6 +42,9 @@ pub enum ServiceError {
 
 impl ServiceError {
     pub(super) fn parameter(param: &'static str, message: impl Into<String>) -> Self {
-        Self::Parameter { param, message: message.into() }
+        Self::Parameter {
+            param,
+            message: message.into(),
+        }
     }
 }

@@ -13,7 +13,10 @@ pub(super) struct Polish {
 
 impl Polish {
     pub(super) fn new(stops: Vec<String>) -> Self {
-        Self { stops, ..Self::default() }
+        Self {
+            stops,
+            ..Self::default()
+        }
     }
 
     /// Whether a stop text has come.
@@ -37,8 +40,16 @@ impl Polish {
             self.stopped = true;
             return self.rest();
         }
-        let unsure = self.stops.iter().map(|stop| overlap(&self.held, stop)).max().unwrap_or(0);
-        let sure = self.held.get(..self.held.len() - unsure).map_or(0, |text| text.trim_end().len());
+        let unsure = self
+            .stops
+            .iter()
+            .map(|stop| overlap(&self.held, stop))
+            .max()
+            .unwrap_or(0);
+        let sure = self
+            .held
+            .get(..self.held.len() - unsure)
+            .map_or(0, |text| text.trim_end().len());
         self.held.drain(..sure).collect()
     }
 

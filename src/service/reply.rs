@@ -228,7 +228,11 @@ impl Reply {
         match event {
             Event::Encoded { codes, .. } => self.input_codes = Some(codes),
             Event::Token { sequence, id } => self.take_token(sequence, id),
-            Event::Drawn { sequence, codes, pixels } => self.take_image(sequence, codes, pixels).await?,
+            Event::Drawn {
+                sequence,
+                codes,
+                pixels,
+            } => self.take_image(sequence, codes, pixels).await?,
             Event::Finished { sequence, summary } => {
                 if let Some(strand) = self.strands.get_mut(sequence).filter(|s| s.summary.is_none()) {
                     let last = strand.text.finish().unwrap_or_default();
@@ -242,7 +246,9 @@ impl Reply {
             Event::Failed(error) => return Err(error.into()),
         }
         // Every reply met a stop text: there is nothing to wait for, and dropping the events frees the engine.
-        if !self.ended && self.strands.iter().all(|s| s.summary.is_some()) && self.strands.iter().any(|s| s.polish.stopped())
+        if !self.ended
+            && self.strands.iter().all(|s| s.summary.is_some())
+            && self.strands.iter().any(|s| s.polish.stopped())
         {
             self.conclude()?;
         }
@@ -254,22 +260,32 @@ impl Reply {
         self.first_token.get_or_insert(elapsed);
         let total = self.plan.codes_per_image;
         let is_code = self.vocabulary.code(id).is_some();
-        let Some(strand) = self.strands.get_mut(sequence).filter(|s| s.summary.is_none()) else { return };
+        let Some(strand) = self.strands.get_mut(sequence).filter(|s| s.summary.is_none()) else {
+            return;
+        };
         strand.ids.push(id);
         if is_code && self.plan.sequences.get(sequence).is_some_and(|s| s.draw) {
             strand.codes += 1;
             let done = strand.codes;
             if done <= total && (done == total || done % (total / PROGRESS_STEPS).max(1) == 0) {
-                self.updates.push_back(Update::Codes { index: sequence, done, total });
+                self.updates.push_back(Update::Codes {
+                    index: sequence,
+                    done,
+                    total,
+                });
             }
             return;
         }
         let piece = strand.text.push(id).unwrap_or_default();
         let text = strand.polish.push(&piece);
-        if strand.polish.stopped() {
-            strand.summary = Some(self.cut_short(sequence, elapsed));
-        }
+        let stopped = strand.polish.stopped();
         self.show(sequence, text);
+        if stopped {
+            let summary = self.cut_short(sequence, elapsed);
+            if let Some(strand) = self.strands.get_mut(sequence) {
+                strand.summary = Some(summary);
+            }
+        }
     }
 
     /// The account of a reply that a stop text ended; the engine may still be writing on.
@@ -310,10 +326,19 @@ impl Reply {
             ("Disclaimer", crate::RESEARCH_NOTICE.to_owned()),
         ];
         let file = Bytes::from(self.desk.write(pixels, format, notes).await?);
-        let drawing = Drawing { codes, file, format, width, height };
+        let drawing = Drawing {
+            codes,
+            file,
+            format,
+            width,
+            height,
+        };
         if let Some(strand) = self.strands.get_mut(sequence) {
             strand.image = Some(drawing.clone());
-            self.updates.push_back(Update::Image { index: sequence, drawing });
+            self.updates.push_back(Update::Image {
+                index: sequence,
+                drawing,
+            });
         }
         Ok(())
     }
@@ -321,10 +346,16 @@ impl Reply {
     /// Puts the answer together from what came.
     fn conclude(&mut self) -> Result<(), ServiceError> {
         let mut usage = Usage::default();
-        let mut phases = Phases { preprocess: self.preprocess, first_token: self.first_token, ..Phases::default() };
+        let mut phases = Phases {
+            preprocess: self.preprocess,
+            first_token: self.first_token,
+            ..Phases::default()
+        };
         let mut answers = Vec::new();
         for strand in std::mem::take(&mut self.strands) {
-            let Some(summary) = strand.summary else { return Err(EngineError::Stopped.into()) };
+            let Some(summary) = strand.summary else {
+                return Err(EngineError::Stopped.into());
+            };
             if self.plan.must_draw && strand.image.is_none() {
                 return Err(ServiceError::NoImage);
             }
@@ -337,7 +368,11 @@ impl Reply {
             phases.decode = phases.decode.max(summary.timing.decode);
             phases.draw = phases.draw.max(summary.timing.draw);
             answers.push(Answer {
-                text: if self.plan.must_draw { String::new() } else { without_frame(strand.shown, strand.image.is_some()) },
+                text: if self.plan.must_draw {
+                    String::new()
+                } else {
+                    without_frame(strand.shown, strand.image.is_some())
+                },
                 image: strand.image,
                 finish: summary.reason,
                 token_ids: strand.ids,
@@ -347,7 +382,13 @@ impl Reply {
         }
         phases.total = self.begun.elapsed();
         let input_codes = self.input_codes.take();
-        let outcome = Outcome { answers, input_codes, sampling: self.plan.sampling, usage, phases };
+        let outcome = Outcome {
+            answers,
+            input_codes,
+            sampling: self.plan.sampling,
+            usage,
+            phases,
+        };
         self.updates.push_back(Update::Done(Box::new(outcome)));
         self.ended = true;
         Ok(())
@@ -357,7 +398,9 @@ impl Reply {
 /// The text of a free reply without the `<` and `>` that held its image's codes.
 fn without_frame(text: String, has_image: bool) -> String {
     match text.find('<').filter(|_| has_image) {
-        Some(at) => format!("{}{}", &text[..at], text[at + 1..].replacen('>', "", 1)).trim().to_owned(),
+        Some(at) => format!("{}{}", &text[..at], text[at + 1..].replacen('>', "", 1))
+            .trim()
+            .to_owned(),
         None => text,
     }
 }

@@ -1,0 +1,41 @@
+//! API keys: `Authorization: Bearer KEY`.
+
+use axum::extract::{Request, State};
+use axum::http::header::AUTHORIZATION;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use super::error::{ApiError, ErrorCode};
+use super::state::AppState;
+
+/// Asks for a key, unless none is configured or the path is open: probes, and pages that hold no data.
+pub async fn ask_for_key(State(state): State<AppState>, request: Request, next: Next) -> Response {
+    let open = match request.uri().path() {
+        "/livez" | "/readyz" | "/" | "/docs" | "/openapi.yaml" => true,
+        "/metrics" => !state.metrics_need_key,
+        _ => false,
+    };
+    if open || state.keys.is_empty() {
+        return next.run(request).await;
+    }
+    let header = request
+        .headers()
+        .get(AUTHORIZATION)
+        .and_then(|value| value.to_str().ok());
+    let key = header.and_then(|value| {
+        let (scheme, key) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+    });
+    match key {
+        Some(key) if state.keys.admit(key) => next.run(request).await,
+        Some(_) => ApiError::new(
+            ErrorCode::InvalidApiKey,
+            "This API key is not known; ask the operator for one.",
+        )
+        .into_response(),
+        None => {
+            let message = "An API key is needed; send it as `Authorization: Bearer KEY`.";
+            ApiError::new(ErrorCode::MissingApiKey, message).into_response()
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! How a conversation becomes the one prompt that the model was trained on.
+//!
+//! The model knows an instruction and an input, no roles. The instruction is, separated by blank lines: what the system says; the earlier
+//! turns, each line begun by `User:` or `Assistant:`; and the last message's own text. The input is the last image that a user sent.
+//! A last message with an image and no text asks for a report.
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use super::error::{ApiError, ErrorCode};
+use super::fields::{missing, wrong};
+use super::input::image_from_text;
+
+/// Most messages in a conversation.
+const MAX_MESSAGES: usize = 256;
+
+/// A conversation laid out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Conversation {
+    /// The instruction; empty when nothing was said, and an image was sent.
+    pub instruction: String,
+    /// The last image that a user sent.
+    pub image: Option<Bytes>,
+}
+
+enum Role {
+    System,
+    User,
+    Assistant,
+}
+
+impl Conversation {
+    /// Reads `messages`.
+    pub fn read(messages: Option<Value>) -> Result<Self, ApiError> {
+        let messages = match messages {
+            None => return Err(missing("messages")),
+            Some(Value::Array(messages)) if !messages.is_empty() && messages.len() <= MAX_MESSAGES => messages,
+            Some(_) => return Err(wrong("messages", "a list of 1 to 256 messages")),
+        };
+        let (mut system, mut turns, mut image) = (Vec::new(), Vec::new(), None);
+        for message in messages {
+            let (role, text, sent) = read_message(message)?;
+            match role {
+                Role::System => system.push(text),
+                Role::User | Role::Assistant => turns.push((role, text)),
+            }
+            image = sent.or(image);
+        }
+        let Some((Role::User, last)) = turns.pop() else {
+            return Err(wrong("messages", "a conversation whose last message is a user's"));
+        };
+        let earlier = turns
+            .iter()
+            .filter(|(_, text)| !text.trim().is_empty())
+            .map(|(role, text)| match role {
+                Role::Assistant => format!("Assistant: {text}"),
+                _ => format!("User: {text}"),
+            });
+        let earlier = earlier.collect::<Vec<_>>().join("\n");
+        let parts = system
+            .into_iter()
+            .chain([earlier, last])
+            .filter(|part| !part.trim().is_empty());
+        let instruction = parts.collect::<Vec<_>>().join("\n\n");
+        // The image was named by URL in one message; it is decoded here, once.
+        let image = image.map(|url| image_from_text(&url, "messages")).transpose()?;
+        if instruction.is_empty() && image.is_none() {
+            return Err(wrong("messages", "a conversation that says something"));
+        }
+        Ok(Self { instruction, image })
+    }
+}
+
+/// Role, text and image of a message.
+fn read_message(message: Value) -> Result<(Role, String, Option<String>), ApiError> {
+    let expected = || wrong("messages", "a list of messages with `role` and `content`");
+    let Value::Object(mut message) = message else {
+        return Err(expected());
+    };
+    let role = match message.get("role").and_then(Value::as_str) {
+        Some("system" | "developer") => Role::System,
+        Some("user") => Role::User,
+        Some("assistant") => Role::Assistant,
+        Some(_) => {
+            let message = "Roles are system, developer, user and assistant; this model has no tools.";
+            return Err(ApiError::about(ErrorCode::UnsupportedParameter, "messages", message));
+        }
+        None => return Err(expected()),
+    };
+    let (mut texts, mut image) = (Vec::new(), None);
+    match message.remove("content") {
+        Some(Value::String(text)) => texts.push(text),
+        Some(Value::Array(parts)) => {
+            for part in parts {
+                read_part(part, &role, &mut texts, &mut image)?;
+            }
+        }
+        None | Some(Value::Null) if matches!(role, Role::Assistant) => {}
+        _ => return Err(expected()),
+    }
+    Ok((role, texts.join("\n"), image))
+}
+
+fn read_part(
+    mut part: Value,
+    role: &Role,
+    texts: &mut Vec<String>,
+    image: &mut Option<String>,
+) -> Result<(), ApiError> {
+    let expected = || wrong("messages", "made of parts of type `text` and, from users, `image_url`");
+    let kind = part.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
+    match kind.as_str() {
+        "text" => match part.get_mut("text").map(Value::take) {
+            Some(Value::String(text)) => texts.push(text),
+            _ => return Err(expected()),
+        },
+        "image_url" if matches!(role, Role::User) => {
+            // Both {"url": …} and the bare string are seen in the wild.
+            let url = match part.get_mut("image_url").map(Value::take) {
+                Some(Value::Object(mut object)) => object.remove("url"),
+                other => other,
+            };
+            match url {
+                Some(Value::String(url)) => *image = Some(url),
+                _ => return Err(expected()),
+            }
+        }
+        _ => return Err(expected()),
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_conversation_becomes_one_instruction_and_the_last_image() {
+        let image = |url: &str| json!({"type": "image_url", "image_url": {"url": url}});
+        let messages = json!([
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": [{"type": "text", "text": "What is seen?"}, image("data:image/png;base64,YQ==")]},
+            {"role": "assistant", "content": "A heart."},
+            {"role": "user", "content": [image("data:image/png;base64,Yg=="), {"type": "text", "text": "And here?"}]},
+        ]);
+        let read = Conversation::read(Some(messages)).expect("sound");
+        assert_eq!(
+            read.instruction,
+            "Be brief.\n\nUser: What is seen?\nAssistant: A heart.\n\nAnd here?"
+        );
+        assert_eq!(read.image, Some(Bytes::from_static(b"b")));
+    }
+
+    #[test]
+    fn one_plain_message_is_the_instruction_itself() {
+        let read = Conversation::read(Some(json!([{"role": "user", "content": "Say hello."}]))).expect("sound");
+        assert_eq!(
+            read,
+            Conversation {
+                instruction: "Say hello.".to_owned(),
+                image: None
+            }
+        );
+    }
+
+    #[test]
+    fn what_is_no_conversation_is_refused() {
+        let user = |content: Value| json!([{"role": "user", "content": content}]);
+        for (messages, code) in [
+            (json!([]), ErrorCode::InvalidField),
+            (json!("hi"), ErrorCode::InvalidField),
+            (json!([{"role": "assistant", "content": "hi"}]), ErrorCode::InvalidField),
+            (
+                json!([{"role": "tool", "content": "hi"}]),
+                ErrorCode::UnsupportedParameter,
+            ),
+            (user(json!("")), ErrorCode::InvalidField),
+            (user(json!([{"type": "input_audio"}])), ErrorCode::InvalidField),
+            (
+                user(json!([{"type": "image_url", "image_url": {"url": "http://x/y.png"}}])),
+                ErrorCode::RemoteUrlRefused,
+            ),
+        ] {
+            assert_eq!(Conversation::read(Some(messages)).expect_err("refused").code, code);
+        }
+    }
+}

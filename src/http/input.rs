@@ -1,0 +1,276 @@
+//! A request's fields and image, whichever way they came: JSON, multipart, or an image with options in the query string.
+
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, FromRequest, Multipart, Request};
+use axum::http::HeaderMap;
+use axum::http::header::CONTENT_TYPE;
+use base64::Engine as _;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use bytes::Bytes;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::body::BodyLimits;
+use super::error::{ApiError, ErrorCode};
+use super::fields::{Fields, missing, utf8};
+
+/// Most parts of a multipart body.
+const MAX_PARTS: usize = 64;
+
+/// What a request brought.
+#[derive(Debug)]
+pub struct Input {
+    /// Its fields, the image aside.
+    pub fields: Fields,
+    /// Its image file, if it came as bytes.
+    file: Option<Bytes>,
+    /// Its share of the body budget, kept until the image is decoded.
+    share: Option<OwnedSemaphorePermit>,
+}
+
+/// A request's share of the body budget; keep it until the image is decoded.
+#[derive(Debug)]
+pub struct Share(#[expect(dead_code, reason = "held for its drop")] Option<OwnedSemaphorePermit>);
+
+/// How the body is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Json,
+    Multipart,
+    Image,
+}
+
+impl Input {
+    /// Reads a request that may bring an image.
+    pub async fn with_image(limits: &BodyLimits, request: Request) -> Result<Self, ApiError> {
+        Self::read(limits, request, &[Kind::Json, Kind::Multipart, Kind::Image]).await
+    }
+
+    /// Reads a request that brings only fields.
+    pub async fn fields_only(limits: &BodyLimits, request: Request) -> Result<Self, ApiError> {
+        Self::read(limits, request, &[Kind::Json]).await
+    }
+
+    async fn read(limits: &BodyLimits, request: Request, kinds: &[Kind]) -> Result<Self, ApiError> {
+        let (head, body) = request.into_parts();
+        let kind = kind_of(&head.headers, kinds);
+        let query = head.uri.query().unwrap_or_default();
+        if !query.is_empty() && !matches!(kind, Ok(Kind::Image)) {
+            Fields::from_query(query)?.finish()?;
+        }
+        let (bytes, share) = limits.collect(&head.headers, body).await?.into_parts();
+        let (fields, file) = match kind? {
+            Kind::Json => (Fields::from_json(&bytes)?, None),
+            Kind::Image => (Fields::from_query(query)?, Some(bytes)),
+            Kind::Multipart => {
+                let mut request = Request::new(Body::from(bytes));
+                *request.headers_mut() = head.headers;
+                // The body has been bounded already.
+                DefaultBodyLimit::apply(DefaultBodyLimit::disable(), &mut request);
+                multipart(request).await?
+            }
+        };
+        Ok(Self { fields, file, share })
+    }
+
+    /// The image, if one came.
+    pub fn image(&mut self) -> Result<Option<Bytes>, ApiError> {
+        let text = self.fields.text("image")?;
+        match (self.file.take(), text) {
+            (Some(_), Some(_)) => Err(ApiError::about(
+                ErrorCode::ConflictingFields,
+                "image",
+                "`image` came twice; send it once.",
+            )),
+            (Some(file), None) => Ok(Some(file)),
+            (None, Some(text)) => image_from_text(&text, "image").map(Some),
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// All fields have been asked for: refuses what is left.
+    pub fn finish(self) -> Result<Share, ApiError> {
+        self.fields.finish()?;
+        Ok(Share(self.share))
+    }
+
+    /// The image, which must be there.
+    pub fn required_image(&mut self) -> Result<Bytes, ApiError> {
+        self.image()?.ok_or_else(|| missing("image"))
+    }
+}
+
+fn kind_of(headers: &HeaderMap, kinds: &[Kind]) -> Result<Kind, ApiError> {
+    let value = headers
+        .get(CONTENT_TYPE)
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or_default();
+    let media_type = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let kind = match media_type.as_str() {
+        "application/json" => Some(Kind::Json),
+        "multipart/form-data" => Some(Kind::Multipart),
+        "image/png" | "image/jpeg" | "image/jpg" => Some(Kind::Image),
+        // The place of DICOM: a kind of its own, read by `radiograph`.
+        "application/dicom" => return Err(dicom()),
+        _ => None,
+    };
+    kind.filter(|kind| kinds.contains(kind)).ok_or_else(|| {
+        let names = kinds.iter().map(|kind| match kind {
+            Kind::Json => "application/json",
+            Kind::Multipart => "multipart/form-data",
+            Kind::Image => "image/png or image/jpeg",
+        });
+        let message = format!(
+            "Send the body with the content type {}.",
+            names.collect::<Vec<_>>().join(", ")
+        );
+        ApiError::new(ErrorCode::UnsupportedMediaType, message)
+    })
+}
+
+fn dicom() -> ApiError {
+    let message = "DICOM files are not read yet; export the image as PNG or JPEG and send that.";
+    ApiError::new(ErrorCode::DicomNotSupported, message)
+}
+
+async fn multipart(request: Request) -> Result<(Fields, Option<Bytes>), ApiError> {
+    let broken = |what: &'static str| ApiError::new(ErrorCode::InvalidMultipart, what);
+    let mut parts = Multipart::from_request(request, &())
+        .await
+        .map_err(|_| broken("The content type names no multipart boundary; let your HTTP client set it."))?;
+    let (mut pairs, mut file) = (Vec::new(), None);
+    let cut = "The multipart body breaks its format or ends too early; send it again.";
+    while let Some(part) = parts.next_field().await.map_err(|_| broken(cut))? {
+        let name = part
+            .name()
+            .ok_or_else(|| broken("A part of the multipart body has no name."))?
+            .to_owned();
+        let dicom_sent = part
+            .content_type()
+            .is_some_and(|t| t.eq_ignore_ascii_case("application/dicom"));
+        let bytes = part.bytes().await.map_err(|_| broken(cut))?;
+        if pairs.len() >= MAX_PARTS {
+            return Err(broken("The multipart body has more than 64 parts."));
+        }
+        match name.as_str() {
+            "image" if dicom_sent => return Err(dicom()),
+            "image" if file.is_some() => {
+                return Err(ApiError::about(
+                    ErrorCode::ConflictingFields,
+                    "image",
+                    "`image` came twice; send it once.",
+                ));
+            }
+            "image" if is_url(&bytes) => return Err(remote("image")),
+            "image" => file = Some(bytes),
+            _ => pairs.push((name, utf8(&bytes)?.to_owned())),
+        }
+    }
+    Ok((Fields::from_form(pairs), file))
+}
+
+/// Whether this is a URL rather than an image: letters and `://`.
+fn is_url(bytes: &[u8]) -> bool {
+    let scheme = bytes
+        .iter()
+        .take_while(|b| b.is_ascii_alphanumeric() || b"+-.".contains(b))
+        .count();
+    scheme > 0 && bytes.get(scheme..).is_some_and(|rest| rest.starts_with(b"://"))
+}
+
+fn remote(param: &'static str) -> ApiError {
+    let message =
+        format!("`{param}` is a URL, and nothing is ever fetched; send the image itself in base64 or as a data: URL.");
+    ApiError::about(ErrorCode::RemoteUrlRefused, param, message)
+}
+
+/// An image from base64 or a data: URL. `param` is the field it came in.
+pub fn image_from_text(text: &str, param: &'static str) -> Result<Bytes, ApiError> {
+    let text = text.trim();
+    if is_url(text.as_bytes()) {
+        return Err(remote(param));
+    }
+    let is_data_url = text.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("data:"));
+    let encoded = if is_data_url {
+        let (kind, data) = text.get(5..).and_then(|rest| rest.split_once(',')).unwrap_or_default();
+        let kind = kind.to_ascii_lowercase();
+        if kind.starts_with("application/dicom") {
+            return Err(dicom());
+        }
+        if !kind.ends_with(";base64") {
+            let message = format!("`{param}` must be a data: URL in base64, as in data:image/png;base64,….");
+            return Err(ApiError::about(ErrorCode::InvalidBase64, param, message));
+        }
+        data
+    } else {
+        text
+    };
+    let lenient = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    let engine = GeneralPurpose::new(&alphabet::STANDARD, lenient);
+    // Encoders that wrap lines are common; everything else that is not base64 is an error.
+    let wrapped = encoded.bytes().any(|b| b.is_ascii_whitespace());
+    let decoded = if wrapped {
+        engine.decode(
+            encoded
+                .bytes()
+                .filter(|b| !b.is_ascii_whitespace())
+                .collect::<Vec<u8>>(),
+        )
+    } else {
+        engine.decode(encoded)
+    };
+    match decoded {
+        Ok(bytes) if bytes.is_empty() => Err(ApiError::about(
+            ErrorCode::EmptyImage,
+            param,
+            format!("`{param}` is empty; send a PNG or JPEG file."),
+        )),
+        Ok(bytes) => Ok(Bytes::from(bytes)),
+        Err(_) => {
+            let message = format!("`{param}` is not valid base64; send the whole file in standard base64.");
+            Err(ApiError::about(ErrorCode::InvalidBase64, param, message))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code(text: &str) -> ErrorCode {
+        image_from_text(text, "image").expect_err("refused").code
+    }
+
+    #[test]
+    fn images_come_as_base64_or_as_data_urls() {
+        for text in [
+            "aGk=",
+            "aGk",
+            " aG\nk= ",
+            "data:image/png;base64,aGk=",
+            "DATA:image/jpeg;base64,aGk=",
+        ] {
+            assert_eq!(image_from_text(text, "image").expect(text), Bytes::from_static(b"hi"));
+        }
+    }
+
+    #[test]
+    fn nothing_is_fetched() {
+        for url in [
+            "http://localhost/x.png",
+            "HTTPS://example.org",
+            "file:///etc/passwd",
+            "gopher://x",
+        ] {
+            assert_eq!(code(url), ErrorCode::RemoteUrlRefused);
+        }
+    }
+
+    #[test]
+    fn broken_texts_are_told_apart() {
+        assert_eq!(code("a b c!"), ErrorCode::InvalidBase64);
+        assert_eq!(code("data:image/png,raw"), ErrorCode::InvalidBase64);
+        assert_eq!(code("data:image/png;base64,"), ErrorCode::EmptyImage);
+        assert_eq!(code("data:application/dicom;base64,aGk="), ErrorCode::DicomNotSupported);
+    }
+}

@@ -1,0 +1,90 @@
+//! Meters of the HTTP room, and the Prometheus recorder that holds them and the engine's.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+
+use super::error::ErrorCode;
+
+const REQUESTS: &str = "llm_cxr_http_requests_total";
+const REQUEST_SECONDS: &str = "llm_cxr_http_request_seconds";
+const ERRORS: &str = "llm_cxr_errors_total";
+const UNDER_WAY: &str = "llm_cxr_http_requests_under_way";
+const PREPROCESS_SECONDS: &str = "llm_cxr_preprocess_seconds";
+
+/// Bounds of histograms over times: from a fast refusal to a long drawing on a CPU.
+const SECONDS: [f64; 18] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0,
+];
+
+/// Bounds of the histogram over batch sizes.
+const BATCHES: [f64; 8] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
+
+/// The recorder's handle. There is one recorder in a process; everything is recorded through the `metrics` facade.
+#[derive(Clone)]
+pub struct Meters(PrometheusHandle);
+
+impl Meters {
+    /// The process's recorder, installed by the first call.
+    ///
+    /// # Errors
+    /// When somebody else has installed another recorder.
+    pub fn install() -> Result<Self, BuildError> {
+        static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+        static INSTALLING: std::sync::Mutex<()> = std::sync::Mutex::new(());
+        let _one_at_a_time = INSTALLING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(handle) = HANDLE.get() {
+            return Ok(Self(handle.clone()));
+        }
+        let handle = PrometheusBuilder::new()
+            .set_buckets(&SECONDS)?
+            .set_buckets_for_metric(Matcher::Full("llm_cxr_batch_size".to_owned()), &BATCHES)?
+            .install_recorder()?;
+        crate::engine::describe_metrics();
+        describe_counter!(REQUESTS, Unit::Count, "Requests by route, method and status");
+        describe_histogram!(
+            REQUEST_SECONDS,
+            Unit::Seconds,
+            "From a request's head to the last byte of its answer, by route"
+        );
+        describe_counter!(ERRORS, Unit::Count, "Errors by code, those inside streams included");
+        describe_gauge!(UNDER_WAY, Unit::Count, "Requests under way");
+        describe_histogram!(
+            PREPROCESS_SECONDS,
+            Unit::Seconds,
+            "Reading an image and laying out a prompt, by task"
+        );
+        let _ = HANDLE.set(handle.clone());
+        Ok(Self(handle))
+    }
+
+    /// All meters in Prometheus' text format.
+    pub fn render(&self) -> String {
+        self.0.run_upkeep();
+        self.0.render()
+    }
+}
+
+/// A request's answer has been handed over.
+pub(super) fn request(route: &str, method: &str, status: u16, took: Duration) {
+    let (route, method) = (route.to_owned(), method.to_owned());
+    counter!(REQUESTS, "route" => route.clone(), "method" => method, "status" => status.to_string()).increment(1);
+    histogram!(REQUEST_SECONDS, "route" => route).record(took.as_secs_f64());
+}
+
+/// An error was told to a client.
+pub(super) fn error(code: ErrorCode) {
+    counter!(ERRORS, "code" => code.as_str()).increment(1);
+}
+
+/// So many requests are under way.
+pub(super) fn under_way(requests: usize) {
+    gauge!(UNDER_WAY).set(requests as f64);
+}
+
+/// A task's input has been made ready.
+pub(super) fn preprocess(task: &'static str, took: Duration) {
+    histogram!(PREPROCESS_SECONDS, "task" => task).record(took.as_secs_f64());
+}

@@ -1,0 +1,175 @@
+//! The contract as a page for people: endpoints, fields and examples, nothing loaded from anywhere.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+/// Examples, by path.
+const EXAMPLES: [(&str, &str); 9] = [
+    (
+        "/v1/report",
+        "curl -s http://127.0.0.1:8080/v1/report -H 'Content-Type: image/png' --data-binary @chest.png\ncurl -sN http://127.0.0.1:8080/v1/report -F image=@chest.png -F stream=true",
+    ),
+    (
+        "/v1/vqa",
+        "curl -s http://127.0.0.1:8080/v1/vqa -F image=@chest.png -F 'question=Is there a pleural effusion?' -F include=probabilities",
+    ),
+    (
+        "/v1/generate-image",
+        "curl -s http://127.0.0.1:8080/v1/generate-image -H 'Content-Type: application/json' -H 'Accept: image/png' \\\n  -d '{\"text\": \"Large right pleural effusion.\", \"seed\": 7}' -o drawn.png",
+    ),
+    (
+        "/v1/instruct",
+        "curl -s http://127.0.0.1:8080/v1/instruct -H 'Content-Type: application/json' \\\n  -d '{\"instruction\": \"Explain this finding in plain words.\", \"input\": \"Bibasilar atelectasis.\"}'",
+    ),
+    (
+        "/v1/chat/completions",
+        "curl -s http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \\\n  -d '{\"model\": \"NAME\", \"messages\": [{\"role\": \"user\", \"content\": \"What is a pneumothorax?\"}]}'",
+    ),
+    (
+        "/v1/images/generations",
+        "curl -s http://127.0.0.1:8080/v1/images/generations -H 'Content-Type: application/json' \\\n  -d '{\"prompt\": \"Cardiomegaly.\"}'",
+    ),
+    ("/v1/models", "curl -s http://127.0.0.1:8080/v1/models"),
+    ("/readyz", "curl -si http://127.0.0.1:8080/readyz"),
+    ("/metrics", "curl -s http://127.0.0.1:8080/metrics"),
+];
+
+const HEAD: &str = include_str!("pages/docs_head.html");
+
+/// The page of a contract.
+pub(super) fn page(contract: &Value) -> String {
+    let mut html = HEAD.replace("{{notice}}", crate::RESEARCH_NOTICE);
+    let none = serde_json::Map::new();
+    for (path, methods) in contract["paths"].as_object().unwrap_or(&none) {
+        for (method, operation) in methods.as_object().unwrap_or(&none) {
+            section(&mut html, contract, path, method, operation);
+        }
+    }
+    html.push_str("<h2>Objects</h2>\n");
+    for (name, schema) in contract["components"]["schemas"].as_object().unwrap_or(&none) {
+        let _ = write!(
+            html,
+            "<h3 id=\"{0}\"><code>{0}</code></h3>\n<p>{1}</p>\n",
+            escaped(name),
+            text(&schema["description"])
+        );
+        table(&mut html, schema);
+    }
+    html.push_str("</main></body></html>\n");
+    html
+}
+
+fn section(html: &mut String, contract: &Value, path: &str, method: &str, operation: &Value) {
+    let method = method.to_uppercase();
+    let _ = write!(
+        html,
+        "<section><h2><code>{method} {}</code></h2>\n<p><b>{}.</b> {}</p>\n",
+        escaped(path),
+        text(&operation["summary"]),
+        text(&operation["description"])
+    );
+    if let Some(kinds) = operation["requestBody"]["content"].as_object() {
+        let names: Vec<String> = kinds
+            .keys()
+            .map(|kind| format!("<code>{}</code>", escaped(kind)))
+            .collect();
+        let _ = writeln!(html, "<p>Body: {}</p>", names.join(", "));
+        let json = kinds.get("application/json").map(|kind| &kind["schema"]);
+        if let Some(schema) = json.and_then(|schema| resolve(contract, schema)) {
+            table(html, schema);
+        }
+    }
+    let none = serde_json::Map::new();
+    html.push_str("<p>Answers:</p><ul>");
+    for (status, answer) in operation["responses"].as_object().unwrap_or(&none) {
+        let kinds = answer["content"]
+            .as_object()
+            .unwrap_or(&none)
+            .iter()
+            .map(|(kind, content)| format!("<code>{}</code> {}", escaped(kind), kind_of(&content["schema"])));
+        let kinds = kinds.collect::<Vec<_>>().join(", ");
+        let _ = write!(
+            html,
+            "<li><code>{}</code> {} {kinds}</li>",
+            escaped(status),
+            text(&answer["description"])
+        );
+    }
+    html.push_str("</ul>\n");
+    if let Some((_, example)) = EXAMPLES.iter().find(|(name, _)| *name == path) {
+        let _ = writeln!(html, "<pre>{}</pre>", escaped(example));
+    }
+    html.push_str("</section>\n");
+}
+
+/// The fields of an object.
+fn table(html: &mut String, schema: &Value) {
+    let Some(fields) = schema["properties"].as_object() else {
+        return;
+    };
+    html.push_str("<table><tr><th>field</th><th>type</th><th></th></tr>\n");
+    for (name, field) in fields {
+        let required = schema["required"]
+            .as_array()
+            .is_some_and(|names| names.iter().any(|n| n == name));
+        let mark = if required { " *" } else { "" };
+        let _ = writeln!(
+            html,
+            "<tr><td><code>{}</code>{mark}</td><td>{}</td><td>{}</td></tr>",
+            escaped(name),
+            kind_of(field),
+            text(&field["description"])
+        );
+    }
+    html.push_str("</table>\n");
+}
+
+fn resolve<'a>(contract: &'a Value, schema: &'a Value) -> Option<&'a Value> {
+    match schema["$ref"].as_str() {
+        Some(reference) => contract.pointer(reference.strip_prefix('#')?),
+        None => Some(schema),
+    }
+}
+
+/// A schema's type in a word or two.
+fn kind_of(schema: &Value) -> String {
+    if let Some(name) = schema["$ref"]
+        .as_str()
+        .and_then(|reference| reference.rsplit('/').next())
+    {
+        let name = escaped(name);
+        return format!("<a href=\"#{name}\">{name}</a>");
+    }
+    if let Some(choices) = schema["oneOf"].as_array() {
+        let kinds = choices.iter().filter(|choice| choice["type"] != "null").map(kind_of);
+        return kinds.collect::<Vec<_>>().join(" or ");
+    }
+    let one = |kind: &str| match kind {
+        "array" => format!("list of {}", kind_of(&schema["items"])),
+        other => escaped(other),
+    };
+    match &schema["type"] {
+        Value::String(kind) => one(kind),
+        Value::Array(kinds) => {
+            let kinds = kinds
+                .iter()
+                .filter_map(Value::as_str)
+                .filter(|kind| *kind != "null")
+                .map(one);
+            kinds.collect::<Vec<_>>().join(" or ")
+        }
+        _ => "any".to_owned(),
+    }
+}
+
+fn text(value: &Value) -> String {
+    escaped(value.as_str().unwrap_or_default())
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+}

@@ -1,0 +1,277 @@
+//! `POST /v1/chat/completions`, in the OpenAI way.
+
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::response::sse::Event;
+use axum::response::{IntoResponse, Response};
+use futures::StreamExt as _;
+use futures::stream;
+use serde_json::Value;
+
+use super::models::check_model;
+use super::start;
+use crate::http::conversation::Conversation;
+use crate::http::error::{ApiError, ErrorCode};
+use crate::http::fields::{Fields, wrong};
+use crate::http::input::Input;
+use crate::http::respond::{finish_reason, noted, now, sse};
+use crate::http::state::AppState;
+use crate::http::track::RequestContext;
+use crate::http::wire::{
+    ChatChoice, ChatChunk, ChatChunkChoice, ChatCompletion, ChatDelta, ChatMessageOut, ChatRequest, ChatUsage,
+    ErrorBody,
+};
+use crate::service::{Material, Options, Outcome, Reply, Task, Update, Usage};
+
+/// Fields of the OpenAI API that change nothing here.
+const HARMLESS: [&str; 9] = [
+    "user",
+    "store",
+    "metadata",
+    "service_tier",
+    "prompt_cache_key",
+    "safety_identifier",
+    "parallel_tool_calls",
+    "reasoning_effort",
+    "verbosity",
+];
+
+/// Fields that would change the answer and cannot be honoured, with the values that ask for nothing.
+const REFUSED: [(&str, &[&str]); 11] = [
+    ("tools", &["[]"]),
+    ("tool_choice", &["\"none\"", "\"auto\""]),
+    ("functions", &["[]"]),
+    ("function_call", &["\"none\""]),
+    ("response_format", &["{\"type\":\"text\"}"]),
+    ("logprobs", &["false"]),
+    ("top_logprobs", &["0"]),
+    ("frequency_penalty", &["0", "0.0"]),
+    ("presence_penalty", &["0", "0.0"]),
+    ("logit_bias", &["{}"]),
+    ("modalities", &["[\"text\"]"]),
+];
+
+/// Chat, OpenAI-compatible
+///
+/// The model knows an instruction and an input, no roles. The instruction is, separated by blank lines: what the system says; the earlier
+/// turns, each begun by `User:` or `Assistant:`; the last message's text. The input is the last image that a user sent, as a data: URL.
+/// A last message with an image and no text asks for a report. Streams end with `data: [DONE]`.
+#[utoipa::path(
+    post, path = "/v1/chat/completions", tag = "openai",
+    request_body = ChatRequest,
+    responses(
+        (status = 200, description = "The reply; with `stream`, events of `ChatChunk`.", body = ChatCompletion),
+        (status = "4XX", description = "What to change.", body = ErrorBody),
+        (status = "5XX", description = "Not the client's doing.", body = ErrorBody),
+    )
+)]
+pub async fn completions(
+    State(state): State<AppState>,
+    context: RequestContext,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let mut input = Input::fields_only(&state.bodies, request).await?;
+    let fields = &mut input.fields;
+    let model = fields.required_text("model")?;
+    check_model(&state, &model)?;
+    let Conversation { instruction, image } = Conversation::read(fields.value("messages"))?;
+    let n = fields.count("n")?.unwrap_or(1);
+    let options = take_options(fields)?;
+    let streamed = fields.flag("stream")?;
+    let with_usage = take_stream_options(fields)?;
+    refuse(fields)?;
+    fields.ignore(&HARMLESS);
+    let _share = input.finish()?;
+    let instruction = if instruction.is_empty() {
+        state.assistant.card().report_instruction.clone()
+    } else {
+        instruction
+    };
+    let material = image.map_or(Material::None, Material::Image);
+    let reply = start(
+        &state,
+        Task::Chat {
+            instruction,
+            material,
+            n,
+        },
+        options,
+    )
+    .await?;
+    let answer = Template {
+        id: format!("chatcmpl-{}", context.id),
+        created: now(),
+        system_fingerprint: format!("{model}@{}", state.assistant.card().revision),
+        model,
+    };
+    if streamed {
+        return Ok(sse(answer.chunks(context, reply, n, with_usage)));
+    }
+    let warning = state.assistant.card().warning();
+    Ok(Json(answer.whole(reply.finish().await?, warning)).into_response())
+}
+
+fn take_options(fields: &mut Fields) -> Result<Options, ApiError> {
+    let limits = (fields.count("max_completion_tokens")?, fields.count("max_tokens")?);
+    let stop = match fields.value("stop") {
+        None => Vec::new(),
+        Some(Value::String(text)) => vec![text],
+        Some(Value::Array(texts)) => {
+            let text = |value| match value {
+                Value::String(text) => Ok(text),
+                _ => Err(wrong("stop", "a string or a list of strings")),
+            };
+            texts.into_iter().map(text).collect::<Result<_, _>>()?
+        }
+        Some(_) => return Err(wrong("stop", "a string or a list of strings")),
+    };
+    Ok(Options {
+        temperature: fields.number("temperature")?,
+        top_p: fields.number("top_p")?,
+        max_tokens: limits.0.or(limits.1),
+        seed: fields.integer("seed")?,
+        stop,
+        ..Options::default()
+    })
+}
+
+/// Whether a last chunk with the usage is wanted.
+fn take_stream_options(fields: &mut Fields) -> Result<bool, ApiError> {
+    match fields.value("stream_options") {
+        None => Ok(false),
+        Some(Value::Object(options)) => Ok(options.get("include_usage").and_then(Value::as_bool).unwrap_or(false)),
+        Some(_) => Err(wrong("stream_options", "an object")),
+    }
+}
+
+fn refuse(fields: &mut Fields) -> Result<(), ApiError> {
+    for (name, nothing) in REFUSED {
+        if fields
+            .value(name)
+            .is_some_and(|value| !nothing.contains(&value.to_string().as_str()))
+        {
+            let message = format!("`{name}` cannot be honoured by this model; leave it out.");
+            return Err(ApiError::about(ErrorCode::UnsupportedParameter, name, message));
+        }
+    }
+    Ok(())
+}
+
+/// What all chunks of an answer share.
+#[derive(Clone)]
+struct Template {
+    id: String,
+    created: u64,
+    model: String,
+    system_fingerprint: String,
+}
+
+impl Template {
+    fn whole(self, outcome: Outcome, warning: Option<&str>) -> ChatCompletion {
+        let usage = chat_usage(outcome.usage, outcome.answers.len());
+        let choices = outcome
+            .answers
+            .into_iter()
+            .enumerate()
+            .map(|(index, answer)| ChatChoice {
+                index,
+                message: ChatMessageOut {
+                    role: "assistant".to_owned(),
+                    content: answer.text,
+                    refusal: None,
+                },
+                logprobs: None,
+                finish_reason: finish_reason(answer.finish),
+            });
+        ChatCompletion {
+            choices: choices.collect(),
+            id: self.id,
+            object: "chat.completion".to_owned(),
+            created: self.created,
+            model: self.model,
+            system_fingerprint: self.system_fingerprint,
+            usage,
+            disclaimer: crate::RESEARCH_NOTICE.to_owned(),
+            warning: warning.map(str::to_owned),
+        }
+    }
+
+    fn chunk(&self, choices: Vec<ChatChunkChoice>, usage: Option<ChatUsage>) -> Result<Event, axum::Error> {
+        Event::default().json_data(ChatChunk {
+            id: self.id.clone(),
+            object: "chat.completion.chunk".to_owned(),
+            created: self.created,
+            model: self.model.clone(),
+            system_fingerprint: self.system_fingerprint.clone(),
+            choices,
+            usage,
+        })
+    }
+
+    /// The chunks: who speaks, the text, why each reply ended, perhaps the usage, and `[DONE]`.
+    fn chunks(
+        self,
+        context: RequestContext,
+        reply: Reply,
+        n: usize,
+        with_usage: bool,
+    ) -> impl futures::Stream<Item = Result<Event, axum::Error>> + Send + 'static {
+        let role = ChatDelta {
+            role: Some("assistant".to_owned()),
+            content: Some(String::new()),
+        };
+        let begin = (0..n)
+            .map(|index| choice(index, role.clone(), None))
+            .map(|c| self.chunk(vec![c], None));
+        let begin: Vec<_> = begin.collect();
+        let rest = stream::unfold(Some((reply, self, context)), move |running| async move {
+            let (mut reply, template, context) = running?;
+            let update = reply.next().await?;
+            let events = match update {
+                Ok(Update::Text { index, text }) => {
+                    let delta = ChatDelta {
+                        role: None,
+                        content: Some(text),
+                    };
+                    vec![template.chunk(vec![choice(index, delta, None)], None)]
+                }
+                Ok(Update::Codes { .. } | Update::Image { .. }) => Vec::new(),
+                Ok(Update::Done(outcome)) => {
+                    let usage = chat_usage(outcome.usage, outcome.answers.len());
+                    let last = outcome.answers.iter().enumerate().map(|(index, answer)| {
+                        let last = choice(index, ChatDelta::default(), Some(finish_reason(answer.finish)));
+                        template.chunk(vec![last], None)
+                    });
+                    let usage = with_usage.then(|| template.chunk(Vec::new(), Some(usage)));
+                    last.chain(usage).chain([Ok(Event::default().data("[DONE]"))]).collect()
+                }
+                Err(error) => {
+                    let body = noted(&context, error).body(&context.id);
+                    vec![Event::default().json_data(body)]
+                }
+            };
+            Some((stream::iter(events), Some((reply, template, context))))
+        });
+        stream::iter(begin).chain(rest.flatten())
+    }
+}
+
+fn choice(index: usize, delta: ChatDelta, finish_reason: Option<String>) -> ChatChunkChoice {
+    ChatChunkChoice {
+        index,
+        delta,
+        logprobs: None,
+        finish_reason,
+    }
+}
+
+/// The prompt counts once, as in the OpenAI API, however many choices were made from it.
+fn chat_usage(usage: Usage, choices: usize) -> ChatUsage {
+    let prompt_tokens = usage.prompt_tokens / choices.max(1);
+    let completion_tokens = usage.completion_tokens;
+    ChatUsage {
+        prompt_tokens,
+        completion_tokens,
+        total_tokens: prompt_tokens + completion_tokens,
+    }
+}

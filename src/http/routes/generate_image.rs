@@ -1,0 +1,152 @@
+//! `POST /v1/generate-image`
+
+use axum::extract::{Request, State};
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderValue};
+use axum::response::{IntoResponse, Response};
+
+use super::{start, take_constraint, take_format, take_options};
+use crate::http::error::{ApiError, ErrorCode};
+use crate::http::input::Input;
+use crate::http::respond::{Include, deliver, drawn, now};
+use crate::http::state::AppState;
+use crate::http::track::RequestContext;
+use crate::http::wire::{ErrorBody, GenerateImageRequest, GenerateImageResponse};
+use crate::radiograph::ImageFormat;
+use crate::service::{Outcome, Task};
+
+/// Draw chest X-rays from a text
+///
+/// Samples by default (temperature 1, top_p 0.92); the seed is returned. With `Accept: image/png` or `image/jpeg` the answer is the
+/// image itself, with the headers `x-synthetic`, `x-seed` and `x-disclaimer`. With `stream` the answer comes as server-sent events:
+/// `progress` (`ProgressEvent`), then `done` with this same JSON, or `error`. The images show no patient, and say so in their metadata.
+#[utoipa::path(
+    post, path = "/v1/generate-image", tag = "product",
+    request_body = GenerateImageRequest,
+    responses(
+        (status = 200, description = "The images.", content(
+            (GenerateImageResponse = "application/json"),
+            (Vec<u8> = "image/png"),
+            (Vec<u8> = "image/jpeg"),
+        )),
+        (status = "4XX", description = "What to change.", body = ErrorBody),
+        (status = "5XX", description = "Not the client's doing.", body = ErrorBody),
+    )
+)]
+pub async fn generate_image(
+    State(state): State<AppState>,
+    context: RequestContext,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let bytes_as = wanted(request.headers())?;
+    let mut input = Input::fields_only(&state.bodies, request).await?;
+    let fields = &mut input.fields;
+    let text = fields.required_text("text")?;
+    let n = fields.count("n")?.unwrap_or(1);
+    let format = take_format(fields, "format")?;
+    let mut options = take_options(fields)?;
+    options.constraint = take_constraint(fields)?;
+    let streamed = fields.flag("stream")?;
+    let include = Include::take(fields)?;
+    let _share = input.finish()?;
+    if let Some(kind) = bytes_as {
+        let conflict = |param: &str, message| Err(ApiError::about(ErrorCode::ConflictingFields, param, message));
+        if n != 1 {
+            return conflict(
+                "n",
+                "One image at a time is sent as bytes; leave `n` out, or ask for JSON.",
+            );
+        }
+        if streamed {
+            return conflict(
+                "stream",
+                "An image that is sent as bytes is not streamed; leave `stream` out, or ask for JSON.",
+            );
+        }
+        if format.is_some_and(|format| format != kind) {
+            return conflict("format", "`format` and the header Accept ask for different things.");
+        }
+    }
+    let format = bytes_as.or(format).unwrap_or(ImageFormat::Png);
+    let reply = start(&state, Task::Draw { text, n, format }, options).await?;
+    if bytes_as.is_some() {
+        return Ok(as_bytes(reply.finish().await?));
+    }
+    let id = context.id.to_string();
+    deliver(context, reply, streamed, move |outcome| {
+        let card = state.assistant.card();
+        let mut response = GenerateImageResponse {
+            id,
+            object: "image_generation".to_owned(),
+            created: now(),
+            model: card.into(),
+            images: Vec::new(),
+            sampling: (&outcome.sampling).into(),
+            usage: outcome.usage.into(),
+            timing_ms: outcome.phases.into(),
+            disclaimer: crate::RESEARCH_NOTICE.to_owned(),
+            warning: card.warning().map(str::to_owned),
+            token_ids: include.token_ids.then(Vec::new),
+            codes: include.codes.then(Vec::new),
+        };
+        for (index, answer) in outcome.answers.into_iter().enumerate() {
+            if let Some(list) = &mut response.token_ids {
+                list.push(answer.token_ids);
+            }
+            if let Some(drawing) = answer.image {
+                response.images.push(drawn(index, answer.seed, answer.finish, &drawing));
+                if let Some(list) = &mut response.codes {
+                    list.push(drawing.codes);
+                }
+            }
+        }
+        response
+    })
+    .await
+}
+
+/// The image format that `Accept` asks for; `None` for JSON.
+fn wanted(headers: &HeaderMap) -> Result<Option<ImageFormat>, ApiError> {
+    let lines = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let mut some = false;
+    for entry in lines.flat_map(|line| line.split(',')) {
+        some = true;
+        match entry
+            .split(';')
+            .next()
+            .unwrap_or_default()
+            .trim()
+            .to_ascii_lowercase()
+            .as_str()
+        {
+            "image/png" => return Ok(Some(ImageFormat::Png)),
+            "image/jpeg" | "image/jpg" => return Ok(Some(ImageFormat::Jpeg)),
+            "*/*" | "application/*" | "application/json" | "text/event-stream" | "" => return Ok(None),
+            "image/*" => return Ok(Some(ImageFormat::Png)),
+            _ => {}
+        }
+    }
+    if some {
+        let message = "The answer is application/json, image/png or image/jpeg; ask for one of these with Accept.";
+        return Err(ApiError::new(ErrorCode::NotAcceptable, message));
+    }
+    Ok(None)
+}
+
+/// The image itself.
+fn as_bytes(outcome: Outcome) -> Response {
+    let Some((seed, drawing)) = outcome
+        .answers
+        .into_iter()
+        .find_map(|a| a.image.map(|drawing| (a.seed, drawing)))
+    else {
+        return ApiError::from(crate::service::ServiceError::NoImage).into_response();
+    };
+    let mut response = drawing.file.into_response();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(drawing.format.media_type()));
+    headers.insert("x-synthetic", HeaderValue::from_static("true"));
+    headers.insert("x-seed", HeaderValue::from(seed));
+    headers.insert("x-disclaimer", HeaderValue::from_static(crate::RESEARCH_NOTICE));
+    response
+}

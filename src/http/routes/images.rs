@@ -1,0 +1,98 @@
+//! `POST /v1/images/generations`, in the OpenAI way.
+
+use axum::Json;
+use axum::extract::{Request, State};
+use base64::Engine as _;
+
+use super::models::check_model;
+use super::{start, take_format};
+use crate::http::error::{ApiError, ErrorCode};
+use crate::http::input::Input;
+use crate::http::respond::{format_name, now};
+use crate::http::state::AppState;
+use crate::http::wire::{ErrorBody, ImageDatum, ImagesRequest, ImagesResponse};
+use crate::radiograph::ImageFormat;
+use crate::service::{Options, Task};
+
+/// Draw chest X-rays, OpenAI-compatible
+///
+/// Images come as `b64_json`. `quality`, `style`, `background`, `moderation` and `user` change nothing here.
+#[utoipa::path(
+    post, path = "/v1/images/generations", tag = "openai",
+    request_body = ImagesRequest,
+    responses(
+        (status = 200, description = "The images.", body = ImagesResponse),
+        (status = "4XX", description = "What to change.", body = ErrorBody),
+        (status = "5XX", description = "Not the client's doing.", body = ErrorBody),
+    )
+)]
+pub async fn generations(State(state): State<AppState>, request: Request) -> Result<Json<ImagesResponse>, ApiError> {
+    let mut input = Input::fields_only(&state.bodies, request).await?;
+    let fields = &mut input.fields;
+    let text = fields.required_text("prompt")?;
+    if let Some(name) = fields.text("model")? {
+        check_model(&state, &name)?;
+    }
+    let n = fields.count("n")?.unwrap_or(1);
+    let unsupported = |param: &str, message: String| ApiError::about(ErrorCode::UnsupportedParameter, param, message);
+    let side = state.assistant.card().image_side;
+    let own_size = format!("{side}x{side}");
+    if fields
+        .text("size")?
+        .is_some_and(|size| size != "auto" && size != own_size)
+    {
+        return Err(unsupported(
+            "size",
+            format!("This model draws images of one size; ask for `{own_size}` or `auto`."),
+        ));
+    }
+    if fields
+        .text("response_format")?
+        .is_some_and(|format| format != "b64_json")
+    {
+        let message = "Images are not stored, so there are no URLs; ask for `b64_json`.";
+        return Err(unsupported("response_format", message.to_owned()));
+    }
+    let format = take_format(fields, "output_format")?.unwrap_or(ImageFormat::Png);
+    let options = Options {
+        seed: fields.integer("seed")?,
+        ..Options::default()
+    };
+    if fields.flag("stream")? {
+        return Err(unsupported(
+            "stream",
+            "Streams of images are at /v1/generate-image; leave `stream` out.".to_owned(),
+        ));
+    }
+    fields.ignore(&[
+        "quality",
+        "style",
+        "background",
+        "moderation",
+        "user",
+        "output_compression",
+        "partial_images",
+    ]);
+    let _share = input.finish()?;
+    let outcome = start(&state, Task::Draw { text, n, format }, options)
+        .await?
+        .finish()
+        .await?;
+    let encode = |file: &[u8]| base64::engine::general_purpose::STANDARD.encode(file);
+    let data = outcome.answers.into_iter().filter_map(|answer| {
+        let drawing = answer.image?;
+        Some(ImageDatum {
+            b64_json: encode(&drawing.file),
+            seed: answer.seed,
+            synthetic: true,
+        })
+    });
+    Ok(Json(ImagesResponse {
+        created: now(),
+        data: data.collect(),
+        output_format: format_name(format).to_owned(),
+        size: own_size,
+        disclaimer: crate::RESEARCH_NOTICE.to_owned(),
+        warning: state.assistant.card().warning().map(str::to_owned),
+    }))
+}

@@ -1,0 +1,100 @@
+//! `POST /v1/instruct`
+
+use axum::extract::{Request, State};
+use axum::response::Response;
+
+use super::{start, take_format, take_options};
+use crate::engine::FinishReason;
+use crate::http::error::{ApiError, ErrorCode};
+use crate::http::input::Input;
+use crate::http::respond::{Include, deliver, drawn, finish_reason, now};
+use crate::http::state::AppState;
+use crate::http::track::RequestContext;
+use crate::http::wire::{ErrorBody, InstructRequest, InstructResponse};
+use crate::radiograph::ImageFormat;
+use crate::service::{Material, Task};
+
+/// Give an instruction
+///
+/// With a text (`input`), with an image (sent as in `/v1/report`), or with neither. The model decides what comes back: text, an image,
+/// or both. Samples by default, as the original does (temperature 1, top_p 0.92, at most 512 tokens).
+#[utoipa::path(
+    post, path = "/v1/instruct", tag = "product",
+    request_body(content(
+        (InstructRequest = "application/json"),
+        (InstructRequest = "multipart/form-data"),
+        (Vec<u8> = "image/png"),
+        (Vec<u8> = "image/jpeg"),
+    )),
+    responses(
+        (status = 200, description = "What came of it.", body = InstructResponse),
+        (status = "4XX", description = "What to change.", body = ErrorBody),
+        (status = "5XX", description = "Not the client's doing.", body = ErrorBody),
+    )
+)]
+pub async fn instruct(
+    State(state): State<AppState>,
+    context: RequestContext,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let mut input = Input::with_image(&state.bodies, request).await?;
+    let image = input.image()?;
+    let fields = &mut input.fields;
+    let instruction = fields.required_text("instruction")?;
+    let material = match (fields.text("input")?, image) {
+        (None, None) => Material::None,
+        (Some(text), None) => Material::Text(text),
+        (None, Some(file)) => Material::Image(file),
+        (Some(_), Some(_)) => {
+            let message = "Send either `input` or `image`; the model takes one of them.";
+            return Err(ApiError::about(ErrorCode::ConflictingFields, "input", message));
+        }
+    };
+    let format = take_format(fields, "format")?.unwrap_or(ImageFormat::Png);
+    let options = take_options(fields)?;
+    let streamed = fields.flag("stream")?;
+    let include = Include::take(fields)?;
+    let _share = input.finish()?;
+    let reply = start(
+        &state,
+        Task::Instruct {
+            instruction,
+            material,
+            format,
+        },
+        options,
+    )
+    .await?;
+    let id = context.id.to_string();
+    deliver(context, reply, streamed, move |outcome| {
+        let card = state.assistant.card();
+        let (mut text, mut image, mut token_ids, mut drawn_codes) = (String::new(), None, Vec::new(), None);
+        let mut finish = FinishReason::Stop;
+        if let Some(answer) = outcome.answers.into_iter().next() {
+            image = answer
+                .image
+                .as_ref()
+                .map(|drawing| drawn(0, answer.seed, answer.finish, drawing));
+            drawn_codes = answer.image.map(|drawing| drawing.codes);
+            (text, token_ids, finish) = (answer.text, answer.token_ids, answer.finish);
+        }
+        let codes = outcome.input_codes.map(|codes| codes.to_vec()).or(drawn_codes);
+        InstructResponse {
+            id,
+            object: "instruct".to_owned(),
+            created: now(),
+            model: card.into(),
+            text,
+            image,
+            finish_reason: finish_reason(finish),
+            sampling: (&outcome.sampling).into(),
+            usage: outcome.usage.into(),
+            timing_ms: outcome.phases.into(),
+            disclaimer: crate::RESEARCH_NOTICE.to_owned(),
+            warning: card.warning().map(str::to_owned),
+            token_ids: include.token_ids.then_some(token_ids),
+            codes: codes.filter(|_| include.codes),
+        }
+    })
+    .await
+}

@@ -1,0 +1,55 @@
+//! The handlers, one file for each endpoint.
+
+pub mod chat;
+pub mod generate_image;
+pub mod images;
+pub mod instruct;
+pub mod models;
+pub mod ops;
+pub mod report;
+pub mod vqa;
+
+use std::time::Instant;
+
+use super::error::ApiError;
+use super::fields::Fields;
+use super::state::AppState;
+use crate::radiograph::ImageFormat;
+use crate::service::{Constraint, Options, Reply, Request, Task};
+
+/// The options that all of the product's own endpoints share.
+fn take_options(fields: &mut Fields) -> Result<Options, ApiError> {
+    Ok(Options {
+        temperature: fields.number("temperature")?,
+        top_p: fields.number("top_p")?,
+        top_k: fields.count("top_k")?,
+        max_tokens: fields.count("max_tokens")?,
+        seed: fields.integer("seed")?,
+        ..Options::default()
+    })
+}
+
+fn take_constraint(fields: &mut Fields) -> Result<Constraint, ApiError> {
+    let choices = [("auto", Constraint::Auto), ("none", Constraint::None)];
+    Ok(fields.choice("constraint", &choices)?.unwrap_or_default())
+}
+
+fn take_format(fields: &mut Fields, name: &'static str) -> Result<Option<ImageFormat>, ApiError> {
+    fields.choice(name, &[("png", ImageFormat::Png), ("jpeg", ImageFormat::Jpeg)])
+}
+
+/// Starts a task with the server's deadline.
+async fn start(state: &AppState, task: Task, options: Options) -> Result<Reply, ApiError> {
+    let (begun, name) = (Instant::now(), task.name());
+    let deadline = begun.checked_add(state.request_timeout);
+    let reply = state
+        .assistant
+        .start(Request {
+            task,
+            options,
+            deadline,
+        })
+        .await?;
+    super::metrics::preprocess(name, begun.elapsed());
+    Ok(reply)
+}

@@ -1,0 +1,141 @@
+//! Probes, meters, facts, the contract and the pages.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use axum::response::{IntoResponse, Response};
+
+use crate::engine::EngineState;
+use crate::http::contract;
+use crate::http::error::{ApiError, ErrorCode};
+use crate::http::state::AppState;
+use crate::http::wire::{ErrorBody, Info, InfoLimits, InfoModel, Status};
+
+/// Whether the process lives
+#[utoipa::path(get, path = "/livez", tag = "operation", responses((status = 200, description = "It does.", body = Status)))]
+pub async fn livez() -> Json<Status> {
+    Json(Status {
+        status: "alive".to_owned(),
+    })
+}
+
+/// Whether requests can be served
+///
+/// Asks the engine's thread and the device (at most once a second).
+#[utoipa::path(
+    get, path = "/readyz", tag = "operation",
+    responses(
+        (status = 200, description = "They can.", body = Status),
+        (status = 503, description = "Not now: `loading`, `shutting_down`, `stalled` or `engine_stopped`.", body = ErrorBody),
+    )
+)]
+pub async fn readyz(State(state): State<AppState>) -> Result<Json<Status>, ApiError> {
+    if state.life.is_draining() {
+        return Err(ApiError::new(ErrorCode::ShuttingDown, "The server is shutting down."));
+    }
+    state.health.check().await?;
+    Ok(Json(Status {
+        status: "ready".to_owned(),
+    }))
+}
+
+/// Meters for Prometheus
+#[utoipa::path(
+    get, path = "/metrics", tag = "operation",
+    responses((status = 200, description = "Prometheus' text format.", body = String, content_type = "text/plain"))
+)]
+pub async fn metrics(State(state): State<AppState>) -> Response {
+    (
+        [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
+        state.meters.render(),
+    )
+        .into_response()
+}
+
+/// Facts of server and model
+#[utoipa::path(
+    get, path = "/v1/info", tag = "operation",
+    responses((status = 200, description = "The facts.", body = Info), (status = "4XX", description = "What to change.", body = ErrorBody))
+)]
+pub async fn info(State(state): State<AppState>) -> Json<Info> {
+    let (assistant, engine) = (&state.assistant, state.assistant.engine());
+    let (card, limits, vocabulary) = (assistant.card(), assistant.limits(), assistant.vocabulary());
+    let standing = match engine.state() {
+        _ if state.life.is_draining() => "draining",
+        EngineState::Loading => "loading",
+        EngineState::Ready => "ready",
+        EngineState::Stalled => "stalled",
+        EngineState::Draining => "draining",
+        EngineState::Failed(_) => "failed",
+        EngineState::Stopped => "stopped",
+    };
+    let facts = engine.facts();
+    Json(Info {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        state: standing.to_owned(),
+        model: InfoModel {
+            name: card.name.clone(),
+            revision: card.revision.clone(),
+            trained: card.trained,
+            licence: card.licence.clone(),
+            intended_use: card.intended_use.clone(),
+            report_instruction: card.report_instruction.clone(),
+            draw_instruction: card.draw_instruction.clone(),
+            image_side: card.image_side,
+            codes_per_image: vocabulary.codes_per_image(),
+            vocabulary: vocabulary.len(),
+            context: facts.as_ref().map(|f| f.context),
+            device: facts.as_ref().map(|f| f.device.clone()),
+            dtype: facts.as_ref().map(|f| f.dtype.clone()),
+        },
+        limits: InfoLimits {
+            body_bytes: state.body_bytes,
+            image_pixels: state.image_pixels,
+            text_bytes: limits.text_bytes,
+            questions: limits.questions,
+            images: limits.images,
+            request_seconds: state.request_timeout.as_secs_f64(),
+        },
+        disclaimer: crate::RESEARCH_NOTICE.to_owned(),
+        warning: card.warning().map(str::to_owned),
+    })
+}
+
+/// This contract
+#[utoipa::path(
+    get, path = "/openapi.yaml", tag = "operation",
+    responses((status = 200, description = "OpenAPI 3.1.", body = String, content_type = "application/yaml"))
+)]
+pub async fn openapi() -> Response {
+    ([(CONTENT_TYPE, "application/yaml; charset=utf-8")], contract::yaml()).into_response()
+}
+
+/// The reference, for people
+#[utoipa::path(
+    get, path = "/docs", tag = "operation",
+    responses((status = 200, description = "A page.", body = String, content_type = "text/html"))
+)]
+pub async fn docs() -> Response {
+    page(contract::page())
+}
+
+/// A form to try the model with
+#[utoipa::path(
+    get, path = "/", tag = "operation",
+    responses((status = 200, description = "A page.", body = String, content_type = "text/html"))
+)]
+pub async fn index() -> Response {
+    page(include_str!("../pages/index.html"))
+}
+
+/// A page that loads nothing from anywhere else.
+fn page(html: &'static str) -> Response {
+    const POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; \
+                          connect-src 'self'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'";
+    (
+        [(CONTENT_TYPE, "text/html; charset=utf-8")],
+        [(CONTENT_SECURITY_POLICY, POLICY)],
+        html,
+    )
+        .into_response()
+}

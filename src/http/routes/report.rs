@@ -1,0 +1,75 @@
+//! `POST /v1/report`
+
+use axum::extract::{Request, State};
+use axum::response::Response;
+
+use super::{start, take_constraint, take_options};
+use crate::http::error::ApiError;
+use crate::http::input::Input;
+use crate::http::respond::{Include, deliver, finish_reason, now};
+use crate::http::state::AppState;
+use crate::http::track::RequestContext;
+use crate::http::wire::{ErrorBody, ReportRequest, ReportResponse};
+use crate::service::Task;
+
+/// Report on a chest X-ray
+///
+/// The image comes as multipart part `image`, as the raw body (options then in the query string), or in JSON as base64 or data: URL.
+/// Greedy by default. With `stream` the answer comes as server-sent events: `delta` (`DeltaEvent`), then `done` with this same JSON, or `error`.
+#[utoipa::path(
+    post, path = "/v1/report", tag = "product",
+    request_body(content(
+        (ReportRequest = "application/json"),
+        (ReportRequest = "multipart/form-data"),
+        (Vec<u8> = "image/png"),
+        (Vec<u8> = "image/jpeg"),
+    )),
+    responses(
+        (status = 200, description = "The report.", body = ReportResponse),
+        (status = "4XX", description = "What to change.", body = ErrorBody),
+        (status = "5XX", description = "Not the client's doing.", body = ErrorBody),
+    )
+)]
+pub async fn report(
+    State(state): State<AppState>,
+    context: RequestContext,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let mut input = Input::with_image(&state.bodies, request).await?;
+    let image = input.required_image()?;
+    let fields = &mut input.fields;
+    let instruction = fields.text("instruction")?;
+    let mut options = take_options(fields)?;
+    options.constraint = take_constraint(fields)?;
+    let streamed = fields.flag("stream")?;
+    let include = Include::take(fields)?;
+    let _share = input.finish()?;
+    let reply = start(&state, Task::Report { image, instruction }, options).await?;
+    let id = context.id.to_string();
+    deliver(context, reply, streamed, move |outcome| {
+        let card = state.assistant.card();
+        let answer = outcome.answers.into_iter().next();
+        let (text, finish, token_ids) = answer
+            .map(|a| (a.text, Some(a.finish), a.token_ids))
+            .unwrap_or_default();
+        ReportResponse {
+            id,
+            object: "report".to_owned(),
+            created: now(),
+            model: card.into(),
+            report: text,
+            finish_reason: finish.map(finish_reason).unwrap_or_default(),
+            sampling: (&outcome.sampling).into(),
+            usage: outcome.usage.into(),
+            timing_ms: outcome.phases.into(),
+            disclaimer: crate::RESEARCH_NOTICE.to_owned(),
+            warning: card.warning().map(str::to_owned),
+            token_ids: include.token_ids.then_some(token_ids),
+            codes: outcome
+                .input_codes
+                .filter(|_| include.codes)
+                .map(|codes| codes.to_vec()),
+        }
+    })
+    .await
+}

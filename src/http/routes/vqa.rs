@@ -1,0 +1,115 @@
+//! `POST /v1/vqa`
+
+use axum::extract::{Request, State};
+use axum::response::Response;
+use serde_json::Value;
+
+use super::{start, take_constraint, take_options};
+use crate::http::error::{ApiError, ErrorCode};
+use crate::http::fields::missing;
+use crate::http::input::Input;
+use crate::http::respond::{Include, deliver, finish_reason, now};
+use crate::http::state::AppState;
+use crate::http::track::RequestContext;
+use crate::http::wire::{ErrorBody, VqaAnswer, VqaRequest, VqaResponse};
+use crate::service::Task;
+
+/// Ask about a chest X-ray
+///
+/// Sent as in `/v1/report`, with `question`, or with `questions` that are answered together and in order. Greedy by default.
+/// With `include: ["probabilities"]` each answer has `p_yes`: the probability of yes against no at its first token.
+#[utoipa::path(
+    post, path = "/v1/vqa", tag = "product",
+    request_body(content(
+        (VqaRequest = "application/json"),
+        (VqaRequest = "multipart/form-data"),
+        (Vec<u8> = "image/png"),
+        (Vec<u8> = "image/jpeg"),
+    )),
+    responses(
+        (status = 200, description = "The answers.", body = VqaResponse),
+        (status = "4XX", description = "What to change.", body = ErrorBody),
+        (status = "5XX", description = "Not the client's doing.", body = ErrorBody),
+    )
+)]
+pub async fn vqa(
+    State(state): State<AppState>,
+    context: RequestContext,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let mut input = Input::with_image(&state.bodies, request).await?;
+    let image = input.required_image()?;
+    let fields = &mut input.fields;
+    let (questions, single) = match (fields.text("question")?, fields.texts("questions", false)?) {
+        (Some(question), None) => (vec![question], true),
+        (None, Some(questions)) => (questions, false),
+        (None, None) => return Err(missing("question")),
+        (Some(_), Some(_)) => {
+            let message = "Send either `question` or `questions`.";
+            return Err(ApiError::about(ErrorCode::ConflictingFields, "questions", message));
+        }
+    };
+    let mut options = take_options(fields)?;
+    options.constraint = take_constraint(fields)?;
+    let streamed = fields.flag("stream")?;
+    let include = Include::take(fields)?;
+    let _share = input.finish()?;
+    let reply = start(
+        &state,
+        Task::Vqa {
+            image,
+            questions: questions.clone(),
+        },
+        options,
+    )
+    .await?;
+    let id = context.id.to_string();
+    deliver(context, reply, streamed, move |outcome| {
+        let card = state.assistant.card();
+        let answers = outcome
+            .answers
+            .into_iter()
+            .zip(questions)
+            .map(|(answer, question)| VqaAnswer {
+                question,
+                answer: answer.text,
+                finish_reason: finish_reason(answer.finish),
+                p_yes: include.probabilities.then_some(answer.p_yes),
+                token_ids: include.token_ids.then_some(answer.token_ids),
+            });
+        let answers: Vec<VqaAnswer> = answers.collect();
+        // One question: the value itself; several: a list, in order.
+        let gather = |wanted: bool, value: fn(&VqaAnswer) -> Value| {
+            let mut values: Vec<Value> = answers.iter().map(value).collect();
+            wanted.then(|| {
+                if single {
+                    values.pop().unwrap_or_default()
+                } else {
+                    Value::Array(values)
+                }
+            })
+        };
+        let only = answers.first().filter(|_| single);
+        VqaResponse {
+            id,
+            object: "vqa".to_owned(),
+            created: now(),
+            model: card.into(),
+            answer: only.map(|a| a.answer.clone()),
+            finish_reason: only.map(|a| a.finish_reason.clone()),
+            token_ids: gather(include.token_ids, |a| a.token_ids.clone().into()),
+            p_yes: gather(include.probabilities, |a| a.p_yes.flatten().into()),
+            codes: outcome
+                .input_codes
+                .filter(|_| include.codes)
+                .map(|codes| codes.to_vec()),
+            answers,
+            sampling: (&outcome.sampling).into(),
+            usage: outcome.usage.into(),
+            timing_ms: outcome.phases.into(),
+            disclaimer: crate::RESEARCH_NOTICE.to_owned(),
+            warning: card.warning().map(str::to_owned),
+        }
+    })
+    .await
+}

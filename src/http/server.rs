@@ -1,0 +1,252 @@
+//! The accept loop: a bounded number of connections with time limits, and an end in order.
+//!
+//! On the first signal `/readyz` turns 503, new work is refused, and what runs goes on; the port stays open meanwhile, so that
+//! probes are answered. When nothing runs any more, or the deadline has passed, connections are closed and [`Server::run`] returns.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio_util::task::TaskTracker;
+
+use super::error::{ApiError, ErrorCode};
+use super::state::AppState;
+use super::timed::Timed;
+use crate::config::ServeConfig;
+
+/// Time for last bytes to go out once nothing runs any more.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// Connections over the limit that are told so at the same time; more are closed without a word.
+const REFUSALS: usize = 64;
+
+/// How a server ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Everything that ran was finished.
+    Drained,
+    /// The drain deadline passed; so many requests were cut off.
+    CutOff(usize),
+    /// The engine ended by itself; the process should exit non-zero.
+    EngineStopped(String),
+}
+
+/// A bound port with an [`AppState`] behind it.
+pub struct Server {
+    listener: TcpListener,
+    state: AppState,
+    limits: Limits,
+}
+
+#[derive(Clone, Debug)]
+struct Limits {
+    connections: usize,
+    header: Duration,
+    write: Duration,
+    drain: Duration,
+}
+
+impl Server {
+    /// Binds the port.
+    ///
+    /// # Errors
+    /// When the address cannot be bound.
+    pub async fn bind(config: &ServeConfig, state: AppState) -> io::Result<Self> {
+        let limits = Limits {
+            connections: config.max_connections,
+            header: config.header_timeout,
+            write: config.write_timeout,
+            drain: config.drain_timeout,
+        };
+        Ok(Self {
+            listener: TcpListener::bind(config.listen).await?,
+            state,
+            limits,
+        })
+    }
+
+    /// The address it listens on.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until `shutdown` resolves and what runs then has been finished, or until the engine ends.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Ending {
+        let Self {
+            listener,
+            state,
+            limits,
+        } = self;
+        let door = Door::new(super::app(state.clone()), &limits);
+        let ending = conduct(&door, &listener, &state, limits.drain, shutdown).await;
+        drop(listener);
+        door.close().await;
+        ending
+    }
+}
+
+/// Lets connections in until the end, and waits for what still runs then.
+async fn conduct(
+    door: &Door,
+    listener: &TcpListener,
+    state: &AppState,
+    drain: Duration,
+    shutdown: impl Future<Output = ()>,
+) -> Ending {
+    let engine = state.assistant.engine();
+    let mut serving = std::pin::pin!(door.accept_all(listener));
+    let mut shutdown = std::pin::pin!(shutdown);
+    let mut stopped = std::pin::pin!(engine.stopped());
+    let fault = tokio::select! {
+        never = &mut serving => match never {},
+        () = &mut shutdown => None,
+        why = &mut stopped => Some(why),
+    };
+    state.life.drain();
+    engine.drain();
+    if let Some(why) = fault {
+        // Callers are told by the engine; give their answers time to go out.
+        tokio::select! {
+            never = &mut serving => match never {},
+            () = state.life.idle() => {}
+            () = tokio::time::sleep(FAREWELL) => {}
+        }
+        return Ending::EngineStopped(why);
+    }
+    let (under_way, deadline_s) = (state.life.under_way(), drain.as_secs_f64());
+    tracing::info!(under_way, deadline_s, "shutting down; no new work is taken");
+    tokio::select! {
+        never = &mut serving => match never {},
+        () = state.life.idle() => Ending::Drained,
+        why = &mut stopped => Ending::EngineStopped(why),
+        () = tokio::time::sleep(drain) => Ending::CutOff(state.life.under_way()),
+    }
+}
+
+/// Where connections come in.
+struct Door {
+    builder: Builder<TokioExecutor>,
+    router: Router,
+    limits: Limits,
+    places: Arc<Semaphore>,
+    refusals: Arc<Semaphore>,
+    closing: watch::Sender<bool>,
+    connections: TaskTracker,
+}
+
+impl Door {
+    fn new(router: Router, limits: &Limits) -> Self {
+        let mut builder = Builder::new(TokioExecutor::new());
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits.header)
+            .max_buf_size(64 << 10);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(64)
+            .max_header_list_size(32 << 10)
+            .keep_alive_interval(limits.write)
+            .keep_alive_timeout(limits.write);
+        Self {
+            builder,
+            router,
+            limits: limits.clone(),
+            places: Arc::new(Semaphore::new(limits.connections)),
+            refusals: Arc::new(Semaphore::new(REFUSALS)),
+            closing: watch::Sender::new(false),
+            connections: TaskTracker::new(),
+        }
+    }
+
+    async fn accept_all(&self, listener: &TcpListener) -> Infallible {
+        loop {
+            self.accept(listener).await;
+        }
+    }
+
+    /// Lets the next connection in, or tells it that there is no place.
+    async fn accept(&self, listener: &TcpListener) {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Out of file descriptors, most likely: wait for some to be closed instead of spinning.
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                return;
+            }
+        };
+        // Tokens are small; waiting to gather more of them would only delay them.
+        let _ = stream.set_nodelay(true);
+        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
+            let connection = self.serve(stream);
+            self.connections.spawn(async move {
+                let _place = place;
+                connection.await;
+            });
+        } else if let Ok(place) = Arc::clone(&self.refusals).try_acquire_owned() {
+            self.connections.spawn(async move {
+                let _place = place;
+                let _ = tokio::time::timeout(FAREWELL, refuse(stream)).await;
+            });
+        }
+    }
+
+    /// One connection from its first byte to its last.
+    fn serve(&self, stream: TcpStream) -> impl Future<Output = ()> + Send + 'static {
+        let io = TokioIo::new(Timed::new(stream, self.limits.header, self.limits.write));
+        let service = TowerToHyperService::new(self.router.clone());
+        let connection = self.builder.serve_connection(io, service).into_owned();
+        let mut closing = self.closing.subscribe();
+        async move {
+            let mut connection = std::pin::pin!(connection);
+            tokio::select! {
+                _ = connection.as_mut() => return,
+                _ = closing.wait_for(|closing| *closing) => connection.as_mut().graceful_shutdown(),
+            }
+            let _ = connection.await;
+        }
+    }
+
+    /// Closes all connections once their last bytes are out, or after a moment.
+    async fn close(self) {
+        self.closing.send_replace(true);
+        self.connections.close();
+        let _ = tokio::time::timeout(FAREWELL, self.connections.wait()).await;
+    }
+}
+
+/// Tells a client that there is no place, before its request is even read.
+async fn refuse(mut stream: TcpStream) -> io::Result<()> {
+    let error = ApiError::new(
+        ErrorCode::TooManyConnections,
+        "Too many connections are open; try again in a moment.",
+    );
+    super::metrics::error(error.code);
+    let id = uuid::Uuid::now_v7().to_string();
+    let body = serde_json::to_string(&error.body(&id)).unwrap_or_default();
+    let head = format!(
+        "HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/json\r\ncontent-length: {}\r\nretry-after: 1\r\n\
+         x-request-id: {id}\r\nconnection: close\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await?;
+    stream.write_all(body.as_bytes()).await?;
+    stream.shutdown().await?;
+    // Bytes left unread would make the system reset the connection, and the answer with it.
+    let mut sink = [0; 4096];
+    while stream.read(&mut sink).await? > 0 {}
+    Ok(())
+}

@@ -1,0 +1,75 @@
+//! What every route can reach.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::HeaderValue;
+
+use super::body::BodyLimits;
+use super::health::Health;
+use super::life::Life;
+use super::metrics::Meters;
+use crate::config::{ApiKeys, ServeConfig};
+use crate::service::Assistant;
+
+/// What every route can reach. Cheap to clone.
+#[derive(Clone)]
+pub struct AppState(Arc<Shared>);
+
+/// Behind [`AppState`].
+pub struct Shared {
+    /// The product.
+    pub assistant: Assistant,
+    /// Keys that are let in.
+    pub keys: ApiKeys,
+    /// Whether `/metrics` asks for a key too.
+    pub metrics_need_key: bool,
+    /// Bounds on bodies.
+    pub bodies: BodyLimits,
+    /// Time a request may take.
+    pub request_timeout: Duration,
+    /// Most pixels of an image (for `/v1/info`).
+    pub image_pixels: u64,
+    /// Largest body (for `/v1/info`).
+    pub body_bytes: u64,
+    /// Web origins that may call.
+    pub cors: Vec<HeaderValue>,
+    /// Draining, and requests under way.
+    pub life: Life,
+    /// What was measured.
+    pub meters: Meters,
+    /// The last look at the engine's health.
+    pub health: Health,
+}
+
+impl AppState {
+    /// Puts the parts together; `config` has been checked, which gave `keys`.
+    pub fn new(assistant: Assistant, config: &ServeConfig, keys: ApiKeys, meters: Meters) -> Self {
+        let health = Health::new(assistant.engine().clone());
+        Self(Arc::new(Shared {
+            assistant,
+            keys,
+            metrics_need_key: config.metrics_need_key,
+            bodies: BodyLimits::new(config.max_body_bytes, config.queue_bytes, config.body_timeout),
+            request_timeout: config.request_timeout,
+            image_pixels: config.max_image_pixels,
+            body_bytes: config.max_body_bytes,
+            cors: config
+                .cors_origin
+                .iter()
+                .filter_map(|origin| origin.parse().ok())
+                .collect(),
+            life: Life::default(),
+            meters,
+            health,
+        }))
+    }
+}
+
+impl std::ops::Deref for AppState {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}

@@ -1,0 +1,208 @@
+//! The outermost layer: gives every request an id, counts it in, turns whatever went wrong into the one error shape, and writes the
+//! one line of log. It sees routes, methods, statuses, times and codes; never texts, images or query strings.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use axum::body::Body;
+use axum::extract::{FromRequestParts, MatchedPath, Request, State};
+use axum::http::header::{ALLOW, CONNECTION, CONTENT_LENGTH};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::Response;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+
+use super::error::{ApiError, ErrorCode};
+use super::life::UnderWay;
+use super::metrics;
+use super::state::AppState;
+
+/// The header that carries request ids.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The id of a request, and the error it ended with if that came after its head had been sent.
+#[derive(Clone, Debug)]
+pub struct RequestContext {
+    /// The id.
+    pub id: Arc<str>,
+    error: Arc<OnceLock<ErrorCode>>,
+}
+
+impl RequestContext {
+    /// Takes the client's id if it is a plain short word, else makes one.
+    fn new(headers: &HeaderMap) -> Self {
+        let plain = |id: &&str| {
+            (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+        };
+        let sent = headers.get(REQUEST_ID).and_then(|v| v.to_str().ok()).filter(plain);
+        let id = sent.map_or_else(|| uuid::Uuid::now_v7().to_string(), str::to_owned);
+        Self {
+            id: id.into(),
+            error: Arc::default(),
+        }
+    }
+
+    /// Notes an error for log and meters. The first one counts.
+    pub fn note(&self, code: ErrorCode) {
+        if self.error.set(code).is_ok() {
+            metrics::error(code);
+        }
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for RequestContext {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(parts
+            .extensions
+            .get::<Self>()
+            .cloned()
+            .unwrap_or_else(|| Self::new(&parts.headers)))
+    }
+}
+
+/// The layer.
+pub async fn track(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
+    let begun = Instant::now();
+    let context = RequestContext::new(request.headers());
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or("unmatched", MatchedPath::as_str)
+        .to_owned();
+    let method = known(request.method());
+    // Probes must not keep a draining server alive.
+    let counted = !matches!(route.as_str(), "/livez" | "/readyz" | "/metrics");
+    let under_way = counted.then(|| state.life.enter());
+    metrics::under_way(state.life.under_way());
+    request.extensions_mut().insert(context.clone());
+    let mut response = in_one_shape(next.run(request).await, &context);
+    if let Ok(id) = HeaderValue::from_str(&context.id) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    if state.life.is_draining() {
+        response
+            .headers_mut()
+            .insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    let status = response.status();
+    let account = Account {
+        state,
+        context,
+        route,
+        method,
+        status,
+        begun,
+        ended: false,
+        _under_way: under_way,
+    };
+    response.map(|body| Body::new(Counted { body, account }))
+}
+
+/// The method's name, if it is one that is common: clients may make up others, and labels must stay few.
+fn known(method: &Method) -> &'static str {
+    let common = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+    common
+        .into_iter()
+        .find(|name| *name == method.as_str())
+        .unwrap_or("other")
+}
+
+/// Gives errors their request id, and errors from outside our own code (routing, panics) our shape. Other headers stay.
+fn in_one_shape(mut response: Response, context: &RequestContext) -> Response {
+    let error = match response.extensions_mut().remove::<ApiError>() {
+        Some(error) => error,
+        None if response.status() == StatusCode::METHOD_NOT_ALLOWED => {
+            let allowed = response
+                .headers()
+                .get(ALLOW)
+                .and_then(|v| v.to_str().ok())
+                .unwrap_or("another method");
+            ApiError::new(ErrorCode::MethodNotAllowed, format!("This path takes {allowed}."))
+        }
+        None if response.status().is_client_error() || response.status().is_server_error() => ApiError::new(
+            ErrorCode::Internal,
+            "Something went wrong in the server; send the request again.",
+        ),
+        None => return response,
+    };
+    context.note(error.code);
+    let (told, body) = error.respond(&context.id).into_parts();
+    response.headers_mut().remove(CONTENT_LENGTH);
+    response.headers_mut().extend(told.headers);
+    *response.status_mut() = told.status;
+    *response.body_mut() = body;
+    response
+}
+
+/// What is known of a request when its answer has been handed over.
+struct Account {
+    state: AppState,
+    context: RequestContext,
+    route: String,
+    method: &'static str,
+    status: StatusCode,
+    begun: Instant,
+    ended: bool,
+    _under_way: Option<UnderWay>,
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        let took = self.begun.elapsed();
+        metrics::request(&self.route, self.method, self.status.as_u16(), took);
+        metrics::under_way(
+            self.state
+                .life
+                .under_way()
+                .saturating_sub(usize::from(self._under_way.is_some())),
+        );
+        let error = self.context.error.get().map(|code| code.as_str());
+        tracing::info!(
+            target: "llm_cxr::access",
+            request_id = &*self.context.id,
+            route = self.route,
+            method = self.method,
+            status = self.status.as_u16(),
+            latency_ms = took.as_secs_f64() * 1000.0,
+            error,
+            client_left = !self.ended,
+            "request"
+        );
+    }
+}
+
+/// A body that tells when it has been handed over, or dropped before.
+struct Counted {
+    body: Body,
+    account: Account,
+}
+
+impl HttpBody for Counted {
+    type Data = bytes::Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(context));
+        if frame.is_none() || self.body.is_end_stream() {
+            self.account.ended = true;
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

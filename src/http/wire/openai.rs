@@ -1,0 +1,238 @@
+//! The OpenAI-compatible part, as its official clients send and parse it.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// A conversation. Other fields of the OpenAI API are ignored where they change nothing and refused where they would.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct ChatRequest {
+    /// The model's name, from `/v1/models`.
+    #[schema(required)]
+    pub model: String,
+    /// Messages with `role` (system, developer, user, assistant) and `content`: a text, or parts of type `text` and `image_url` (data: URLs).
+    #[schema(required, value_type = Vec<Object>)]
+    pub messages: Vec<serde_json::Value>,
+    /// 0 to 2; default 0 with an image, else 1.
+    #[schema(minimum = 0, maximum = 2)]
+    pub temperature: Option<f32>,
+    /// Nucleus; default 0.92 when sampling.
+    #[schema(exclusive_minimum = 0, maximum = 1)]
+    pub top_p: Option<f32>,
+    /// Most new tokens.
+    #[schema(minimum = 1)]
+    pub max_tokens: Option<u64>,
+    /// The newer name of `max_tokens`.
+    #[schema(minimum = 1)]
+    pub max_completion_tokens: Option<u64>,
+    /// Seed; choice `i` has `seed + i`.
+    #[schema(minimum = 0)]
+    pub seed: Option<u64>,
+    /// How many choices; default 1.
+    #[schema(minimum = 1)]
+    pub n: Option<u64>,
+    /// A text or a list of up to four texts that end the reply.
+    #[schema(value_type = Option<Object>)]
+    pub stop: Option<serde_json::Value>,
+    /// Answer in chunks, by server-sent events that end with `[DONE]`.
+    pub stream: Option<bool>,
+    /// `{"include_usage": true}` adds a last chunk with the usage.
+    #[schema(value_type = Option<Object>)]
+    pub stream_options: Option<serde_json::Value>,
+}
+
+/// Tokens, as the OpenAI API counts them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChatUsage {
+    /// Prompt tokens, image codes included.
+    pub prompt_tokens: usize,
+    /// Generated tokens.
+    pub completion_tokens: usize,
+    /// Both.
+    pub total_tokens: usize,
+}
+
+/// A whole message of the assistant.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChatMessageOut {
+    /// `assistant`.
+    pub role: String,
+    /// The text.
+    pub content: String,
+    /// Always null.
+    #[schema(required)]
+    pub refusal: Option<String>,
+}
+
+/// One reply.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChatChoice {
+    /// Its place.
+    pub index: usize,
+    /// The message.
+    pub message: ChatMessageOut,
+    /// Always null.
+    #[schema(required, value_type = Option<Object>)]
+    pub logprobs: Option<serde_json::Value>,
+    /// `stop` or `length`.
+    pub finish_reason: String,
+}
+
+/// A whole chat completion.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChatCompletion {
+    /// Id of the answer.
+    pub id: String,
+    /// `chat.completion`.
+    pub object: String,
+    /// Seconds since 1970.
+    pub created: u64,
+    /// The model's name.
+    pub model: String,
+    /// Model and revision: with the same seed the same answer comes.
+    pub system_fingerprint: String,
+    /// The replies.
+    pub choices: Vec<ChatChoice>,
+    /// Tokens.
+    pub usage: ChatUsage,
+    /// What the answer is for, and what it is not (not part of the OpenAI API; its clients keep it as an extra field).
+    pub disclaimer: String,
+    /// There when the model is untrained.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
+}
+
+/// What is new in a chunk.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChatDelta {
+    /// `assistant`, in the first chunk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// New text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub content: Option<String>,
+}
+
+/// One reply's part of a chunk.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChatChunkChoice {
+    /// Which reply.
+    pub index: usize,
+    /// What is new.
+    pub delta: ChatDelta,
+    /// Always null.
+    #[schema(required, value_type = Option<Object>)]
+    pub logprobs: Option<serde_json::Value>,
+    /// `stop` or `length` in the reply's last chunk.
+    #[schema(required)]
+    pub finish_reason: Option<String>,
+}
+
+/// A chunk of a streamed chat completion.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChatChunk {
+    /// Id of the answer.
+    pub id: String,
+    /// `chat.completion.chunk`.
+    pub object: String,
+    /// Seconds since 1970.
+    pub created: u64,
+    /// The model's name.
+    pub model: String,
+    /// Model and revision.
+    pub system_fingerprint: String,
+    /// What is new.
+    pub choices: Vec<ChatChunkChoice>,
+    /// In the last chunk, when `stream_options.include_usage` was set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usage: Option<ChatUsage>,
+}
+
+/// A text to draw from, in the OpenAI way.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct ImagesRequest {
+    /// The report to draw.
+    #[schema(required)]
+    pub prompt: String,
+    /// The model's name, from `/v1/models`.
+    pub model: Option<String>,
+    /// How many images; default 1.
+    #[schema(minimum = 1)]
+    pub n: Option<u64>,
+    /// `auto` or the model's own size, for example `256x256`.
+    pub size: Option<String>,
+    /// `b64_json`; `url` is refused, nothing is stored.
+    pub response_format: Option<String>,
+    /// `png` (the default) or `jpeg`.
+    pub output_format: Option<String>,
+    /// Seed (an extension; in the Python client by `extra_body`).
+    #[schema(minimum = 0)]
+    pub seed: Option<u64>,
+}
+
+/// One drawn image.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ImageDatum {
+    /// The file, in base64.
+    pub b64_json: String,
+    /// Its seed (an extension).
+    pub seed: u64,
+    /// Always true (an extension).
+    pub synthetic: bool,
+}
+
+/// Drawn images, in the OpenAI way.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ImagesResponse {
+    /// Seconds since 1970.
+    pub created: u64,
+    /// The images.
+    pub data: Vec<ImageDatum>,
+    /// `png` or `jpeg`.
+    pub output_format: String,
+    /// For example `256x256`.
+    pub size: String,
+    /// What the images are for, and what they are not (an extension).
+    pub disclaimer: String,
+    /// There when the model is untrained (an extension).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
+}
+
+/// A model that is served.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ModelObject {
+    /// Its name.
+    pub id: String,
+    /// `model`.
+    pub object: String,
+    /// 0: bundles do not tell when they were made.
+    pub created: u64,
+    /// `llm-cxr`.
+    pub owned_by: String,
+    /// Its version (an extension).
+    pub revision: String,
+    /// Whether it was trained (an extension).
+    pub trained: bool,
+}
+
+/// The models that are served: one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ModelList {
+    /// `list`.
+    pub object: String,
+    /// The models.
+    pub data: Vec<ModelObject>,
+}

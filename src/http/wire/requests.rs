@@ -1,0 +1,136 @@
+//! Requests as the contract describes them. They are read by [`crate::http::fields`], which says what is wrong by name;
+//! a test holds the two to the same fields.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// A radiograph to report on.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReportRequest {
+    /// A PNG or JPEG file in base64, or a data: URL of it. URLs are refused. In a multipart body: the file itself.
+    #[schema(required)]
+    pub image: String,
+    /// Instead of the bundle's instruction.
+    pub instruction: Option<String>,
+    /// 0 (greedy, the default) to 2.
+    #[schema(minimum = 0, maximum = 2)]
+    pub temperature: Option<f32>,
+    /// Nucleus, above 0 to 1. Default 1 when greedy, else 0.92.
+    #[schema(exclusive_minimum = 0, maximum = 1)]
+    pub top_p: Option<f32>,
+    /// Only the k most probable tokens; 0 (the default) is off.
+    pub top_k: Option<u64>,
+    /// Most new tokens. Default: the bundle's, shortened to what fits; one that does not fit is refused.
+    #[schema(minimum = 1)]
+    pub max_tokens: Option<u64>,
+    /// 0 to 2⁵³ − 1; random when not given, always returned.
+    #[schema(minimum = 0, maximum = 9007199254740991i64)]
+    pub seed: Option<u64>,
+    /// Answer by server-sent events.
+    pub stream: Option<bool>,
+    /// `token_ids`, `codes`: adds the fields of these names.
+    pub include: Option<Vec<String>>,
+    /// `auto` (the default): text only. `none`: whatever the model gives, as the original generates.
+    pub constraint: Option<String>,
+}
+
+/// A radiograph and one question or more.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct VqaRequest {
+    /// A PNG or JPEG file in base64, or a data: URL of it. URLs are refused. In a multipart body: the file itself.
+    #[schema(required)]
+    pub image: String,
+    /// One question. Either this or `questions`.
+    pub question: Option<String>,
+    /// Questions that are answered together, in order. Either this or `question`.
+    pub questions: Option<Vec<String>>,
+    /// 0 (greedy, the default) to 2.
+    #[schema(minimum = 0, maximum = 2)]
+    pub temperature: Option<f32>,
+    /// Nucleus, above 0 to 1. Default 1 when greedy, else 0.92.
+    #[schema(exclusive_minimum = 0, maximum = 1)]
+    pub top_p: Option<f32>,
+    /// Only the k most probable tokens; 0 (the default) is off.
+    pub top_k: Option<u64>,
+    /// Most new tokens of each answer.
+    #[schema(minimum = 1)]
+    pub max_tokens: Option<u64>,
+    /// 0 to 2⁵³ − 1; random when not given, always returned. Question `i` has the seed `seed + i`.
+    #[schema(minimum = 0, maximum = 9007199254740991i64)]
+    pub seed: Option<u64>,
+    /// Answer by server-sent events.
+    pub stream: Option<bool>,
+    /// `token_ids`, `codes`, `probabilities`: adds `token_ids`, `codes`, `p_yes`.
+    pub include: Option<Vec<String>>,
+    /// `auto` (the default): text only. `none`: whatever the model gives, as the original generates.
+    pub constraint: Option<String>,
+}
+
+/// A text to draw radiographs from.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct GenerateImageRequest {
+    /// The report to draw.
+    #[schema(required)]
+    pub text: String,
+    /// How many images; default 1.
+    #[schema(minimum = 1)]
+    pub n: Option<u64>,
+    /// 0 to 2⁵³ − 1; random when not given, always returned. Image `i` has the seed `seed + i`.
+    #[schema(minimum = 0, maximum = 9007199254740991i64)]
+    pub seed: Option<u64>,
+    /// `png` (the default) or `jpeg`.
+    pub format: Option<String>,
+    /// 0 (greedy) to 2; default 1.
+    #[schema(minimum = 0, maximum = 2)]
+    pub temperature: Option<f32>,
+    /// Nucleus, above 0 to 1; default 0.92.
+    #[schema(exclusive_minimum = 0, maximum = 1)]
+    pub top_p: Option<f32>,
+    /// Only the k most probable tokens; 0 (the default) is off.
+    pub top_k: Option<u64>,
+    /// Most new tokens; an image needs its codes and three more.
+    #[schema(minimum = 1)]
+    pub max_tokens: Option<u64>,
+    /// Tell progress and answer by server-sent events.
+    pub stream: Option<bool>,
+    /// `token_ids`, `codes`: adds the fields of these names.
+    pub include: Option<Vec<String>>,
+    /// `auto` (the default): always one whole image. `none`: as the original generates; the answer may be the error `no_image`.
+    pub constraint: Option<String>,
+}
+
+/// An instruction, with a text or a radiograph to work on or with nothing.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct InstructRequest {
+    /// What to do.
+    #[schema(required)]
+    pub instruction: String,
+    /// A text to work on. An empty one is not the same as none. Either this or `image`.
+    pub input: Option<String>,
+    /// A PNG or JPEG file in base64, or a data: URL of it. Either this or `input`.
+    pub image: Option<String>,
+    /// How an image is written if one comes: `png` (the default) or `jpeg`.
+    pub format: Option<String>,
+    /// 0 (greedy) to 2; default 1.
+    #[schema(minimum = 0, maximum = 2)]
+    pub temperature: Option<f32>,
+    /// Nucleus, above 0 to 1; default 0.92.
+    #[schema(exclusive_minimum = 0, maximum = 1)]
+    pub top_p: Option<f32>,
+    /// Only the k most probable tokens; 0 (the default) is off.
+    pub top_k: Option<u64>,
+    /// Most new tokens; default 512, shortened to what fits.
+    #[schema(minimum = 1)]
+    pub max_tokens: Option<u64>,
+    /// 0 to 2⁵³ − 1; random when not given, always returned.
+    #[schema(minimum = 0, maximum = 9007199254740991i64)]
+    pub seed: Option<u64>,
+    /// Answer by server-sent events.
+    pub stream: Option<bool>,
+    /// `token_ids`, `codes`: adds the fields of these names.
+    pub include: Option<Vec<String>>,
+}
