@@ -419,7 +419,7 @@ mod tests {
 
     #[test]
     fn yes_is_weighed_against_no_alone() {
-        assert_eq!(yes_against_no(&[0.3, 0.1]), Some(0.75));
+        assert_eq!(yes_against_no(&[0.375, 0.125]), Some(0.75));
         assert_eq!(yes_against_no(&[0.0, 0.0]), None);
         assert_eq!(yes_against_no(&[]), None);
     }
