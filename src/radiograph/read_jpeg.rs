@@ -207,3 +207,26 @@ fn unsupported(what: &'static str) -> RadiographError {
         what,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scans_are_counted_by_their_markers_only() {
+        let comment = b"\xff\xd8\xff\xfe\0\x06\xff\xda\xff\xda";
+        let scan = b"\xff\xff\xda\0\x02\x12\xff\0\xda\xff\xd0\x34";
+        let file = [&comment[..], scan, scan, b"\xff\xd9", scan].concat();
+        assert_eq!(scans(&file), 2);
+        for length in 0..file.len() {
+            assert!(scans(&file[..length]) <= 2);
+        }
+    }
+
+    #[test]
+    fn inverted_inks_become_light() {
+        assert_eq!(from_inverted_cmyk([255, 255, 255, 255]), [255; 3]);
+        assert_eq!(from_inverted_cmyk([255, 255, 255, 0]), [0; 3]);
+        assert_eq!(from_inverted_cmyk([0, 255, 128, 255]), [0, 255, 128]);
+    }
+}

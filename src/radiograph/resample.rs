@@ -188,3 +188,60 @@ fn weighted_sum(samples: &[u8], weights: &[i32]) -> i32 {
 fn clip(sum: i32) -> u8 {
     (sum >> PRECISION).clamp(0, 255) as u8
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::Channels;
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_window_equals_the_same_part_of_the_whole(
+            (from_width, from_height) in (1usize..60, 1usize..60),
+            (width, height) in (1usize..60, 1usize..60),
+            corner in (0usize..60, 0usize..60),
+            seed in any::<u32>(),
+        ) {
+            let samples = (0..from_width * from_height * 3).map(|i| (seed.wrapping_mul(i as u32 + 1) >> 13) as u8);
+            let raster = Raster::new(from_width, from_height, Channels::Rgb, samples.collect()).unwrap();
+            let whole = lanczos(&raster, width, height, Window { left: 0, top: 0, width, height });
+            let (left, top) = (corner.0 % width, corner.1 % height);
+            let window = Window { left, top, width: width - left, height: height - top };
+            let part = lanczos(&raster, width, height, window);
+            let rows = whole.chunks_exact(width * 3).skip(top).flat_map(|row| &row[left * 3..]);
+            prop_assert!(part.iter().eq(rows));
+        }
+
+        #[test]
+        fn weights_of_an_output_sample_sum_to_one(from in 1usize..5000, to in 1usize..600) {
+            let taps = Taps::new(from, to, 0..to);
+            for weights in taps.weights.chunks_exact(taps.stride) {
+                let sum: i64 = weights.iter().map(|&weight| i64::from(weight)).sum();
+                // Each weight is rounded by at most one half.
+                prop_assert!((sum - (1 << PRECISION)).unsigned_abs() <= taps.stride as u64);
+            }
+        }
+    }
+
+    #[test]
+    fn an_image_of_the_size_wanted_is_left_alone() {
+        let samples: Vec<u8> = (0..48).collect();
+        let raster = Raster::new(8, 6, Channels::Grey, samples.clone()).unwrap();
+        assert_eq!(
+            lanczos(
+                &raster,
+                8,
+                6,
+                Window {
+                    left: 0,
+                    top: 0,
+                    width: 8,
+                    height: 6
+                }
+            ),
+            samples
+        );
+    }
+}
