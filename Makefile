@@ -7,6 +7,11 @@ DEVICE ?= auto
 CARGO  ?= cargo
 PYTHON ?= python3
 
+# The same binary uses a GPU when it finds libtorch's CUDA libraries at start.
+ifdef CUDA
+GPU = LD_LIBRARY_PATH="$$($(PYTHON) scripts/libtorch.py --cuda --no-link)/lib"
+endif
+
 SERVER  := target/release/llm-cxr
 TRAINER := target/release/llm-cxr-train
 VENV    := .venv/.complete
@@ -19,8 +24,8 @@ help: ## Show this help
 	@echo
 	@echo "  make serve MODEL=$(MODEL) LISTEN=$(LISTEN) DEVICE=$(DEVICE)"
 
-serve: build $(MODEL)/bundle.json ## Build what is needed and serve MODEL on LISTEN
-	$(SERVER) serve --model $(MODEL) --listen $(LISTEN) --device $(DEVICE)
+serve: build $(MODEL)/bundle.json ## Build what is needed and serve MODEL on LISTEN (CUDA=1: on a GPU)
+	$(GPU) $(SERVER) serve --model $(MODEL) --listen $(LISTEN) --device $(DEVICE)
 
 # A small random model, made on the spot; it says that it is untrained wherever it answers.
 models/demo/bundle.json: | build
@@ -66,8 +71,9 @@ $(VENV): tests/fixtures/requirements.txt
 	.venv/bin/python -m pip install --no-deps taming-transformers==0.0.1 # its networks need none of its training stack
 	touch $@
 
-libtorch: ## Bring libtorch into the cache (CUDA=1: with the CUDA libraries)
-	@$(PYTHON) scripts/libtorch.py $(if $(CUDA),--cuda)
+libtorch: ## Bring libtorch into the cache and point .libtorch at it (CUDA=1: the CUDA libraries too)
+	@$(PYTHON) scripts/libtorch.py
+	$(if $(CUDA),@$(PYTHON) scripts/libtorch.py --cuda --no-link)
 
 clean: ## Remove what was built here (not the cache)
 	rm -rf target .venv .libtorch

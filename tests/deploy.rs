@@ -1,0 +1,307 @@
+//! What is in `deploy/` and the Dockerfile fits the server: variables, values, ports, probes and times.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{CommandFactory, FromArgMatches, Parser};
+use llm_cxr::config::{ServeConfig, parse_duration};
+use serde_norway::Value;
+
+/// `llm-cxr serve`, as far as its settings go.
+#[derive(Parser)]
+struct Serve {
+    #[command(flatten)]
+    config: ServeConfig,
+}
+
+fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(repository().join(path)).unwrap_or_else(|e| panic!("{path}: {e}"))
+}
+
+fn yaml(path: &str) -> Value {
+    let mut value: Value = serde_norway::from_str(&read(path)).unwrap_or_else(|e| panic!("{path}: {e}"));
+    value.apply_merge().unwrap_or_else(|e| panic!("{path}: {e}"));
+    value
+}
+
+/// Every YAML file below `deploy/`, relative to the repository.
+fn manifests() -> Vec<String> {
+    let mut folders: Vec<PathBuf> = vec![repository().join("deploy")];
+    let mut found = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("the folder can be read") {
+            let path = entry.expect("the entry can be read").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|e| e == "yaml") {
+                let name = path.strip_prefix(repository()).expect("inside the repository");
+                found.push(name.to_string_lossy().into_owned());
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Follows keys and indices (`a.b.0.c`).
+fn at<'a>(value: &'a Value, path: &str) -> &'a Value {
+    path.split('.').fold(value, |value, key| {
+        let next = match key.parse::<usize>() {
+            Ok(index) => value.get(index),
+            Err(_) => value.get(key),
+        };
+        next.unwrap_or_else(|| panic!("`{path}` has no `{key}`"))
+    })
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => serde_norway::to_string(other).expect("a scalar").trim().to_owned(),
+    }
+}
+
+/// Settings of the server in a document: keys of mappings, and the `name`/`value` pairs of a container.
+fn settings(value: &Value, found: &mut BTreeMap<String, String>) {
+    match value {
+        Value::Mapping(mapping) => {
+            let pair = (value.get("name").and_then(Value::as_str), value.get("value"));
+            if let (Some(name), Some(value)) = pair
+                && name.starts_with("LLM_CXR_")
+            {
+                found.insert(name.to_owned(), text(value));
+            }
+            for (key, inner) in mapping {
+                match key.as_str() {
+                    Some(key) if key.starts_with("LLM_CXR_") => drop(found.insert(key.to_owned(), text(inner))),
+                    _ => settings(inner, found),
+                }
+            }
+        }
+        Value::Sequence(items) => items.iter().for_each(|item| settings(item, found)),
+        _ => {}
+    }
+}
+
+/// The settings that the image has of itself: `NAME=value` in the Dockerfile's last stage.
+fn image_settings() -> BTreeMap<String, String> {
+    let dockerfile = read("Dockerfile");
+    let (_, runtime) = dockerfile.rsplit_once("\nFROM ").expect("two stages");
+    let words = runtime.split_whitespace().filter_map(|word| word.split_once('='));
+    let settings = words.filter(|(name, _)| name.starts_with("LLM_CXR_"));
+    settings
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
+}
+
+/// What the server makes of such settings.
+fn parsed(settings: &BTreeMap<String, String>, place: &str) -> ServeConfig {
+    let command = Serve::command();
+    let flags: BTreeMap<String, String> = command
+        .get_arguments()
+        .filter_map(|a| Some((a.get_env()?.to_str()?.to_owned(), a.get_long()?.to_owned())))
+        .collect();
+    let mut line = vec!["llm-cxr".to_owned()];
+    for (name, value) in settings {
+        let flag = flags
+            .get(name)
+            .unwrap_or_else(|| panic!("{place}: the server knows no {name}"));
+        // What compose fills in from the environment is not known here.
+        if !value.starts_with("${") {
+            line.push(format!("--{flag}={value}"));
+        }
+    }
+    let matches = Serve::command()
+        .try_get_matches_from(line)
+        .unwrap_or_else(|e| panic!("{place}: {e}"));
+    Serve::from_arg_matches(&matches)
+        .expect("the matches are of this command")
+        .config
+}
+
+/// The image's settings, then those of the places given.
+fn merged<'a>(places: impl IntoIterator<Item = &'a Value>) -> BTreeMap<String, String> {
+    let mut all = image_settings();
+    places.into_iter().for_each(|place| settings(place, &mut all));
+    all
+}
+
+fn routes() -> BTreeSet<String> {
+    let contract = yaml("openapi.yaml");
+    let paths = at(&contract, "paths").as_mapping().expect("a mapping of paths");
+    paths.keys().filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_setting_is_one_that_the_server_knows_with_a_value_that_it_takes() {
+    let manifests = manifests();
+    assert!(manifests.len() >= 8, "the manifests were not found: {manifests:?}");
+    parsed(&image_settings(), "Dockerfile");
+    for path in manifests {
+        let mut found = BTreeMap::new();
+        settings(&yaml(&path), &mut found);
+        parsed(&found, &path);
+    }
+}
+
+#[test]
+fn compose_waits_longer_than_the_drain_before_it_kills() {
+    let compose = yaml("deploy/compose.yaml");
+    for service in ["cpu", "gpu"] {
+        let service = at(&compose, &format!("services.{service}"));
+        let grace = parse_duration(&text(at(service, "stop_grace_period"))).expect("a duration");
+        assert!(grace > parsed(&merged([service]), "compose").drain_timeout);
+    }
+}
+
+#[test]
+fn kubernetes_waits_longer_than_the_drain_before_it_kills() {
+    let deployment = yaml("deploy/kubernetes/cpu/deployment.yaml");
+    let pod = at(&deployment, "spec.template.spec");
+    let seconds = |value: &Value| Duration::from_secs(text(value).parse().expect("a number of seconds"));
+    let grace = seconds(at(pod, "terminationGracePeriodSeconds"));
+    let before = seconds(at(pod, "containers.0.lifecycle.preStop.exec.command.1"));
+    let config = parsed(
+        &merged([&yaml("deploy/kubernetes/cpu/configmap.yaml"), &deployment]),
+        "kubernetes",
+    );
+    assert!(grace > before + config.drain_timeout);
+}
+
+#[test]
+fn every_port_is_the_one_that_the_server_listens_on() {
+    let config = parsed(&image_settings(), "Dockerfile");
+    let port = config.listen.port().to_string();
+    assert!(
+        config.listen.ip().is_unspecified(),
+        "a container listens on every address"
+    );
+    let dockerfile = read("Dockerfile");
+    assert!(dockerfile.contains(&format!("\nEXPOSE {port}\n")));
+
+    let compose = yaml("deploy/compose.yaml");
+    for service in ["cpu", "gpu"] {
+        let service = at(&compose, &format!("services.{service}"));
+        assert!(text(at(service, "ports.0")).ends_with(&format!(":{port}")));
+        assert!(text(at(service, "ports.0")).starts_with("${LLM_CXR_PUBLISH:-127.0.0.1:"));
+    }
+
+    let deployment = yaml("deploy/kubernetes/cpu/deployment.yaml");
+    let pod = at(&deployment, "spec.template.spec");
+    assert_eq!(text(at(pod, "containers.0.ports.0.containerPort")), port);
+    let listen = parsed(&merged([&deployment]), "deployment").listen;
+    assert_eq!(listen.port().to_string(), port);
+    let annotations = at(&deployment, "spec.template.metadata.annotations");
+    assert_eq!(annotations.get("prometheus.io/port").map(text), Some(port.clone()));
+    let policy = yaml("deploy/kubernetes/cpu/networkpolicy.yaml");
+    assert_eq!(text(at(&policy, "spec.ingress.0.ports.0.port")), port);
+    let service = yaml("deploy/kubernetes/cpu/service.yaml");
+    assert_eq!(
+        at(&service, "spec.ports.0.targetPort"),
+        at(pod, "containers.0.ports.0.name")
+    );
+}
+
+#[test]
+fn every_probe_asks_for_a_route_that_is_served() {
+    let routes = routes();
+    let deployment = yaml("deploy/kubernetes/cpu/deployment.yaml");
+    let container = at(&deployment, "spec.template.spec.containers.0");
+    for probe in ["startupProbe", "readinessProbe", "livenessProbe"] {
+        let probe = at(container, probe);
+        assert!(routes.contains(&text(at(probe, "httpGet.path"))));
+        assert_eq!(at(probe, "httpGet.port"), at(container, "ports.0.name"));
+    }
+    let scraped = at(&deployment, "spec.template.metadata.annotations")
+        .get("prometheus.io/path")
+        .map(text);
+    assert!(scraped.is_some_and(|path| routes.contains(&path)));
+
+    let compose = yaml("deploy/compose.yaml");
+    let url = text(at(&compose, "services.cpu.healthcheck.test.4"));
+    let path = url.splitn(4, '/').nth(3).map(|path| format!("/{path}"));
+    assert!(path.is_some_and(|path| routes.contains(&path)));
+    assert!(
+        read("Dockerfile").contains(&url),
+        "the image and the compose file ask for the same"
+    );
+}
+
+#[test]
+fn containers_hold_no_rights_that_the_server_does_not_need() {
+    let compose = yaml("deploy/compose.yaml");
+    for service in ["cpu", "gpu"] {
+        let service = at(&compose, &format!("services.{service}"));
+        assert_eq!(at(service, "read_only"), &Value::Bool(true));
+        assert_eq!(text(at(service, "cap_drop.0")), "ALL");
+        assert_eq!(text(at(service, "security_opt.0")), "no-new-privileges:true");
+        assert!(text(at(service, "volumes.0")).ends_with(":/models:ro"));
+    }
+
+    let deployment = yaml("deploy/kubernetes/cpu/deployment.yaml");
+    let pod = at(&deployment, "spec.template.spec");
+    let user = text(at(pod, "securityContext.runAsUser"));
+    assert_eq!(at(pod, "securityContext.runAsNonRoot"), &Value::Bool(true));
+    assert!(read("Dockerfile").contains(&format!("\nUSER {user}:{user}\n")));
+    let container = at(pod, "containers.0.securityContext");
+    assert_eq!(at(container, "readOnlyRootFilesystem"), &Value::Bool(true));
+    assert_eq!(at(container, "allowPrivilegeEscalation"), &Value::Bool(false));
+    assert_eq!(text(at(container, "capabilities.drop.0")), "ALL");
+    let policy = yaml("deploy/kubernetes/cpu/networkpolicy.yaml");
+    assert_eq!(
+        at(&policy, "spec.egress"),
+        &Value::Sequence(Vec::new()),
+        "nothing goes out"
+    );
+}
+
+#[test]
+fn the_keys_are_where_the_server_looks_for_them() {
+    let deployment = yaml("deploy/kubernetes/cpu/deployment.yaml");
+    let pod = at(&deployment, "spec.template.spec");
+    let secret = yaml("deploy/kubernetes/cpu/secret.example.yaml");
+    let config = parsed(
+        &merged([&yaml("deploy/kubernetes/cpu/configmap.yaml"), &deployment]),
+        "kubernetes",
+    );
+    assert_eq!(at(pod, "volumes.1.secret.secretName"), at(&secret, "metadata.name"));
+    let (file, _) = at(&secret, "stringData")
+        .as_mapping()
+        .and_then(|m| m.iter().next())
+        .expect("one key");
+    let mounted = Path::new(&text(at(pod, "containers.0.volumeMounts.1.mountPath"))).join(text(file));
+    assert_eq!(config.api_keys_file.as_deref(), Some(mounted.as_path()));
+    assert_eq!(
+        config.model.to_str(),
+        at(pod, "containers.0.volumeMounts.0.mountPath").as_str()
+    );
+}
+
+#[test]
+fn the_gpu_variants_ask_for_a_gpu_and_use_it() {
+    use llm_cxr::config::DeviceChoice;
+    let compose = yaml("deploy/compose.yaml");
+    let gpu = at(&compose, "services.gpu");
+    assert_eq!(
+        text(at(gpu, "deploy.resources.reservations.devices.0.driver")),
+        "nvidia"
+    );
+    assert_eq!(text(at(gpu, "build.args.TARGET")), "cuda");
+    assert_eq!(parsed(&merged([gpu]), "compose").device, DeviceChoice::Cuda(0));
+    assert_eq!(
+        parsed(&merged([at(&compose, "services.cpu")]), "compose").device,
+        DeviceChoice::Cpu
+    );
+
+    let map = yaml("deploy/kubernetes/gpu/configmap.yaml");
+    let deployment = yaml("deploy/kubernetes/gpu/deployment.yaml");
+    assert_eq!(parsed(&merged([&map]), "kubernetes").device, DeviceChoice::Cuda(0));
+    let limits = at(&deployment, "spec.template.spec.containers.0.resources.limits");
+    assert_eq!(limits.get("nvidia.com/gpu").map(text).as_deref(), Some("1"));
+}
