@@ -23,7 +23,7 @@
 //! | [`model`] | GPT-NeoX, VQ-GAN, KV memory, checkpoint reading, the bundle | `vocabulary`, `radiograph` (plain pixels) |
 //! | [`engine`] | admission queue and scheduler (no tensors), sampling, constraints, the one thread that owns the model | `vocabulary`, `radiograph` (plain pixels), `model` |
 //! | [`service`] | report, question, drawing, instruction: what the product does, without HTTP | `engine`, `radiograph`, `vocabulary`, `model::bundle` |
-//! | [`http`] | routes, wire types, errors, keys, limits, the contract | `service`, `config` |
+//! | [`http`] | routes, wire types, errors, keys, limits, the contract | `service`, `config`, and plain values of `engine` (states, errors) and `radiograph` (formats, errors) |
 //! | [`train`] | what makes bundles | `model`, `vocabulary`, `radiograph` |
 //! | [`config`] | the one configuration struct of the server | `radiograph` (names of settings) |
 //! | `bin/` | `llm-cxr` and `llm-cxr-train`: parse, call, print | all |

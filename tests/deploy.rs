@@ -133,7 +133,7 @@ fn merged<'a>(places: impl IntoIterator<Item = &'a Value>) -> BTreeMap<String, S
 }
 
 fn routes() -> BTreeSet<String> {
-    let contract = yaml("openapi.yaml");
+    let contract: Value = serde_norway::from_str(llm_cxr::http::contract::yaml()).expect("the contract is YAML");
     let paths = at(&contract, "paths").as_mapping().expect("a mapping of paths");
     paths.keys().filter_map(Value::as_str).map(str::to_owned).collect()
 }

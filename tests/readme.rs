@@ -25,7 +25,11 @@ fn the_configuration_table_lists_every_flag_with_its_variable_and_default() {
     let known: Vec<[String; 3]> = command
         .get_arguments()
         .filter_map(|argument| {
-            let default: Vec<_> = argument.get_default_values().iter().map(|value| value.to_string_lossy()).collect();
+            let default: Vec<_> = argument
+                .get_default_values()
+                .iter()
+                .map(|value| value.to_string_lossy())
+                .collect();
             // A switch has no default worth telling.
             let told = argument.get_action().takes_values() && !default.is_empty();
             Some([
