@@ -1,7 +1,8 @@
 //! What may come next in a reply: a small state machine per sequence, run as part of sampling.
 
+use std::ops::Range;
+
 use super::Rule;
-use super::sampler::Allowed;
 use crate::vocabulary::{TokenId, Vocabulary};
 
 /// The token ids the rules speak of. Nothing is hard-wired: they come from the bundle's vocabulary.
@@ -21,19 +22,11 @@ pub struct TokenRules {
     pub end: TokenId,
     /// Ids that end a reply (`end` among them).
     pub stops: Vec<TokenId>,
-    /// Control ids that never come in text: `### Instruction:`, `### Response:` and their like. Stops are exempt.
-    pub forbidden: Vec<TokenId>,
 }
 
 impl TokenRules {
-    /// The rules of a bundle's vocabulary: its special ids never come in text, but for those that end it.
+    /// The rules of a bundle's vocabulary.
     pub fn of(vocabulary: &Vocabulary) -> Self {
-        let stops = vocabulary.stops();
-        let forbidden = vocabulary
-            .special_ids()
-            .into_iter()
-            .filter(|id| !stops.contains(id))
-            .collect();
         Self {
             code_base: vocabulary.code_base(),
             code_count: vocabulary.code_count(),
@@ -41,8 +34,7 @@ impl TokenRules {
             open_image: vocabulary.open_image(),
             close_image: vocabulary.close_image(),
             end: vocabulary.end(),
-            stops,
-            forbidden,
+            stops: vocabulary.stops(),
         }
     }
 
@@ -75,11 +67,11 @@ impl TokenRules {
 
 /// What comes next.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Next<'a> {
+pub enum Next {
     /// Only this token can come; nothing is drawn.
     Forced(TokenId),
     /// One of these is drawn.
-    Choice(Allowed<'a>),
+    Choice(Range<TokenId>),
 }
 
 /// Where a reply stands under its rule.
@@ -107,21 +99,15 @@ impl Constraint {
     }
 
     /// What may come next in a vocabulary of `vocabulary` rows.
-    pub fn next<'a>(&self, rules: &'a TokenRules, vocabulary: usize) -> Next<'a> {
+    pub fn next(&self, rules: &TokenRules, vocabulary: usize) -> Next {
         let codes = rules.codes_per_image;
         match self.rule {
-            Rule::Text => Next::Choice(Allowed {
-                range: 0..rules.code_base,
-                except: &rules.forbidden,
-            }),
-            Rule::Free => Next::Choice(Allowed {
-                range: 0..vocabulary as TokenId,
-                except: &[],
-            }),
+            Rule::Text => Next::Choice(0..rules.code_base),
+            Rule::Free => Next::Choice(0..vocabulary as TokenId),
             Rule::Image if self.accepted == 0 => Next::Forced(rules.open_image),
             Rule::Image if self.accepted <= codes => {
                 let range = rules.code_base..rules.code_base + rules.code_count as TokenId;
-                Next::Choice(Allowed { range, except: &[] })
+                Next::Choice(range)
             }
             Rule::Image if self.accepted == codes + 1 => Next::Forced(rules.close_image),
             Rule::Image => Next::Forced(rules.end),
@@ -157,7 +143,6 @@ mod tests {
             close_image: 11,
             end: 30,
             stops: vec![30, 0],
-            forbidden: vec![31, 32],
         }
     }
 
@@ -169,13 +154,7 @@ mod tests {
         constraint.accept(10, &rules);
         for _ in 0..4 {
             assert!(!constraint.rest_is_forced(&rules));
-            assert_eq!(
-                constraint.next(&rules, 56),
-                Next::Choice(Allowed {
-                    range: 40..56,
-                    except: &[]
-                })
-            );
+            assert_eq!(constraint.next(&rules, 56), Next::Choice(40..56));
             constraint.accept(41, &rules);
         }
         assert!(constraint.rest_is_forced(&rules));
@@ -188,16 +167,10 @@ mod tests {
     }
 
     #[test]
-    fn text_ends_at_any_stop_and_offers_no_code_and_no_control_id() {
+    fn text_ends_at_any_stop_and_offers_no_code() {
         let rules = rules();
         let mut constraint = Constraint::new(Rule::Text);
-        assert_eq!(
-            constraint.next(&rules, 56),
-            Next::Choice(Allowed {
-                range: 0..40,
-                except: &[31, 32]
-            })
-        );
+        assert_eq!(constraint.next(&rules, 56), Next::Choice(0..40));
         constraint.accept(5, &rules);
         assert!(!constraint.ended());
         constraint.accept(0, &rules);
@@ -215,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rules_of_a_vocabulary_forbid_its_special_ids_but_for_the_stops() {
+    fn the_rules_of_a_vocabulary_have_its_ids() {
         let tokenizer = include_bytes!("../../tests/fixtures/vocabulary/tokenizer.json");
         let vocabulary = Vocabulary::from_bytes(tokenizer, 16, 4).unwrap();
         let rules = TokenRules::of(&vocabulary);
@@ -224,15 +197,6 @@ mod tests {
             (rules.code_base as usize, rules.code_count),
             (vocabulary.text_len(), 16)
         );
-        // `### Instruction:`, `### Response:` and `### Response:` with its newline follow `### End`.
-        assert!(
-            rules
-                .forbidden
-                .ends_with(&[rules.end + 1, rules.end + 2, rules.end + 3]),
-            "{:?}",
-            rules.forbidden
-        );
-        assert!(!rules.forbidden.iter().any(|&id| rules.is_stop(id)));
     }
 
     proptest! {
@@ -241,7 +205,7 @@ mod tests {
             let rules = rules();
             let mut constraint = Constraint::new(Rule::Free);
             for id in ids {
-                prop_assert_eq!(constraint.next(&rules, 56), Next::Choice(Allowed { range: 0..56, except: &[] }));
+                prop_assert_eq!(constraint.next(&rules, 56), Next::Choice(0..56));
                 constraint.accept(id, &rules);
                 prop_assert_eq!(constraint.ended(), id == 30 || id == 0);
             }

@@ -24,19 +24,10 @@ pub enum SampleError {
     NothingAllowed,
 }
 
-/// Which ids may be drawn: a range with holes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Allowed<'a> {
-    /// The range; what lies beyond the row does not count.
-    pub range: Range<TokenId>,
-    /// Ids in the range that are not allowed.
-    pub except: &'a [TokenId],
-}
-
 /// Buffers that are reused from draw to draw.
 #[derive(Debug, Default)]
 pub struct Scratch {
-    /// Logits of the range (holes at −∞), then their weights exp((l − max) / t).
+    /// Logits of the range, then their weights exp((l − max) / t).
     weights: Vec<f32>,
     /// Candidates for the nucleus: weight and index.
     candidates: Vec<(f32, u32)>,
@@ -60,24 +51,24 @@ impl Sampler {
         }
     }
 
-    /// Draws one allowed token from `row` (one logit per id of the vocabulary). Greedy takes no random number.
+    /// Draws one token of the range `allowed` from `row` (one logit per id of the vocabulary; what lies beyond it does not count). Greedy takes no random number.
     ///
     /// # Errors
     /// [`SampleError::NotFinite`] if any logit of the row is NaN or infinite; [`SampleError::NothingAllowed`].
-    pub fn draw(&mut self, row: &[f32], allowed: &Allowed<'_>, scratch: &mut Scratch) -> Result<TokenId, SampleError> {
+    pub fn draw(
+        &mut self,
+        row: &[f32],
+        allowed: &Range<TokenId>,
+        scratch: &mut Scratch,
+    ) -> Result<TokenId, SampleError> {
         if !all_finite(row) {
             return Err(SampleError::NotFinite);
         }
-        let start = (allowed.range.start as usize).min(row.len());
-        let end = (allowed.range.end as usize).clamp(start, row.len());
+        let start = (allowed.start as usize).min(row.len());
+        let end = (allowed.end as usize).clamp(start, row.len());
         let weights = &mut scratch.weights;
         weights.clear();
         weights.extend_from_slice(&row[start..end]);
-        for &id in allowed.except {
-            if let Some(hole) = (id as usize).checked_sub(start).and_then(|at| weights.get_mut(at)) {
-                *hole = f32::NEG_INFINITY;
-            }
-        }
         let (best, max) = argmax(weights).ok_or(SampleError::NothingAllowed)?;
         let chosen = if self.sampling.temperature == 0.0 {
             best

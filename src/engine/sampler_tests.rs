@@ -12,11 +12,8 @@ fn sampling(temperature: f32, top_p: f32, top_k: usize, seed: u64) -> Sampling {
     }
 }
 
-fn all(row: &[f32]) -> Allowed<'static> {
-    Allowed {
-        range: 0..row.len() as TokenId,
-        except: &[],
-    }
+fn all(row: &[f32]) -> Range<TokenId> {
+    0..row.len() as TokenId
 }
 
 fn draw(row: &[f32], sampling: Sampling) -> TokenId {
@@ -61,10 +58,7 @@ fn kept(row: &[f32], s: &Sampling) -> Vec<(TokenId, f64)> {
 fn greedy_takes_the_largest_and_the_lowest_id_among_equals() {
     assert_eq!(draw(&[0.5, 2.0, -1.0, 2.0], sampling(0.0, 1.0, 0, 9)), 1);
     let row = [9.0, 2.0, 3.0, 9.0];
-    let allowed = Allowed {
-        range: 1..4,
-        except: &[3],
-    };
+    let allowed = 1..3;
     assert_eq!(
         Sampler::new(sampling(0.0, 1.0, 0, 9)).draw(&row, &allowed, &mut Scratch::default()),
         Ok(2)
@@ -89,16 +83,7 @@ fn logits_that_are_not_finite_are_an_error_not_a_panic() {
 #[test]
 fn an_empty_choice_is_an_error_not_a_panic() {
     let mut sampler = Sampler::new(sampling(1.0, 0.9, 0, 1));
-    for allowed in [
-        Allowed {
-            range: 5..9,
-            except: &[],
-        },
-        Allowed {
-            range: 1..2,
-            except: &[1],
-        },
-    ] {
+    for allowed in [5..9, 1..1] {
         let drawn = sampler.draw(&[1.0, 2.0], &allowed, &mut Scratch::default());
         assert_eq!(drawn, Err(SampleError::NothingAllowed));
     }

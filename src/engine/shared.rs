@@ -76,9 +76,7 @@ pub(super) struct Mail {
 }
 
 impl Shared {
-    pub(super) fn new(config: EngineConfig, mut rules: TokenRules) -> Self {
-        let forbidden = std::mem::take(&mut rules.forbidden);
-        rules.forbidden = forbidden.into_iter().filter(|&id| !rules.is_stop(id)).collect();
+    pub(super) fn new(config: EngineConfig, rules: TokenRules) -> Self {
         let mailbox = Mailbox {
             queue: Queue::new(config.queue_jobs, config.queue_bytes),
             health: Vec::new(),

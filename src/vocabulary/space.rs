@@ -186,15 +186,6 @@ impl Vocabulary {
         vec![self.end()]
     }
 
-    /// All special ids, those that add nothing to a decoded text: control tokens and their like.
-    pub fn special_ids(&self) -> Vec<TokenId> {
-        (0..)
-            .zip(&self.0.pieces)
-            .filter(|(_, piece)| piece.is_none())
-            .map(|(id, _)| id)
-            .collect()
-    }
-
     /// The first ids of "yes" and "Yes", and those of "no" and "No".
     pub fn yes_no(&self) -> (Vec<TokenId>, Vec<TokenId>) {
         self.0.yes_no.clone()

@@ -35,7 +35,6 @@ pub(super) fn facts() -> Facts {
 pub(super) const OPEN: TokenId = 29;
 pub(super) const CLOSE: TokenId = 31;
 pub(super) const END: TokenId = 60;
-pub(super) const FORBIDDEN: TokenId = 61;
 
 pub(super) fn rules() -> TokenRules {
     TokenRules {
@@ -46,7 +45,6 @@ pub(super) fn rules() -> TokenRules {
         close_image: CLOSE,
         end: END,
         stops: vec![END, 0],
-        forbidden: vec![FORBIDDEN, 62],
     }
 }
 
