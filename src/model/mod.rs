@@ -5,6 +5,7 @@
 pub mod bench;
 pub mod bundle;
 pub mod checkpoint;
+pub mod convert;
 pub mod device;
 mod load;
 pub mod neox;

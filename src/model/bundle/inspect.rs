@@ -170,14 +170,14 @@ impl fmt::Display for Inspection {
                 "parameters",
                 &format!("{} ({})", count(network.parameters), types.join(", ")),
             )?;
-            line(f, "size", &bytes(network.bytes))?;
+            line(f, "size", &size(network.bytes))?;
         }
         writeln!(f, "\nfiles")?;
         for entry in &manifest.files {
             line(
                 f,
                 &entry.path,
-                &format!("{:>10}  sha256 {}", bytes(entry.size), entry.sha256),
+                &format!("{:>10}  sha256 {}", size(entry.size), entry.sha256),
             )?;
         }
         let checksums = match self.checksums {
@@ -205,17 +205,17 @@ fn count(n: u64) -> String {
 }
 
 /// A size in units of 1000.
-pub(crate) fn bytes(n: u64) -> String {
-    let (mut size, mut unit) = (n as f64, "B");
+pub(crate) fn size(n: u64) -> String {
+    let (mut scaled, mut unit) = (n as f64, "B");
     for next in ["kB", "MB", "GB", "TB"] {
-        if size < 1000.0 {
+        if scaled < 1000.0 {
             break;
         }
-        (size, unit) = (size / 1000.0, next);
+        (scaled, unit) = (scaled / 1000.0, next);
     }
     if unit == "B" {
         format!("{n} B")
     } else {
-        format!("{size:.1} {unit}")
+        format!("{scaled:.1} {unit}")
     }
 }

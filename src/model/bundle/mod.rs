@@ -20,6 +20,7 @@ use super::vqgan::VqganConfig;
 use crate::vocabulary::Vocabulary;
 
 pub use error::BundleError;
+pub(crate) use inspect::size;
 pub use inspect::{Checksums, Inspection, Network, inspect};
 pub use manifest::{DefaultInstructions, Defaults, FORMAT, FileEntry, Manifest};
 pub use write::{BundleWriter, Draft};
