@@ -3,7 +3,9 @@
 //! Tensors (`tch`) live in this room, in `train` and in the engine's worker (`engine::torch`), nowhere else.
 
 pub mod bench;
+pub mod bundle;
 pub mod checkpoint;
+pub mod convert;
 pub mod device;
 mod load;
 pub mod neox;

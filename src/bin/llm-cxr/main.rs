@@ -1,6 +1,8 @@
 //! `llm-cxr`: serves a model bundle, works on single images, converts checkpoints, and measures.
 
 mod bench;
+mod convert;
+mod inspect;
 mod show;
 
 use std::process::ExitCode;
@@ -23,11 +25,15 @@ struct Cli {
 #[derive(Subcommand, Debug)]
 enum Command {
     Bench(bench::BenchArgs),
+    Convert(convert::ConvertArgs),
+    Inspect(inspect::InspectArgs),
 }
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Bench(args) => bench::run(args),
+        Command::Convert(args) => convert::run(args),
+        Command::Inspect(args) => inspect::run(args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use llm_cxr::model::bundle::Progress;
 
 /// A spinner with a message, for work of unknown length. Nothing is drawn where stderr is no terminal.
 pub fn spinner(message: &str) -> ProgressBar {
@@ -18,4 +19,23 @@ pub fn bar(length: u64, message: &str) -> ProgressBar {
         bar.set_style(style);
     }
     bar
+}
+
+/// A bar over bytes, for stages that [`advance`] tells of.
+pub fn bytes_bar() -> ProgressBar {
+    let bar = ProgressBar::new(0);
+    if let Ok(style) = ProgressStyle::with_template("{msg:24} {wide_bar} {bytes}/{total_bytes} {eta}") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+/// Shows how far a stage has come.
+pub fn advance(bar: &ProgressBar, progress: Progress<'_>) {
+    if bar.message() != progress.what {
+        bar.set_message(progress.what.to_owned());
+        bar.reset_eta();
+    }
+    bar.set_length(progress.total);
+    bar.set_position(progress.done);
 }

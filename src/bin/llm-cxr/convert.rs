@@ -1,0 +1,76 @@
+//! `llm-cxr convert`: the published checkpoints become a bundle.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use llm_cxr::model::convert::{ConvertOptions, TargetDtype, convert};
+
+use crate::{Outcome, show};
+
+/// Turn a Hugging Face folder and a taming VQ-GAN into a model bundle.
+///
+/// Pickled files are read without running anything that is in them. Nothing is fetched.
+#[derive(Args, Debug)]
+pub struct ConvertArgs {
+    /// Folder of the language model: config.json, tokenizer.json and weights (safetensors or pytorch_model.bin, whole or sharded).
+    #[arg(long, value_name = "DIR")]
+    llm: PathBuf,
+    /// Configuration of the VQ-GAN, as taming-transformers writes it.
+    #[arg(long, value_name = "YAML")]
+    vqgan_config: PathBuf,
+    /// Weights of the VQ-GAN: a Lightning checkpoint, or safetensors.
+    #[arg(long, value_name = "CKPT")]
+    vqgan_checkpoint: PathBuf,
+    /// Folder of the bundle to make.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Element type of the language model's weights in the bundle.
+    #[arg(long, value_enum, default_value = "keep")]
+    dtype: Dtype,
+    /// Name of the bundle, shown in every answer; by default the folder's.
+    #[arg(long)]
+    name: Option<String>,
+    /// Replace what is at --out.
+    #[arg(long)]
+    force: bool,
+    /// Print the summary as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Dtype {
+    /// As in the checkpoint.
+    Keep,
+    /// bfloat16.
+    Bf16,
+    /// Single precision.
+    F32,
+}
+
+/// Runs the command.
+pub fn run(args: ConvertArgs) -> Outcome {
+    let options = ConvertOptions {
+        llm: args.llm,
+        vqgan_config: args.vqgan_config,
+        vqgan_checkpoint: args.vqgan_checkpoint,
+        out: args.out,
+        dtype: match args.dtype {
+            Dtype::Keep => TargetDtype::Keep,
+            Dtype::Bf16 => TargetDtype::Bf16,
+            Dtype::F32 => TargetDtype::F32,
+        },
+        name: args.name,
+        force: args.force,
+    };
+    let bar = show::bytes_bar();
+    let outcome = convert(&options, &mut |progress| show::advance(&bar, progress));
+    bar.finish_and_clear();
+    let summary = outcome?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&summary)?);
+    } else {
+        println!("{summary}");
+    }
+    Ok(())
+}

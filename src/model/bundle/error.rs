@@ -1,0 +1,100 @@
+//! What can be wrong with a bundle.
+
+use std::path::{Path, PathBuf};
+
+use crate::model::ConfigError;
+use crate::model::checkpoint::CheckpointError;
+use crate::vocabulary::VocabularyError;
+
+/// A bundle that cannot be used or written. Each message names the file.
+#[derive(Debug, thiserror::Error)]
+pub enum BundleError {
+    /// The operating system refused.
+    #[error("{}: {reason}", .file.display())]
+    Io {
+        /// The file or folder.
+        file: PathBuf,
+        /// What the system said.
+        reason: std::io::Error,
+    },
+    /// The folder is no bundle.
+    #[error("{} is not a model bundle: it has no bundle.json; `llm-cxr convert` makes a bundle from the published checkpoints", .0.display())]
+    NotABundle(PathBuf),
+    /// `bundle.json` cannot be used.
+    #[error("{}: {reason}", .file.display())]
+    Manifest {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A listed file is not there.
+    #[error("{} is listed in bundle.json but is not there; copy the bundle again", .0.display())]
+    MissingFile(PathBuf),
+    /// A file has another length than listed.
+    #[error("{} has {found} bytes, but bundle.json lists {listed}; copy the bundle again", .file.display())]
+    Size {
+        /// The file.
+        file: PathBuf,
+        /// Length in bytes by the manifest.
+        listed: u64,
+        /// Length it has.
+        found: u64,
+    },
+    /// A file has another content than listed.
+    #[error("{} is damaged or was changed: its SHA-256 is {found}, but bundle.json lists {listed}", .file.display())]
+    Checksum {
+        /// The file.
+        file: PathBuf,
+        /// By the manifest.
+        listed: String,
+        /// What it is.
+        found: String,
+    },
+    /// A configuration cannot be used.
+    #[error("{}: {reason}", .dir.display())]
+    Config {
+        /// The bundle.
+        dir: PathBuf,
+        /// What is wrong.
+        reason: ConfigError,
+    },
+    /// The tokenizer cannot be used.
+    #[error("{}: {reason}", .dir.display())]
+    Vocabulary {
+        /// The bundle.
+        dir: PathBuf,
+        /// What is wrong.
+        reason: VocabularyError,
+    },
+    /// The embedding has not a row for each text id and code.
+    #[error(
+        "{}: vocab_size is {rows}, but the tokenizer has {text} tokens and the code book {codes} codes, together {}",
+        .file.display(), .text + .codes
+    )]
+    VocabularySize {
+        /// The configuration.
+        file: PathBuf,
+        /// Its `vocab_size`.
+        rows: usize,
+        /// Length of the tokenizer.
+        text: usize,
+        /// Size of the code book.
+        codes: usize,
+    },
+    /// A weight file cannot be read.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The place for a new bundle is taken.
+    #[error("{} is not empty; give another --out, or --force to replace it", .0.display())]
+    Exists(PathBuf),
+}
+
+impl BundleError {
+    pub(crate) fn io(file: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        |reason| Self::Io {
+            file: file.to_owned(),
+            reason,
+        }
+    }
+}

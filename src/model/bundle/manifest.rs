@@ -1,0 +1,95 @@
+//! `bundle.json`: what a bundle is, and what its files must be.
+
+use serde::{Deserialize, Serialize};
+
+/// Version of the layout of `bundle.json` that this program writes and reads.
+pub const FORMAT: u32 = 1;
+
+/// The manifest of a bundle.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Version of this layout.
+    pub format: u32,
+    /// Name, shown in every answer.
+    pub name: String,
+    /// Version of the weights: twelve hexadecimal digits that follow from the files.
+    pub version: String,
+    /// The program and command that made the bundle.
+    pub created_by: String,
+    /// The files or settings it was made from.
+    pub made_from: String,
+    /// Whether the weights were trained. If not, every answer is noise, and says so.
+    pub trained: bool,
+    /// Licence of the weights.
+    pub licence: String,
+    /// What the model is for, and what not.
+    pub intended_use: String,
+    /// Instructions used where a request brings none.
+    pub default_instructions: DefaultInstructions,
+    /// Limits and sampling used where a request sets none.
+    pub defaults: Defaults,
+    /// Codes of one image.
+    pub codes_per_image: usize,
+    /// Side of the model's square images, in pixels.
+    pub image_side: usize,
+    /// Every other file of the bundle, sorted by path.
+    pub files: Vec<FileEntry>,
+}
+
+/// Instructions used where a request brings none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DefaultInstructions {
+    /// For a report on an image.
+    pub report: String,
+    /// Before the text of an image to be drawn.
+    pub draw: String,
+}
+
+impl Default for DefaultInstructions {
+    fn default() -> Self {
+        Self {
+            report: "Generate free-text radiology reports for the entered chest X-ray images.".to_owned(),
+            draw: "Generate a chest X-ray image that corresponds to the entered free-text radiology report for the chest X-ray image."
+                .to_owned(),
+        }
+    }
+}
+
+/// Limits and sampling used where a request sets none.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Defaults {
+    /// Most new tokens of a report.
+    pub report_max_tokens: usize,
+    /// Most new tokens of an answer to a question.
+    pub vqa_max_tokens: usize,
+    /// Most new tokens of an instruction's answer.
+    pub instruct_max_tokens: usize,
+    /// Temperature of image codes and of free instructions; reports and answers are greedy.
+    pub temperature: f32,
+    /// Nucleus of the same.
+    pub top_p: f32,
+}
+
+impl Default for Defaults {
+    /// The original's.
+    fn default() -> Self {
+        Self {
+            report_max_tokens: 128,
+            vqa_max_tokens: 128,
+            instruct_max_tokens: 512,
+            temperature: 1.0,
+            top_p: 0.92,
+        }
+    }
+}
+
+/// A file of a bundle.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileEntry {
+    /// Path below the bundle's folder, with `/`.
+    pub path: String,
+    /// Length in bytes.
+    pub size: u64,
+    /// SHA-256, hexadecimal.
+    pub sha256: String,
+}

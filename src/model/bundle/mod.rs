@@ -1,0 +1,239 @@
+//! The bundle: one folder with everything the server loads.
+//!
+//! `bundle.json` (the [`Manifest`]), `config.json`, `tokenizer.json`, `model.safetensors` or shards of it,
+//! `vqgan/config.yaml`, `vqgan/model.safetensors`. Weights are safetensors only: nothing in a bundle can run code.
+
+mod error;
+mod inspect;
+mod manifest;
+mod write;
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Component, Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::checkpoint::{CheckpointError, Weights};
+use super::neox::NeoxConfig;
+use super::vqgan::VqganConfig;
+use crate::vocabulary::Vocabulary;
+
+pub use error::BundleError;
+pub(crate) use inspect::size;
+pub use inspect::{Checksums, Inspection, Network, inspect};
+pub use manifest::{DefaultInstructions, Defaults, FORMAT, FileEntry, Manifest};
+pub use write::{BundleWriter, Draft};
+
+pub(crate) const MANIFEST: &str = "bundle.json";
+pub(crate) const CONFIG: &str = "config.json";
+pub(crate) const TOKENIZER: &str = "tokenizer.json";
+pub(crate) const WEIGHTS: &str = "model.safetensors";
+pub(crate) const VQGAN_CONFIG: &str = "vqgan/config.yaml";
+pub(crate) const VQGAN_WEIGHTS: &str = "vqgan/model.safetensors";
+
+/// How far a long piece of work has come, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress<'a> {
+    /// What is being worked on.
+    pub what: &'a str,
+    /// Bytes done.
+    pub done: u64,
+    /// Bytes in all.
+    pub total: u64,
+}
+
+/// A bundle that has been opened: its small files are read, its weights are not.
+#[derive(Clone, Debug)]
+pub struct Bundle {
+    /// The folder.
+    pub dir: PathBuf,
+    /// `bundle.json`.
+    pub manifest: Manifest,
+    /// Shape of the language model.
+    pub neox: NeoxConfig,
+    /// Shape of the VQ-GAN.
+    pub vqgan: VqganConfig,
+    tokenizer: Vec<u8>,
+}
+
+impl Bundle {
+    /// Opens a folder: reads manifest, configurations and tokenizer, and checks that every listed file is there with its size.
+    /// Contents are checked by [`verify`](Self::verify).
+    pub fn open(dir: &Path) -> Result<Self, BundleError> {
+        let path = dir.join(MANIFEST);
+        if !path.is_file() {
+            return Err(BundleError::NotABundle(dir.to_owned()));
+        }
+        let manifest = read_manifest(&path)?;
+        for entry in &manifest.files {
+            let file = dir.join(&entry.path);
+            let found = match file.metadata() {
+                Ok(found) if found.is_file() => found.len(),
+                Ok(_) => return Err(BundleError::MissingFile(file)),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    return Err(BundleError::MissingFile(file));
+                }
+                Err(error) => return Err(BundleError::io(&file)(error)),
+            };
+            if found != entry.size {
+                return Err(BundleError::Size {
+                    file,
+                    listed: entry.size,
+                    found,
+                });
+            }
+        }
+        let read = |name: &str| {
+            let file = dir.join(name);
+            std::fs::read(&file).map_err(BundleError::io(&file))
+        };
+        let config = |reason| BundleError::Config {
+            dir: dir.to_owned(),
+            reason,
+        };
+        let neox = NeoxConfig::from_json(&read(CONFIG)?).map_err(config)?;
+        let vqgan = VqganConfig::from_yaml(&read(VQGAN_CONFIG)?).map_err(config)?;
+        for (key, listed, found) in [
+            ("codes_per_image", manifest.codes_per_image, vqgan.codes_per_image()),
+            ("image_side", manifest.image_side, vqgan.resolution),
+        ] {
+            if listed != found {
+                let reason = format!("{key} is {listed}, but by {VQGAN_CONFIG} it is {found}");
+                return Err(BundleError::Manifest { file: path, reason });
+            }
+        }
+        Ok(Self {
+            dir: dir.to_owned(),
+            manifest,
+            neox,
+            vqgan,
+            tokenizer: read(TOKENIZER)?,
+        })
+    }
+
+    /// Compares every file with its checksum. Reads the whole bundle.
+    pub fn verify(&self, progress: &mut dyn FnMut(Progress<'_>)) -> Result<(), BundleError> {
+        let total = self.manifest.files.iter().map(|entry| entry.size).sum();
+        let mut before = 0;
+        for entry in &self.manifest.files {
+            let file = self.dir.join(&entry.path);
+            let what = entry.path.as_str();
+            let found = sha256(&file, &mut |done| {
+                progress(Progress {
+                    what,
+                    done: before + done,
+                    total,
+                })
+            })?;
+            if found != entry.sha256 {
+                return Err(BundleError::Checksum {
+                    file,
+                    listed: entry.sha256.clone(),
+                    found,
+                });
+            }
+            before += entry.size;
+        }
+        Ok(())
+    }
+
+    /// The bundle's token space. Its size must be the rows of the model's embedding.
+    pub fn vocabulary(&self) -> Result<Vocabulary, BundleError> {
+        token_space(&self.dir, &self.tokenizer, &self.neox, &self.vqgan)
+    }
+
+    /// The language model's weights, mapped.
+    pub fn neox_weights(&self) -> Result<Weights, CheckpointError> {
+        self.weights("model")
+    }
+
+    /// The VQ-GAN's weights, mapped.
+    pub fn vqgan_weights(&self) -> Result<Weights, CheckpointError> {
+        self.weights("vqgan/model")
+    }
+
+    fn weights(&self, prefix: &str) -> Result<Weights, CheckpointError> {
+        let listed = self.manifest.files.iter().map(|entry| entry.path.as_str());
+        let files = listed.filter(|path| path.starts_with(prefix) && path.ends_with(".safetensors"));
+        Weights::open(&files.map(|path| self.dir.join(path)).collect::<Vec<_>>())
+    }
+}
+
+/// Reads a tokenizer as the vocabulary of these two networks. `dir` is named in errors.
+pub(crate) fn token_space(
+    dir: &Path,
+    tokenizer: &[u8],
+    neox: &NeoxConfig,
+    vqgan: &VqganConfig,
+) -> Result<Vocabulary, BundleError> {
+    let vocabulary = Vocabulary::from_bytes(tokenizer, vqgan.n_embed, vqgan.codes_per_image()).map_err(|reason| {
+        BundleError::Vocabulary {
+            dir: dir.to_owned(),
+            reason,
+        }
+    })?;
+    if vocabulary.len() != neox.vocab_size {
+        let (text, codes) = (vocabulary.text_len(), vqgan.n_embed);
+        return Err(BundleError::VocabularySize {
+            file: dir.join(CONFIG),
+            rows: neox.vocab_size,
+            text,
+            codes,
+        });
+    }
+    Ok(vocabulary)
+}
+
+fn read_manifest(path: &Path) -> Result<Manifest, BundleError> {
+    let wrong = |reason: String| BundleError::Manifest {
+        file: path.to_owned(),
+        reason,
+    };
+    let bytes = std::fs::read(path).map_err(BundleError::io(path))?;
+    let manifest: Manifest =
+        serde_json::from_slice(&bytes).map_err(|e| wrong(format!("is not the manifest of a bundle: {e}")))?;
+    if manifest.format != FORMAT {
+        let reason = format!(
+            "has format {}; this program reads format {FORMAT}: update it, or convert again",
+            manifest.format
+        );
+        return Err(wrong(reason));
+    }
+    for entry in &manifest.files {
+        // A manifest must not lead out of its folder.
+        if !Path::new(&entry.path)
+            .components()
+            .all(|part| matches!(part, Component::Normal(_)))
+        {
+            return Err(wrong(format!("lists a file outside the bundle: {:?}", entry.path)));
+        }
+    }
+    for needed in [CONFIG, TOKENIZER, VQGAN_CONFIG, VQGAN_WEIGHTS] {
+        if !manifest.files.iter().any(|entry| entry.path == needed) {
+            return Err(wrong(format!(
+                "does not list {needed}, so its content cannot be checked"
+            )));
+        }
+    }
+    Ok(manifest)
+}
+
+/// SHA-256 of a file, hexadecimal. `progress` is told how many bytes are done.
+fn sha256(path: &Path, progress: &mut dyn FnMut(u64)) -> Result<String, BundleError> {
+    let mut file = File::open(path).map_err(BundleError::io(path))?;
+    let (mut hash, mut buffer, mut done) = (Sha256::new(), vec![0; 1 << 20], 0);
+    loop {
+        let read = file.read(&mut buffer).map_err(BundleError::io(path))?;
+        if read == 0 {
+            return Ok(hex(&hash.finalize()));
+        }
+        hash.update(&buffer[..read]);
+        done += read as u64;
+        progress(done);
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,193 @@
+//! Writes a bundle beside its place and moves it there when it is whole.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::manifest::{DefaultInstructions, Defaults, FORMAT, FileEntry, Manifest};
+use super::{BundleError, CONFIG, MANIFEST, Progress, TOKENIZER, VQGAN_CONFIG, WEIGHTS, hex, sha256};
+use crate::model::vqgan::VqganConfig;
+
+/// What a maker says of its bundle; the rest of the manifest follows from the files.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    /// Name; `None` takes the folder's.
+    pub name: Option<String>,
+    /// The command that makes it, for example `convert`.
+    pub command: &'static str,
+    /// The files or settings it is made from.
+    pub made_from: String,
+    /// Whether the weights were trained.
+    pub trained: bool,
+    /// Licence of the weights.
+    pub licence: String,
+    /// What the model is for.
+    pub intended_use: String,
+    /// Limits and sampling.
+    pub defaults: Defaults,
+}
+
+/// A bundle being written. Until [`finish`](Self::finish) it lies in a hidden folder beside its place, which is removed if the
+/// work fails; so a bundle is whole or not there.
+#[derive(Debug)]
+pub struct BundleWriter {
+    out: PathBuf,
+    partial: PathBuf,
+}
+
+impl BundleWriter {
+    /// Begins a bundle at `out`, which must be empty or missing unless `force` allows to replace it.
+    pub fn create(out: &Path, force: bool) -> Result<Self, BundleError> {
+        let io = BundleError::io;
+        let occupied = match fs::read_dir(out) {
+            Ok(mut entries) => entries.next().is_some(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
+            Err(error) => return Err(io(out)(error)),
+        };
+        if occupied && !force {
+            return Err(BundleError::Exists(out.to_owned()));
+        }
+        let partial = sibling(out, "partial")?;
+        // Left behind by a run that was killed.
+        remove(&partial)?;
+        fs::create_dir_all(partial.join("vqgan")).map_err(io(&partial))?;
+        Ok(Self {
+            out: out.to_owned(),
+            partial,
+        })
+    }
+
+    /// The path at which a file of the bundle is to be written.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.partial.join(name)
+    }
+
+    /// Writes a small file.
+    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), BundleError> {
+        let path = self.path(name);
+        fs::write(&path, bytes).map_err(BundleError::io(&path))
+    }
+
+    /// Checksums every file, writes the manifest and moves the bundle to its place.
+    pub fn finish(
+        self,
+        draft: Draft,
+        vqgan: &VqganConfig,
+        progress: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<Manifest, BundleError> {
+        let mut names: Vec<String> = [CONFIG, TOKENIZER, WEIGHTS, VQGAN_CONFIG, super::VQGAN_WEIGHTS]
+            .map(str::to_owned)
+            .into();
+        names.sort();
+        let mut files = Vec::new();
+        for path in names {
+            let file = self.path(&path);
+            let size = file.metadata().map_err(BundleError::io(&file))?.len();
+            files.push(FileEntry {
+                path,
+                size,
+                sha256: String::new(),
+            });
+        }
+        let total = files.iter().map(|entry| entry.size).sum();
+        let mut before = 0;
+        for entry in &mut files {
+            let file = self.partial.join(&entry.path);
+            let what = "checksums";
+            entry.sha256 = sha256(&file, &mut |done| {
+                progress(Progress {
+                    what,
+                    done: before + done,
+                    total,
+                })
+            })?;
+            before += entry.size;
+        }
+        let folder = self.out.file_name().map(|name| name.to_string_lossy().into_owned());
+        let manifest = Manifest {
+            format: FORMAT,
+            name: draft.name.or(folder).unwrap_or_else(|| "llm-cxr".to_owned()),
+            version: version(&files),
+            created_by: format!(
+                "{} {} {}",
+                env!("CARGO_PKG_NAME"),
+                env!("CARGO_PKG_VERSION"),
+                draft.command
+            ),
+            made_from: draft.made_from,
+            trained: draft.trained,
+            licence: draft.licence,
+            intended_use: draft.intended_use,
+            default_instructions: DefaultInstructions::default(),
+            defaults: draft.defaults,
+            codes_per_image: vqgan.codes_per_image(),
+            image_side: vqgan.resolution,
+            files,
+        };
+        let mut json = serde_json::to_vec_pretty(&manifest).map_err(|e| BundleError::Manifest {
+            file: self.path(MANIFEST),
+            reason: e.to_string(),
+        })?;
+        json.push(b'\n');
+        self.write(MANIFEST, &json)?;
+        self.move_into_place()?;
+        Ok(manifest)
+    }
+
+    fn move_into_place(&self) -> Result<(), BundleError> {
+        let old = sibling(&self.out, "old.partial")?;
+        remove(&old)?;
+        let occupied = self.out.exists();
+        if occupied {
+            fs::rename(&self.out, &old).map_err(BundleError::io(&self.out))?;
+        }
+        if let Err(error) = fs::rename(&self.partial, &self.out) {
+            if occupied {
+                // The bundle that was there goes back; the first error is the one to tell.
+                let _ = fs::rename(&old, &self.out);
+            }
+            return Err(BundleError::io(&self.out)(error));
+        }
+        remove(&old)
+    }
+}
+
+impl Drop for BundleWriter {
+    fn drop(&mut self) {
+        // After `finish` there is nothing left to remove.
+        let _ = fs::remove_dir_all(&self.partial);
+    }
+}
+
+/// A hidden path beside `out`, on the same disk.
+fn sibling(out: &Path, suffix: &str) -> Result<PathBuf, BundleError> {
+    let name = out.file_name().ok_or_else(|| {
+        let reason = std::io::Error::new(
+            std::io::ErrorKind::InvalidInput,
+            "is not the name of a folder to be made",
+        );
+        BundleError::Io {
+            file: out.to_owned(),
+            reason,
+        }
+    })?;
+    Ok(out.with_file_name(format!(".{}.{suffix}", name.to_string_lossy())))
+}
+
+fn remove(dir: &Path) -> Result<(), BundleError> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(BundleError::io(dir)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// A version that follows from the contents.
+fn version(files: &[FileEntry]) -> String {
+    let mut hash = Sha256::new();
+    for entry in files {
+        hash.update(entry.path.as_bytes());
+        hash.update(entry.sha256.as_bytes());
+    }
+    hex(&hash.finalize()[..6])
+}

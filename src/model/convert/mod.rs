@@ -1,0 +1,239 @@
+//! Turns published checkpoints into a bundle.
+//!
+//! Everything is checked before anything is written: configurations, tokenizer, vocabulary, and the name, shape and type of
+//! every tensor. Then tensors are streamed one at a time into safetensors beside the bundle's place.
+
+mod plan;
+#[cfg(test)]
+mod tests;
+mod tokenizer;
+mod values;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use self::plan::{Plan, Problems};
+use super::bundle::{
+    BundleError, BundleWriter, CONFIG, Defaults, Draft, Progress, TOKENIZER, VQGAN_CONFIG, VQGAN_WEIGHTS, WEIGHTS,
+    token_space,
+};
+use super::checkpoint::{CheckpointError, CheckpointReader, SafetensorsWriter};
+use super::neox::NeoxConfig;
+use super::vqgan::VqganConfig;
+use super::{ConfigError, bundle};
+
+pub use self::values::TargetDtype;
+
+/// What is to be converted, and where to.
+#[derive(Clone, Debug)]
+pub struct ConvertOptions {
+    /// Hugging Face folder of the language model.
+    pub llm: PathBuf,
+    /// Yaml of the taming `VQModel`.
+    pub vqgan_config: PathBuf,
+    /// Its Lightning checkpoint, or safetensors.
+    pub vqgan_checkpoint: PathBuf,
+    /// Folder of the bundle to be made.
+    pub out: PathBuf,
+    /// Element type of the language model's weights in the bundle.
+    pub dtype: TargetDtype,
+    /// Name of the bundle; by default the folder's.
+    pub name: Option<String>,
+    /// Replace what is at `out`.
+    pub force: bool,
+}
+
+/// Why nothing was converted.
+#[derive(Debug, thiserror::Error)]
+pub enum ConvertError {
+    /// A file cannot be read.
+    #[error("{}: {reason}", .file.display())]
+    Io {
+        /// The file.
+        file: PathBuf,
+        /// What the system said.
+        reason: std::io::Error,
+    },
+    /// A configuration cannot be used.
+    #[error("{}: {reason}", .file.display())]
+    Config {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong.
+        reason: ConfigError,
+    },
+    /// The tokenizer's files contradict each other or cannot be used.
+    #[error("{}: {reason}", .file.display())]
+    Tokenizer {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong and what to do.
+        reason: String,
+    },
+    /// Tensors are missing, extra, misshapen or of a wrong type.
+    #[error("{0}")]
+    Tensors(Problems),
+    /// A checkpoint cannot be read.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The bundle cannot be written, or its parts do not fit together.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+}
+
+/// What was made.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    /// Folder of the bundle.
+    pub out: PathBuf,
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Parameters of the language model.
+    pub language_model_parameters: u64,
+    /// Parameters of the VQ-GAN.
+    pub vqgan_parameters: u64,
+    /// Length of the tokenizer.
+    pub tokenizer_length: usize,
+    /// Size of the code book.
+    pub code_count: usize,
+    /// Bytes written.
+    pub bytes: u64,
+    /// What looks wrong but does not prevent a bundle, such as weights that are not finite.
+    pub warnings: Vec<String>,
+}
+
+/// Makes a bundle. `progress` is told of the bytes of each stage.
+pub fn convert(options: &ConvertOptions, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Summary, ConvertError> {
+    let config_path = options.llm.join(CONFIG);
+    let config_json = read(&config_path)?;
+    let neox = NeoxConfig::from_json(&config_json).map_err(|reason| ConvertError::Config {
+        file: config_path.clone(),
+        reason,
+    })?;
+    let vqgan_yaml = read(&options.vqgan_config)?;
+    let vqgan = VqganConfig::from_yaml(&vqgan_yaml).map_err(|reason| ConvertError::Config {
+        file: options.vqgan_config.clone(),
+        reason,
+    })?;
+    let tokenizer = tokenizer::collect(&options.llm)?;
+    let vocabulary = token_space(&options.llm, &tokenizer, &neox, &vqgan)?;
+
+    let llm = CheckpointReader::open_folder(&options.llm)?;
+    let images = CheckpointReader::open_file(&options.vqgan_checkpoint)?;
+    let plans = [
+        (WEIGHTS, &llm, plan::language_model(&llm, &neox, options.dtype)?),
+        (VQGAN_WEIGHTS, &images, plan::vqgan(&images, &vqgan)?),
+    ];
+
+    let writer = BundleWriter::create(&options.out, options.force)?;
+    writer.write(CONFIG, &config_json)?;
+    writer.write(TOKENIZER, &tokenizer)?;
+    writer.write(VQGAN_CONFIG, &vqgan_yaml)?;
+    let mut warnings = Vec::new();
+    for (file, reader, plan) in &plans {
+        copy(reader, plan, &writer.path(file), file, progress, &mut warnings)?;
+    }
+    let draft = Draft {
+        name: options.name.clone(),
+        command: "convert",
+        made_from: format!("{} and {}", short(&options.llm), short(&options.vqgan_checkpoint)),
+        trained: true,
+        licence: "that of the published checkpoints; see where they were obtained".to_owned(),
+        intended_use: crate::RESEARCH_NOTICE.to_owned(),
+        defaults: Defaults::default(),
+    };
+    let manifest = writer.finish(draft, &vqgan, progress)?;
+    Ok(Summary {
+        out: options.out.clone(),
+        name: manifest.name,
+        version: manifest.version,
+        language_model_parameters: plans[0].2.parameters(),
+        vqgan_parameters: plans[1].2.parameters(),
+        tokenizer_length: vocabulary.text_len(),
+        code_count: vqgan.n_embed,
+        bytes: manifest.files.iter().map(|file| file.size).sum(),
+        warnings,
+    })
+}
+
+/// Streams the planned tensors into one safetensors file.
+fn copy(
+    reader: &CheckpointReader,
+    plan: &Plan,
+    path: &Path,
+    what: &str,
+    progress: &mut dyn FnMut(Progress<'_>),
+    warnings: &mut Vec<String>,
+) -> Result<(), ConvertError> {
+    let mut out = SafetensorsWriter::create(path, &plan.tensors)?;
+    let total = plan.tensors.iter().filter_map(|(_, info)| info.bytes()).sum::<usize>() as u64;
+    let mut done = 0;
+    for (name, info) in &plan.tensors {
+        let values = reader.read(name)?;
+        let source = reader.info(name).map_or(info.dtype, |found| found.dtype);
+        let bad = values::not_finite(&values, source);
+        if bad > 0 {
+            let file = reader.file_of(name).unwrap_or(reader.root());
+            warnings.push(format!(
+                "{}: tensor `{name}` has {bad} values that are NaN or infinite",
+                file.display()
+            ));
+        }
+        let values = values::cast(values, source, info.dtype);
+        out.write(name, &values)?;
+        done += values.len() as u64;
+        progress(Progress { what, done, total });
+    }
+    Ok(out.finish()?)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, ConvertError> {
+    std::fs::read(path).map_err(|reason| ConvertError::Io {
+        file: path.to_owned(),
+        reason,
+    })
+}
+
+/// The last part of a path: a bundle travels, folders of the machine that made it do not.
+fn short(path: &Path) -> String {
+    path.canonicalize()
+        .ok()
+        .as_deref()
+        .unwrap_or(path)
+        .file_name()
+        .map(|n| n.to_string_lossy().into_owned())
+        .unwrap_or_default()
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{} is a bundle: {}, version {}",
+            self.out.display(),
+            self.name,
+            self.version
+        )?;
+        let (llm, images) = (
+            self.language_model_parameters as f64 / 1e6,
+            self.vqgan_parameters as f64 / 1e6,
+        );
+        writeln!(
+            f,
+            "  language model {llm:.1} M parameters, VQ-GAN {images:.1} M, {}",
+            bundle::size(self.bytes)
+        )?;
+        write!(
+            f,
+            "  {} text tokens and {} image codes",
+            self.tokenizer_length, self.code_count
+        )?;
+        self.warnings
+            .iter()
+            .try_for_each(|warning| write!(f, "\n  warning: {warning}"))
+    }
+}
