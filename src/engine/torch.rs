@@ -1,11 +1,98 @@
 //! The engine's backend over libtorch: the one place of the engine that holds tensors.
 
+use std::sync::Arc;
+
 use tch::{Device, Kind, Tensor};
 
 use super::backend::{Backend, BackendError, Facts, VisionOutput, VisionWork};
-use crate::model::device;
-use crate::model::neox::{KvMemory, Neox, Segment};
+use crate::model::bundle::Bundle;
+use crate::model::device::{self, DeviceChoice, DtypeChoice};
+use crate::model::neox::{KvMemory, Neox, NeoxConfig, Segment};
 use crate::model::vqgan::{Pass, Vqgan};
+use crate::radiograph::Pixels;
+
+/// KV memory when nothing is said: on a GPU, and on a CPU (where at least one whole context always fits).
+const GPU_KV_BYTES: usize = 8 << 30;
+const CPU_KV_BYTES: usize = 512 << 20;
+
+/// How a bundle is put on a device.
+#[derive(Clone, Debug, Default)]
+pub struct TorchOptions {
+    /// Where.
+    pub device: DeviceChoice,
+    /// What the language model and the VQ-GAN's decoder compute in.
+    pub dtype: DtypeChoice,
+    /// KV memory.
+    pub kv: KvBudget,
+    /// Most sequences in a step; KV memory beyond that many whole contexts would never be used.
+    pub max_batch: usize,
+    /// Threads of libtorch on a CPU; `None` for one per core.
+    pub threads: Option<usize>,
+    /// Compare every file of the bundle with its checksum first.
+    pub verify: bool,
+}
+
+/// Size of the KV memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KvBudget {
+    /// As many contexts as there are sequences in a step, within 8 GiB on a GPU and 512 MiB (or one context) on a CPU.
+    #[default]
+    Auto,
+    /// Token positions.
+    Tokens(usize),
+    /// Bytes.
+    Bytes(u64),
+}
+
+impl KvBudget {
+    /// Token positions for a model whose positions take `per_token` bytes. One whole context must fit, or the longest
+    /// requests that the model takes could never run.
+    fn tokens(self, config: &NeoxConfig, per_token: usize, max_batch: usize, gpu: bool) -> Result<usize, BackendError> {
+        let context = config.max_position_embeddings;
+        let most = context.saturating_mul(max_batch.max(1));
+        let tokens = match self {
+            Self::Auto => (if gpu { GPU_KV_BYTES } else { CPU_KV_BYTES } / per_token).clamp(context, most),
+            Self::Tokens(tokens) => tokens,
+            Self::Bytes(bytes) => usize::try_from(bytes).unwrap_or(usize::MAX) / per_token,
+        };
+        if tokens < context {
+            return Err(BackendError(format!(
+                "KV memory of {tokens} tokens does not hold one context of {context}; give it at least {} MiB (--kv-memory) or {context} \
+                 tokens (--kv-tokens)",
+                (context * per_token).div_ceil(1 << 20)
+            )));
+        }
+        Ok(tokens)
+    }
+}
+
+/// Loads a bundle: checks it, puts its weights on the device, sets the KV memory aside, and runs both networks once, so that the first
+/// request finds them warm. Called inside the engine's thread.
+pub fn load(bundle: &Bundle, options: &TorchOptions) -> Result<Box<dyn Backend>, BackendError> {
+    let said = |error: &dyn std::fmt::Display| BackendError(error.to_string());
+    if let Some(threads) = options.threads {
+        tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
+    }
+    let on = device::resolve(options.device).map_err(|e| said(&e))?;
+    let kind = options.dtype.kind(on);
+    if options.verify {
+        tracing::info!("verifying the bundle's checksums");
+        bundle.verify(&mut |_| ()).map_err(|e| said(&e))?;
+    }
+    tracing::info!(device = %device::name(on), dtype = device::dtype_name(kind), "loading the model");
+    let per_token = KvMemory::bytes_per_token(&bundle.neox, kind);
+    let kv_tokens = options
+        .kv
+        .tokens(&bundle.neox, per_token, options.max_batch, on.is_cuda())?;
+    let weights = bundle.neox_weights().map_err(|e| said(&e))?;
+    let neox = Neox::load(&bundle.neox, &weights, kind, on).map_err(|e| said(&e))?;
+    let weights = bundle.vqgan_weights().map_err(|e| said(&e))?;
+    let vqgan = Vqgan::load(&bundle.vqgan, &weights, kind, on).map_err(|e| said(&e))?;
+    let vision_batch = if on.is_cuda() { 16 } else { 4 };
+    let mut backend = TorchBackend::new(neox, vqgan, kv_tokens, vision_batch, kind, on);
+    backend.warm_up()?;
+    Ok(Box::new(backend))
+}
 
 /// Language model, VQ-GAN and KV memory on one device. Made and used inside the engine's thread: gradients are off there alone.
 pub struct TorchBackend {
@@ -33,7 +120,7 @@ impl TorchBackend {
             image_side: vqgan.config().resolution,
             vision_batch,
             device: device::name(on),
-            dtype: if kind == Kind::BFloat16 { "bf16" } else { "f32" }.to_owned(),
+            dtype: device::dtype_name(kind).to_owned(),
         };
         let kv = neox.kv_memory(kv_tokens);
         Self {
@@ -44,6 +131,43 @@ impl TorchBackend {
             facts,
             device: on,
             _no_grad: tch::no_grad_guard(),
+        }
+    }
+
+    /// Runs a prompt, a token, an encoding and a drawing: libraries choose and compile their kernels at first use.
+    fn warm_up(&mut self) -> Result<(), BackendError> {
+        let span = super::Span {
+            start: 0,
+            len: 9.min(self.facts.context),
+        };
+        let prompt = vec![0; span.len - 1];
+        if !prompt.is_empty() {
+            self.step(&[Segment {
+                span,
+                position: 0,
+                tokens: &prompt,
+                logits: false,
+            }])?;
+        }
+        self.step(&[Segment {
+            span,
+            position: prompt.len(),
+            tokens: &[0],
+            logits: true,
+        }])?;
+        let side = self.facts.image_side;
+        let black = Pixels::new(side, side, vec![0; side * side * 3]);
+        let black = black.ok_or_else(|| BackendError(format!("no image has a side of {side} pixels")))?;
+        let mut work = VisionWork::Encode(vec![Arc::new(black)]);
+        loop {
+            self.vision_begin(work)?;
+            work = loop {
+                match self.vision_advance()? {
+                    None => {}
+                    Some(VisionOutput::Codes(codes)) => break VisionWork::Decode(codes),
+                    Some(VisionOutput::Images(_)) => return Ok(()),
+                }
+            };
         }
     }
 }

@@ -8,12 +8,13 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::OnceLock;
 
-use tch::Device;
+use tch::{Device, Kind};
 
 /// What the operator asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeviceChoice {
     /// The first GPU if there is one, else the CPU.
+    #[default]
     Auto,
     /// The CPU.
     Cpu,
@@ -46,6 +47,35 @@ impl fmt::Display for DeviceChoice {
             Self::Cuda(index) => write!(f, "cuda:{index}"),
         }
     }
+}
+
+/// What the language model computes in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum DtypeChoice {
+    /// bf16 on a GPU, f32 on a CPU.
+    #[default]
+    Auto,
+    /// 32-bit floats.
+    F32,
+    /// bfloat16.
+    Bf16,
+}
+
+impl DtypeChoice {
+    /// The tensor type on a device.
+    pub fn kind(self, device: Device) -> Kind {
+        match self {
+            Self::F32 => Kind::Float,
+            Self::Bf16 => Kind::BFloat16,
+            Self::Auto if device.is_cuda() => Kind::BFloat16,
+            Self::Auto => Kind::Float,
+        }
+    }
+}
+
+/// `f32` or `bf16`.
+pub fn dtype_name(kind: Kind) -> &'static str {
+    if kind == Kind::BFloat16 { "bf16" } else { "f32" }
 }
 
 /// A device that was asked for and cannot be had.
