@@ -1,1 +1,4 @@
 //! What makes bundles.
+
+pub mod init;
+pub mod tokenizer;

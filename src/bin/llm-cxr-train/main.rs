@@ -1,5 +1,41 @@
 //! `llm-cxr-train`: makes model bundles.
 
-fn main() {
-    println!("{:?}", tch::Tensor::arange(3, (tch::Kind::Float, tch::Device::Cpu)));
+mod init;
+mod tokenizer;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// What every command returns; the error is printed as one line.
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+/// Makes model bundles for `llm-cxr`.
+///
+/// For research only; not a medical device.
+#[derive(Parser, Debug)]
+#[command(name = "llm-cxr-train", version, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    Init(init::InitArgs),
+    Tokenizer(tokenizer::TokenizerArgs),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Init(args) => init::run(args),
+        Command::Tokenizer(args) => tokenizer::run(args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("llm-cxr-train: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }

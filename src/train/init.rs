@@ -1,0 +1,317 @@
+//! Makes a bundle of random weights: small, whole, and of no use but to try the service.
+
+use std::f32::consts::TAU;
+use std::path::PathBuf;
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde_json::json;
+
+use super::tokenizer::{self, TokenizerError};
+use crate::model::bundle::{BundleError, BundleWriter, Defaults, Draft, Manifest, Progress};
+use crate::model::checkpoint::{CheckpointError, Dtype, SafetensorsWriter, TensorInfo};
+use crate::model::neox::NeoxConfig;
+use crate::model::vqgan::VqganConfig;
+use crate::model::{ConfigError, ExpectedTensor};
+use crate::vocabulary::Vocabulary;
+
+/// Sentences and words of radiology, to train the bundle's tokenizer on.
+const RADIOLOGY: &str = include_str!("radiology.txt");
+
+/// The model to make.
+#[derive(Clone, Debug)]
+pub struct InitOptions {
+    /// Folder of the bundle.
+    pub out: PathBuf,
+    /// Name of the bundle; by default the folder's.
+    pub name: Option<String>,
+    /// Replace what is at `out`.
+    pub force: bool,
+    /// The weights depend on it and on the shape alone.
+    pub seed: u64,
+    /// Entries of the tokenizer, added tokens apart.
+    pub vocabulary: usize,
+    /// Width of the language model; its MLP is four times as wide.
+    pub hidden: usize,
+    /// Its layers.
+    pub layers: usize,
+    /// Its attention heads.
+    pub heads: usize,
+    /// Its longest sequence in tokens.
+    pub context: usize,
+    /// Side of an image in pixels.
+    pub resolution: usize,
+    /// Base width of the VQ-GAN.
+    pub channels: usize,
+    /// Width of each of its levels, in units of `channels`; each but the last halves the side.
+    pub multipliers: Vec<usize>,
+    /// Its residual blocks per level.
+    pub blocks: usize,
+    /// Length of a code-book vector.
+    pub code_width: usize,
+    /// Size of the code book.
+    pub codes: usize,
+}
+
+impl InitOptions {
+    /// The demonstration model: 256 codes per image as the published one, answers in about a second on two cores.
+    pub fn demo(out: PathBuf) -> Self {
+        Self {
+            out,
+            name: None,
+            force: false,
+            seed: 0,
+            vocabulary: 1024,
+            hidden: 256,
+            layers: 4,
+            heads: 4,
+            context: 1024,
+            resolution: 256,
+            channels: 32,
+            multipliers: vec![1, 1, 2, 2, 4],
+            blocks: 1,
+            code_width: 64,
+            codes: 1024,
+        }
+    }
+}
+
+/// Why no bundle was made.
+#[derive(Debug, thiserror::Error)]
+pub enum InitError {
+    /// The shape is none that the model can have.
+    #[error("no model has this shape: {0}")]
+    Shape(#[from] ConfigError),
+    /// No tokenizer.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// Weights cannot be written.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The bundle cannot be written.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+}
+
+/// Makes the bundle. Its manifest says that it is untrained.
+pub fn init(options: &InitOptions, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Manifest, InitError> {
+    let tokenizer = tokenizer::train(&[RADIOLOGY], options.vocabulary)?;
+    let vocabulary = Vocabulary::from_bytes(&tokenizer, options.codes, 1).map_err(TokenizerError::from)?;
+    let (config, neox) = language_model(options, vocabulary.len())?;
+    let (yaml, vqgan) = image_model(options)?;
+
+    let writer = BundleWriter::create(&options.out, options.force)?;
+    writer.write("config.json", config.as_bytes())?;
+    writer.write("tokenizer.json", &tokenizer)?;
+    writer.write("vqgan/config.yaml", yaml.as_bytes())?;
+    let mut stream = 0;
+    for (file, tensors) in [
+        ("model.safetensors", neox.expected_tensors()),
+        ("vqgan/model.safetensors", vqgan.expected_tensors()),
+    ] {
+        let info = |tensor: &ExpectedTensor| TensorInfo {
+            dtype: Dtype::F32,
+            shape: tensor.shape.clone(),
+        };
+        let header: Vec<_> = tensors
+            .iter()
+            .map(|tensor| (tensor.name.clone(), info(tensor)))
+            .collect();
+        let total = header.iter().filter_map(|(_, info)| info.bytes()).sum::<usize>() as u64;
+        let mut out = SafetensorsWriter::create(&writer.path(file), &header)?;
+        let mut done = 0;
+        for tensor in &tensors {
+            // Each tensor has its own stream, so its values do not depend on those before it.
+            let mut rng = ChaCha8Rng::seed_from_u64(options.seed);
+            rng.set_stream(stream);
+            stream += 1;
+            let values = values(tensor, &mut rng);
+            out.write(&tensor.name, &values)?;
+            done += values.len() as u64;
+            progress(Progress {
+                what: file,
+                done,
+                total,
+            });
+        }
+        out.finish()?;
+    }
+    let draft = Draft {
+        name: options.name.clone(),
+        command: "init",
+        made_from: format!("random weights of seed {}", options.seed),
+        trained: false,
+        licence: "Apache-2.0".to_owned(),
+        intended_use: format!("Trying the service; the weights are random. {}", crate::RESEARCH_NOTICE),
+        defaults: Defaults {
+            instruct_max_tokens: 256,
+            ..Defaults::default()
+        },
+    };
+    Ok(writer.finish(draft, &vqgan, progress)?)
+}
+
+/// `config.json` as transformers writes it, and what it means.
+fn language_model(options: &InitOptions, rows: usize) -> Result<(String, NeoxConfig), ConfigError> {
+    let config = json!({
+        "architectures": ["GPTNeoXForCausalLM"],
+        "model_type": "gpt_neox",
+        "vocab_size": rows,
+        "hidden_size": options.hidden,
+        "num_hidden_layers": options.layers,
+        "num_attention_heads": options.heads,
+        "intermediate_size": options.hidden.saturating_mul(4),
+        "max_position_embeddings": options.context,
+        "rotary_pct": 0.25,
+        "rotary_emb_base": 10000,
+        "use_parallel_residual": true,
+        "layer_norm_eps": 1e-5,
+        "hidden_act": "gelu",
+        "tie_word_embeddings": false,
+        "torch_dtype": "float32",
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+    });
+    let text = format!("{config:#}\n");
+    let config = NeoxConfig::from_json(text.as_bytes())?;
+    Ok((text, config))
+}
+
+/// The VQ-GAN's yaml, and what it means: reading it back checks the shape.
+fn image_model(options: &InitOptions) -> Result<(String, VqganConfig), ConfigError> {
+    let halvings = options.multipliers.len().saturating_sub(1) as u32;
+    let latent_side = options.resolution.checked_shr(halvings).unwrap_or(0);
+    let config = VqganConfig {
+        embed_dim: options.code_width,
+        n_embed: options.codes,
+        z_channels: options.code_width,
+        resolution: options.resolution,
+        in_channels: 3,
+        out_ch: 3,
+        ch: options.channels,
+        ch_mult: options.multipliers.clone(),
+        num_res_blocks: options.blocks,
+        attn_resolutions: vec![latent_side],
+        resamp_with_conv: true,
+    };
+    let text = config.to_yaml();
+    let config = VqganConfig::from_yaml(text.as_bytes())?;
+    Ok((text, config))
+}
+
+/// Values by the tensor's part: scales of norms 1, biases 0, matrices normal with deviation 0.02, convolutions normal with the
+/// deviation that keeps a signal's size, so that images are not blank; code-book vectors of the size of what they stand for.
+fn values(tensor: &ExpectedTensor, rng: &mut ChaCha8Rng) -> Vec<u8> {
+    let count: usize = tensor.shape.iter().product();
+    let deviation = match &*tensor.shape {
+        [_] if tensor.name.ends_with(".bias") => 0.0,
+        [_] => return 1.0f32.to_le_bytes().repeat(count),
+        [_, channels, height, width] => ((channels * height * width) as f32).sqrt().recip(),
+        _ if tensor.name == "quantize.embedding.weight" => 1.0,
+        _ => 0.02,
+    };
+    (0..count)
+        .flat_map(|_| (deviation * normal(rng)).to_le_bytes())
+        .collect()
+}
+
+/// A standard normal value (Box and Muller 1958).
+fn normal(rng: &mut ChaCha8Rng) -> f32 {
+    let (radius, angle): (f32, f32) = (1.0 - rng.random::<f32>(), rng.random());
+    (-2.0 * radius.ln()).sqrt() * (TAU * angle).cos()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::bundle::Bundle;
+
+    fn tiny(out: PathBuf) -> InitOptions {
+        InitOptions {
+            vocabulary: 300,
+            hidden: 32,
+            layers: 1,
+            heads: 2,
+            context: 128,
+            resolution: 16,
+            multipliers: vec![1, 1],
+            code_width: 8,
+            codes: 32,
+            ..InitOptions::demo(out)
+        }
+    }
+
+    #[test]
+    fn a_random_bundle_is_whole_and_says_that_it_is_untrained() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = tiny(dir.path().join("tiny"));
+        let manifest = init(&options, &mut |_| {}).unwrap();
+        assert!(!manifest.trained);
+        let bundle = Bundle::open(&options.out).unwrap();
+        bundle.verify(&mut |_| {}).unwrap();
+        assert_eq!(bundle.vocabulary().unwrap().codes_per_image(), 64);
+        for (weights, expected) in [
+            (bundle.neox_weights().unwrap(), bundle.neox.expected_tensors()),
+            (bundle.vqgan_weights().unwrap(), bundle.vqgan.expected_tensors()),
+        ] {
+            for tensor in expected {
+                assert_eq!(
+                    weights.info(&tensor.name).map(|info| &info.shape),
+                    Some(&tensor.shape),
+                    "{}",
+                    tensor.name
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_seed_decides_the_weights() {
+        let dir = tempfile::tempdir().unwrap();
+        let make = |name: &str, seed| {
+            let options = InitOptions {
+                seed,
+                ..tiny(dir.path().join(name))
+            };
+            init(&options, &mut |_| {}).unwrap().version
+        };
+        assert_eq!(make("a", 1), make("b", 1));
+        assert_ne!(make("c", 1), make("d", 2));
+    }
+
+    #[test]
+    fn a_shape_that_no_model_has_is_refused_before_anything_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("none");
+        for options in [
+            InitOptions {
+                hidden: 33,
+                ..tiny(out.clone())
+            },
+            InitOptions {
+                channels: 20,
+                ..tiny(out.clone())
+            },
+            InitOptions {
+                multipliers: vec![],
+                ..tiny(out.clone())
+            },
+            InitOptions {
+                multipliers: vec![1; 70],
+                ..tiny(out.clone())
+            },
+        ] {
+            assert!(matches!(init(&options, &mut |_| {}), Err(InitError::Shape(_))));
+        }
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn normal_values_have_mean_0_and_deviation_1() {
+        let mut rng = ChaCha8Rng::seed_from_u64(3);
+        let values: Vec<f32> = (0..20_000).map(|_| normal(&mut rng)).collect();
+        let mean = values.iter().sum::<f32>() / 20_000.0;
+        let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / 20_000.0;
+        assert!(mean.abs() < 0.03 && (variance - 1.0).abs() < 0.05, "{mean} {variance}");
+    }
+}

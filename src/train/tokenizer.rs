@@ -1,0 +1,135 @@
+//! Trains a byte-level BPE tokenizer with LLM-CXR's added tokens.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use tokenizers::models::TrainerWrapper;
+use tokenizers::models::bpe::{BPE, BpeTrainer};
+use tokenizers::normalizers::NFC;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::{AddedToken, Tokenizer};
+
+use crate::vocabulary::{Vocabulary, VocabularyError};
+
+/// Entries below which a tokenizer cannot write every byte: 256 bytes and two special tokens.
+pub const FEWEST_ENTRIES: usize = 258;
+
+/// Runs of spaces that have tokens of their own, as in GPT-NeoX-20B's tokenizer.
+const LONGEST_RUN: usize = 24;
+
+/// Why no tokenizer was trained.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenizerError {
+    /// A text cannot be read.
+    #[error("{}: {reason}", .file.display())]
+    Io {
+        /// The file.
+        file: PathBuf,
+        /// What the system said.
+        reason: std::io::Error,
+    },
+    /// Too few entries were asked for.
+    #[error("{0} entries are too few: {FEWEST_ENTRIES} are needed for the single bytes and two special tokens")]
+    TooFewEntries(usize),
+    /// The texts hold nothing.
+    #[error("the texts are empty; a tokenizer is trained on the kind of text it will read")]
+    NoText,
+    /// The tokenizers library failed.
+    #[error("the tokenizer could not be trained: {0}")]
+    Training(String),
+    /// The result cannot serve as a vocabulary.
+    #[error(transparent)]
+    Vocabulary(#[from] VocabularyError),
+}
+
+/// Reads texts and trains on them: [`train`].
+pub fn train_on_files(files: &[PathBuf], entries: usize) -> Result<Vec<u8>, TokenizerError> {
+    let read = |file: &PathBuf| {
+        std::fs::read_to_string(file).map_err(|reason| TokenizerError::Io {
+            file: file.clone(),
+            reason,
+        })
+    };
+    let texts = files.iter().map(read).collect::<Result<Vec<String>, _>>()?;
+    train(&texts, entries)
+}
+
+/// Trains a tokenizer and gives its `tokenizer.json`.
+///
+/// It has up to `entries` byte-level BPE entries (fewer if the texts give no more), `<|endoftext|>` and `<|padding|>` first
+/// among them, and after them the added tokens: runs of 24 to 2 spaces, `### End`, `### Instruction:`, `### Response:` and
+/// `### Response:` with its newline. The same texts give the same tokenizer.
+pub fn train<S: AsRef<str>>(texts: &[S], entries: usize) -> Result<Vec<u8>, TokenizerError> {
+    if entries < FEWEST_ENTRIES {
+        return Err(TokenizerError::TooFewEntries(entries));
+    }
+    if texts.iter().all(|text| text.as_ref().trim().is_empty()) {
+        return Err(TokenizerError::NoText);
+    }
+    let failed = |e: tokenizers::Error| TokenizerError::Training(e.to_string());
+    let mut tokenizer = Tokenizer::new(BPE::default());
+    let bytes = ByteLevel::new(false, true, true);
+    tokenizer.with_normalizer(Some(NFC)).map_err(failed)?;
+    tokenizer
+        .with_pre_tokenizer(Some(bytes))
+        .with_post_processor(Some(bytes))
+        .with_decoder(Some(bytes));
+    let mut trainer = TrainerWrapper::from(
+        BpeTrainer::builder()
+            .vocab_size(entries)
+            .show_progress(false)
+            .special_tokens(
+                ["<|endoftext|>", "<|padding|>"]
+                    .map(|token| AddedToken::from(token, true))
+                    .into(),
+            )
+            .initial_alphabet(ByteLevel::alphabet().into_iter().collect::<HashSet<char>>())
+            .build(),
+    );
+    let lines: Vec<&str> = texts
+        .iter()
+        .flat_map(|text| text.as_ref().split_inclusive('\n'))
+        .collect();
+    tokenizer.train(&mut trainer, lines.into_iter()).map_err(failed)?;
+    let runs = (2..=LONGEST_RUN)
+        .rev()
+        .map(|length| AddedToken::from(" ".repeat(length), false));
+    tokenizer.add_tokens(runs).map_err(failed)?;
+    let control = ["### End", "### Instruction:", "### Response:", "### Response:\n"];
+    tokenizer
+        .add_special_tokens(control.map(|token| AddedToken::from(token, true)))
+        .map_err(failed)?;
+    let json = tokenizer.to_string(false).map_err(failed)?.into_bytes();
+    Vocabulary::from_bytes(&json, 1, 1)?;
+    Ok(json)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "The heart is normal.\nThe lungs are clear.\nNo effusion, no pneumothorax.\n";
+
+    #[test]
+    fn a_trained_tokenizer_serves_as_a_vocabulary() {
+        let vocabulary = Vocabulary::from_bytes(&train(&[TEXT], 290).unwrap(), 64, 16).unwrap();
+        assert_eq!(vocabulary.text_len(), 290 + 23 + 4);
+        assert_eq!(vocabulary.end_of_text(), 0);
+        assert_eq!(vocabulary.encode_text("  ").len(), 1);
+        let text = "Größe: 3 mm\n\n心臓";
+        assert_eq!(vocabulary.decode_text(&vocabulary.encode_text(text)), text);
+    }
+
+    #[test]
+    fn the_same_text_gives_the_same_tokenizer() {
+        assert_eq!(train(&[TEXT], 300).unwrap(), train(&[TEXT], 300).unwrap());
+    }
+
+    #[test]
+    fn too_few_entries_and_empty_texts_are_refused() {
+        assert!(matches!(train(&[TEXT], 257), Err(TokenizerError::TooFewEntries(257))));
+        assert!(matches!(train(&[" \n"], 300), Err(TokenizerError::NoText)));
+        let error = train_on_files(&[PathBuf::from("no-such-file")], 300).unwrap_err();
+        assert!(error.to_string().contains("no-such-file"));
+    }
+}
