@@ -1,5 +1,6 @@
 //! Writes a safetensors file one tensor after another, so that memory holds one at a time.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -50,17 +51,28 @@ impl SafetensorsWriter {
 
     /// Writes the values of the next tensor, which must be `name`: little-endian, row-major.
     pub fn write(&mut self, name: &str, bytes: &[u8]) -> Result<(), CheckpointError> {
-        match self.pending.pop() {
-            Some((next, length)) if next == name && length == bytes.len() => self
-                .out
-                .write_all(bytes)
-                .map_err(|reason| CheckpointError::io(&self.path, reason)),
-            _ => Err(CheckpointError::tensor(
-                &self.path,
-                name,
-                "does not come next, or has another length than announced",
-            )),
+        self.write_chunks(name, std::iter::once(Cow::Borrowed(bytes)))
+    }
+
+    /// Writes the values of the next tensor piece by piece, so that a large one need not be in memory as a whole.
+    pub fn write_chunks<'c>(
+        &mut self,
+        name: &str,
+        chunks: impl Iterator<Item = Cow<'c, [u8]>>,
+    ) -> Result<(), CheckpointError> {
+        let announced = self.pending.pop().filter(|(next, _)| next == name);
+        let mut written = 0;
+        for chunk in chunks {
+            self.out
+                .write_all(&chunk)
+                .map_err(|reason| CheckpointError::io(&self.path, reason))?;
+            written += chunk.len();
         }
+        if announced.is_none_or(|(_, length)| length != written) {
+            let reason = "does not come next, or has another length than announced";
+            return Err(CheckpointError::tensor(&self.path, name, reason));
+        }
+        Ok(())
     }
 
     /// Ends the file and waits until it is on disk.

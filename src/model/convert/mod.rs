@@ -183,9 +183,8 @@ fn copy(
                 file.display()
             ));
         }
-        let values = values::cast(values, source, info.dtype);
-        out.write(name, &values)?;
-        done += values.len() as u64;
+        out.write_chunks(name, values::cast(&values, source, info.dtype))?;
+        done += info.bytes().unwrap_or(0) as u64;
         progress(Progress { what, done, total });
     }
     Ok(out.finish()?)

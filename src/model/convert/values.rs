@@ -53,10 +53,17 @@ pub(super) fn not_finite(bytes: &[u8], dtype: Dtype) -> usize {
     }
 }
 
-/// Casts values, rounding to nearest even. Both types are floating-point: the plan saw to it.
-pub(super) fn cast(bytes: Cow<'_, [u8]>, from: Dtype, to: Dtype) -> Cow<'_, [u8]> {
+/// Casts values piece by piece, rounding to nearest even. Both types are floating-point: the plan saw to it.
+pub(super) fn cast(bytes: &[u8], from: Dtype, to: Dtype) -> impl Iterator<Item = Cow<'_, [u8]>> {
+    const ELEMENTS: usize = 1 << 18;
+    bytes
+        .chunks(ELEMENTS * from.size())
+        .map(move |chunk| cast_chunk(chunk, from, to))
+}
+
+fn cast_chunk(bytes: &[u8], from: Dtype, to: Dtype) -> Cow<'_, [u8]> {
     if from == to {
-        return bytes;
+        return Cow::Borrowed(bytes);
     }
     let singles: Vec<f32> = match from {
         Dtype::F64 => bytes
@@ -104,7 +111,7 @@ mod tests {
     use super::*;
 
     fn cast_one(value: f32, to: Dtype) -> Vec<u8> {
-        cast(Cow::Owned(value.to_le_bytes().to_vec()), Dtype::F32, to).into_owned()
+        cast_chunk(&value.to_le_bytes(), Dtype::F32, to).into_owned()
     }
 
     #[test]
@@ -140,14 +147,22 @@ mod tests {
         assert_eq!(cast_one(f32::from_bits(0x3F80_8001), Dtype::BF16), [0x81, 0x3F]);
     }
 
+    #[test]
+    fn pieces_join_to_the_whole() {
+        let bytes: Vec<u8> = (0..600_000u32).flat_map(|n| (n as f32).to_le_bytes()).collect();
+        let pieces: Vec<_> = cast(&bytes, Dtype::F32, Dtype::BF16).collect();
+        assert_eq!(pieces.len(), 3);
+        assert_eq!(pieces.concat(), &*cast_chunk(&bytes, Dtype::F32, Dtype::BF16));
+    }
+
     proptest! {
         #[test]
         fn narrow_types_survive_the_way_through_singles(bits in any::<u16>()) {
             for dtype in [Dtype::BF16, Dtype::F16] {
                 let bytes = bits.to_le_bytes().to_vec();
                 if not_finite(&bytes, dtype) == 0 {
-                    let wide = cast(Cow::Borrowed(&bytes), dtype, Dtype::F32);
-                    prop_assert_eq!(&*cast(wide, Dtype::F32, dtype), &bytes[..]);
+                    let wide = cast_chunk(&bytes, dtype, Dtype::F32);
+                    prop_assert_eq!(&*cast_chunk(&wide, Dtype::F32, dtype), &bytes[..]);
                 }
             }
         }
