@@ -76,12 +76,7 @@ impl Default for Plan {
             },
             engine: EngineConfig::default(),
             reply: says(REPORT),
-            card: ModelCard {
-                name: "scripted".into(),
-                revision: "1".into(),
-                image_side: SIDE,
-                ..ModelCard::default()
-            },
+            card: card(),
             limits: Limits::default(),
         }
     }
@@ -339,5 +334,24 @@ impl std::io::Write for Sink {
 
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
+    }
+}
+
+/// A trained model with the original's instructions and limits.
+fn card() -> ModelCard {
+    ModelCard {
+        name: "scripted".into(),
+        revision: "1".into(),
+        trained: true,
+        licence: "unknown".into(),
+        intended_use: "tests".into(),
+        report_instruction: "Write the report.".into(),
+        draw_instruction: "Draw the image.".into(),
+        report_max_tokens: 128,
+        vqa_max_tokens: 128,
+        instruct_max_tokens: 512,
+        temperature: 1.0,
+        top_p: 0.92,
+        image_side: SIDE,
     }
 }
