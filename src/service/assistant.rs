@@ -339,14 +339,18 @@ impl Inner {
             let message = format!("`top_k` must be from 0 (off) to {}", facts.vocabulary);
             return Err(ServiceError::parameter("top_k", message));
         }
-        let (temperature, top_p) = if draft.sampled { (1.0, 0.92) } else { (0.0, 1.0) };
+        let (temperature, top_p) = if draft.sampled {
+            (self.card.temperature, self.card.top_p)
+        } else {
+            (0.0, 1.0)
+        };
         let first = Sampling {
             temperature: options.temperature.unwrap_or(temperature),
             // A temperature of one's own on a greedy task samples as the original does.
             top_p: options
                 .top_p
                 .unwrap_or(if options.temperature.is_some_and(|t| t > 0.0) {
-                    0.92
+                    self.card.top_p
                 } else {
                     top_p
                 }),

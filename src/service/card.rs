@@ -1,7 +1,9 @@
 //! What the service knows of the model it serves: plain facts, no files.
 
+use crate::model::bundle::Manifest;
+
 /// The facts of a bundle that show in answers and set defaults.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ModelCard {
     /// Name of the bundle.
     pub name: String,
@@ -23,6 +25,10 @@ pub struct ModelCard {
     pub vqa_max_tokens: usize,
     /// Most new tokens of an instruction that sets no limit.
     pub instruct_max_tokens: usize,
+    /// Temperature of drawings and free instructions; reports and answers are greedy.
+    pub temperature: f32,
+    /// Nucleus of the same.
+    pub top_p: f32,
     /// Side of the model's square images, in pixels.
     pub image_side: usize,
 }
@@ -36,24 +42,23 @@ impl ModelCard {
     }
 }
 
-impl Default for ModelCard {
-    /// A nameless trained model with the original's instructions and limits.
-    fn default() -> Self {
+impl From<&Manifest> for ModelCard {
+    fn from(manifest: &Manifest) -> Self {
+        let (instructions, defaults) = (&manifest.default_instructions, &manifest.defaults);
         Self {
-            name: "llm-cxr".to_owned(),
-            revision: "0".to_owned(),
-            trained: true,
-            licence: "unknown".to_owned(),
-            intended_use: "research".to_owned(),
-            report_instruction: "Generate free-text radiology reports for the entered chest X-ray images.".to_owned(),
-            draw_instruction:
-                "Generate a chest X-ray image that corresponds to the entered free-text radiology report \
-                               for the chest X-ray image."
-                    .to_owned(),
-            report_max_tokens: 128,
-            vqa_max_tokens: 128,
-            instruct_max_tokens: 512,
-            image_side: 256,
+            name: manifest.name.clone(),
+            revision: manifest.version.clone(),
+            trained: manifest.trained,
+            licence: manifest.licence.clone(),
+            intended_use: manifest.intended_use.clone(),
+            report_instruction: instructions.report.clone(),
+            draw_instruction: instructions.draw.clone(),
+            report_max_tokens: defaults.report_max_tokens,
+            vqa_max_tokens: defaults.vqa_max_tokens,
+            instruct_max_tokens: defaults.instruct_max_tokens,
+            temperature: defaults.temperature,
+            top_p: defaults.top_p,
+            image_side: manifest.image_side,
         }
     }
 }

@@ -3,6 +3,8 @@
 mod bench;
 mod convert;
 mod inspect;
+mod print;
+mod serve;
 mod show;
 
 use std::process::ExitCode;
@@ -27,6 +29,12 @@ enum Command {
     Bench(bench::BenchArgs),
     Convert(convert::ConvertArgs),
     Inspect(inspect::InspectArgs),
+    /// Serve a model bundle over HTTP.
+    Serve(Box<llm_cxr::config::ServeConfig>),
+    /// Print the API's contract (OpenAPI 3.1, YAML).
+    Openapi,
+    /// Read an API key from standard input and print its hash for `--api-key-hash`.
+    HashKey,
 }
 
 fn main() -> ExitCode {
@@ -34,6 +42,9 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(args),
         Command::Convert(args) => convert::run(args),
         Command::Inspect(args) => inspect::run(args),
+        Command::Serve(config) => serve::run(&config),
+        Command::Openapi => print::openapi(),
+        Command::HashKey => print::hash_key(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

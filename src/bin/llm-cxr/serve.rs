@@ -1,0 +1,152 @@
+//! `llm-cxr serve`: the server, from its configuration to its last byte.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use llm_cxr::config::{LogFormat, ServeConfig};
+use llm_cxr::engine::torch::{self, KvBudget, TorchOptions};
+use llm_cxr::engine::{Engine, EngineConfig, TokenRules};
+use llm_cxr::http::server::{Ending, Server};
+use llm_cxr::http::{AppState, Meters};
+use llm_cxr::model::bundle::Bundle;
+use llm_cxr::model::device;
+use llm_cxr::radiograph::DecodeLimits;
+use llm_cxr::service::{Assistant, ImageDesk, Limits, ModelCard};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// Serves until a signal or a fault. Everything that can be wrong is looked at before the port is bound; the model is loaded after,
+/// so that probes are answered meanwhile.
+pub fn run(config: &ServeConfig) -> crate::Outcome {
+    let keys = config.check()?;
+    start_log(config);
+    let bundle = Bundle::open(&config.model)?;
+    let vocabulary = bundle.vocabulary()?;
+    device::resolve(config.device)?;
+    let card = ModelCard::from(&bundle.manifest);
+    tracing::info!(
+        name = card.name,
+        revision = card.revision,
+        licence = card.licence,
+        "the bundle is open"
+    );
+    tracing::info!("{}", llm_cxr::RESEARCH_NOTICE);
+    if let Some(warning) = card.warning() {
+        tracing::warn!("{warning}");
+    }
+    if keys.is_empty() && !config.listen.ip().is_loopback() {
+        tracing::warn!(listen = %config.listen, "everybody who can reach this address is served, without a key");
+    }
+    let meters = Meters::install()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let ending = runtime.block_on(async {
+        let limits = Limits {
+            pending: config.queue_jobs,
+            ..Limits::default()
+        };
+        let rules = TokenRules::of(&vocabulary);
+        let options = torch_options(config);
+        let side = card.image_side;
+        let engine = Engine::start(engine_config(config), rules, move || torch::load(&bundle, &options));
+        let decode = DecodeLimits {
+            max_bytes: usize::try_from(config.max_body_bytes).unwrap_or(usize::MAX),
+            max_pixels: config.max_image_pixels,
+            ..DecodeLimits::default()
+        };
+        let desk = ImageDesk::new(config.image_workers, decode, config.preprocess, side);
+        let assistant = Assistant::new(engine.clone(), vocabulary, card, desk, limits);
+        let server = Server::bind(config, AppState::new(assistant, config, keys, meters)).await?;
+        tracing::info!(address = %server.local_addr()?, "listening; the model is loading");
+        tokio::spawn(async move {
+            if let Ok(facts) = engine.ready().await {
+                let (device, dtype, kv_tokens) = (&facts.device, &facts.dtype, facts.kv_tokens);
+                tracing::info!(device, dtype, kv_tokens, context = facts.context, "ready");
+            }
+        });
+        let signals = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        Ok::<_, std::io::Error>(server.run(first_signal(signals)).await)
+    })?;
+    runtime.shutdown_background();
+    match ending {
+        Ending::Drained => tracing::info!("everything was finished"),
+        Ending::CutOff(requests) => tracing::warn!(requests, "the drain deadline passed; requests were cut off"),
+        Ending::EngineStopped(why) => {
+            tracing::error!(why, "the engine ended");
+            leave(1);
+        }
+    }
+    leave(0)
+}
+
+/// Resolves at the first signal. From then on a second one ends the process at once.
+async fn first_signal((mut terminate, mut interrupt): (Signal, Signal)) {
+    let number = next_signal(&mut terminate, &mut interrupt).await;
+    tracing::info!(signal = number, "a signal came; another one ends the process at once");
+    tokio::spawn(async move { leave(128 + next_signal(&mut terminate, &mut interrupt).await) });
+}
+
+async fn next_signal(terminate: &mut Signal, interrupt: &mut Signal) -> i32 {
+    tokio::select! {
+        _ = terminate.recv() => libc::SIGTERM,
+        _ = interrupt.recv() => libc::SIGINT,
+    }
+}
+
+/// Ends the process without running exit handlers: the engine's thread may be inside libtorch, whose handlers would pull the
+/// ground from under it.
+fn leave(code: i32) -> ! {
+    let _ = (std::io::stdout().flush(), std::io::stderr().flush());
+    // SAFETY: `_exit` has no preconditions.
+    unsafe { libc::_exit(code) }
+}
+
+fn engine_config(config: &ServeConfig) -> EngineConfig {
+    let ordinary = EngineConfig::default();
+    EngineConfig {
+        queue_jobs: config.queue_jobs,
+        queue_bytes: usize::try_from(config.queue_bytes).unwrap_or(usize::MAX),
+        max_batch: config.max_batch,
+        prefill_chunk: config.prefill_chunk,
+        idle_prefill_chunk: config.prefill_chunk.max(ordinary.idle_prefill_chunk),
+        // A step on a slow CPU may take long; only what outlasts the requests themselves is taken for a fault.
+        stall_after: ordinary
+            .stall_after
+            .max(config.request_timeout.min(Duration::from_secs(120))),
+        ..ordinary
+    }
+}
+
+fn torch_options(config: &ServeConfig) -> TorchOptions {
+    let tokens = config.kv_tokens.map(KvBudget::Tokens);
+    TorchOptions {
+        device: config.device,
+        dtype: config.dtype,
+        kv: tokens.or(config.kv_memory.map(KvBudget::Bytes)).unwrap_or_default(),
+        max_batch: config.max_batch,
+        threads: config.threads,
+        verify: true,
+    }
+}
+
+/// Logs to stderr. A bare level is for this program; what its libraries say at finer levels could hold what clients sent.
+fn start_log(config: &ServeConfig) {
+    let bare = config.log_level.parse::<tracing::Level>().is_ok();
+    let directives = if bare {
+        format!("warn,llm_cxr={}", config.log_level)
+    } else {
+        config.log_level.clone()
+    };
+    let filter = EnvFilter::new(directives);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    match config.log_format {
+        LogFormat::Json => log.json().flatten_event(true).init(),
+        LogFormat::Pretty => log.init(),
+    }
+    // The message of a panic may hold anything; where it happened is enough.
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(place, "a thread panicked");
+    }));
+}

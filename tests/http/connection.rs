@@ -1,0 +1,165 @@
+//! Connections: slow, silent, departed and too many clients.
+
+use std::time::Duration;
+
+use llm_cxr::engine::scripted::Call;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::house::*;
+
+async fn read_all(stream: &mut TcpStream) -> String {
+    let mut text = Vec::new();
+    // A reset after the last byte is an end, too.
+    let _ = soon(stream.read_to_end(&mut text)).await;
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+fn impatient() -> Plan {
+    let mut plan = Plan::default();
+    plan.config.header_timeout = Duration::from_millis(100);
+    plan.config.body_timeout = Duration::from_millis(100);
+    plan.config.write_timeout = Duration::from_millis(100);
+    plan
+}
+
+#[tokio::test]
+async fn clients_that_say_nothing_or_stop_half_way_are_cut_off() {
+    let house = House::ready(impatient()).await;
+    let served = house.serve().await;
+    for beginning in ["", "PRI * HTTP/2.0\r\n", "POST /v1/report HTTP/1.1\r\nhost: a\r\n"] {
+        let mut stream = TcpStream::connect(served.address).await.expect("connected");
+        stream.write_all(beginning.as_bytes()).await.expect("written");
+        assert_eq!(read_all(&mut stream).await, "", "{beginning:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_stops_half_way_is_answered_and_its_connection_closed() {
+    let house = House::ready(impatient()).await;
+    let served = house.serve().await;
+    let mut stream = TcpStream::connect(served.address).await.expect("connected");
+    let head = "POST /v1/report HTTP/1.1\r\nhost: a\r\ncontent-type: image/png\r\ncontent-length: 1000\r\n\r\nsome";
+    stream.write_all(head.as_bytes()).await.expect("written");
+    let answer = read_all(&mut stream).await;
+    assert!(
+        answer.starts_with("HTTP/1.1 408") && answer.contains("body_timeout"),
+        "{answer}"
+    );
+}
+
+#[tokio::test]
+async fn a_connection_too_many_is_told_so() {
+    let mut plan = Plan::default();
+    plan.config.max_connections = 1;
+    let house = House::ready(plan).await;
+    let served = house.serve().await;
+    let mut first = TcpStream::connect(served.address).await.expect("connected");
+    first
+        .write_all(b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n")
+        .await
+        .expect("written");
+    let mut buffer = [0; 64];
+    soon(first.read_exact(&mut buffer[..12])).await.expect("answered");
+    assert_eq!(&buffer[..12], b"HTTP/1.1 200");
+    let mut second = TcpStream::connect(served.address).await.expect("connected");
+    second
+        .write_all(b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n")
+        .await
+        .expect("written");
+    second.shutdown().await.expect("half closed");
+    let answer = read_all(&mut second).await;
+    assert!(
+        answer.starts_with("HTTP/1.1 429") && answer.contains("too_many_connections"),
+        "{answer}"
+    );
+    drop(first);
+    // Its place is free again once the server has seen it go.
+    let url = served.url("/livez");
+    soon(async { while !reqwest::get(&url).await.is_ok_and(|r| r.status() == 200) {} }).await;
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_frees_its_place_in_the_engine() {
+    let house = House::ready(Plan {
+        reply: says(&"word ".repeat(300)),
+        ..Plan::default()
+    })
+    .await;
+    let served = house.serve().await;
+    for stream in [false, true] {
+        house.controls.pause();
+        let steps = house.controls.steps();
+        let body = format!("{{\"instruction\": \"Go on.\", \"stream\": {stream}}}");
+        let head = format!(
+            "POST /v1/instruct HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let mut client = TcpStream::connect(served.address).await.expect("connected");
+        client.write_all(head.as_bytes()).await.expect("written");
+        let controls = house.controls.clone();
+        let begun = move |calls: &[Call]| calls.iter().filter(|call| matches!(call, Call::Step(_))).count() > steps;
+        assert!(
+            tokio::task::spawn_blocking(move || controls.wait_for(begun))
+                .await
+                .expect("waited")
+        );
+        drop(client);
+        // The server sees the connection close while the device still works on the first step.
+        let engine = house.state.assistant.engine().clone();
+        soon(async {
+            while house.state.life.under_way() > 0 {
+                tokio::task::yield_now().await
+            }
+        })
+        .await;
+        house.controls.resume();
+        soon(engine.idle()).await;
+        assert!(
+            house.controls.steps() <= steps + 2,
+            "work went on after the client left"
+        );
+        assert_eq!(engine.stats().kv_tokens_used, 0);
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_cut_off_and_its_work_ends() {
+    let mut plan = impatient();
+    plan.reply = says(&"word ".repeat(300));
+    let house = House::ready(plan).await;
+    let served = house.serve().await;
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(1024).expect("small");
+    let mut client = socket.connect(served.address).await.expect("connected");
+    let body = "{\"instruction\": \"Go on.\", \"stream\": true, \"include\": [\"token_ids\"]}";
+    let request = format!(
+        "POST /v1/instruct HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    // Many answers on one connection, none of them read: more than any buffer holds.
+    let writer = async move {
+        while client.write_all(request.as_bytes()).await.is_ok() {}
+        client
+    };
+    let writer = tokio::spawn(writer);
+    let _client = soon(writer).await.expect("the connection was cut");
+    soon(house.state.assistant.engine().idle()).await;
+}
+
+#[tokio::test]
+async fn requests_over_http2_are_answered() {
+    let house = House::plain().await;
+    let served = house.serve().await;
+    let io = hyper_util::rt::TokioIo::new(TcpStream::connect(served.address).await.expect("connected"));
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(executor, io)
+        .await
+        .expect("HTTP/2");
+    tokio::spawn(connection);
+    let request = axum::http::Request::get(served.url("/readyz"))
+        .body(axum::body::Body::empty())
+        .expect("a request");
+    let answer = soon(sender.send_request(request)).await.expect("answered");
+    assert_eq!(answer.status(), 200);
+}

@@ -1,0 +1,198 @@
+//! The contract: the committed file, what is served, and what is really answered are the same.
+
+use std::collections::BTreeSet;
+
+use llm_cxr::http::{ErrorCode, contract};
+use serde_json::{Value, json};
+
+use crate::house::*;
+
+fn document() -> Value {
+    serde_json::to_value(contract::document()).expect("a document")
+}
+
+/// Holds `value` against a schema of the contract.
+#[track_caller]
+fn fits(schema: &str, value: &Value) {
+    let contract = document();
+    let root = json!({"$ref": format!("#/components/schemas/{schema}"), "components": contract["components"]});
+    let validator = jsonschema::draft202012::new(&root).expect("a schema");
+    let errors: Vec<String> = validator
+        .iter_errors(value)
+        .map(|e| format!("{}: {e}", e.instance_path()))
+        .collect();
+    assert!(errors.is_empty(), "not a {schema}: {errors:?}\n{value}");
+}
+
+#[tokio::test]
+async fn the_committed_contract_is_what_the_code_serves() {
+    let committed =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/openapi.yaml")).expect("openapi.yaml");
+    assert!(
+        committed == contract::yaml(),
+        "openapi.yaml is not what the code says; `make openapi` writes it"
+    );
+    let served = House::plain().await.get("/openapi.yaml").await.ok();
+    assert_eq!(served.text(), committed);
+}
+
+#[tokio::test]
+async fn every_answer_fits_its_schema() {
+    let house = House::plain().await;
+    let image = base64(&png(20, 16));
+    let all = json!(["token_ids", "codes", "probabilities"]);
+    let messages = json!([{"role": "user", "content": "Say hello."}]);
+    for (schema, path, body) in [
+        ("ReportResponse", "/v1/report", json!({"image": image})),
+        ("ReportResponse", "/v1/report", json!({"image": image, "include": all})),
+        ("VqaResponse", "/v1/vqa", json!({"image": image, "question": "Is it?"})),
+        (
+            "VqaResponse",
+            "/v1/vqa",
+            json!({"image": image, "questions": ["Is it?", "Are they?"], "include": all}),
+        ),
+        (
+            "GenerateImageResponse",
+            "/v1/generate-image",
+            json!({"text": "Clear.", "n": 2, "include": all}),
+        ),
+        (
+            "InstructResponse",
+            "/v1/instruct",
+            json!({"instruction": "Say hello.", "include": all}),
+        ),
+        (
+            "ChatCompletion",
+            "/v1/chat/completions",
+            json!({"model": "scripted", "messages": messages}),
+        ),
+        ("ImagesResponse", "/v1/images/generations", json!({"prompt": "Clear."})),
+    ] {
+        fits(schema, &house.json(path, body).await.ok().json());
+    }
+    for (schema, path) in [
+        ("ModelList", "/v1/models"),
+        ("ModelObject", "/v1/models/scripted"),
+        ("Info", "/v1/info"),
+        ("Status", "/livez"),
+        ("Status", "/readyz"),
+    ] {
+        fits(schema, &house.get(path).await.ok().json());
+    }
+    for answer in [
+        house.get("/nowhere").await,
+        house.get("/v1/vqa").await,
+        house.json("/v1/vqa", json!({})).await,
+    ] {
+        fits("ErrorBody", &answer.json());
+    }
+}
+
+#[tokio::test]
+async fn every_event_of_a_stream_fits_its_schema() {
+    let house = House::plain().await;
+    let image = base64(&png(16, 16));
+    for (path, body, whole) in [
+        ("/v1/report", json!({"image": image, "stream": true}), "ReportResponse"),
+        (
+            "/v1/vqa",
+            json!({"image": image, "question": "Is it?", "stream": true}),
+            "VqaResponse",
+        ),
+        (
+            "/v1/generate-image",
+            json!({"text": "Clear.", "stream": true}),
+            "GenerateImageResponse",
+        ),
+        (
+            "/v1/instruct",
+            json!({"instruction": "Say hello.", "stream": true}),
+            "InstructResponse",
+        ),
+    ] {
+        for (name, data) in events(&house.json(path, body).await.ok().text()) {
+            let schema = match name.as_str() {
+                "delta" => "DeltaEvent",
+                "progress" => "ProgressEvent",
+                "done" => whole,
+                other => panic!("{path} sent {other}"),
+            };
+            fits(schema, &serde_json::from_str(&data).expect("JSON"));
+        }
+    }
+    let body = json!({"model": "scripted", "messages": [{"role": "user", "content": "Hi."}], "stream": true, "stream_options": {"include_usage": true}});
+    for (_, data) in events(&house.json("/v1/chat/completions", body).await.ok().text()) {
+        if data != "[DONE]" {
+            fits("ChatChunk", &serde_json::from_str(&data).expect("JSON"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn requests_take_exactly_the_fields_of_their_schemas() {
+    let house = House::plain().await;
+    let image = base64(&png(16, 16));
+    let contract = document();
+    for (schema, path, body) in [
+        ("ReportRequest", "/v1/report", json!({"image": image})),
+        ("VqaRequest", "/v1/vqa", json!({"image": image, "question": "Is it?"})),
+        ("GenerateImageRequest", "/v1/generate-image", json!({"text": "Clear."})),
+        ("InstructRequest", "/v1/instruct", json!({"instruction": "Say hello."})),
+    ] {
+        let mut body = body;
+        body["no_such_field"] = json!(1);
+        let message = house.json(path, body).await.json()["error"]["message"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        let taken = message
+            .split_once("it takes: ")
+            .map(|(_, names)| names.trim_end_matches('.'))
+            .unwrap_or_default();
+        let taken: BTreeSet<&str> = taken.split(", ").collect();
+        let properties = contract["components"]["schemas"][schema]["properties"]
+            .as_object()
+            .expect("properties");
+        assert_eq!(taken, properties.keys().map(String::as_str).collect(), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn every_path_of_the_contract_is_served() {
+    let house = House::plain().await;
+    for (path, methods) in document()["paths"].as_object().expect("paths") {
+        for method in methods.as_object().expect("methods").keys() {
+            let path = path.replace("{id}", "scripted");
+            let answer = match method.as_str() {
+                "get" => house.get(&path).await,
+                _ => house.json(&path, json!({})).await,
+            };
+            assert!(
+                ![404, 405].contains(&answer.status.as_u16()),
+                "{method} {path}: {}",
+                answer.text()
+            );
+        }
+    }
+}
+
+#[test]
+fn the_table_of_errors_is_the_one_in_the_documentation() {
+    let file = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/errors.md")).expect("docs/errors.md");
+    let row = |line: &str| -> Option<(String, String, String)> {
+        let mut cells = line
+            .strip_prefix("| `")?
+            .split('|')
+            .map(|cell| cell.trim().trim_matches('`').to_owned());
+        Some((cells.next()?, cells.next()?, cells.next()?))
+    };
+    let documented: Vec<_> = file.lines().filter_map(row).collect();
+    let coded = ErrorCode::ALL.iter().map(|code| {
+        (
+            code.as_str().to_owned(),
+            code.status().as_u16().to_string(),
+            code.kind().as_str().to_owned(),
+        )
+    });
+    assert_eq!(documented, coded.collect::<Vec<_>>());
+}

@@ -1,0 +1,109 @@
+//! The end of a server: in order, in time, also when something is stuck or still loading.
+
+use std::time::Duration;
+
+use llm_cxr::engine::scripted::Fault;
+use llm_cxr::http::server::Ending;
+
+use crate::house::*;
+
+async fn get(served: &Served, path: &str) -> (u16, String) {
+    let answer = soon(reqwest::get(served.url(path))).await.expect("answered");
+    (answer.status().as_u16(), answer.text().await.expect("a body"))
+}
+
+fn begin(served: &Served) -> tokio::task::JoinHandle<(u16, String)> {
+    let request = reqwest::Client::new()
+        .post(served.url("/v1/instruct"))
+        .header("content-type", "application/json")
+        .body("{\"instruction\": \"Say hello.\", \"stream\": true}");
+    tokio::spawn(async move {
+        let answer = request.send().await.expect("answered");
+        (answer.status().as_u16(), answer.text().await.unwrap_or_default())
+    })
+}
+
+async fn until(met: impl Fn() -> bool) {
+    soon(async {
+        while !met() {
+            tokio::time::sleep(Duration::from_millis(2)).await
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn streams_finish_and_nothing_new_begins_after_the_signal() {
+    let house = House::plain().await;
+    let mut served = house.serve().await;
+    house.controls.pause();
+    let running: Vec<_> = (0..20).map(|_| begin(&served)).collect();
+    until(|| house.state.life.under_way() == 20 && house.controls.steps() > 0).await;
+    served.terminate();
+    until(|| house.state.life.is_draining()).await;
+    let (status, body) = get(&served, "/readyz").await;
+    assert!(status == 503 && body.contains("shutting_down"));
+    assert_eq!(get(&served, "/livez").await.0, 200);
+    let late = soon(begin(&served)).await.expect("answered");
+    assert!(late.0 == 503 && late.1.contains("shutting_down"), "{late:?}");
+    let fresh = soon(reqwest::get(served.url("/livez"))).await.expect("answered");
+    assert_eq!(
+        fresh.headers().get("connection").map(|v| v.as_bytes()),
+        Some(&b"close"[..])
+    );
+    house.controls.resume();
+    for stream in running {
+        let (status, text) = soon(stream).await.expect("answered");
+        assert_eq!(status, 200);
+        assert_eq!(
+            events(&text).last().map(|e| e.0.clone()).as_deref(),
+            Some("done"),
+            "a stream was cut: {text}"
+        );
+    }
+    assert_eq!(served.ending().await, Ending::Drained);
+}
+
+#[tokio::test]
+async fn a_stuck_request_does_not_hold_the_end_back() {
+    let mut plan = Plan::default();
+    plan.config.drain_timeout = Duration::from_millis(100);
+    let house = House::ready(plan).await;
+    let mut served = house.serve().await;
+    house.controls.pause();
+    let stuck = begin(&served);
+    until(|| house.controls.steps() > 0).await;
+    served.terminate();
+    assert_eq!(served.ending().await, Ending::CutOff(1));
+    stuck.abort();
+    house.controls.resume();
+}
+
+#[tokio::test]
+async fn a_signal_while_the_model_loads_ends_the_server_at_once() {
+    let (go, gone) = std::sync::mpsc::channel::<()>();
+    let house = House::open(Plan::default(), move |backend| {
+        let _ = gone.recv();
+        Ok(backend)
+    });
+    let mut served = house.serve().await;
+    assert_eq!(get(&served, "/readyz").await.0, 503);
+    served.terminate();
+    assert_eq!(served.ending().await, Ending::Drained);
+    drop(go);
+}
+
+#[tokio::test]
+async fn a_dead_engine_ends_the_server_and_says_why() {
+    let house = House::plain().await;
+    let served = house.serve().await;
+    house.controls.fail_always(Some(Fault::Panic));
+    for _ in 0..10 {
+        let (status, text) = soon(begin(&served)).await.unwrap_or((503, String::new()));
+        assert!(status == 503 || text.contains("error"), "{text}");
+        if served.task.is_finished() {
+            break;
+        }
+    }
+    assert!(matches!(served.ending().await, Ending::EngineStopped(_)));
+}

@@ -1,0 +1,13 @@
+//! The HTTP room from outside: the real router and the real engine, over a scripted model with no weights.
+
+mod bad_input;
+mod connection;
+mod contract;
+mod drain;
+mod house;
+mod openai;
+mod operation;
+mod overload;
+mod privacy;
+mod product;
+mod streams;

@@ -1,0 +1,167 @@
+//! The OpenAI-compatible endpoints, on the wire.
+
+use serde_json::{Value, json};
+
+use crate::house::*;
+
+fn ask(more: Value) -> Value {
+    let mut body = json!({"model": "scripted", "messages": [{"role": "user", "content": "Say hello."}]});
+    if let (Some(body), Some(more)) = (body.as_object_mut(), more.as_object()) {
+        body.extend(more.clone());
+    }
+    body
+}
+
+#[tokio::test]
+async fn a_chat_is_answered_as_openai_answers() {
+    let house = House::plain().await;
+    let answer = house
+        .json(
+            "/v1/chat/completions",
+            ask(json!({"n": 2, "seed": 1, "user": "u", "store": false})),
+        )
+        .await
+        .ok()
+        .json();
+    assert_eq!(answer["object"], "chat.completion");
+    assert_eq!(
+        answer["choices"][1]["message"],
+        json!({"role": "assistant", "content": REPORT, "refusal": null})
+    );
+    assert_eq!(answer["choices"][1]["finish_reason"], "stop");
+    let usage = &answer["usage"];
+    let sum = usage["prompt_tokens"]
+        .as_u64()
+        .zip(usage["completion_tokens"].as_u64())
+        .map(|(a, b)| a + b);
+    assert_eq!(usage["total_tokens"].as_u64(), sum);
+}
+
+#[tokio::test]
+async fn a_chat_may_show_an_image() {
+    let house = House::plain().await;
+    let url = format!("data:image/png;base64,{}", base64(&png(20, 20)));
+    let content = json!([{"type": "text", "text": "What is seen?"}, {"type": "image_url", "image_url": {"url": url, "detail": "auto"}}]);
+    let body = json!({"model": "scripted", "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": content}]});
+    let answer = house.json("/v1/chat/completions", body).await.ok().json();
+    assert_eq!(answer["choices"][0]["message"]["content"], REPORT);
+}
+
+#[tokio::test]
+async fn a_streamed_chat_ends_with_usage_and_done() {
+    let house = House::plain().await;
+    let body = ask(json!({"stream": true, "stream_options": {"include_usage": true}}));
+    let answer = house.json("/v1/chat/completions", body).await.ok();
+    let mut data: Vec<String> = events(&answer.text()).into_iter().map(|(_, data)| data).collect();
+    assert_eq!(data.pop().as_deref(), Some("[DONE]"));
+    let chunks: Vec<Value> = data
+        .iter()
+        .map(|data| serde_json::from_str(data).expect("JSON"))
+        .collect();
+    assert!(
+        chunks
+            .iter()
+            .all(|chunk| chunk["object"] == "chat.completion.chunk" && chunk["id"] == chunks[0]["id"])
+    );
+    assert_eq!(chunks[0]["choices"][0]["delta"]["role"], "assistant");
+    let text: String = chunks
+        .iter()
+        .filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str())
+        .collect();
+    assert_eq!(text, REPORT);
+    let [.., end, usage] = chunks.as_slice() else {
+        panic!("too few chunks")
+    };
+    assert_eq!(end["choices"][0]["finish_reason"], "stop");
+    assert_eq!(
+        (&usage["choices"], usage["usage"]["completion_tokens"].is_u64()),
+        (&json!([]), true)
+    );
+}
+
+#[tokio::test]
+async fn a_stop_text_ends_the_reply_and_is_not_part_of_it() {
+    let house = House::plain().await;
+    let answer = house
+        .json("/v1/chat/completions", ask(json!({"stop": " is"})))
+        .await
+        .ok()
+        .json();
+    assert_eq!(answer["choices"][0]["message"]["content"], "The heart");
+    assert_eq!(answer["choices"][0]["finish_reason"], "stop");
+}
+
+#[tokio::test]
+async fn what_would_change_the_answer_is_refused_and_the_rest_is_ignored() {
+    let house = House::plain().await;
+    for more in [
+        json!({"tools": [{"type": "function"}]}),
+        json!({"response_format": {"type": "json_object"}}),
+        json!({"logprobs": true}),
+        json!({"frequency_penalty": 0.5}),
+    ] {
+        house
+            .json("/v1/chat/completions", ask(more))
+            .await
+            .refused(400, "unsupported_parameter");
+    }
+    house
+        .json(
+            "/v1/chat/completions",
+            ask(json!({"tools": [], "frequency_penalty": 0, "metadata": {}})),
+        )
+        .await
+        .ok();
+    house
+        .json("/v1/chat/completions", ask(json!({"model": "gpt-4"})))
+        .await
+        .refused(404, "model_not_found");
+    house
+        .json("/v1/chat/completions", ask(json!({"wishes": 3})))
+        .await
+        .refused(400, "unknown_field");
+}
+
+#[tokio::test]
+async fn images_are_drawn_in_the_openai_way() {
+    let house = House::plain().await;
+    let answer = house
+        .json(
+            "/v1/images/generations",
+            json!({"prompt": "Clear.", "n": 2, "size": "16x16", "model": "scripted"}),
+        )
+        .await;
+    let answer = answer.ok().json();
+    assert_eq!(answer["data"].as_array().map(Vec::len), Some(2));
+    assert!(
+        answer["data"][0]["b64_json"]
+            .as_str()
+            .is_some_and(|data| data.starts_with("iVBOR"))
+    );
+    for wish in [
+        json!({"response_format": "url"}),
+        json!({"size": "1024x1024"}),
+        json!({"stream": true}),
+    ] {
+        let mut body = json!({"prompt": "Clear."});
+        body.as_object_mut()
+            .expect("an object")
+            .extend(wish.as_object().expect("an object").clone());
+        house
+            .json("/v1/images/generations", body)
+            .await
+            .refused(400, "unsupported_parameter");
+    }
+}
+
+#[tokio::test]
+async fn the_models_are_listed() {
+    let house = House::plain().await;
+    let list = house.get("/v1/models").await.ok().json();
+    assert_eq!(
+        (&list["object"], &list["data"][0]["id"]),
+        (&json!("list"), &json!("scripted"))
+    );
+    assert_eq!(house.get("/v1/models/scripted").await.ok().json(), list["data"][0]);
+    house.get("/v1/models/other").await.refused(404, "model_not_found");
+}

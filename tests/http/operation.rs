@@ -1,0 +1,204 @@
+//! Probes, meters, facts, keys, pages and request ids.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::Request;
+use llm_cxr::config::hash_key;
+use llm_cxr::engine::BackendError;
+use llm_cxr::engine::scripted::Fault;
+use serde_json::json;
+
+use crate::house::*;
+
+#[tokio::test]
+async fn a_server_that_loads_lives_and_is_not_ready() {
+    let (go, gone) = std::sync::mpsc::channel::<()>();
+    let house = House::open(Plan::default(), move |backend| {
+        let _ = gone.recv();
+        Ok(backend)
+    });
+    house.get("/livez").await.ok();
+    let answer = house.get("/readyz").await;
+    answer.refused(503, "loading");
+    assert_eq!(answer.header("retry-after"), "1");
+    assert_eq!(house.get("/v1/info").await.ok().json()["state"], "loading");
+    house
+        .json("/v1/instruct", json!({"instruction": "Say hello."}))
+        .await
+        .refused(503, "loading");
+    drop(go);
+    house.state.assistant.engine().ready().await.expect("it loads");
+    house.get("/readyz").await.ok();
+}
+
+#[tokio::test]
+async fn a_model_that_cannot_be_loaded_is_never_ready_and_ends_the_server() {
+    let house = House::open(Plan::default(), |_| Err(BackendError("no such weights".to_owned())));
+    let ending = house.serve().await.ending().await;
+    assert!(matches!(&ending, llm_cxr::http::server::Ending::EngineStopped(why) if why.contains("no such weights")));
+    house.get("/readyz").await.refused(503, "shutting_down");
+}
+
+#[tokio::test]
+async fn a_device_that_fails_its_health_check_is_not_ready() {
+    let house = House::plain().await;
+    house.controls.fail_always(Some(Fault::Error));
+    house.get("/readyz").await.refused(503, "stalled");
+    house.get("/livez").await.ok();
+    house.controls.fail_always(None);
+    house.get("/readyz").await.ok();
+}
+
+#[tokio::test]
+async fn facts_are_told() {
+    let info = House::plain().await.get("/v1/info").await.ok().json();
+    assert_eq!(
+        (&info["state"], &info["model"]["device"], &info["model"]["context"]),
+        (&json!("ready"), &json!("scripted"), &json!(512))
+    );
+    assert_eq!(info["disclaimer"], llm_cxr::RESEARCH_NOTICE);
+}
+
+#[tokio::test]
+async fn meters_count_requests_errors_and_the_engines_work() {
+    let house = House::plain().await;
+    house
+        .json("/v1/instruct", json!({"instruction": "Say hello."}))
+        .await
+        .ok();
+    house.json("/v1/vqa", json!({})).await.refused(400, "missing_field");
+    let text = house.get("/metrics").await.ok().text();
+    for meter in [
+        "llm_cxr_http_requests_total{route=\"/v1/instruct\",method=\"POST\",status=\"200\"}",
+        "llm_cxr_http_request_seconds_bucket{route=\"/v1/instruct\"",
+        "llm_cxr_errors_total{code=\"missing_field\"}",
+        "llm_cxr_queue_jobs",
+        "llm_cxr_batch_size",
+        "llm_cxr_generated_tokens_total",
+        "llm_cxr_time_to_first_token_seconds",
+        "llm_cxr_time_per_token_seconds",
+        "llm_cxr_kv_tokens_used",
+    ] {
+        assert!(text.contains(meter), "{meter} is not in:\n{text}");
+    }
+}
+
+fn keyed(key: &str) -> Plan {
+    let mut plan = Plan::default();
+    plan.config.api_key_hash = vec![hash_key(key).parse().expect("a hash")];
+    plan
+}
+
+#[tokio::test]
+async fn keys_are_asked_for_where_they_are_configured() {
+    let house = House::ready(keyed("sesame")).await;
+    let ask = |path: &str, key: &str| {
+        house.send(
+            Request::get(path)
+                .header("authorization", key)
+                .body(Body::empty())
+                .expect("a request"),
+        )
+    };
+    let answer = house.get("/v1/models").await;
+    answer.refused(401, "missing_api_key");
+    assert_eq!(answer.header("www-authenticate"), "Bearer");
+    ask("/v1/models", "Bearer sesam").await.refused(401, "invalid_api_key");
+    ask("/v1/models", "Basic sesame").await.refused(401, "missing_api_key");
+    ask("/v1/models", "Bearer sesame").await.ok();
+    ask("/v1/models", "bearer sesame").await.ok();
+    ask("/v1/nothing", "Bearer sesam").await.refused(401, "invalid_api_key");
+    for open in ["/livez", "/readyz", "/metrics", "/docs", "/openapi.yaml", "/"] {
+        house.get(open).await.ok();
+    }
+    let mut plan = keyed("sesame");
+    plan.config.metrics_need_key = true;
+    House::ready(plan)
+        .await
+        .get("/metrics")
+        .await
+        .refused(401, "missing_api_key");
+}
+
+#[tokio::test]
+async fn request_ids_are_kept_if_plain_and_made_if_not() {
+    let house = House::plain().await;
+    let ask = |id: &str| {
+        house.send(
+            Request::get("/livez")
+                .header("x-request-id", id)
+                .body(Body::empty())
+                .expect("a request"),
+        )
+    };
+    assert_eq!(ask("ward-7.a").await.header("x-request-id"), "ward-7.a");
+    for odd in ["a b", &"x".repeat(65), "<script>"] {
+        let given = ask(odd).await.header("x-request-id").to_owned();
+        assert!(given != odd && given.len() == 36, "{given}");
+    }
+}
+
+#[tokio::test]
+async fn a_web_page_may_call_only_from_an_origin_that_was_named() {
+    let mut plan = Plan::default();
+    plan.config.cors_origin = vec!["https://viewer.example.org".to_owned()];
+    let house = House::ready(plan).await;
+    let ask = |origin: &str| {
+        house.send(
+            Request::get("/v1/models/none")
+                .header("origin", origin)
+                .body(Body::empty())
+                .expect("a request"),
+        )
+    };
+    assert_eq!(
+        ask("https://viewer.example.org")
+            .await
+            .header("access-control-allow-origin"),
+        "https://viewer.example.org"
+    );
+    assert_eq!(
+        ask("https://evil.example.org")
+            .await
+            .header("access-control-allow-origin"),
+        ""
+    );
+}
+
+#[tokio::test]
+async fn the_pages_load_nothing_from_anywhere() {
+    let house = House::plain().await;
+    for path in ["/", "/docs"] {
+        let page = house.get(path).await.ok();
+        assert!(page.header("content-type").starts_with("text/html"));
+        assert!(page.header("content-security-policy").starts_with("default-src 'none'"));
+        let text = page.text();
+        assert!(text.contains(llm_cxr::RESEARCH_NOTICE), "{path} lacks the notice");
+        for outside in ["src=\"http", "href=\"http", "@import", "url("] {
+            assert!(!text.contains(outside), "{path} holds {outside}");
+        }
+    }
+    let docs = house.get("/docs").await.text();
+    for path in [
+        "/v1/report",
+        "/v1/vqa",
+        "/v1/generate-image",
+        "/v1/instruct",
+        "/v1/chat/completions",
+        "curl",
+    ] {
+        assert!(docs.contains(path));
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_takes_too_long_ends_with_an_error() {
+    let mut plan = Plan::default();
+    plan.config.request_timeout = Duration::from_millis(50);
+    let house = House::ready(plan).await;
+    house.controls.pause();
+    let answer = soon(house.json("/v1/instruct", json!({"instruction": "Say hello."}))).await;
+    answer.refused(504, "deadline_exceeded");
+    house.controls.resume();
+}

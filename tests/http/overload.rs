@@ -1,0 +1,93 @@
+//! More clients than there is room for.
+
+use llm_cxr::engine::EngineConfig;
+use llm_cxr::service::Limits;
+use serde_json::json;
+
+use crate::house::*;
+
+#[tokio::test]
+async fn one_too_many_is_refused_at_once_and_all_others_are_answered() {
+    let engine = EngineConfig {
+        queue_jobs: 4,
+        max_batch: 1,
+        ..EngineConfig::default()
+    };
+    let limits = Limits {
+        pending: 4,
+        ..Limits::default()
+    };
+    let house = House::ready(Plan {
+        engine,
+        limits,
+        ..Plan::default()
+    })
+    .await;
+    house.controls.pause();
+    let ask = || house.json("/v1/instruct", json!({"instruction": "Say hello."}));
+    let mut asked: Vec<_> = (0..12).map(|_| Box::pin(ask())).collect();
+    // While the device hangs, four wait and the engine may hold a few; whoever finds no room hears so.
+    let mut refused = Vec::new();
+    while refused.len() < 5 {
+        let (answer, index, _) = soon(futures::future::select_all(&mut asked)).await;
+        drop(asked.swap_remove(index));
+        refused.push(answer);
+    }
+    for answer in &refused {
+        answer.refused(429, "queue_full");
+        assert!(
+            answer
+                .header("retry-after")
+                .parse::<u64>()
+                .is_ok_and(|seconds| seconds >= 1)
+        );
+    }
+    house.controls.resume();
+    let (answered, late): (Vec<_>, Vec<_>) = soon(futures::future::join_all(asked))
+        .await
+        .into_iter()
+        .partition(|answer| answer.status == 200);
+    assert!(
+        answered.len() >= 4,
+        "only {} of those admitted were answered",
+        answered.len()
+    );
+    assert!(answered.iter().all(|answer| answer.json()["text"] == REPORT));
+    late.iter().for_each(|answer| answer.refused(429, "queue_full"));
+}
+
+#[tokio::test]
+async fn bodies_together_are_bounded_in_bytes() {
+    let mut plan = Plan::default();
+    (plan.config.max_body_bytes, plan.config.queue_bytes) = (4096, 4096);
+    let house = House::ready(plan).await;
+    let (hold, held) = tokio::sync::oneshot::channel::<()>();
+    let slow = futures::stream::once(async { Ok::<_, std::io::Error>(vec![b' '; 4096]) }).chain(futures::stream::once(
+        async move { held.await.map(|()| Vec::new()).map_err(std::io::Error::other) },
+    ));
+    use futures::StreamExt as _;
+    let mut first = Box::pin(house.post("/v1/report", "image/png", axum::body::Body::from_stream(slow)));
+    assert!(futures::poll!(&mut first).is_pending());
+    house
+        .json("/v1/instruct", json!({"instruction": "Say hello."}))
+        .await
+        .refused(429, "too_many_bodies");
+    drop(hold);
+    drop(soon(first).await);
+    house
+        .json("/v1/instruct", json!({"instruction": "Say hello."}))
+        .await
+        .ok();
+}
+
+#[tokio::test]
+async fn a_burst_of_images_is_worked_off_a_few_at_a_time() {
+    let mut plan = Plan::default();
+    plan.config.image_workers = 1;
+    let house = House::ready(plan).await;
+    let image = png(400, 300);
+    let ask = |_| house.post("/v1/report", "image/png", image.clone());
+    for answer in soon(futures::future::join_all((0..16).map(ask))).await {
+        assert_eq!(answer.ok().json()["report"], REPORT);
+    }
+}

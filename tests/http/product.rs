@@ -1,0 +1,256 @@
+//! The product's own endpoints, answered whole.
+
+use axum::body::Body;
+use axum::http::Request;
+use llm_cxr::engine::scripted::Reply;
+use serde_json::{Value, json};
+
+use crate::house::*;
+
+#[tokio::test]
+async fn a_report_comes_the_same_from_json_multipart_and_a_raw_body() {
+    let house = House::plain().await;
+    let image = png(40, 30);
+    let raw = house
+        .post("/v1/report?seed=5&include=codes,token_ids", "image/png", image.clone())
+        .await
+        .ok()
+        .json();
+    let parts: &[(&str, Option<&str>, &[u8])] = &[
+        ("image", Some("image/png"), &image),
+        ("seed", None, b"5"),
+        ("include", None, b"codes"),
+        ("include", None, b"token_ids"),
+    ];
+    let form = house
+        .post("/v1/report", &multipart_kind(), multipart(parts))
+        .await
+        .ok()
+        .json();
+    let body = json!({"image": base64(&image), "seed": 5, "include": ["codes", "token_ids"]});
+    let plain = house.json("/v1/report", body).await.ok().json();
+    let body = json!({"image": format!("data:image/png;base64,{}", base64(&image)), "seed": 5, "include": ["codes", "token_ids"]});
+    let url = house.json("/v1/report", body).await.ok().json();
+    for answer in [&raw, &form, &plain, &url] {
+        assert_eq!(answer["report"], REPORT);
+        assert_eq!(answer["finish_reason"], "stop");
+        assert_eq!(
+            answer["sampling"],
+            json!({"temperature": 0.0, "top_p": 1.0, "top_k": 0, "seed": 5})
+        );
+        assert_eq!(answer["codes"], raw["codes"]);
+        assert_eq!(answer["token_ids"], raw["token_ids"]);
+        assert_eq!(answer["usage"]["image_tokens"], CODES_PER_IMAGE);
+        assert_eq!(
+            answer["model"],
+            json!({"name": "scripted", "revision": "1", "trained": true})
+        );
+        assert_eq!(answer["disclaimer"], llm_cxr::RESEARCH_NOTICE);
+        assert!(answer.get("warning").is_none());
+    }
+    assert_eq!(raw["codes"].as_array().map(Vec::len), Some(CODES_PER_IMAGE));
+    assert_eq!(
+        raw["usage"]["completion_tokens"],
+        raw["token_ids"].as_array().map_or(0, Vec::len)
+    );
+}
+
+#[tokio::test]
+async fn an_untrained_model_says_so_in_every_answer() {
+    let plan = Plan::default();
+    let card = llm_cxr::service::ModelCard {
+        trained: false,
+        ..plan.card.clone()
+    };
+    let house = House::ready(Plan { card, ..plan }).await;
+    let image = base64(&png(16, 16));
+    let messages = json!([{"role": "user", "content": "Hello."}]);
+    for (path, body) in [
+        ("/v1/report", json!({"image": image})),
+        ("/v1/vqa", json!({"image": image, "question": "Is it so?"})),
+        ("/v1/generate-image", json!({"text": "Clear."})),
+        ("/v1/instruct", json!({"instruction": "Say hello."})),
+        (
+            "/v1/chat/completions",
+            json!({"model": "scripted", "messages": messages}),
+        ),
+        ("/v1/images/generations", json!({"prompt": "Clear."})),
+    ] {
+        let answer = house.json(path, body).await.ok().json();
+        assert!(
+            answer["warning"].as_str().is_some_and(|w| w.contains("untrained")),
+            "{path}: {answer}"
+        );
+    }
+    assert!(house.get("/v1/info").await.ok().json()["warning"].is_string());
+}
+
+#[tokio::test]
+async fn questions_are_answered_together_and_in_order() {
+    let vocabulary = vocabulary();
+    let (first, second) = (
+        vocabulary.encode_text("Is one seen?"),
+        vocabulary.encode_text("Are two seen?"),
+    );
+    let answers = [(first, "yes"), (second, "no, none")].map(|(question, answer)| {
+        let mut ids = vocabulary.encode_text(answer);
+        ids.push(vocabulary.end());
+        (question, ids)
+    });
+    let choose = move |prompt: &[u32]| {
+        let found = answers
+            .iter()
+            .find(|(question, _)| prompt.windows(question.len()).any(|w| w == question.as_slice()));
+        found.map(|(_, answer)| answer.clone()).unwrap_or_default()
+    };
+    let house = House::ready(Plan {
+        reply: Reply::ByPrompt(Box::new(choose)),
+        ..Plan::default()
+    })
+    .await;
+    let include = json!(["probabilities", "token_ids", "codes"]);
+    let image = base64(&png(16, 16));
+    let body = json!({"image": image, "questions": ["Are two seen?", "Is one seen?"], "include": include});
+    let both = house.json("/v1/vqa", body).await.ok().json();
+    assert_eq!(both["answers"][0]["answer"], "no, none");
+    assert_eq!(both["answers"][1]["answer"], "yes");
+    assert_eq!(both["token_ids"][1], both["answers"][1]["token_ids"]);
+    assert_eq!(both["p_yes"][0], both["answers"][0]["p_yes"]);
+    assert!(
+        both["p_yes"][1].as_f64() > Some(0.99) && both["p_yes"][0].as_f64() < Some(0.01),
+        "{both}"
+    );
+    assert!(both.get("answer").is_none());
+    let body = json!({"image": image, "question": "Is one seen?", "include": include});
+    let one = house.json("/v1/vqa", body).await.ok().json();
+    assert_eq!(one["answer"], "yes");
+    assert_eq!(one["p_yes"], both["p_yes"][1]);
+    assert_eq!(one["token_ids"], both["token_ids"][1]);
+    assert_eq!(one["codes"], both["codes"]);
+}
+
+#[tokio::test]
+async fn drawings_have_seeds_that_count_on_and_draw_the_same_again() {
+    let house = House::plain().await;
+    let body = json!({"text": "Clear lungs.", "n": 2, "seed": 7, "include": ["codes", "token_ids"]});
+    let two = house.json("/v1/generate-image", body).await.ok().json();
+    let images = two["images"].as_array().expect("a list");
+    assert_eq!(
+        (images.len(), &images[0]["seed"], &images[1]["seed"]),
+        (2, &json!(7), &json!(8))
+    );
+    assert_eq!(
+        two["sampling"],
+        json!({"temperature": 1.0, "top_p": 0.92, "top_k": 0, "seed": 7})
+    );
+    for (index, image) in images.iter().enumerate() {
+        assert_eq!((&image["synthetic"], &image["width"]), (&json!(true), &json!(SIDE)));
+        assert_eq!(two["codes"][index].as_array().map(Vec::len), Some(CODES_PER_IMAGE));
+        assert_eq!(
+            two["token_ids"][index].as_array().map(Vec::len),
+            Some(CODES_PER_IMAGE + 3)
+        );
+    }
+    let again = house
+        .json("/v1/generate-image", json!({"text": "Clear lungs.", "seed": 8}))
+        .await
+        .ok()
+        .json();
+    assert_eq!(again["images"][0]["data"], images[1]["data"]);
+    assert_ne!(images[0]["data"], images[1]["data"]);
+}
+
+#[tokio::test]
+async fn an_image_is_sent_as_bytes_to_those_who_ask_for_it() {
+    let house = House::plain().await;
+    let ask = |accept: &str, body: Value| {
+        let request = Request::post("/v1/generate-image")
+            .header("accept", accept)
+            .header("content-type", "application/json");
+        house.send(request.body(Body::from(body.to_string())).expect("a request"))
+    };
+    let png = ask("image/png", json!({"text": "Clear.", "seed": 3})).await.ok();
+    assert_eq!(
+        (
+            png.header("content-type"),
+            png.header("x-synthetic"),
+            png.header("x-seed")
+        ),
+        ("image/png", "true", "3")
+    );
+    assert!(png.bytes.starts_with(b"\x89PNG") && png.text().contains("Synthetic"));
+    assert_eq!(png.header("x-disclaimer"), llm_cxr::RESEARCH_NOTICE);
+    let jpeg = ask("image/jpeg", json!({"text": "Clear."})).await.ok();
+    assert!(jpeg.bytes.starts_with(b"\xff\xd8\xff"));
+    ask("image/png", json!({"text": "Clear.", "n": 2}))
+        .await
+        .refused(400, "conflicting_fields");
+    ask("image/png", json!({"text": "Clear.", "format": "jpeg"}))
+        .await
+        .refused(400, "conflicting_fields");
+    ask("text/csv", json!({"text": "Clear."}))
+        .await
+        .refused(406, "not_acceptable");
+}
+
+#[tokio::test]
+async fn an_instruction_may_bring_text_or_an_image() {
+    let text = House::plain().await;
+    let answer = text
+        .json("/v1/instruct", json!({"instruction": "Say hello.", "input": ""}))
+        .await
+        .ok()
+        .json();
+    assert_eq!((&answer["text"], answer.get("image")), (&json!(REPORT), None));
+    assert_eq!(answer["sampling"]["top_p"], 0.92);
+    let vocabulary = vocabulary();
+    let codes = (0..CODES_PER_IMAGE as u32).map(|c| vocabulary.code_base() + c);
+    let ids = [vocabulary.open_image()]
+        .into_iter()
+        .chain(codes)
+        .chain([vocabulary.close_image(), vocabulary.end()]);
+    let drawing = House::ready(Plan {
+        reply: Reply::Tokens(ids.collect()),
+        ..Plan::default()
+    })
+    .await;
+    let body = json!({"instruction": "Draw it.", "include": ["codes"], "format": "jpeg"});
+    let answer = drawing.json("/v1/instruct", body).await.ok().json();
+    assert_eq!(
+        (&answer["text"], &answer["image"]["mime_type"]),
+        (&json!(""), &json!("image/jpeg"))
+    );
+    assert_eq!(answer["codes"], json!((0..CODES_PER_IMAGE).collect::<Vec<_>>()));
+}
+
+#[tokio::test]
+async fn without_constraint_a_drawing_may_fail_and_says_so() {
+    let house = House::plain().await;
+    house
+        .json("/v1/generate-image", json!({"text": "Clear.", "constraint": "none"}))
+        .await
+        .refused(422, "no_image");
+}
+
+#[tokio::test]
+async fn a_default_length_is_shortened_to_the_context_and_a_wish_is_not() {
+    let house = House::ready(Plan {
+        reply: says(&"word ".repeat(600)),
+        ..Plan::default()
+    })
+    .await;
+    let long = house
+        .json("/v1/instruct", json!({"instruction": "Go on."}))
+        .await
+        .ok()
+        .json();
+    assert_eq!(long["finish_reason"], "length");
+    let total = long["usage"]["prompt_tokens"]
+        .as_u64()
+        .zip(long["usage"]["completion_tokens"].as_u64());
+    assert_eq!(total.map(|(prompt, reply)| prompt + reply), Some(512));
+    house
+        .json("/v1/instruct", json!({"instruction": "Go on.", "max_tokens": 512}))
+        .await
+        .refused(400, "context_exceeded");
+}
