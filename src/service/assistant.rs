@@ -94,6 +94,11 @@ impl Assistant {
         &self.0.engine
     }
 
+    /// Where images are read and written.
+    pub fn desk(&self) -> &ImageDesk {
+        &self.0.desk
+    }
+
     /// What is known of the model.
     pub fn card(&self) -> &ModelCard {
         &self.0.card

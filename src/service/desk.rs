@@ -38,18 +38,14 @@ impl ImageDesk {
         Ok(Arc::new(self.work(read).await??))
     }
 
-    /// Writes an image, with notes in its metadata.
-    pub async fn write(
-        &self,
-        pixels: Arc<Pixels>,
-        format: ImageFormat,
-        notes: Vec<(&'static str, String)>,
-    ) -> Result<Vec<u8>, ServiceError> {
-        let write = move || {
-            let notes: Vec<(&str, &str)> = notes.iter().map(|(key, value)| (*key, value.as_str())).collect();
-            radiograph::write(&pixels, format, &notes)
-        };
-        Ok(self.work(write).await??)
+    /// Writes a drawn image; its metadata says that it is synthetic and what it is not for.
+    pub async fn write_synthetic(&self, pixels: Arc<Pixels>, format: ImageFormat) -> Result<Vec<u8>, ServiceError> {
+        const NOTES: [(&str, &str); 3] = [
+            ("Title", "Synthetic chest X-ray"),
+            ("Synthetic", "true"),
+            ("Disclaimer", crate::RESEARCH_NOTICE),
+        ];
+        Ok(self.work(move || radiograph::write(&pixels, format, &NOTES)).await??)
     }
 
     /// Runs `work` on a blocking thread once there is a place. The place is held until the work ends, even if its caller leaves.

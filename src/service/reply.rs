@@ -320,12 +320,7 @@ impl Reply {
 
     async fn take_image(&mut self, sequence: usize, codes: Vec<u16>, pixels: Arc<Pixels>) -> Result<(), ServiceError> {
         let (width, height, format) = (pixels.width(), pixels.height(), self.plan.drawing);
-        let notes = vec![
-            ("Title", "Synthetic chest X-ray".to_owned()),
-            ("Synthetic", "true".to_owned()),
-            ("Disclaimer", crate::RESEARCH_NOTICE.to_owned()),
-        ];
-        let file = Bytes::from(self.desk.write(pixels, format, notes).await?);
+        let file = Bytes::from(self.desk.write_synthetic(pixels, format).await?);
         let drawing = Drawing {
             codes,
             file,

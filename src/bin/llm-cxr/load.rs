@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use clap::Args;
-use llm_cxr::config::units;
+use llm_cxr::config::parse_duration;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -29,7 +29,7 @@ pub struct LoadArgs {
     #[arg(long, default_value = "report,vqa,image")]
     mix: Mix,
     /// How long new requests are sent
-    #[arg(long, default_value = "30s", value_parser = units::duration)]
+    #[arg(long, default_value = "30s", value_parser = parse_duration)]
     duration: Duration,
     /// X-rays to send (a synthetic pattern if none is given)
     #[arg(long)]
@@ -70,9 +70,18 @@ impl FromStr for Mix {
                 "vqa" => Kind::Vqa,
                 "image" => Kind::Image,
                 "instruct" => Kind::Instruct,
-                other => return Err(format!("`{other}` is no kind of request: use report, vqa, image, instruct")),
+                other => {
+                    return Err(format!(
+                        "`{other}` is no kind of request: use report, vqa, image, instruct"
+                    ));
+                }
             };
-            let weight: usize = weight.trim().parse().ok().filter(|w| (1..=100).contains(w)).ok_or("a weight is a number from 1 to 100")?;
+            let weight: usize = weight
+                .trim()
+                .parse()
+                .ok()
+                .filter(|w| (1..=100).contains(w))
+                .ok_or("a weight is a number from 1 to 100")?;
             kinds.extend(std::iter::repeat_n(kind, weight));
         }
         Ok(Self(kinds))
@@ -176,9 +185,14 @@ impl Caller {
     async fn ask(&self, kind: Kind, turn: usize) -> Sample {
         let begun = Instant::now();
         let (code, tokens) = match self.send(kind, turn).await {
-            Ok((200, body)) => ("ok".to_owned(), body["usage"]["completion_tokens"].as_u64().unwrap_or(0)),
+            Ok((200, body)) => (
+                "ok".to_owned(),
+                body["usage"]["completion_tokens"].as_u64().unwrap_or(0),
+            ),
             Ok((status, body)) => {
-                let code = body["error"]["code"].as_str().map_or_else(|| status.to_string(), str::to_owned);
+                let code = body["error"]["code"]
+                    .as_str()
+                    .map_or_else(|| status.to_string(), str::to_owned);
                 if status == 429 {
                     // A polite client waits a little before it asks again.
                     tokio::time::sleep(Duration::from_millis(200)).await;
@@ -187,16 +201,30 @@ impl Caller {
             }
             Err(error) => (if error.is_timeout() { "timeout" } else { "connection" }.to_owned(), 0),
         };
-        Sample { kind, code, seconds: begun.elapsed().as_secs_f64(), tokens }
+        Sample {
+            kind,
+            code,
+            seconds: begun.elapsed().as_secs_f64(),
+            tokens,
+        }
     }
 
     async fn send(&self, kind: Kind, turn: usize) -> Result<(u16, Value), reqwest::Error> {
         let image = &self.images[turn % self.images.len()];
         let (path, mut body) = match kind {
             Kind::Report => ("/v1/report", json!({"image": image})),
-            Kind::Vqa => ("/v1/vqa", json!({"image": image, "question": "Is there a pleural effusion?"})),
-            Kind::Image => ("/v1/generate-image", json!({"text": "Small left pleural effusion.", "seed": turn})),
-            Kind::Instruct => ("/v1/instruct", json!({"instruction": "Name the two lungs.", "seed": turn})),
+            Kind::Vqa => (
+                "/v1/vqa",
+                json!({"image": image, "question": "Is there a pleural effusion?"}),
+            ),
+            Kind::Image => (
+                "/v1/generate-image",
+                json!({"text": "Small left pleural effusion.", "seed": turn}),
+            ),
+            Kind::Instruct => (
+                "/v1/instruct",
+                json!({"instruction": "Name the two lungs.", "seed": turn}),
+            ),
         };
         if let (Some(most), true) = (self.max_tokens, kind != Kind::Image) {
             body["max_tokens"] = most.into();
@@ -219,7 +247,10 @@ fn images(paths: &[PathBuf]) -> Result<Vec<String>, Box<dyn std::error::Error>> 
         pattern.write_to(&mut png, image::ImageFormat::Png)?;
         return Ok(vec![BASE64.encode(png.into_inner())]);
     }
-    paths.iter().map(|path| Ok(BASE64.encode(std::fs::read(path).map_err(|e| format!("{}: {e}", path.display()))?))).collect()
+    paths
+        .iter()
+        .map(|path| Ok(BASE64.encode(std::fs::read(path).map_err(|e| format!("{}: {e}", path.display()))?)))
+        .collect()
 }
 
 fn summarise(clients: u32, samples: Vec<Sample>, seconds: f64) -> Summary {
@@ -251,15 +282,31 @@ fn latency(mut times: Vec<f64>) -> Latency {
     times.sort_by(f64::total_cmp);
     // Nearest rank.
     let at = |share: f64| times[((share * times.len() as f64).ceil() as usize).clamp(1, times.len()) - 1];
-    Latency { ok: times.len(), p50: at(0.5), p90: at(0.9), p95: at(0.95), p99: at(0.99), max: at(1.0) }
+    Latency {
+        ok: times.len(),
+        p50: at(0.5),
+        p90: at(0.9),
+        p95: at(0.95),
+        p99: at(0.99),
+        max: at(1.0),
+    }
 }
 
 fn print(s: &Summary) {
-    println!("{} clients, {:.1} s: {} requests, {} answered, {:.2} requests/s, {:.1} tokens/s", s.clients, s.seconds, s.requests, s.ok, s.requests_per_s, s.tokens_per_s);
-    println!("{:10} {:>7} {:>9} {:>9} {:>9} {:>9} {:>9}", "", "ok", "p50 s", "p90 s", "p95 s", "p99 s", "max s");
+    println!(
+        "{} clients, {:.1} s: {} requests, {} answered, {:.2} requests/s, {:.1} tokens/s",
+        s.clients, s.seconds, s.requests, s.ok, s.requests_per_s, s.tokens_per_s
+    );
+    println!(
+        "{:10} {:>7} {:>9} {:>9} {:>9} {:>9} {:>9}",
+        "", "ok", "p50 s", "p90 s", "p95 s", "p99 s", "max s"
+    );
     for (kind, l) in &s.latency {
         let name = format!("{kind:?}").to_lowercase();
-        println!("{name:10} {:7} {:9.3} {:9.3} {:9.3} {:9.3} {:9.3}", l.ok, l.p50, l.p90, l.p95, l.p99, l.max);
+        println!(
+            "{name:10} {:7} {:9.3} {:9.3} {:9.3} {:9.3} {:9.3}",
+            l.ok, l.p50, l.p90, l.p95, l.p99, l.max
+        );
     }
     for (code, count) in &s.errors {
         println!("not answered: {code} × {count}");
@@ -272,7 +319,10 @@ mod tests {
 
     #[test]
     fn a_mix_repeats_each_kind_by_its_weight() {
-        assert_eq!("report=2,image".parse(), Ok(Mix(vec![Kind::Report, Kind::Report, Kind::Image])));
+        assert_eq!(
+            "report=2,image".parse(),
+            Ok(Mix(vec![Kind::Report, Kind::Report, Kind::Image]))
+        );
         assert!("reports".parse::<Mix>().is_err());
         assert!("report=0".parse::<Mix>().is_err());
     }

@@ -1,8 +1,12 @@
 //! `llm-cxr`: serves a model bundle, works on single images, converts checkpoints, and measures.
 
+mod assemble;
 mod bench;
 mod convert;
+mod healthcheck;
 mod inspect;
+mod load;
+mod offline;
 mod print;
 mod serve;
 mod show;
@@ -31,6 +35,13 @@ enum Command {
     Inspect(inspect::InspectArgs),
     /// Serve a model bundle over HTTP.
     Serve(Box<llm_cxr::config::ServeConfig>),
+    Report(offline::ReportArgs),
+    Ask(offline::AskArgs),
+    Draw(offline::DrawArgs),
+    Encode(offline::EncodeArgs),
+    Decode(offline::DecodeArgs),
+    Load(load::LoadArgs),
+    Healthcheck(healthcheck::HealthcheckArgs),
     /// Print the API's contract (OpenAPI 3.1, YAML).
     Openapi,
     /// Read an API key from standard input and print its hash for `--api-key-hash`.
@@ -43,6 +54,13 @@ fn main() -> ExitCode {
         Command::Convert(args) => convert::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Serve(config) => serve::run(&config),
+        Command::Report(args) => offline::report(args),
+        Command::Ask(args) => offline::ask(args),
+        Command::Draw(args) => offline::draw(args),
+        Command::Encode(args) => offline::encode(args),
+        Command::Decode(args) => offline::decode(args),
+        Command::Load(args) => load::run(args),
+        Command::Healthcheck(args) => healthcheck::run(args),
         Command::Openapi => print::openapi(),
         Command::HashKey => print::hash_key(),
     };

@@ -4,16 +4,18 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use llm_cxr::config::{LogFormat, ServeConfig};
-use llm_cxr::engine::torch::{self, KvBudget, TorchOptions};
-use llm_cxr::engine::{Engine, EngineConfig, TokenRules};
+use llm_cxr::engine::EngineConfig;
+use llm_cxr::engine::torch::{KvBudget, TorchOptions};
 use llm_cxr::http::server::{Ending, Server};
 use llm_cxr::http::{AppState, Meters};
 use llm_cxr::model::bundle::Bundle;
 use llm_cxr::model::device;
 use llm_cxr::radiograph::DecodeLimits;
-use llm_cxr::service::{Assistant, ImageDesk, Limits, ModelCard};
+use llm_cxr::service::{Limits, ModelCard};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+
+use crate::assemble::{self, Recipe};
 
 /// Serves until a signal or a fault. Everything that can be wrong is looked at before the port is bound; the model is loaded after,
 /// so that probes are answered meanwhile.
@@ -21,7 +23,7 @@ pub fn run(config: &ServeConfig) -> crate::Outcome {
     let keys = config.check()?;
     start_log(config);
     let bundle = Bundle::open(&config.model)?;
-    let vocabulary = bundle.vocabulary()?;
+    bundle.vocabulary()?;
     device::resolve(config.device)?;
     let card = ModelCard::from(&bundle.manifest);
     tracing::info!(
@@ -44,17 +46,20 @@ pub fn run(config: &ServeConfig) -> crate::Outcome {
             pending: config.queue_jobs,
             ..Limits::default()
         };
-        let rules = TokenRules::of(&vocabulary);
-        let options = torch_options(config);
-        let side = card.image_side;
-        let engine = Engine::start(engine_config(config), rules, move || torch::load(&bundle, &options));
-        let decode = DecodeLimits {
-            max_bytes: usize::try_from(config.max_body_bytes).unwrap_or(usize::MAX),
-            max_pixels: config.max_image_pixels,
-            ..DecodeLimits::default()
+        let recipe = Recipe {
+            engine: engine_config(config),
+            torch: torch_options(config),
+            decode: DecodeLimits {
+                max_bytes: usize::try_from(config.max_body_bytes).unwrap_or(usize::MAX),
+                max_pixels: config.max_image_pixels,
+                ..DecodeLimits::default()
+            },
+            preprocess: config.preprocess,
+            image_workers: config.image_workers,
+            limits,
         };
-        let desk = ImageDesk::new(config.image_workers, decode, config.preprocess, side);
-        let assistant = Assistant::new(engine.clone(), vocabulary, card, desk, limits);
+        let assistant = assemble::assistant(bundle, recipe)?;
+        let engine = assistant.engine().clone();
         let server = Server::bind(config, AppState::new(assistant, config, keys, meters)).await?;
         tracing::info!(address = %server.local_addr()?, "listening; the model is loading");
         tokio::spawn(async move {
@@ -64,7 +69,7 @@ pub fn run(config: &ServeConfig) -> crate::Outcome {
             }
         });
         let signals = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        Ok::<_, std::io::Error>(server.run(first_signal(signals)).await)
+        Ok::<_, Box<dyn std::error::Error>>(server.run(first_signal(signals)).await)
     })?;
     runtime.shutdown_background();
     match ending {

@@ -1,0 +1,89 @@
+//! From a bundle to an assistant, for the server and the offline commands alike.
+
+use std::path::Path;
+
+use llm_cxr::config::{DeviceChoice, DtypeChoice};
+use llm_cxr::engine::torch::{self, TorchOptions};
+use llm_cxr::engine::{Engine, EngineConfig, TokenRules};
+use llm_cxr::model::bundle::{Bundle, BundleError};
+use llm_cxr::radiograph::{DecodeLimits, Preprocess};
+use llm_cxr::service::{Assistant, ImageDesk, Limits, ModelCard};
+use tokio::runtime::Runtime;
+
+/// What an assistant is made of, beside its bundle.
+pub struct Recipe {
+    pub engine: EngineConfig,
+    pub torch: TorchOptions,
+    pub decode: DecodeLimits,
+    pub preprocess: Preprocess,
+    pub image_workers: usize,
+    pub limits: Limits,
+}
+
+/// Starts the engine, which loads the bundle in its own thread, and puts the assistant in front of it.
+pub fn assistant(bundle: Bundle, recipe: Recipe) -> Result<Assistant, BundleError> {
+    let Recipe {
+        engine,
+        torch,
+        decode,
+        preprocess,
+        image_workers,
+        limits,
+    } = recipe;
+    let vocabulary = bundle.vocabulary()?;
+    let card = ModelCard::from(&bundle.manifest);
+    let desk = ImageDesk::new(image_workers, decode, preprocess, card.image_side);
+    let engine = Engine::start(engine, TokenRules::of(&vocabulary), move || {
+        torch::load(&bundle, &torch)
+    });
+    Ok(Assistant::new(engine, vocabulary, card, desk, limits))
+}
+
+/// An assistant that is ready, and the runtime it lives on.
+pub struct Assembled {
+    pub assistant: Assistant,
+    pub runtime: Runtime,
+}
+
+/// Loads a bundle for one command.
+pub fn offline(
+    model: &Path,
+    device: DeviceChoice,
+    dtype: DtypeChoice,
+    preprocess: Preprocess,
+    threads: Option<usize>,
+) -> Result<Assembled, Box<dyn std::error::Error>> {
+    let bundle = Bundle::open(model)?;
+    let limits = Limits::default();
+    let torch = TorchOptions {
+        device,
+        dtype,
+        threads,
+        max_batch: limits.questions,
+        verify: true,
+        ..TorchOptions::default()
+    };
+    // The operator's own files are not hostile clients' bodies: no limit on their bytes, the usual ones on their pixels.
+    let decode = DecodeLimits {
+        max_bytes: usize::MAX,
+        ..DecodeLimits::default()
+    };
+    let recipe = Recipe {
+        engine: EngineConfig::default(),
+        torch,
+        decode,
+        preprocess,
+        image_workers: 1,
+        limits,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?;
+    let assistant = runtime.block_on(async {
+        let assistant = assistant(bundle, recipe)?;
+        assistant.engine().ready().await?;
+        Ok::<_, Box<dyn std::error::Error>>(assistant)
+    })?;
+    Ok(Assembled { assistant, runtime })
+}

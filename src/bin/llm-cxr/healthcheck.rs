@@ -1,0 +1,28 @@
+//! `llm-cxr healthcheck`: for containers, whose images hold no curl.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::Outcome;
+
+/// Ends with 0 if the address answers 200, else with 1.
+#[derive(Args, Debug)]
+pub struct HealthcheckArgs {
+    /// What is asked
+    #[arg(long, default_value = "http://127.0.0.1:8080/livez")]
+    url: String,
+}
+
+pub fn run(args: HealthcheckArgs) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let status = runtime.block_on(async {
+        let client = reqwest::Client::builder().timeout(Duration::from_secs(5)).build()?;
+        Ok::<_, reqwest::Error>(client.get(&args.url).send().await?.status())
+    })?;
+    if status == reqwest::StatusCode::OK {
+        Ok(())
+    } else {
+        Err(format!("{} answered {status}", args.url).into())
+    }
+}

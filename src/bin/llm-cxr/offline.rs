@@ -1,0 +1,432 @@
+//! `llm-cxr report`, `ask`, `draw`, `encode` and `decode`: single images, with the server's own engine and no server.
+
+use std::io::{IsTerminal as _, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use clap::Args;
+use llm_cxr::RESEARCH_NOTICE;
+use llm_cxr::config::{DeviceChoice, DtypeChoice};
+use llm_cxr::engine::{Event, FinishReason, Job};
+use llm_cxr::radiograph::{ImageFormat, Preprocess};
+use llm_cxr::service::{Assistant, Options, Outcome as Answers, Request, Task, Update};
+use serde_json::{Value, json};
+
+use crate::Outcome;
+use crate::assemble::{self, Assembled};
+use crate::show::{bar, spinner};
+
+/// Which model runs where, and how the result is shown.
+#[derive(Args, Debug)]
+pub struct ModelArgs {
+    /// Folder of the model bundle
+    #[arg(long, env = "LLM_CXR_MODEL", value_name = "DIR", default_value = "models/demo")]
+    model: PathBuf,
+    /// Where the model runs: auto, cpu or cuda:N
+    #[arg(long, env = "LLM_CXR_DEVICE", value_name = "DEVICE", default_value_t = DeviceChoice::Auto)]
+    device: DeviceChoice,
+    /// What the language model computes in
+    #[arg(long, env = "LLM_CXR_DTYPE", value_enum, default_value_t = DtypeChoice::Auto)]
+    dtype: DtypeChoice,
+    /// How radiographs are read: `default`, or `compat` as the original did
+    #[arg(long, env = "LLM_CXR_PREPROCESS", value_enum, default_value_t = Preprocess::Default)]
+    preprocess: Preprocess,
+    /// CPU threads of the model (one for each core if not given)
+    #[arg(long, env = "LLM_CXR_THREADS", value_name = "N")]
+    threads: Option<usize>,
+    /// Print JSON, with tokens, codes and timing
+    #[arg(long)]
+    json: bool,
+}
+
+/// How replies are drawn. What is not given takes the task's default.
+#[derive(Args, Debug)]
+pub struct SamplingArgs {
+    /// 0 is greedy; at most 2
+    #[arg(long)]
+    temperature: Option<f32>,
+    /// Nucleus, above 0 and at most 1
+    #[arg(long)]
+    top_p: Option<f32>,
+    /// Only the k most probable tokens; 0 is off
+    #[arg(long)]
+    top_k: Option<usize>,
+    /// Most new tokens
+    #[arg(long)]
+    max_tokens: Option<usize>,
+    /// Seed
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+impl SamplingArgs {
+    fn options(&self) -> Options {
+        Options {
+            temperature: self.temperature,
+            top_p: self.top_p,
+            top_k: self.top_k,
+            max_tokens: self.max_tokens,
+            seed: self.seed,
+            ..Options::default()
+        }
+    }
+}
+
+/// Write the report of an X-ray.
+#[derive(Args, Debug)]
+pub struct ReportArgs {
+    /// PNG or JPEG file
+    image: PathBuf,
+    /// Instead of the bundle's instruction
+    #[arg(long)]
+    instruction: Option<String>,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+    #[command(flatten)]
+    model: ModelArgs,
+}
+
+/// Ask questions about an X-ray.
+#[derive(Args, Debug)]
+pub struct AskArgs {
+    /// PNG or JPEG file
+    image: PathBuf,
+    /// One or more questions, answered together
+    #[arg(required = true)]
+    question: Vec<String>,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+    #[command(flatten)]
+    model: ModelArgs,
+}
+
+/// Draw an X-ray from a text. The image is synthetic, and marked so.
+#[derive(Args, Debug)]
+pub struct DrawArgs {
+    /// The report to draw
+    text: String,
+    /// Where the image goes: .png, .jpg or .jpeg
+    #[arg(long, short, value_name = "FILE")]
+    output: PathBuf,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+    #[command(flatten)]
+    model: ModelArgs,
+}
+
+/// Print the VQ-GAN codes of an X-ray as JSON.
+#[derive(Args, Debug)]
+pub struct EncodeArgs {
+    /// PNG or JPEG file
+    image: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
+}
+
+/// Draw VQ-GAN codes. The image is synthetic, and marked so.
+#[derive(Args, Debug)]
+pub struct DecodeArgs {
+    /// File with what `encode` printed, or with a plain JSON list of codes; `-` reads standard input
+    codes: PathBuf,
+    /// Where the image goes: .png, .jpg or .jpeg
+    #[arg(long, short, value_name = "FILE")]
+    output: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
+}
+
+pub fn report(args: ReportArgs) -> Outcome {
+    let task = Task::Report {
+        image: read(&args.image)?,
+        instruction: args.instruction,
+    };
+    let (assistant, answers) = run(&args.model, task, &args.sampling, true)?;
+    if args.model.json {
+        let mut out = account(&assistant, &answers);
+        let answer = answers.answers.first().ok_or("no report came")?;
+        out["report"] = answer.text.as_str().into();
+        out["finish_reason"] = finish(answer.finish).into();
+        out["token_ids"] = answer.token_ids.clone().into();
+        out["codes"] = json!(answers.input_codes.as_deref());
+        return print_json(&out);
+    }
+    notice(&assistant);
+    Ok(())
+}
+
+pub fn ask(args: AskArgs) -> Outcome {
+    let task = Task::Vqa {
+        image: read(&args.image)?,
+        questions: args.question.clone(),
+    };
+    // Several answers come at once; they are shown when they are whole.
+    let one = args.question.len() == 1;
+    let (assistant, answers) = run(&args.model, task, &args.sampling, one)?;
+    let pairs = args.question.iter().zip(&answers.answers);
+    if args.model.json {
+        let mut out = account(&assistant, &answers);
+        out["answers"] = pairs
+            .map(|(question, a)| {
+                json!({"question": question, "answer": a.text, "finish_reason": finish(a.finish), "p_yes": a.p_yes, "token_ids": a.token_ids})
+            })
+            .collect();
+        out["codes"] = json!(answers.input_codes.as_deref());
+        return print_json(&out);
+    }
+    if !one {
+        pairs.for_each(|(question, answer)| println!("{question}\n  {}", answer.text));
+    }
+    notice(&assistant);
+    Ok(())
+}
+
+pub fn draw(args: DrawArgs) -> Outcome {
+    let format = format_of(&args.output)?;
+    let task = Task::Draw {
+        text: args.text,
+        n: 1,
+        format,
+    };
+    let (assistant, answers) = run(&args.model, task, &args.sampling, false)?;
+    let answer = answers.answers.first().ok_or("no image came")?;
+    let drawing = answer.image.as_ref().ok_or("no image came")?;
+    write(&args.output, &drawing.file)?;
+    if args.model.json {
+        let mut out = account(&assistant, &answers);
+        out["file"] = args.output.display().to_string().into();
+        out["synthetic"] = true.into();
+        out["seed"] = answer.seed.into();
+        out["codes"] = json!(drawing.codes);
+        out["token_ids"] = answer.token_ids.clone().into();
+        return print_json(&out);
+    }
+    println!("{} (synthetic, seed {})", args.output.display(), answer.seed);
+    notice(&assistant);
+    Ok(())
+}
+
+pub fn encode(args: EncodeArgs) -> Outcome {
+    let file = read(&args.image)?;
+    let assembled = assemble(&args.model)?;
+    let pixels = assembled.runtime.block_on(assembled.assistant.desk().read(file))?;
+    let job = Job {
+        images: vec![pixels],
+        sequences: Vec::new(),
+        codes: Vec::new(),
+        deadline: None,
+    };
+    for event in run_job(&assembled, job)? {
+        if let Event::Encoded { codes, .. } = event {
+            let side = codes.len().isqrt();
+            return print_json(&json!({"codes": *codes, "rows": side, "columns": codes.len() / side.max(1)}));
+        }
+    }
+    Err("no codes came".into())
+}
+
+pub fn decode(args: DecodeArgs) -> Outcome {
+    let format = format_of(&args.output)?;
+    let codes = read_codes(&args.codes)?;
+    let assembled = assemble(&args.model)?;
+    let job = Job {
+        images: Vec::new(),
+        sequences: Vec::new(),
+        codes: vec![codes],
+        deadline: None,
+    };
+    for event in run_job(&assembled, job)? {
+        if let Event::Drawn { pixels, .. } = event {
+            let file = assembled
+                .runtime
+                .block_on(assembled.assistant.desk().write_synthetic(Arc::clone(&pixels), format))?;
+            write(&args.output, &file)?;
+            if args.model.json {
+                let file = args.output.display().to_string();
+                return print_json(
+                    &json!({"file": file, "synthetic": true, "width": pixels.width(), "height": pixels.height()}),
+                );
+            }
+            println!("{} (synthetic)", args.output.display());
+            notice(&assembled.assistant);
+            return Ok(());
+        }
+    }
+    Err("no image came".into())
+}
+
+/// Loads the bundle, with a spinner meanwhile.
+fn assemble(args: &ModelArgs) -> Result<Assembled, Box<dyn std::error::Error>> {
+    let spinner = spinner("loading the model");
+    let assembled = assemble::offline(&args.model, args.device, args.dtype, args.preprocess, args.threads);
+    spinner.finish_and_clear();
+    assembled
+}
+
+/// Runs a task to its end. Text is shown as it comes if `live`, unless JSON was asked for.
+fn run(
+    args: &ModelArgs,
+    task: Task,
+    sampling: &SamplingArgs,
+    live: bool,
+) -> Result<(Assistant, Answers), Box<dyn std::error::Error>> {
+    let assembled = assemble(args)?;
+    let request = Request {
+        task,
+        options: sampling.options(),
+        deadline: None,
+    };
+    let live = live && !args.json;
+    let answers = assembled.runtime.block_on(async {
+        let mut reply = assembled.assistant.start(request).await?;
+        let mut progress = None;
+        let mut stdout = std::io::stdout();
+        while let Some(update) = reply.next().await {
+            match update? {
+                Update::Text { text, .. } if live => {
+                    stdout.write_all(text.as_bytes())?;
+                    stdout.flush()?;
+                }
+                Update::Codes { done, total, .. } => {
+                    progress
+                        .get_or_insert_with(|| bar(total as u64, "drawing"))
+                        .set_position(done as u64);
+                }
+                Update::Done(outcome) => {
+                    if live {
+                        writeln!(stdout)?;
+                    }
+                    return Ok::<_, Box<dyn std::error::Error>>(*outcome);
+                }
+                Update::Text { .. } | Update::Image { .. } => {}
+            }
+        }
+        Err("the engine ended without an answer".into())
+    })?;
+    Ok((assembled.assistant, answers))
+}
+
+/// Runs a job that has no text, and gives its events.
+fn run_job(assembled: &Assembled, job: Job) -> Result<Vec<Event>, Box<dyn std::error::Error>> {
+    let mut events = assembled.assistant.engine().submit(job)?;
+    assembled.runtime.block_on(async {
+        let mut seen = Vec::new();
+        while let Some(event) = events.next().await {
+            match event {
+                Event::Failed(error) => return Err(error.into()),
+                Event::Done => break,
+                other => seen.push(other),
+            }
+        }
+        Ok(seen)
+    })
+}
+
+/// What every JSON answer holds, in the HTTP API's words.
+fn account(assistant: &Assistant, a: &Answers) -> Value {
+    let card = assistant.card();
+    let ms = |d: std::time::Duration| (d.as_secs_f64() * 1e6).round() / 1e3;
+    let (u, p, s) = (&a.usage, &a.phases, &a.sampling);
+    let mut out = json!({
+        "model": {"name": card.name, "revision": card.revision, "trained": card.trained},
+        "sampling": {"temperature": s.temperature, "top_p": s.top_p, "top_k": s.top_k, "seed": s.seed},
+        "usage": {"prompt_tokens": u.prompt_tokens, "image_tokens": u.image_tokens, "completion_tokens": u.completion_tokens},
+        "timing_ms": {
+            "preprocess": ms(p.preprocess), "queue": ms(p.queue), "encode": ms(p.encode), "prefill": ms(p.prefill),
+            "decode": ms(p.decode), "draw": ms(p.draw), "total": ms(p.total),
+        },
+        "disclaimer": RESEARCH_NOTICE,
+    });
+    if let Some(warning) = card.warning() {
+        out["warning"] = warning.into();
+    }
+    out
+}
+
+fn finish(reason: FinishReason) -> &'static str {
+    match reason {
+        FinishReason::Stop => "stop",
+        FinishReason::Length => "length",
+    }
+}
+
+/// On stderr, so that stdout holds the result alone.
+fn notice(assistant: &Assistant) {
+    if let Some(warning) = assistant.card().warning() {
+        eprintln!("{warning}");
+    }
+    eprintln!("{RESEARCH_NOTICE}");
+}
+
+fn print_json(value: &Value) -> Outcome {
+    let text = match std::io::stdout().is_terminal() {
+        true => serde_json::to_string_pretty(value)?,
+        false => value.to_string(),
+    };
+    println!("{text}");
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<Bytes, String> {
+    std::fs::read(path)
+        .map(Bytes::from)
+        .map_err(|e| format!("{}: {e}", path.display()))
+}
+
+fn write(path: &Path, file: &[u8]) -> Result<(), String> {
+    std::fs::write(path, file).map_err(|e| format!("{}: {e}", path.display()))
+}
+
+fn format_of(path: &Path) -> Result<ImageFormat, String> {
+    match path
+        .extension()
+        .and_then(|e| e.to_str())
+        .map(str::to_ascii_lowercase)
+        .as_deref()
+    {
+        Some("png") => Ok(ImageFormat::Png),
+        Some("jpg" | "jpeg") => Ok(ImageFormat::Jpeg),
+        _ => Err(format!("{}: the name must end in .png, .jpg or .jpeg", path.display())),
+    }
+}
+
+fn read_codes(path: &Path) -> Result<Vec<u16>, String> {
+    let mut text = String::new();
+    let said = |e: std::io::Error| format!("{}: {e}", path.display());
+    match path == Path::new("-") {
+        true => std::io::stdin().read_to_string(&mut text).map_err(said)?,
+        false => std::fs::File::open(path)
+            .and_then(|mut file| file.read_to_string(&mut text))
+            .map_err(said)?,
+    };
+    parse_codes(&text).ok_or_else(|| format!("{}: holds no list of codes, plain or under \"codes\"", path.display()))
+}
+
+fn parse_codes(text: &str) -> Option<Vec<u16>> {
+    let value: Value = serde_json::from_str(text).ok()?;
+    let list = value.get("codes").unwrap_or(&value).as_array()?;
+    list.iter()
+        .map(|code| code.as_u64().and_then(|c| u16::try_from(c).ok()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_read_plain_and_as_encode_prints_them() {
+        assert_eq!(parse_codes("[1, 2, 1023]"), Some(vec![1, 2, 1023]));
+        assert_eq!(parse_codes(r#"{"codes": [7], "rows": 1}"#), Some(vec![7]));
+        for wrong in ["", "{}", "[1.5]", "[-1]", "[65536]", "\"codes\""] {
+            assert_eq!(parse_codes(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_name_of_the_file_says_its_format() {
+        assert_eq!(format_of(Path::new("a/b.PNG")), Ok(ImageFormat::Png));
+        assert_eq!(format_of(Path::new("x.jpeg")), Ok(ImageFormat::Jpeg));
+        assert!(format_of(Path::new("x.gif")).is_err() && format_of(Path::new("png")).is_err());
+    }
+}
