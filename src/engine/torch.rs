@@ -88,7 +88,8 @@ pub fn load(bundle: &Bundle, options: &TorchOptions) -> Result<Box<dyn Backend>,
     let neox = Neox::load(&bundle.neox, &weights, kind, on).map_err(|e| said(&e))?;
     let weights = bundle.vqgan_weights().map_err(|e| said(&e))?;
     let vqgan = Vqgan::load(&bundle.vqgan, &weights, kind, on).map_err(|e| said(&e))?;
-    let vision_batch = if on.is_cuda() { 16 } else { 4 };
+    // On a CPU one image at a time is fastest, and an image's codes cannot depend on its company, not even by a rounding.
+    let vision_batch = if on.is_cuda() { 16 } else { 1 };
     let mut backend = TorchBackend::new(neox, vqgan, kv_tokens, vision_batch, kind, on);
     backend.warm_up()?;
     Ok(Box::new(backend))

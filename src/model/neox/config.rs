@@ -22,7 +22,7 @@ pub struct NeoxConfig {
     pub intermediate_size: usize,
     /// Longest sequence in tokens.
     pub max_position_embeddings: usize,
-    /// Dimensions of each head that are rotated (an even number, ≤ `head_dim`).
+    /// Dimensions of each head that are rotated, as the fraction gives them; an odd number is rotated as the even one above it.
     pub rotary_ndims: usize,
     /// Base of the rotary frequencies.
     pub rotary_base: f64,
@@ -161,9 +161,10 @@ impl NeoxConfig {
         }
         let head_dim = raw.hidden_size / raw.num_attention_heads;
         let rotary_ndims = (head_dim as f64 * pct) as usize;
-        if rotary_ndims == 0 || rotary_ndims % 2 != 0 {
+        // An odd number is rotated in ⌈n/2⌉ pairs, as transformers does.
+        if rotary_ndims == 0 || rotary_ndims.next_multiple_of(2) > head_dim {
             let reason = format!(
-                "{pct} of a head of {head_dim} rotates {rotary_ndims} dimensions; it must be an even number above 0"
+                "{pct} of a head of {head_dim} rotates {rotary_ndims} dimensions, which is no number of pairs of them"
             );
             return Err(value("rotary_pct", reason));
         }
@@ -297,7 +298,7 @@ mod tests {
                 .to_string()
                 .contains("linear")
         );
-        let odd = json(r#","rotary_pct":0.07"#);
+        let odd = json(r#","rotary_pct":0.03"#);
         assert!(
             NeoxConfig::from_json(odd.as_bytes())
                 .unwrap_err()

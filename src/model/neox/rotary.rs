@@ -20,7 +20,7 @@ pub(super) struct RotaryRows {
 
 impl RotaryTable {
     pub(super) fn new(config: &NeoxConfig, device: Device) -> Self {
-        let half = (config.rotary_ndims / 2) as i64;
+        let half = config.rotary_ndims.div_ceil(2) as i64;
         let f32 = (Kind::Float, device);
         // As transformers computes them, in f32: θ_i = base^(−2i/ndims).
         let exponents = Tensor::arange(half, f32) * 2.0 / config.rotary_ndims as f64;

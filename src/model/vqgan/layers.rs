@@ -1,4 +1,6 @@
-//! The VQ-GAN's layers with their weights (taming `diffusionmodules/model.py`), on channels-last tensors.
+//! The VQ-GAN's layers with their weights (taming `diffusionmodules/model.py`).
+//!
+//! Operations and their order are the reference's own, so that on a CPU in f32 with planar memory the results are its to the bit.
 
 use tch::{Device, Kind, Tensor};
 
@@ -8,6 +10,25 @@ use crate::model::source::{LoadError, TensorSource};
 
 /// Epsilon of taming's GroupNorms.
 const EPSILON: f64 = 1e-6;
+
+/// How images lie in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Memory {
+    /// `[n, c, h, w]` as written: the reference's.
+    Planar,
+    /// Channels innermost: what oneDNN and cuDNN are fastest on.
+    ChannelsLast,
+}
+
+impl Memory {
+    /// `x`, `[n, c, h, w]`, laid out this way.
+    pub(super) fn lay(self, x: &Tensor) -> Tensor {
+        match self {
+            Self::Planar => x.contiguous(),
+            Self::ChannelsLast => x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]),
+        }
+    }
+}
 
 /// A layer with its weights.
 pub(super) enum Layer {
@@ -49,6 +70,7 @@ impl Layer {
     pub(super) fn load(
         source: &dyn TensorSource,
         spec: &LayerSpec,
+        memory: Memory,
         kind: Kind,
         device: Device,
     ) -> Result<Self, LoadError> {
@@ -62,7 +84,7 @@ impl Layer {
             )?;
             let bias = source.tensor(&format!("{name}.bias"), &[output], kind, device)?;
             Ok::<_, LoadError>(Conv {
-                weight: channels_last(&weight),
+                weight: memory.lay(&weight),
                 bias,
                 padding: kernel as i64 / 2,
             })
@@ -118,8 +140,8 @@ impl Layer {
                 conv2,
                 shortcut,
             } => {
-                let h = conv1.forward(&norm1.forward(x).silu_());
-                let h = conv2.forward(&norm2.forward(&h).silu_());
+                let h = conv1.forward(&swish(norm1.forward(x)));
+                let h = conv2.forward(&swish(norm2.forward(&h)));
                 match shortcut {
                     Some(shortcut) => shortcut.forward(x) + h,
                     None => h + x,
@@ -128,11 +150,10 @@ impl Layer {
             Layer::Attention { norm, q, k, v, out } => {
                 let h = norm.forward(x);
                 let (n, c, rows, columns) = h.size4().unwrap_or((0, 0, 0, 0));
-                // [n, positions, c]: a view, since the memory is channels-last.
-                let flat = |t: Tensor| t.permute([0, 2, 3, 1]).reshape([n, rows * columns, c]);
+                let flat = |t: Tensor| t.reshape([n, c, rows * columns]);
                 let (q, k, v) = (flat(q.forward(&h)), flat(k.forward(&h)), flat(v.forward(&h)));
-                let weights = (q.bmm(&k.transpose(1, 2)) * (c as f64).powf(-0.5)).softmax(2, None::<Kind>);
-                let h = weights.bmm(&v).view([n, rows, columns, c]).permute([0, 3, 1, 2]);
+                let weights = (q.permute([0, 2, 1]).bmm(&k) * (c as f64).powf(-0.5)).softmax(2, None::<Kind>);
+                let h = v.bmm(&weights.permute([0, 2, 1])).reshape([n, c, rows, columns]);
                 out.forward(&h) + x
             }
             Layer::Downsample(Some(conv)) => conv.strided(&x.constant_pad_nd([0, 1, 0, 1]), 2),
@@ -142,7 +163,7 @@ impl Layer {
                 let big = x.upsample_nearest2d([rows * 2, columns * 2], None, None);
                 conv.as_ref().map_or(big.shallow_clone(), |conv| conv.forward(&big))
             }
-            Layer::Head { norm, conv } => conv.forward(&norm.forward(x).silu_()),
+            Layer::Head { norm, conv } => conv.forward(&swish(norm.forward(x))),
         }
     }
 }
@@ -170,7 +191,6 @@ impl Norm {
     }
 }
 
-/// The same tensor `[n, c, h, w]` with its channels innermost in memory, which oneDNN and cuDNN are fastest on.
-pub(super) fn channels_last(x: &Tensor) -> Tensor {
-    x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
+fn swish(x: Tensor) -> Tensor {
+    &x * x.sigmoid()
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
 use super::VqganConfig;
-use super::layers::{Layer, channels_last};
+use super::layers::{Layer, Memory};
 use crate::model::source::{LoadError, TensorSource};
 use crate::radiograph::Pixels;
 
@@ -19,6 +19,7 @@ pub struct Vqgan {
     /// `|e|²` of each code, `[n_embed]`.
     squares: Tensor,
     decoder_kind: Kind,
+    memory: Memory,
     device: Device,
 }
 
@@ -37,17 +38,21 @@ enum Direction {
 
 impl Vqgan {
     /// Loads every tensor from `source`. The encoder computes in f32 always: one flipped rounding can change a code. The decoder
-    /// computes in `decoder_kind`.
+    /// computes in `decoder_kind`. In f32 both run as the reference does, to the bit on a CPU; else memory is laid out for speed.
     pub fn load(
         config: &VqganConfig,
         source: &dyn TensorSource,
         decoder_kind: Kind,
         device: Device,
     ) -> Result<Self, LoadError> {
+        let memory = match decoder_kind {
+            Kind::Float => Memory::Planar,
+            _ => Memory::ChannelsLast,
+        };
         let load = |layers: Vec<super::layout::LayerSpec>, kind| {
             layers
                 .iter()
-                .map(|spec| Layer::load(source, spec, kind, device))
+                .map(|spec| Layer::load(source, spec, memory, kind, device))
                 .collect::<Result<Vec<_>, _>>()
         };
         let shape = [config.n_embed, config.embed_dim];
@@ -59,6 +64,7 @@ impl Vqgan {
             squares: code_book.square().sum_dim_intlist(1, false, Kind::Float),
             code_book,
             decoder_kind,
+            memory,
             device,
         })
     }
@@ -87,8 +93,7 @@ impl Vqgan {
             }
             _ => rgb.to_kind(Kind::Float),
         };
-        // `2·(x/255) − 1`; permuting rows of RGB triples gives channels-last memory as it is.
-        let x = (x / 255.0 * 2.0 - 1.0).permute([0, 3, 1, 2]);
+        let x = self.memory.lay(&(x / 255.0 * 2.0 - 1.0).permute([0, 3, 1, 2]));
         Pass {
             direction: Direction::Encode,
             next: 0,
@@ -109,7 +114,7 @@ impl Vqgan {
         Pass {
             direction: Direction::Decode,
             next: 0,
-            x: x.to_kind(self.decoder_kind),
+            x: self.memory.lay(&x).to_kind(self.decoder_kind),
         }
     }
 
@@ -146,7 +151,7 @@ impl Vqgan {
     /// The images of a finished decoding pass: clipped to [−1, 1], then `(x+1)/2` to 8 bit, rounded to nearest.
     pub fn images(&self, pass: Pass) -> Vec<Pixels> {
         let (n, side) = (pass.x.size()[0], self.config.resolution);
-        let x = channels_last(&pass.x).to_kind(Kind::Float);
+        let x = pass.x.to_kind(Kind::Float);
         let levels = ((x.clamp(-1.0, 1.0) + 1.0) / 2.0 * 255.0 + 0.5)
             .floor()
             .to_kind(Kind::Uint8);
