@@ -25,7 +25,7 @@
 //! | [`service`] | report, question, drawing, instruction: what the product does, without HTTP | `engine`, `radiograph`, `vocabulary`, `model::bundle` |
 //! | [`http`] | routes, wire types, errors, keys, limits, the contract | `service`, `config`, and plain values of `engine` (states, errors) and `radiograph` (formats, errors) |
 //! | [`train`] | what makes bundles | `model`, `vocabulary`, `radiograph` |
-//! | [`config`] | the one configuration struct of the server | `radiograph` (names of settings) |
+//! | [`config`] | the one configuration struct of the server | `radiograph`, `model::device` (names of settings) |
 //! | `bin/` | `llm-cxr` and `llm-cxr-train`: parse, call, print | all |
 //!
 //! Nothing points upwards. `tch` appears only in [`model`], [`train`] and `engine::torch` (the engine's worker); a test

@@ -1,4 +1,5 @@
 //! The HTTP room from outside: the real router and the real engine, over a scripted model with no weights.
+#![allow(clippy::disallowed_methods)] // Tests bound their waits by `soon` and hold threads back by plain channels.
 
 mod bad_input;
 mod connection;

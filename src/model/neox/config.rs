@@ -124,7 +124,7 @@ impl NeoxConfig {
                 return Err(value(key, format!("is {n}, which no model has")));
             }
         }
-        if raw.hidden_size % raw.num_attention_heads != 0 {
+        if !raw.hidden_size.is_multiple_of(raw.num_attention_heads) {
             let reason = format!(
                 "{} is not a multiple of num_attention_heads {}",
                 raw.hidden_size, raw.num_attention_heads

@@ -127,11 +127,11 @@ impl VqganConfig {
                 format!("{:?} is not a list of 1 to 10 factors from 1 to 64", dd.ch_mult),
             );
         }
-        if dd.resolution % (1 << (dd.ch_mult.len() - 1)) != 0 {
+        if !dd.resolution.is_multiple_of(1 << (dd.ch_mult.len() - 1)) {
             let reason = format!("{} cannot be halved {} times", dd.resolution, dd.ch_mult.len() - 1);
             return value("resolution", reason);
         }
-        if dd.ch % GROUPS != 0 {
+        if !dd.ch.is_multiple_of(GROUPS) {
             return value("ch", format!("is {}; GroupNorm needs a multiple of {GROUPS}", dd.ch));
         }
         Ok(Self {
