@@ -1,9 +1,9 @@
 //! `llm-cxr serve`: the server, from its configuration to its last byte.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
-use llm_cxr::config::{LogFormat, ServeConfig};
+use llm_cxr::config::{DeviceChoice, LogFormat, ServeConfig};
 use llm_cxr::engine::EngineConfig;
 use llm_cxr::engine::torch::{KvBudget, TorchOptions};
 use llm_cxr::http::server::{Ending, Server};
@@ -24,7 +24,9 @@ pub fn run(config: &ServeConfig) -> crate::Outcome {
     start_log(config);
     let bundle = Bundle::open(&config.model)?;
     bundle.vocabulary()?;
-    device::resolve(config.device)?;
+    if config.device != DeviceChoice::Auto {
+        device::resolve(config.device)?;
+    }
     let card = ModelCard::from(&bundle.manifest);
     tracing::info!(
         name = card.name,
@@ -144,6 +146,7 @@ fn start_log(config: &ServeConfig) {
     let filter = EnvFilter::new(directives);
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     match config.log_format {
         LogFormat::Json => log.json().flatten_event(true).init(),
