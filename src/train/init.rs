@@ -51,6 +51,8 @@ pub struct InitOptions {
     pub code_width: usize,
     /// Size of the code book.
     pub codes: usize,
+    /// The language model's weights in bfloat16 instead of f32.
+    pub bf16: bool,
 }
 
 impl InitOptions {
@@ -72,6 +74,7 @@ impl InitOptions {
             blocks: 1,
             code_width: 64,
             codes: 1024,
+            bf16: false,
         }
     }
 }
@@ -105,12 +108,13 @@ pub fn init(options: &InitOptions, progress: &mut dyn FnMut(Progress<'_>)) -> Re
     writer.write("tokenizer.json", &tokenizer)?;
     writer.write("vqgan/config.yaml", yaml.as_bytes())?;
     let mut stream = 0;
-    for (file, tensors) in [
-        ("model.safetensors", neox.expected_tensors()),
-        ("vqgan/model.safetensors", vqgan.expected_tensors()),
+    let text_dtype = if options.bf16 { Dtype::BF16 } else { Dtype::F32 };
+    for (file, dtype, tensors) in [
+        ("model.safetensors", text_dtype, neox.expected_tensors()),
+        ("vqgan/model.safetensors", Dtype::F32, vqgan.expected_tensors()),
     ] {
         let info = |tensor: &ExpectedTensor| TensorInfo {
-            dtype: Dtype::F32,
+            dtype,
             shape: tensor.shape.clone(),
         };
         let header: Vec<_> = tensors
@@ -125,7 +129,7 @@ pub fn init(options: &InitOptions, progress: &mut dyn FnMut(Progress<'_>)) -> Re
             let mut rng = ChaCha8Rng::seed_from_u64(options.seed);
             rng.set_stream(stream);
             stream += 1;
-            let values = values(tensor, &mut rng);
+            let values = values(tensor, dtype, &mut rng);
             out.write(&tensor.name, &values)?;
             done += values.len() as u64;
             progress(Progress {
@@ -168,7 +172,7 @@ fn language_model(options: &InitOptions, rows: usize) -> Result<(String, NeoxCon
         "layer_norm_eps": 1e-5,
         "hidden_act": "gelu",
         "tie_word_embeddings": false,
-        "torch_dtype": "float32",
+        "torch_dtype": if options.bf16 { "bfloat16" } else { "float32" },
         "bos_token_id": 0,
         "eos_token_id": 0,
     });
@@ -201,18 +205,30 @@ fn image_model(options: &InitOptions) -> Result<(String, VqganConfig), ConfigErr
 
 /// Values by the tensor's part: scales of norms 1, biases 0, matrices normal with deviation 0.02, convolutions normal with the
 /// deviation that keeps a signal's size, so that images are not blank; code-book vectors of the size of what they stand for.
-fn values(tensor: &ExpectedTensor, rng: &mut ChaCha8Rng) -> Vec<u8> {
+fn values(tensor: &ExpectedTensor, dtype: Dtype, rng: &mut ChaCha8Rng) -> Vec<u8> {
     let count: usize = tensor.shape.iter().product();
-    let deviation = match &*tensor.shape {
-        [_] if tensor.name.ends_with(".bias") => 0.0,
-        [_] => return 1.0f32.to_le_bytes().repeat(count),
-        [_, channels, height, width] => ((channels * height * width) as f32).sqrt().recip(),
-        _ if tensor.name == "quantize.embedding.weight" => 1.0,
-        _ => 0.02,
+    // `None` is 1 throughout; biases take no random numbers.
+    let mut one = |scale: Option<f32>| match scale {
+        None => 1.0,
+        Some(0.0) => 0.0,
+        Some(deviation) => deviation * normal(rng),
     };
-    (0..count)
-        .flat_map(|_| (deviation * normal(rng)).to_le_bytes())
-        .collect()
+    let scale = match &*tensor.shape {
+        [_] if tensor.name.ends_with(".bias") => Some(0.0),
+        [_] => None,
+        [_, channels, height, width] => Some(((channels * height * width) as f32).sqrt().recip()),
+        _ if tensor.name == "quantize.embedding.weight" => Some(1.0),
+        _ => Some(0.02),
+    };
+    let mut bytes = Vec::with_capacity(count * dtype.size());
+    for _ in 0..count {
+        let value = one(scale);
+        match dtype {
+            Dtype::BF16 => bytes.extend_from_slice(&half::bf16::from_f32(value).to_le_bytes()),
+            _ => bytes.extend_from_slice(&value.to_le_bytes()),
+        }
+    }
+    bytes
 }
 
 /// A standard normal value (Box and Muller 1958).

@@ -53,6 +53,9 @@ pub struct InitArgs {
     /// Size of the code book.
     #[arg(long, default_value_t = 1024)]
     codes: usize,
+    /// Write the language model's weights in bfloat16 instead of f32.
+    #[arg(long)]
+    bf16: bool,
     /// Replace what is at --out.
     #[arg(long)]
     force: bool,
@@ -76,6 +79,7 @@ pub fn run(args: InitArgs) -> Outcome {
         blocks: args.blocks,
         code_width: args.code_width,
         codes: args.codes,
+        bf16: args.bf16,
     };
     let bar = ProgressBar::new(0);
     bar.set_style(ProgressStyle::with_template(
