@@ -7,6 +7,7 @@ pub mod bundle;
 pub mod checkpoint;
 pub mod convert;
 pub mod device;
+pub mod kernels;
 mod load;
 pub mod neox;
 pub mod source;

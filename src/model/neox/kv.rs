@@ -2,14 +2,25 @@
 //!
 //! Who owns which positions is the engine's business ([`super::Span`]); here they are only read and written.
 
+use std::ffi::c_void;
+
 use tch::{Device, Kind, Tensor};
 
 use super::NeoxConfig;
+use crate::model::kernels::{Cells, round_to_bf16};
 
 /// Keys and values of every layer: `[heads, tokens, head_dim]` each.
 pub struct KvMemory {
     layers: Vec<(Tensor, Tensor)>,
+    /// Where they lie, for the kernels of a CPU; not used elsewhere.
+    addresses: Vec<(*mut c_void, *mut c_void)>,
+    kind: Kind,
+    tokens: usize,
+    head_dim: usize,
 }
+
+// SAFETY: the addresses point into the tensors, which may be sent, and move with them.
+unsafe impl Send for KvMemory {}
 
 impl KvMemory {
     /// Room for `tokens` positions. Zeroed lazily by the system on a CPU: pages that are never used take no memory.
@@ -20,8 +31,13 @@ impl KvMemory {
             config.head_dim() as i64,
         ];
         let make = || Tensor::zeros(shape, (kind, device));
+        let layers: Vec<_> = (0..config.num_hidden_layers).map(|_| (make(), make())).collect();
         Self {
-            layers: (0..config.num_hidden_layers).map(|_| (make(), make())).collect(),
+            addresses: layers.iter().map(|(k, v)| (k.data_ptr(), v.data_ptr())).collect(),
+            layers,
+            kind,
+            tokens,
+            head_dim: config.head_dim(),
         }
     }
 
@@ -54,5 +70,70 @@ impl KvMemory {
                 .transpose(0, 1)
         };
         (pick(k), pick(v))
+    }
+
+    /// For the threads of a team, which read and write different heads. Only for memory on a CPU, in f32 or bf16.
+    pub(super) fn heads(&mut self) -> KvHeads<'_> {
+        KvHeads { memory: self }
+    }
+}
+
+/// The memory of a CPU head by head.
+pub(super) struct KvHeads<'a> {
+    memory: &'a mut KvMemory,
+}
+
+// SAFETY: through a shared reference only plain memory is touched, under the promises of `write` and `read`; never a tensor.
+unsafe impl Sync for KvHeads<'_> {}
+
+impl KvHeads<'_> {
+    /// Where `position` of `head` starts, in elements; `len` positions from there are inside a head.
+    fn offset(&self, head: usize, position: usize, len: usize) -> usize {
+        let memory = &*self.memory;
+        assert!(position < memory.tokens && len <= memory.tokens - position);
+        (head * memory.tokens + position) * memory.head_dim
+    }
+
+    /// Writes one position of one head.
+    ///
+    /// # Safety
+    /// `head` is one of the model's, and no other thread reads or writes it before the next barrier.
+    pub(super) unsafe fn write(&self, layer: usize, head: usize, position: usize, key: &[f32], value: &[f32]) {
+        let offset = self.offset(head, position, 1);
+        assert!(key.len() == self.memory.head_dim && value.len() == self.memory.head_dim);
+        let (keys, values) = self.memory.addresses[layer];
+        for (to, from) in [(keys, key), (values, value)] {
+            // SAFETY: one position of a head, by the checks above; nobody else's, by the caller's promise.
+            unsafe {
+                if self.memory.kind == Kind::BFloat16 {
+                    let to = to.cast::<u16>().add(offset);
+                    from.iter()
+                        .enumerate()
+                        .for_each(|(i, &x)| to.add(i).write(round_to_bf16(x)));
+                } else {
+                    let to = to.cast::<f32>().add(offset);
+                    to.copy_from_nonoverlapping(from.as_ptr(), from.len());
+                }
+            }
+        }
+    }
+
+    /// Keys and values of `len` positions from `start` of one head, `[len, head_dim]` each.
+    ///
+    /// # Safety
+    /// `head` is one of the model's, and no thread writes to it while the cells are in use.
+    pub(super) unsafe fn read(&self, layer: usize, head: usize, start: usize, len: usize) -> (Cells<'_>, Cells<'_>) {
+        let offset = self.offset(head, start, len);
+        let count = len * self.memory.head_dim;
+        let (keys, values) = self.memory.addresses[layer];
+        // SAFETY: inside the head by the check in `offset`; not written, by the caller's promise.
+        let cells = |from: *mut c_void| unsafe {
+            if self.memory.kind == Kind::BFloat16 {
+                Cells::Bf16(std::slice::from_raw_parts(from.cast::<u16>().add(offset), count))
+            } else {
+                Cells::F32(std::slice::from_raw_parts(from.cast::<f32>().add(offset), count))
+            }
+        };
+        (cells(keys), cells(values))
     }
 }

@@ -6,8 +6,10 @@
 mod attention;
 mod config;
 mod kv;
+mod matrix;
 mod network;
 mod rotary;
+mod rows;
 mod step;
 
 pub use config::NeoxConfig;

@@ -6,7 +6,9 @@ use super::NeoxConfig;
 use super::attention::AttentionPlan;
 use super::config::Activation;
 use super::kv::KvMemory;
+use super::matrix::{Matrix, floats};
 use super::rotary::RotaryTable;
+use super::rows::{FEW, RowLayer, RowNorm, RowPath, RowWeights};
 use super::step::Segment;
 use crate::model::source::{Linear, LoadError, TensorSource};
 
@@ -20,6 +22,8 @@ pub struct Neox {
     final_norm: Norm,
     embed_out: Tensor,
     rotary: RotaryTable,
+    /// The way of few rows, on a CPU. It holds the same weights.
+    rows: Option<RowPath>,
 }
 
 struct Layer {
@@ -107,7 +111,7 @@ impl Neox {
             false => source.tensor("embed_out.weight", &[v, h], kind, device)?,
         };
         let rotary = RotaryTable::new(config, device);
-        Ok(Self {
+        let mut model = Self {
             config: config.clone(),
             kind,
             device,
@@ -116,6 +120,39 @@ impl Neox {
             final_norm,
             embed_out,
             rotary,
+            rows: None,
+        };
+        model.rows = model.row_weights().map(|weights| {
+            let threads = tch::get_num_threads().max(1) as usize;
+            RowPath::new(config, weights, threads, kind == Kind::BFloat16)
+        });
+        Ok(model)
+    }
+
+    /// The weights as the kernels of few rows take them; `None` where these do not apply.
+    fn row_weights(&self) -> Option<RowWeights> {
+        let norm = |norm: &Norm| RowNorm {
+            weight: floats(&norm.weight),
+            bias: floats(&norm.bias),
+        };
+        let layer = |layer: &Layer| {
+            Some(RowLayer {
+                qkv: Matrix::of(&layer.qkv)?,
+                dense: Matrix::of(&layer.dense)?,
+                up: Matrix::of(&layer.up)?,
+                down: Matrix::of(&layer.down)?,
+                input_norm: norm(&layer.input_norm),
+                post_attention_norm: norm(&layer.post_attention_norm),
+            })
+        };
+        let (cos, sin) = self.rotary.tables();
+        Some(RowWeights {
+            embed_in: Matrix::new(&self.embed_in, None)?,
+            layers: self.layers.iter().map(layer).collect::<Option<_>>()?,
+            final_norm: norm(&self.final_norm),
+            embed_out: Matrix::new(&self.embed_out, None)?,
+            cos: floats(cos),
+            sin: floats(sin),
         })
     }
 
@@ -131,7 +168,40 @@ impl Neox {
 
     /// Runs the segments in one pass: their keys and values are written to `kv`, and the logits (f32, `[wanted, vocab_size]`) after the
     /// last token of each segment that wants them come back, in order; `None` if none does.
+    ///
+    /// On a CPU a segment's numbers depend on itself alone, bit for bit, not on the others of the step: segments of few tokens go
+    /// through kernels that promise it, and each longer one makes a pass of its own (whose products are large enough to gain nothing
+    /// from company).
     pub fn step(&self, kv: &mut KvMemory, segments: &[Segment<'_>]) -> Option<Tensor> {
+        let long = |segment: &Segment<'_>| segment.tokens.len() > FEW;
+        let rows = match &self.rows {
+            Some(rows) if segments.len() > 1 || !segments.iter().any(long) => rows,
+            _ => return self.pass(kv, segments),
+        };
+        let wanted = segments.iter().filter(|segment| segment.logits).count();
+        let shape = [wanted as i64, self.config.vocab_size as i64];
+        let logits = Tensor::empty(shape, (Kind::Float, Device::Cpu));
+        let numbers = logits.numel();
+        let memory = match numbers {
+            0 => &mut [][..],
+            // SAFETY: a contiguous tensor of so many f32 that was made here and that nobody else holds or touches while the slice lives.
+            _ => unsafe { std::slice::from_raw_parts_mut(logits.data_ptr().cast::<f32>(), numbers) },
+        };
+        rows.step(kv, segments, memory);
+        let mut output = 0;
+        for segment in segments {
+            if long(segment) {
+                if let Some(row) = self.pass(kv, std::slice::from_ref(segment)) {
+                    logits.get(output).copy_(&row.squeeze_dim(0));
+                }
+            }
+            output += i64::from(segment.logits);
+        }
+        (wanted > 0).then_some(logits)
+    }
+
+    /// All segments in one pass of libtorch.
+    fn pass(&self, kv: &mut KvMemory, segments: &[Segment<'_>]) -> Option<Tensor> {
         let index = |values: Vec<i64>| Tensor::from_slice(&values).to_device(self.device);
         let (mut ids, mut positions, mut places, mut last) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for segment in segments {

@@ -34,6 +34,11 @@ impl RotaryTable {
         }
     }
 
+    /// Cosines and sines, `[context, rotary_ndims / 2]` each.
+    pub(super) fn tables(&self) -> (&Tensor, &Tensor) {
+        (&self.cos, &self.sin)
+    }
+
     pub(super) fn rows(&self, positions: &Tensor) -> RotaryRows {
         let pick = |table: &Tensor| table.index_select(0, positions).unsqueeze(1);
         RotaryRows {

@@ -1,0 +1,186 @@
+//! Sixteen lanes of AVX-512, and the dot product of pairs of bf16 (AVX-512 BF16).
+
+use std::arch::x86_64::*;
+
+use super::lanes::Lanes;
+use super::product::Dot;
+
+/// Sixteen f32. To be used only where AVX-512 F, BW, DQ and VL are.
+#[derive(Clone, Copy)]
+pub(super) struct Avx512(__m512);
+
+#[inline(always)]
+fn first(count: usize) -> u32 {
+    debug_assert!(count <= 32);
+    ((1u64 << count) - 1) as u32
+}
+
+/// Halves are added to halves. `_mm512_reduce_add_ps` leaves the order to the compiler.
+#[inline(always)]
+unsafe fn sum(v: __m512) -> f32 {
+    // SAFETY: the caller has AVX-512 F and DQ.
+    unsafe {
+        let eight = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v));
+        let four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+        let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+        _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
+    }
+}
+
+#[inline(always)]
+unsafe fn widen(bits: __m256i) -> Avx512 {
+    // SAFETY: the caller has AVX-512 F.
+    unsafe {
+        Avx512(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(
+            bits,
+        ))))
+    }
+}
+
+// SAFETY (of every block below): the instruction set is there and pointers are good for the elements read or written, by the
+// trait's contract; lanes that are masked off touch no memory.
+impl Lanes for Avx512 {
+    const WIDTH: usize = 16;
+
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> Self {
+        Self(unsafe { _mm512_set1_ps(x) })
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        Self(unsafe { _mm512_loadu_ps(from) })
+    }
+
+    #[inline(always)]
+    unsafe fn load_some(from: *const f32, count: usize) -> Self {
+        Self(unsafe { _mm512_maskz_loadu_ps(first(count) as u16, from) })
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16(from: *const u16) -> Self {
+        unsafe { widen(_mm256_loadu_si256(from.cast())) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16_some(from: *const u16, count: usize) -> Self {
+        unsafe { widen(_mm256_maskz_loadu_epi16(first(count) as u16, from.cast())) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        unsafe { _mm512_storeu_ps(to, self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_some(self, to: *mut f32, count: usize) {
+        unsafe { _mm512_mask_storeu_ps(to, first(count) as u16, self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        Self(unsafe { _mm512_add_ps(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        Self(unsafe { _mm512_sub_ps(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        Self(unsafe { _mm512_mul_ps(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn div(self, other: Self) -> Self {
+        Self(unsafe { _mm512_div_ps(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn max(self, other: Self) -> Self {
+        Self(unsafe { _mm512_max_ps(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn min(self, other: Self) -> Self {
+        Self(unsafe { _mm512_min_ps(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn mul_add(self, factor: Self, term: Self) -> Self {
+        Self(unsafe { _mm512_fmadd_ps(self.0, factor.0, term.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn round(self) -> Self {
+        Self(unsafe { _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(self.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn power_of_two(self) -> Self {
+        unsafe {
+            let exponent = _mm512_add_epi32(_mm512_cvtps_epi32(self.0), _mm512_set1_epi32(127));
+            Self(_mm512_castsi512_ps(_mm512_slli_epi32::<23>(exponent)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn sum(self) -> f32 {
+        unsafe { sum(self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn largest(self) -> f32 {
+        unsafe { _mm512_reduce_max_ps(self.0) }
+    }
+}
+
+/// bf16 weights times bf16 inputs, two at a time into each of 16 sums (`vdpbf16ps`). To be used only where AVX-512 BF16 is too.
+pub(super) struct Pairs;
+
+#[inline(always)]
+unsafe fn pairs(bits: __m512i) -> __m512bh {
+    // SAFETY: both are 512 bits of anything.
+    unsafe { std::mem::transmute(bits) }
+}
+
+// SAFETY (of every block below): as above.
+impl Dot for Pairs {
+    type Weight = u16;
+    type Input = u16;
+    type Part = __m512bh;
+    type Sum = __m512;
+    const STEP: usize = 32;
+    const INPUTS: usize = 6;
+
+    #[inline(always)]
+    unsafe fn zero() -> __m512 {
+        unsafe { _mm512_setzero_ps() }
+    }
+
+    #[inline(always)]
+    unsafe fn weights(from: *const u16) -> __m512bh {
+        unsafe { pairs(_mm512_loadu_si512(from.cast())) }
+    }
+
+    #[inline(always)]
+    unsafe fn weights_some(from: *const u16, count: usize) -> __m512bh {
+        unsafe { pairs(_mm512_maskz_loadu_epi16(first(count), from.cast())) }
+    }
+
+    #[inline(always)]
+    unsafe fn inputs(from: *const u16) -> __m512bh {
+        unsafe { pairs(_mm512_loadu_si512(from.cast())) }
+    }
+
+    #[inline(always)]
+    unsafe fn add(to: __m512, weights: __m512bh, inputs: __m512bh) -> __m512 {
+        unsafe { _mm512_dpbf16_ps(to, weights, inputs) }
+    }
+
+    #[inline(always)]
+    unsafe fn total(of: __m512) -> f32 {
+        unsafe { sum(of) }
+    }
+}

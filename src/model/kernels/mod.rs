@@ -1,0 +1,38 @@
+//! Kernels of a step with few rows on a CPU: matrix products that stream each weight once, attention over the KV memory,
+//! LayerNorm, activations, and the team of threads that runs them.
+//!
+//! With one to a few rows a step's time is the time to read the weights, so the kernels read them where libtorch holds
+//! them, row after row, and keep all sums in registers. No tensors here: plain slices.
+//!
+//! # Batch invariance
+//! Every number is computed by one order of additions that depends on its own row alone: not on how many rows there are,
+//! nor on which thread computes it. A request therefore gets the same bits alone and in any company. Bits may differ between
+//! instruction sets, of which one is chosen for the life of the process.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `lanes` | the vector of f32 that kernels are written in; its portable form |
+//! | `avx2`, `avx512` | its forms on x86-64, and the product of pairs of bf16 |
+//! | `product` | rows of weights times rows of inputs |
+//! | `attend` | one query over the keys and values of its sequence |
+//! | `pointwise` | LayerNorm, activations, rounding to bf16 |
+//! | `select` | one set of kernels per instruction set, chosen at run time |
+//! | `team` | threads that go through a step together |
+
+mod attend;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod lanes;
+mod pointwise;
+mod product;
+mod select;
+mod team;
+
+#[cfg(test)]
+mod tests;
+
+pub use pointwise::round_to_bf16;
+pub use select::{Cells, Inputs, Kernels};
+pub use team::{Shared, Team, Worker};

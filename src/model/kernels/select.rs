@@ -1,0 +1,363 @@
+//! One set of kernels per instruction set; the best that the machine has is chosen once.
+
+use std::sync::OnceLock;
+
+use super::lanes::Portable;
+use super::product::{Job, Widened};
+use super::{attend, pointwise, product};
+
+/// Weights, keys or values as they lie in memory.
+#[derive(Clone, Copy, Debug)]
+pub enum Cells<'a> {
+    /// f32.
+    F32(&'a [f32]),
+    /// The bits of bf16.
+    Bf16(&'a [u16]),
+}
+
+impl<'a> Cells<'a> {
+    /// How many.
+    pub fn len(&self) -> usize {
+        match self {
+            Cells::F32(cells) => cells.len(),
+            Cells::Bf16(cells) => cells.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// `len` of them from `start`.
+    ///
+    /// # Panics
+    /// If that is not inside.
+    pub fn part(&self, start: usize, len: usize) -> Cells<'a> {
+        match self {
+            Cells::F32(cells) => Cells::F32(&cells[start..start + len]),
+            Cells::Bf16(cells) => Cells::Bf16(&cells[start..start + len]),
+        }
+    }
+}
+
+/// Rows of inputs of a product: each `stride` long, a multiple of [`Kernels::PADDING`], zero beyond the matrix's columns.
+#[derive(Clone, Copy, Debug)]
+pub struct Inputs<'a> {
+    /// The rows in f32.
+    pub values: &'a [f32],
+    /// The same rows rounded to bf16. Read instead of `values` where [`Kernels::rounds_inputs`].
+    pub rounded: &'a [u16],
+    /// From one row to the next.
+    pub stride: usize,
+    /// Rows.
+    pub count: usize,
+}
+
+type Product<W, X> = unsafe fn(&Job<W, X>);
+
+/// bf16 weights meet inputs in bf16 or in f32.
+enum Bf16Product {
+    #[cfg(target_arch = "x86_64")]
+    Pairs(Product<u16, u16>),
+    Widened(Product<u16, f32>),
+}
+
+/// The kernels of one instruction set. That it is there was checked before anybody got hold of them.
+pub struct Kernels {
+    name: &'static str,
+    product_f32: Product<f32, f32>,
+    product_bf16: Bf16Product,
+    attend_f32: unsafe fn(&attend::Job<f32>),
+    attend_bf16: unsafe fn(&attend::Job<u16>),
+    norm: unsafe fn(*const f32, *const f32, *const f32, usize, f32, *mut f32),
+    gelu: unsafe fn(*mut f32, usize),
+    gelu_tanh: unsafe fn(*mut f32, usize),
+    relu: unsafe fn(*mut f32, usize),
+    round: unsafe fn(&[f32], &mut [u16]),
+}
+
+/// Compiles every kernel for lanes of one kind with a target feature switched on.
+macro_rules! kernels {
+    ($module:ident, $lanes:ty, $name:literal, $bf16:expr $(, $feature:literal)?) => {
+        mod $module {
+            use super::*;
+
+            // SAFETY (of every block below): the caller has the feature, and the same promises hold.
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn product_f32(job: &Job<f32, f32>) {
+                unsafe { product::product::<Widened<$lanes, f32>>(job) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            pub(super) unsafe fn product_bf16(job: &Job<u16, f32>) {
+                unsafe { product::product::<Widened<$lanes, u16>>(job) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn attend_f32(job: &attend::Job<f32>) {
+                unsafe { attend::attend::<$lanes, f32>(job) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn attend_bf16(job: &attend::Job<u16>) {
+                unsafe { attend::attend::<$lanes, u16>(job) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn norm(x: *const f32, w: *const f32, b: *const f32, len: usize, eps: f32, out: *mut f32) {
+                unsafe { pointwise::norm::<$lanes>(x, w, b, len, eps, out) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn gelu(x: *mut f32, len: usize) {
+                unsafe { pointwise::each::<$lanes, pointwise::Gelu>(x, len) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn gelu_tanh(x: *mut f32, len: usize) {
+                unsafe { pointwise::each::<$lanes, pointwise::GeluTanh>(x, len) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn relu(x: *mut f32, len: usize) {
+                unsafe { pointwise::each::<$lanes, pointwise::Relu>(x, len) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn round(from: &[f32], to: &mut [u16]) {
+                pointwise::round(from, to)
+            }
+
+            pub(super) static KERNELS: Kernels = Kernels {
+                name: $name,
+                product_f32,
+                product_bf16: $bf16,
+                attend_f32,
+                attend_bf16,
+                norm,
+                gelu,
+                gelu_tanh,
+                relu,
+                round,
+            };
+        }
+    };
+}
+
+kernels!(portable, Portable, "portable", Bf16Product::Widened(product_bf16));
+
+#[cfg(target_arch = "x86_64")]
+kernels!(
+    avx2,
+    crate::model::kernels::avx2::Avx2,
+    "AVX2",
+    Bf16Product::Widened(product_bf16),
+    "avx2,fma"
+);
+
+#[cfg(target_arch = "x86_64")]
+kernels!(
+    avx512,
+    crate::model::kernels::avx512::Avx512,
+    "AVX-512",
+    Bf16Product::Widened(product_bf16),
+    "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"
+);
+
+#[cfg(target_arch = "x86_64")]
+mod avx512_bf16 {
+    use super::*;
+    use crate::model::kernels::avx512::Pairs;
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
+    unsafe fn product_bf16(job: &Job<u16, u16>) {
+        // SAFETY: the caller has the features, and the same promises hold.
+        unsafe { product::product::<Pairs>(job) }
+    }
+
+    /// AVX-512 but for the product of bf16.
+    pub(super) static KERNELS: Kernels = Kernels {
+        name: "AVX-512 BF16",
+        product_bf16: Bf16Product::Pairs(product_bf16),
+        ..super::avx512::KERNELS
+    };
+}
+
+/// Every set of kernels this machine can run, the best last.
+fn runnable() -> Vec<&'static Kernels> {
+    let mut sets = vec![&portable::KERNELS];
+    #[cfg(target_arch = "x86_64")]
+    {
+        let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+        let avx512 = avx2
+            && is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vl");
+        if avx2 {
+            sets.push(&avx2::KERNELS);
+        }
+        if avx512 {
+            sets.push(&avx512::KERNELS);
+        }
+        if avx512 && is_x86_feature_detected!("avx512bf16") {
+            sets.push(&avx512_bf16::KERNELS);
+        }
+    }
+    sets
+}
+
+impl Kernels {
+    /// Rows of inputs are padded to a multiple of so many elements.
+    pub const PADDING: usize = 32;
+
+    /// Every set that this machine can run, from the plainest to the best.
+    pub fn all() -> &'static [&'static Kernels] {
+        static ALL: OnceLock<Vec<&'static Kernels>> = OnceLock::new();
+        ALL.get_or_init(runnable)
+    }
+
+    /// The best set: the same for the life of the process.
+    pub fn best() -> &'static Kernels {
+        Self::all().last().copied().unwrap_or(&portable::KERNELS)
+    }
+
+    /// The instruction set.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Whether the product with bf16 weights reads [`Inputs::rounded`].
+    pub fn rounds_inputs(&self) -> bool {
+        !matches!(self.product_bf16, Bf16Product::Widened(_))
+    }
+
+    /// `out[i][r] = Σ_c weights[r][c] · inputs[i][c]`: `weights` are rows of `columns`, `out` is `[inputs.count, rows]`.
+    ///
+    /// # Panics
+    /// If the lengths do not agree.
+    pub fn product(&self, weights: Cells<'_>, columns: usize, inputs: Inputs<'_>, out: &mut [f32]) {
+        let count = inputs.count;
+        let rows = weights.len() / columns.max(1);
+        assert!(weights.len() == rows * columns && out.len() == rows * count);
+        assert!(columns <= inputs.stride && inputs.stride % Self::PADDING == 0);
+        let out = out.as_mut_ptr();
+        let stride = inputs.stride;
+        // SAFETY: lengths are checked here, and the instruction set when `self` was given away.
+        unsafe {
+            match weights {
+                Cells::F32(weights) => {
+                    assert!(inputs.values.len() >= count * stride);
+                    (self.product_f32)(&Job {
+                        weights: weights.as_ptr(),
+                        columns,
+                        rows,
+                        inputs: inputs.values.as_ptr(),
+                        stride,
+                        count,
+                        out,
+                    });
+                }
+                Cells::Bf16(weights) => {
+                    let weights = weights.as_ptr();
+                    match self.product_bf16 {
+                        #[cfg(target_arch = "x86_64")]
+                        Bf16Product::Pairs(product) => {
+                            assert!(inputs.rounded.len() >= count * stride);
+                            product(&Job {
+                                weights,
+                                columns,
+                                rows,
+                                inputs: inputs.rounded.as_ptr(),
+                                stride,
+                                count,
+                                out,
+                            });
+                        }
+                        Bf16Product::Widened(product) => {
+                            assert!(inputs.values.len() >= count * stride);
+                            product(&Job {
+                                weights,
+                                columns,
+                                rows,
+                                inputs: inputs.values.as_ptr(),
+                                stride,
+                                count,
+                                out,
+                            });
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// `out = softmax(query · keysᵀ) · values`: `query` (scaled) and `out` `[dim]`, `keys` and `values` `[len, dim]`; `scores` is
+    /// scratch of at least `len`.
+    ///
+    /// # Panics
+    /// If the lengths or kinds do not agree.
+    pub fn attend(&self, query: &[f32], keys: Cells<'_>, values: Cells<'_>, scores: &mut [f32], out: &mut [f32]) {
+        let dim = query.len();
+        let len = keys.len() / dim.max(1);
+        assert!(len > 0 && keys.len() == len * dim && values.len() == keys.len());
+        assert!(scores.len() >= len && out.len() == dim);
+        let (query, scores, out) = (query.as_ptr(), scores.as_mut_ptr(), out.as_mut_ptr());
+        // SAFETY: lengths are checked here, and the instruction set when `self` was given away.
+        unsafe {
+            match (keys, values) {
+                (Cells::F32(keys), Cells::F32(values)) => (self.attend_f32)(&attend::Job {
+                    query,
+                    keys: keys.as_ptr(),
+                    values: values.as_ptr(),
+                    len,
+                    dim,
+                    scores,
+                    out,
+                }),
+                (Cells::Bf16(keys), Cells::Bf16(values)) => (self.attend_bf16)(&attend::Job {
+                    query,
+                    keys: keys.as_ptr(),
+                    values: values.as_ptr(),
+                    len,
+                    dim,
+                    scores,
+                    out,
+                }),
+                _ => panic!("keys and values are of one kind"),
+            }
+        }
+    }
+
+    /// `out` = LayerNorm of `x`.
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    pub fn norm(&self, x: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) {
+        let len = x.len();
+        assert!(weight.len() == len && bias.len() == len && out.len() == len);
+        // SAFETY: lengths are checked here, and the instruction set when `self` was given away.
+        unsafe { (self.norm)(x.as_ptr(), weight.as_ptr(), bias.as_ptr(), len, eps, out.as_mut_ptr()) }
+    }
+
+    /// Exact GELU in place.
+    pub fn gelu(&self, x: &mut [f32]) {
+        // SAFETY: the slice is its own bound; the instruction set was checked when `self` was given away.
+        unsafe { (self.gelu)(x.as_mut_ptr(), x.len()) }
+    }
+
+    /// GELU by tanh in place.
+    pub fn gelu_tanh(&self, x: &mut [f32]) {
+        // SAFETY: as for `gelu`.
+        unsafe { (self.gelu_tanh)(x.as_mut_ptr(), x.len()) }
+    }
+
+    /// ReLU in place.
+    pub fn relu(&self, x: &mut [f32]) {
+        // SAFETY: as for `gelu`.
+        unsafe { (self.relu)(x.as_mut_ptr(), x.len()) }
+    }
+
+    /// Rounds to bf16, ties to even.
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    pub fn round(&self, from: &[f32], to: &mut [u16]) {
+        assert!(from.len() == to.len());
+        // SAFETY: the instruction set was checked when `self` was given away.
+        unsafe { (self.round)(from, to) }
+    }
+}

@@ -1,0 +1,266 @@
+//! Every kernel of every instruction set of this machine against float64, on random and ragged shapes.
+
+use proptest::prelude::*;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::*;
+
+/// Numbers in −1..1 that depend on `seed` alone.
+fn numbers(len: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+fn bf16(values: &[f32]) -> Vec<u16> {
+    values.iter().map(|&x| round_to_bf16(x)).collect()
+}
+
+fn widened(bits: &[u16]) -> Vec<f32> {
+    bits.iter().map(|&b| f32::from_bits(u32::from(b) << 16)).collect()
+}
+
+/// Values that bf16 holds exactly.
+fn coarse(len: usize, seed: u64) -> Vec<f32> {
+    widened(&bf16(&numbers(len, seed)))
+}
+
+/// Rows of inputs as the kernels want them.
+struct Padded {
+    values: Vec<f32>,
+    rounded: Vec<u16>,
+    stride: usize,
+    count: usize,
+}
+
+impl Padded {
+    fn new(rows: &[f32], columns: usize) -> Self {
+        let stride = columns.next_multiple_of(Kernels::PADDING);
+        let count = rows.len() / columns;
+        let mut values = vec![0.0; count * stride];
+        for (to, from) in values.chunks_exact_mut(stride).zip(rows.chunks_exact(columns)) {
+            to[..columns].copy_from_slice(from);
+        }
+        Self {
+            rounded: bf16(&values),
+            values,
+            stride,
+            count,
+        }
+    }
+
+    fn inputs(&self) -> Inputs<'_> {
+        Inputs {
+            values: &self.values,
+            rounded: &self.rounded,
+            stride: self.stride,
+            count: self.count,
+        }
+    }
+}
+
+/// Within a few roundings of f32 over `terms` additions of this total magnitude.
+fn near(value: f32, exact: f64, magnitude: f64, terms: usize) -> bool {
+    (f64::from(value) - exact).abs() <= (terms as f64).sqrt() * 4.0 * f64::from(f32::EPSILON) * (magnitude + 1e-3)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn a_product_is_that_of_float64_and_each_row_the_same_alone(
+        rows in 1usize..23, columns in 1usize..300, count in 1usize..=20, seed in any::<u64>(),
+    ) {
+        let weights = coarse(rows * columns, seed);
+        let inputs = coarse(count * columns, seed ^ 1);
+        let bits = bf16(&weights);
+        let padded = Padded::new(&inputs, columns);
+        for kernels in Kernels::all() {
+            for cells in [Cells::F32(&weights), Cells::Bf16(&bits)] {
+                let mut out = vec![f32::NAN; rows * count];
+                kernels.product(cells, columns, padded.inputs(), &mut out);
+                for (i, x) in inputs.chunks_exact(columns).enumerate() {
+                    for (r, w) in weights.chunks_exact(columns).enumerate() {
+                        let terms = || x.iter().zip(w).map(|(&x, &w)| f64::from(x) * f64::from(w));
+                        let (exact, magnitude) = (terms().sum(), terms().map(f64::abs).sum());
+                        prop_assert!(near(out[i * rows + r], exact, magnitude, columns), "{}", kernels.name());
+                    }
+                    let mut alone = vec![f32::NAN; rows];
+                    kernels.product(cells, columns, Padded::new(x, columns).inputs(), &mut alone);
+                    prop_assert_eq!(&alone, &out[i * rows..(i + 1) * rows], "{}", kernels.name());
+                    // A row's bits do not depend on the rows computed with it either: threads take them in any pieces.
+                    let last = rows - 1;
+                    let mut single = [f32::NAN];
+                    kernels.product(cells.part(last * columns, columns), columns, Padded::new(x, columns).inputs(), &mut single);
+                    prop_assert_eq!(single[0], alone[last], "{}", kernels.name());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn attention_is_that_of_float64(len in 1usize..150, dim in 1usize..300, seed in any::<u64>()) {
+        let query = numbers(dim, seed);
+        let (keys, values) = (coarse(len * dim, seed ^ 1), coarse(len * dim, seed ^ 2));
+        let (key_bits, value_bits) = (bf16(&keys), bf16(&values));
+        let scores: Vec<f64> = keys
+            .chunks_exact(dim)
+            .map(|key| key.iter().zip(&query).map(|(&k, &q)| f64::from(k) * f64::from(q)).sum())
+            .collect();
+        let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let weights: Vec<f64> = scores.iter().map(|s| (s - largest).exp()).collect();
+        let sum: f64 = weights.iter().sum();
+        for kernels in Kernels::all() {
+            for (keys, values_in) in [
+                (Cells::F32(&keys), Cells::F32(&values)),
+                (Cells::Bf16(&key_bits), Cells::Bf16(&value_bits)),
+            ] {
+                let (mut out, mut scratch) = (vec![f32::NAN; dim], vec![f32::NAN; len]);
+                kernels.attend(&query, keys, values_in, &mut scratch, &mut out);
+                for (d, &value) in out.iter().enumerate() {
+                    let exact: f64 = weights.iter().enumerate().map(|(t, w)| w * f64::from(values[t * dim + d])).sum();
+                    prop_assert!(near(value, exact / sum, 4.0, len + dim), "{} {value} {}", kernels.name(), exact / sum);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_layer_norm_is_that_of_float64(len in 1usize..300, seed in any::<u64>()) {
+        let x: Vec<f32> = numbers(len, seed).iter().map(|x| x * 3.0 + 2.0).collect();
+        let (weight, bias) = (numbers(len, seed ^ 1), numbers(len, seed ^ 2));
+        let mean = x.iter().map(|&x| f64::from(x)).sum::<f64>() / len as f64;
+        let variance = x.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / len as f64;
+        for kernels in Kernels::all() {
+            let mut out = vec![f32::NAN; len];
+            kernels.norm(&x, &weight, &bias, 1e-2, &mut out);
+            for (i, &value) in out.iter().enumerate() {
+                let exact = (f64::from(x[i]) - mean) / (variance + 1e-2).sqrt() * f64::from(weight[i]) + f64::from(bias[i]);
+                prop_assert!((f64::from(value) - exact).abs() < 2e-5, "{}", kernels.name());
+            }
+        }
+    }
+
+    #[test]
+    fn rounding_to_bf16_is_that_of_half(bits in any::<u32>(), len in 1usize..40) {
+        let x = vec![f32::from_bits(bits); len];
+        for kernels in Kernels::all() {
+            let mut out = vec![0; len];
+            kernels.round(&x, &mut out);
+            prop_assert!(out.iter().all(|&o| o == half::bf16::from_f32(x[0]).to_bits()), "{}", kernels.name());
+        }
+    }
+}
+
+/// The normal distribution function by Simpson's rule from 0.
+fn normal(x: f64) -> f64 {
+    let steps = 2000;
+    let density = |t: f64| (-t * t / 2.0).exp() / (2.0 * std::f64::consts::PI).sqrt();
+    let width = x / f64::from(steps);
+    let area: f64 = (0..=steps)
+        .map(|i| {
+            let factor = match i {
+                0 => 1.0,
+                i if i == steps => 1.0,
+                i if i % 2 == 1 => 4.0,
+                _ => 2.0,
+            };
+            factor * density(f64::from(i) * width)
+        })
+        .sum();
+    0.5 + area * width / 3.0
+}
+
+#[test]
+fn activations_are_those_of_float64() {
+    let mut x: Vec<f32> = (-1200..=1200).map(|i| i as f32 / 100.0).collect();
+    x.extend([0.0, -0.0, 1e-20, -1e-20, 90.0, -90.0, 1e6, -1e6]);
+    for kernels in Kernels::all() {
+        let (mut exact, mut tanh, mut relu) = (x.clone(), x.clone(), x.clone());
+        kernels.gelu(&mut exact);
+        kernels.gelu_tanh(&mut tanh);
+        kernels.relu(&mut relu);
+        for (i, &x) in x.iter().enumerate() {
+            let wide = f64::from(x);
+            let within = |value: f32, reference: f64| (f64::from(value) - reference).abs() <= 4e-7 * (1.0 + wide.abs());
+            let phi = match wide {
+                x if x > 13.0 => 1.0,
+                x if x < -13.0 => 0.0,
+                x => normal(x),
+            };
+            assert!(
+                within(exact[i], wide * phi),
+                "{} gelu({x}) = {}",
+                kernels.name(),
+                exact[i]
+            );
+            let u = (2.0 / std::f64::consts::PI).sqrt() * (wide + 0.044715 * wide.powi(3));
+            assert!(
+                within(tanh[i], wide * 0.5 * (1.0 + u.tanh())),
+                "{} gelu_tanh({x}) = {}",
+                kernels.name(),
+                tanh[i]
+            );
+            assert_eq!(relu[i], x.max(0.0), "{} relu({x})", kernels.name());
+        }
+    }
+}
+
+#[test]
+fn a_number_that_is_not_finite_is_not_hidden() {
+    for kernels in Kernels::all() {
+        for activation in [Kernels::gelu, Kernels::gelu_tanh, Kernels::relu] {
+            let mut x = vec![f32::NAN; 19];
+            activation(kernels, &mut x);
+            assert!(x.iter().all(|x| x.is_nan()), "{}", kernels.name());
+        }
+        let input = Padded::new(&[f32::INFINITY, 1.0, f32::NAN], 3);
+        let mut out = [0.0; 2];
+        kernels.product(Cells::F32(&[1.0; 6]), 3, input.inputs(), &mut out);
+        assert!(out.iter().all(|x| x.is_nan()), "{}", kernels.name());
+    }
+}
+
+#[test]
+fn a_team_does_each_piece_once_between_two_barriers() {
+    for threads in [1, 2, 5] {
+        let team = Team::new(threads);
+        let done: Vec<AtomicUsize> = (0..100).map(|_| AtomicUsize::new(0)).collect();
+        team.run(|worker| {
+            for round in 0..20 {
+                while let Some(pieces) = worker.take(done.len(), 7) {
+                    for piece in pieces {
+                        assert_eq!(done[piece].fetch_add(1, Ordering::Relaxed), round);
+                    }
+                }
+                worker.barrier();
+                assert!(done.iter().all(|count| count.load(Ordering::Relaxed) >= round + 1));
+                worker.barrier();
+            }
+        });
+        assert!(done.iter().all(|count| count.load(Ordering::Relaxed) == 20));
+    }
+}
+
+#[test]
+fn a_panic_on_one_thread_stops_the_team_and_reaches_the_caller() {
+    let team = Team::new(3);
+    let arrivals = AtomicUsize::new(0);
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        team.run(|worker| {
+            if arrivals.fetch_add(1, Ordering::Relaxed) == 0 {
+                std::panic::resume_unwind(Box::new("the first"));
+            }
+            worker.barrier();
+        });
+    }));
+    assert_eq!(outcome.unwrap_err().downcast_ref::<&str>(), Some(&"the first"));
+    // And it can run again.
+    arrivals.store(1, Ordering::Relaxed);
+    team.run(|worker| worker.barrier());
+}

@@ -1,0 +1,93 @@
+//! A tensor's memory on a CPU, for kernels: the tensor is held, not copied.
+
+use tch::{Device, Kind, Tensor};
+
+use crate::model::kernels::{Cells, Inputs, Kernels};
+use crate::model::source::Linear;
+
+/// A matrix `[rows, columns]` with its bias, on a CPU, in f32 or bf16.
+pub(super) struct Matrix {
+    /// Keeps the memory.
+    _weight: Tensor,
+    data: *const std::ffi::c_void,
+    kind: Kind,
+    rows: usize,
+    columns: usize,
+    /// Empty where there is none.
+    bias: Vec<f32>,
+}
+
+// SAFETY: the address points into the tensor, which may be sent, and moves with it.
+unsafe impl Send for Matrix {}
+// SAFETY: weights are never written once they are loaded, and the tensor itself is not touched through a shared reference.
+unsafe impl Sync for Matrix {}
+
+impl Matrix {
+    /// The memory of `weight`; `None` unless it is a contiguous matrix of f32 or bf16 on a CPU.
+    pub(super) fn new(weight: &Tensor, bias: Option<&Tensor>) -> Option<Self> {
+        let kind = weight.kind();
+        let (rows, columns) = weight.size2().ok()?;
+        let usable =
+            weight.device() == Device::Cpu && weight.is_contiguous() && matches!(kind, Kind::Float | Kind::BFloat16);
+        usable.then(|| Self {
+            data: weight.data_ptr(),
+            _weight: weight.shallow_clone(),
+            kind,
+            rows: rows as usize,
+            columns: columns as usize,
+            bias: bias.map(floats).unwrap_or_default(),
+        })
+    }
+
+    pub(super) fn of(linear: &Linear) -> Option<Self> {
+        Self::new(&linear.weight, linear.bias.as_ref())
+    }
+
+    pub(super) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    fn cells(&self) -> Cells<'_> {
+        let len = self.rows * self.columns;
+        // SAFETY: a contiguous tensor of this kind and size, which is held and never written.
+        unsafe {
+            match self.kind {
+                Kind::BFloat16 => Cells::Bf16(std::slice::from_raw_parts(self.data.cast(), len)),
+                _ => Cells::F32(std::slice::from_raw_parts(self.data.cast(), len)),
+            }
+        }
+    }
+
+    /// Row `row` in f32.
+    pub(super) fn row(&self, row: usize, out: &mut [f32]) {
+        match self.cells().part(row * self.columns, self.columns) {
+            Cells::F32(cells) => out.copy_from_slice(cells),
+            Cells::Bf16(cells) => {
+                for (to, &bits) in out.iter_mut().zip(cells) {
+                    *to = f32::from_bits(u32::from(bits) << 16);
+                }
+            }
+        }
+    }
+
+    /// Rows `start..start + len` of the product and the bias: `out` is `[inputs.count, len]`.
+    pub(super) fn product(&self, kernels: &Kernels, start: usize, len: usize, inputs: Inputs<'_>, out: &mut [f32]) {
+        let cells = self.cells().part(start * self.columns, len * self.columns);
+        kernels.product(cells, self.columns, inputs, out);
+        if !self.bias.is_empty() {
+            let bias = &self.bias[start..start + len];
+            for row in out.chunks_exact_mut(len) {
+                row.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
+            }
+        }
+    }
+}
+
+/// The values of a small tensor (a bias, a norm, a table) in f32.
+pub(super) fn floats(tensor: &Tensor) -> Vec<f32> {
+    let flat = tensor.to_kind(Kind::Float).to_device(Device::Cpu).contiguous();
+    let mut out = vec![0.0; flat.numel()];
+    let len = out.len();
+    flat.copy_data(&mut out, len);
+    out
+}

@@ -1,0 +1,473 @@
+//! The way of few rows through the network on a CPU: one visit of a team of threads per step, no tensors on the way.
+//!
+//! A decode step of one to a few sequences takes as long as reading the weights. Through libtorch it takes longer: its matrix products of
+//! few rows reach half of the memory's speed, each of some forty calls per layer costs microseconds, and its results depend on how
+//! many rows there are. Here every row is computed as if it were alone ([`crate::model::kernels`], batch invariance), activations stay in f32
+//! (rounded to bf16 only where they meet bf16 weights and where keys and values are stored), and the threads meet four times per layer.
+
+use std::sync::{Mutex, PoisonError};
+
+use super::NeoxConfig;
+use super::config::Activation;
+use super::kv::{KvHeads, KvMemory};
+use super::matrix::Matrix;
+use super::step::Segment;
+use crate::model::kernels::{Inputs, Kernels, Shared, Team, Worker};
+
+/// Segments of at most so many tokens go this way, others through libtorch, which is faster where arithmetic is the limit.
+/// Only a segment's own length decides, never its company.
+pub(super) const FEW: usize = 16;
+
+/// Rows in one visit; more are split evenly. Beyond this, arithmetic is the limit and another visit costs little.
+const MOST_ROWS: usize = 16;
+
+/// Rows of a matrix that a thread takes at a time.
+const TAKE: usize = 16;
+
+/// LayerNorm.
+pub(super) struct RowNorm {
+    pub weight: Vec<f32>,
+    pub bias: Vec<f32>,
+}
+
+/// One layer's weights, where libtorch holds them.
+pub(super) struct RowLayer {
+    pub input_norm: RowNorm,
+    pub post_attention_norm: RowNorm,
+    /// Rows by role: queries, keys, values.
+    pub qkv: Matrix,
+    pub dense: Matrix,
+    pub up: Matrix,
+    pub down: Matrix,
+}
+
+/// The network for few rows on a CPU.
+pub(super) struct RowPath {
+    config: NeoxConfig,
+    kernels: &'static Kernels,
+    team: Team,
+    weights: RowWeights,
+    scratch: Mutex<Scratch>,
+}
+
+/// All weights of the network.
+pub(super) struct RowWeights {
+    pub embed_in: Matrix,
+    pub layers: Vec<RowLayer>,
+    pub final_norm: RowNorm,
+    pub embed_out: Matrix,
+    /// `[context, rotary_ndims / 2]`.
+    pub cos: Vec<f32>,
+    /// As `cos`.
+    pub sin: Vec<f32>,
+}
+
+/// One token of a step.
+#[derive(Clone, Copy)]
+struct Row {
+    token: usize,
+    /// First position of its sequence in the KV memory.
+    start: usize,
+    /// Position in its sequence.
+    position: usize,
+    /// Row of the logits that it gives.
+    logits: Option<usize>,
+}
+
+/// Buffers of a step, made once.
+struct Scratch {
+    rows: Vec<Row>,
+    residual: Vec<f32>,
+    normed: Buffer,
+    normed_mlp: Buffer,
+    qkv: Vec<f32>,
+    attended: Buffer,
+    wide: Buffer,
+    /// `[threads, context]`.
+    scores: Vec<f32>,
+}
+
+/// Inputs of a matrix: rows padded with zeros, and the same rounded where the kernels want it.
+struct Buffer {
+    values: Vec<f32>,
+    rounded: Vec<u16>,
+    stride: usize,
+}
+
+impl Buffer {
+    fn new(columns: usize, rounds: bool) -> Self {
+        let stride = columns.next_multiple_of(Kernels::PADDING);
+        let len = stride * MOST_ROWS;
+        Self {
+            values: vec![0.0; len],
+            rounded: vec![0; if rounds { len } else { 0 }],
+            stride,
+        }
+    }
+
+    fn share(&mut self) -> SharedBuffer<'_> {
+        SharedBuffer {
+            stride: self.stride,
+            rounds: !self.rounded.is_empty(),
+            values: Shared::new(&mut self.values),
+            rounded: Shared::new(&mut self.rounded),
+        }
+    }
+}
+
+/// A [`Buffer`] in the hands of a team.
+struct SharedBuffer<'a> {
+    values: Shared<'a, f32>,
+    rounded: Shared<'a, u16>,
+    stride: usize,
+    rounds: bool,
+}
+
+impl SharedBuffer<'_> {
+    /// Lets `fill` write `len` values of `row` from `start`, and rounds them.
+    ///
+    /// # Safety
+    /// No other thread reads or writes these before the next barrier.
+    unsafe fn write(&self, kernels: &Kernels, row: usize, start: usize, len: usize, fill: impl FnOnce(&mut [f32])) {
+        let start = row * self.stride + start;
+        // SAFETY: the caller's promise.
+        let values = unsafe { self.values.part_mut(start, len) };
+        fill(values);
+        if self.rounds {
+            // SAFETY: the caller's promise.
+            kernels.round(values, unsafe { self.rounded.part_mut(start, len) });
+        }
+    }
+
+    /// The first `count` rows.
+    ///
+    /// # Safety
+    /// No thread writes to them before the next barrier.
+    unsafe fn inputs(&self, count: usize) -> Inputs<'_> {
+        let len = count * self.stride;
+        // SAFETY: the caller's promise.
+        unsafe {
+            Inputs {
+                values: self.values.part(0, len),
+                rounded: self.rounded.part(0, if self.rounds { len } else { 0 }),
+                stride: self.stride,
+                count,
+            }
+        }
+    }
+}
+
+impl RowPath {
+    /// The network over `weights`. `bf16` says what kind they are.
+    pub(super) fn new(config: &NeoxConfig, weights: RowWeights, threads: usize, bf16: bool) -> Self {
+        let kernels = Kernels::best();
+        let rounds = bf16 && kernels.rounds_inputs();
+        let (h, m) = (config.hidden_size, config.intermediate_size);
+        let scratch = Scratch {
+            rows: Vec::with_capacity(MOST_ROWS),
+            residual: vec![0.0; h * MOST_ROWS],
+            normed: Buffer::new(h, rounds),
+            normed_mlp: Buffer::new(h, rounds),
+            qkv: vec![0.0; 3 * h * MOST_ROWS],
+            attended: Buffer::new(h, rounds),
+            wide: Buffer::new(m, rounds),
+            scores: vec![0.0; threads.max(1) * config.max_position_embeddings],
+        };
+        tracing::debug!(kernels = kernels.name(), threads, "few rows go through our own kernels");
+        Self {
+            config: config.clone(),
+            kernels,
+            team: Team::new(threads),
+            weights,
+            scratch: Mutex::new(scratch),
+        }
+    }
+
+    /// Runs those of `segments` that have few tokens. `logits` is `[segments that want any, vocab_size]`: the rows of these segments
+    /// are written, others left alone.
+    pub(super) fn step(&self, kv: &mut KvMemory, segments: &[Segment<'_>], logits: &mut [f32]) {
+        let scratch = &mut *self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        let total: usize = few(segments).map(|(segment, _)| segment.tokens.len()).sum();
+        if total == 0 {
+            return;
+        }
+        let each = total.div_ceil(total.div_ceil(MOST_ROWS));
+        let mut rows = few(segments).flat_map(|(segment, output)| {
+            segment.tokens.iter().enumerate().map(move |(i, &token)| Row {
+                token: token as usize,
+                start: segment.span.start,
+                position: segment.position + i,
+                logits: output.filter(|_| i + 1 == segment.tokens.len()),
+            })
+        });
+        loop {
+            scratch.rows.clear();
+            scratch.rows.extend(rows.by_ref().take(each));
+            if scratch.rows.is_empty() {
+                return;
+            }
+            let visit = Visit {
+                path: self,
+                rows: &scratch.rows,
+                kv: kv.heads(),
+                residual: Shared::new(&mut scratch.residual),
+                normed: scratch.normed.share(),
+                normed_mlp: scratch.normed_mlp.share(),
+                qkv: Shared::new(&mut scratch.qkv),
+                attended: scratch.attended.share(),
+                wide: scratch.wide.share(),
+                scores: Shared::new(&mut scratch.scores),
+                logits: Shared::new(logits),
+            };
+            self.team.run(|worker| visit.walk(worker));
+        }
+    }
+}
+
+/// The segments of few tokens, each with its row of the logits.
+fn few<'a, 'b>(segments: &'a [Segment<'b>]) -> impl Iterator<Item = (&'a Segment<'b>, Option<usize>)> {
+    let mut wanted = 0;
+    segments
+        .iter()
+        .map(move |segment| {
+            let output = segment.logits.then_some(wanted);
+            wanted += usize::from(segment.logits);
+            (segment, output)
+        })
+        .filter(|(segment, _)| segment.tokens.len() <= FEW)
+}
+
+/// What the threads of one visit share.
+struct Visit<'a> {
+    path: &'a RowPath,
+    rows: &'a [Row],
+    kv: KvHeads<'a>,
+    /// `[rows, hidden]`.
+    residual: Shared<'a, f32>,
+    normed: SharedBuffer<'a>,
+    normed_mlp: SharedBuffer<'a>,
+    /// `[rows, 3, heads, head_dim]`.
+    qkv: Shared<'a, f32>,
+    attended: SharedBuffer<'a>,
+    wide: SharedBuffer<'a>,
+    scores: Shared<'a, f32>,
+    logits: Shared<'a, f32>,
+}
+
+// SAFETY (of every block below): between two barriers each buffer is either read only, or written in parts that `Worker::take` gave to
+// one thread alone (rows, heads, or rows of a matrix, which are columns of its output).
+impl Visit<'_> {
+    /// The whole step, on one thread of the team.
+    fn walk(&self, worker: &Worker<'_>) {
+        let weights = &self.path.weights;
+        self.embed(worker);
+        worker.barrier();
+        for (number, layer) in weights.layers.iter().enumerate() {
+            if self.path.config.use_parallel_residual {
+                self.norms(
+                    worker,
+                    &[
+                        (&layer.input_norm, &self.normed),
+                        (&layer.post_attention_norm, &self.normed_mlp),
+                    ],
+                );
+                worker.barrier();
+                self.widen(worker, Some(layer), Some(layer));
+                worker.barrier();
+                self.attend(worker, number);
+                worker.barrier();
+                self.narrow(worker, &[(&layer.dense, &self.attended), (&layer.down, &self.wide)]);
+                worker.barrier();
+            } else {
+                self.norms(worker, &[(&layer.input_norm, &self.normed)]);
+                worker.barrier();
+                self.widen(worker, Some(layer), None);
+                worker.barrier();
+                self.attend(worker, number);
+                worker.barrier();
+                self.narrow(worker, &[(&layer.dense, &self.attended)]);
+                worker.barrier();
+                self.norms(worker, &[(&layer.post_attention_norm, &self.normed_mlp)]);
+                worker.barrier();
+                self.widen(worker, None, Some(layer));
+                worker.barrier();
+                self.narrow(worker, &[(&layer.down, &self.wide)]);
+                worker.barrier();
+            }
+        }
+        self.output(worker);
+    }
+
+    fn embed(&self, worker: &Worker<'_>) {
+        let h = self.path.config.hidden_size;
+        while let Some(rows) = worker.take(self.rows.len(), 1) {
+            for row in rows {
+                let out = unsafe { self.residual.part_mut(row * h, h) };
+                self.path.weights.embed_in.row(self.rows[row].token, out);
+            }
+        }
+    }
+
+    fn norm_row(&self, from: usize, norm: &RowNorm, to: usize, out: &SharedBuffer<'_>) {
+        let (kernels, h) = (self.path.kernels, self.path.config.hidden_size);
+        let eps = self.path.config.layer_norm_eps as f32;
+        unsafe {
+            let x = self.residual.part(from * h, h);
+            out.write(kernels, to, 0, h, |out| {
+                kernels.norm(x, &norm.weight, &norm.bias, eps, out)
+            });
+        }
+    }
+
+    fn norms(&self, worker: &Worker<'_>, norms: &[(&RowNorm, &SharedBuffer<'_>)]) {
+        let count = self.rows.len();
+        while let Some(pieces) = worker.take(count * norms.len(), 1) {
+            for piece in pieces {
+                let (norm, out) = norms[piece / count];
+                self.norm_row(piece % count, norm, piece % count, out);
+            }
+        }
+    }
+
+    /// Queries, keys and values, and the MLP's first half with its activation.
+    fn widen(&self, worker: &Worker<'_>, attention: Option<&RowLayer>, mlp: Option<&RowLayer>) {
+        let (kernels, count) = (self.path.kernels, self.rows.len());
+        let takes = |matrix: Option<&Matrix>| matrix.map_or(0, |m| m.rows().div_ceil(TAKE));
+        let (qkv, up) = (attention.map(|l| &l.qkv), mlp.map(|l| &l.up));
+        let (first, second) = (takes(qkv), takes(up));
+        let mut space = [0f32; TAKE * MOST_ROWS];
+        while let Some(pieces) = worker.take(first + second, 1) {
+            for piece in pieces {
+                let (matrix, piece) = if piece < first {
+                    (qkv, piece)
+                } else {
+                    (up, piece - first)
+                };
+                let Some(matrix) = matrix else { continue };
+                let start = piece * TAKE;
+                let len = TAKE.min(matrix.rows() - start);
+                let out = &mut space[..count * len];
+                let of_qkv = qkv.is_some_and(|qkv| std::ptr::eq(qkv, matrix));
+                let from = if of_qkv { &self.normed } else { &self.normed_mlp };
+                matrix.product(kernels, start, len, unsafe { from.inputs(count) }, out);
+                if !of_qkv {
+                    match self.path.config.hidden_act {
+                        Activation::Gelu => kernels.gelu(out),
+                        Activation::GeluTanh => kernels.gelu_tanh(out),
+                        Activation::Relu => kernels.relu(out),
+                    }
+                }
+                for (row, out) in out.chunks_exact(len).enumerate() {
+                    unsafe {
+                        if of_qkv {
+                            let to = self.qkv.part_mut(row * matrix.rows() + start, len);
+                            to.copy_from_slice(out);
+                        } else {
+                            self.wide.write(kernels, row, start, len, |to| to.copy_from_slice(out));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Rotates queries and keys, stores keys and values, attends. One thread does all of a head, so that rows of one sequence find
+    /// the keys of those before them.
+    fn attend(&self, worker: &Worker<'_>, layer: usize) {
+        let config = &self.path.config;
+        let (kernels, context) = (self.path.kernels, config.max_position_embeddings);
+        let (h, dim) = (config.hidden_size, config.head_dim());
+        let scale = 1.0 / (dim as f32).sqrt();
+        let scores = unsafe { self.scores.part_mut(worker.index() * context, context) };
+        while let Some(heads) = worker.take(config.num_attention_heads, 1) {
+            for head in heads {
+                for (i, row) in self.rows.iter().enumerate() {
+                    let at = |role: usize| (i * 3 + role) * h + head * dim;
+                    unsafe {
+                        let query = self.qkv.part_mut(at(0), dim);
+                        self.rotate(row.position, query);
+                        query.iter_mut().for_each(|q| *q *= scale);
+                        let key = self.qkv.part_mut(at(1), dim);
+                        self.rotate(row.position, key);
+                        let value = self.qkv.part(at(2), dim);
+                        self.kv.write(layer, head, row.start + row.position, key, value);
+                    }
+                }
+                for (i, row) in self.rows.iter().enumerate() {
+                    unsafe {
+                        let query = self.qkv.part(i * 3 * h + head * dim, dim);
+                        let (keys, values) = self.kv.read(layer, head, row.start, row.position + 1);
+                        self.attended.write(kernels, i, head * dim, dim, |out| {
+                            kernels.attend(query, keys, values, scores, out);
+                        });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Rotates the first dimensions of one head, in halves.
+    fn rotate(&self, position: usize, x: &mut [f32]) {
+        let half = self.path.config.rotary_ndims / 2;
+        let table = position * half..(position + 1) * half;
+        let (first, rest) = x.split_at_mut(half);
+        let angles = self.path.weights.cos[table.clone()]
+            .iter()
+            .zip(&self.path.weights.sin[table]);
+        for ((a, b), (cos, sin)) in first.iter_mut().zip(rest).zip(angles) {
+            (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
+        }
+    }
+
+    /// Adds the products of all `parts` to the residual.
+    fn narrow(&self, worker: &Worker<'_>, parts: &[(&Matrix, &SharedBuffer<'_>)]) {
+        let (kernels, count, h) = (self.path.kernels, self.rows.len(), self.path.config.hidden_size);
+        let mut space = [0f32; TAKE * MOST_ROWS];
+        while let Some(pieces) = worker.take(h.div_ceil(TAKE), 1) {
+            for piece in pieces {
+                let start = piece * TAKE;
+                let len = TAKE.min(h - start);
+                for (matrix, from) in parts {
+                    let out = &mut space[..count * len];
+                    matrix.product(kernels, start, len, unsafe { from.inputs(count) }, out);
+                    for (row, out) in out.chunks_exact(len).enumerate() {
+                        let to = unsafe { self.residual.part_mut(row * h + start, len) };
+                        to.iter_mut().zip(out).for_each(|(x, y)| *x += y);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Final norm and output matrix, for the rows whose logits are wanted.
+    fn output(&self, worker: &Worker<'_>) {
+        let (kernels, vocabulary) = (self.path.kernels, self.path.config.vocab_size);
+        let wanted = || {
+            let rows = self.rows.iter().enumerate();
+            rows.filter_map(|(row, r)| r.logits.map(|output| (row, output)))
+        };
+        let count = wanted().count();
+        if count == 0 {
+            return;
+        }
+        while let Some(pieces) = worker.take(count, 1) {
+            for (to, (row, _)) in wanted().enumerate().skip(pieces.start).take(pieces.len()) {
+                self.norm_row(row, &self.path.weights.final_norm, to, &self.normed);
+            }
+        }
+        worker.barrier();
+        let mut space = [0f32; TAKE * MOST_ROWS];
+        while let Some(pieces) = worker.take(vocabulary.div_ceil(TAKE), 1) {
+            for piece in pieces {
+                let start = piece * TAKE;
+                let len = TAKE.min(vocabulary - start);
+                let out = &mut space[..count * len];
+                let inputs = unsafe { self.normed.inputs(count) };
+                self.path.weights.embed_out.product(kernels, start, len, inputs, out);
+                for ((_, to), out) in wanted().zip(out.chunks_exact(len)) {
+                    unsafe { self.logits.part_mut(to * vocabulary + start, len) }.copy_from_slice(out);
+                }
+            }
+        }
+    }
+}
