@@ -28,7 +28,7 @@ fn path(name: &str) -> PathBuf {
         .join(name)
 }
 
-const NEOX: [&str; 4] = ["parallel", "sequential", "tied", "bfloat"];
+const NEOX: [&str; 5] = ["parallel", "sequential", "tied", "bfloat", "odd"];
 
 fn neox(name: &str, kind: Kind) -> (Neox, Fixture) {
     let config = NeoxConfig::from_json(&std::fs::read(path(&format!("neox-{name}.json"))).unwrap()).unwrap();

@@ -207,6 +207,11 @@ impl NeoxConfig {
         self.hidden_size / self.num_attention_heads
     }
 
+    /// Pairs of dimensions that are rotated in each head: half of `rotary_ndims`, rounded up.
+    pub fn rotary_pairs(&self) -> usize {
+        self.rotary_ndims.div_ceil(2)
+    }
+
     /// Every tensor of the state dict, by its Hugging Face name. With tied embeddings `embed_out.weight` is not among them
     /// (a checkpoint may hold it all the same, equal to the embedding).
     pub fn expected_tensors(&self) -> Vec<ExpectedTensor> {

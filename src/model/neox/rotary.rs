@@ -4,14 +4,14 @@ use tch::{Device, Kind, Tensor};
 
 use super::NeoxConfig;
 
-/// Cosines and sines for every position: `[context, rotary_ndims / 2]`, f32.
+/// Cosines and sines for every position: `[context, rotary_pairs]`, f32.
 pub(super) struct RotaryTable {
     cos: Tensor,
     sin: Tensor,
     half: i64,
 }
 
-/// The rows of the table for one step: `[n, 1, rotary_ndims / 2]`, f32.
+/// The rows of the table for one step: `[n, 1, rotary_pairs]`, f32.
 pub(super) struct RotaryRows {
     cos: Tensor,
     sin: Tensor,
@@ -20,7 +20,7 @@ pub(super) struct RotaryRows {
 
 impl RotaryTable {
     pub(super) fn new(config: &NeoxConfig, device: Device) -> Self {
-        let half = config.rotary_ndims.div_ceil(2) as i64;
+        let half = config.rotary_pairs() as i64;
         let f32 = (Kind::Float, device);
         // As transformers computes them, in f32: θ_i = base^(−2i/ndims).
         let exponents = Tensor::arange(half, f32) * 2.0 / config.rotary_ndims as f64;
@@ -34,7 +34,7 @@ impl RotaryTable {
         }
     }
 
-    /// Cosines and sines, `[context, rotary_ndims / 2]` each.
+    /// Cosines and sines, `[context, rotary_pairs]` each.
     pub(super) fn tables(&self) -> (&Tensor, &Tensor) {
         (&self.cos, &self.sin)
     }
@@ -50,7 +50,7 @@ impl RotaryTable {
 }
 
 impl RotaryRows {
-    /// `x`: `[n, heads, head_dim]` → the same, its first `rotary_ndims` dimensions rotated. Computed in f32.
+    /// `x`: `[n, heads, head_dim]` → the same, its first `2·rotary_pairs` dimensions rotated. Computed in f32.
     pub(super) fn rotate(&self, x: &Tensor) -> Tensor {
         let kind = x.kind();
         let rotary = 2 * self.half;

@@ -56,7 +56,7 @@ pub(super) struct RowWeights {
     pub layers: Vec<RowLayer>,
     pub final_norm: RowNorm,
     pub embed_out: Matrix,
-    /// `[context, rotary_ndims / 2]`.
+    /// `[context, rotary_pairs]`.
     pub cos: Vec<f32>,
     /// As `cos`.
     pub sin: Vec<f32>,
@@ -408,7 +408,7 @@ impl Visit<'_> {
 
     /// Rotates the first dimensions of one head, in halves.
     fn rotate(&self, position: usize, x: &mut [f32]) {
-        let half = self.path.config.rotary_ndims / 2;
+        let half = self.path.config.rotary_pairs();
         let table = position * half..(position + 1) * half;
         let (first, rest) = x.split_at_mut(half);
         let angles = self.path.weights.cos[table.clone()]
