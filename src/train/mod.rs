@@ -1,4 +1,5 @@
 //! What makes bundles.
 
+pub mod data;
 pub mod init;
 pub mod tokenizer;

@@ -1,0 +1,83 @@
+//! Why a data set cannot be read at all.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::Split;
+
+/// A data set that cannot be used. Patients are never named, only places in files.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// Neither layout.
+    #[error(
+        "{} is no data set: give a folder in the MIMIC-CXR-JPG layout (with mimic-cxr-2.0.0-split.csv), or a manifest ending in .csv or .jsonl", .0.display()
+    )]
+    Unknown(PathBuf),
+    /// The operating system refused.
+    #[error("{}: {reason}", .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        reason: io::Error,
+    },
+    /// A table lacks columns.
+    #[error("{} lacks the column {missing}; it has {found}", .path.display())]
+    Columns {
+        /// The file.
+        path: PathBuf,
+        /// What is needed.
+        missing: String,
+        /// What is there.
+        found: String,
+    },
+    /// A line that cannot be parsed.
+    #[error("{}, line {line}: {reason}", .path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: u64,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A patient (or, without patients, an image) in two splits.
+    #[error(
+        "{}: the {what} of line {second} (split {second_split}) is already in split {first_split} by line {first}; a leak between splits makes every score worthless, so put all of a patient's images into one", .path.display()
+    )]
+    Leak {
+        /// The file.
+        path: PathBuf,
+        /// `patient` or `image`.
+        what: &'static str,
+        /// Line of the first mention.
+        first: u64,
+        /// Its split.
+        first_split: Split,
+        /// Line of the contradiction.
+        second: u64,
+        /// Its split.
+        second_split: Split,
+    },
+}
+
+impl DataError {
+    pub(super) fn io(path: &Path, reason: io::Error) -> Self {
+        Self::Io {
+            path: path.to_owned(),
+            reason,
+        }
+    }
+
+    pub(super) fn csv(path: &Path, error: csv::Error) -> Self {
+        let line = error.position().map_or(0, csv::Position::line);
+        match error.into_kind() {
+            csv::ErrorKind::Io(reason) => Self::io(path, reason),
+            kind => Self::Line {
+                path: path.to_owned(),
+                line,
+                reason: format!("not a row of this table: {kind:?}"),
+            },
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! The MIMIC-CXR-JPG layout: an index from its tables, files found as they are asked for.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use super::splits::SplitWatch;
+use super::{Account, DataError, Questions, Record, ReportSource, Split};
+
+pub(super) const SPLITS: &str = "mimic-cxr-2.0.0-split.csv";
+const METADATA: &str = "mimic-cxr-2.0.0-metadata.csv";
+const LABELS: &str = "mimic-cxr-2.0.0-chexpert.csv";
+
+struct Row {
+    study: String,
+    subject: String,
+    split: Split,
+}
+
+/// View, date and time of an image.
+type Taken = (String, String, String);
+
+pub(super) fn visit<E: From<DataError>>(
+    root: &Path,
+    questions: Option<&Path>,
+    account: &mut Account,
+    each: &mut dyn FnMut(Record, &mut Account) -> Result<(), E>,
+) -> Result<(), E> {
+    let rows = rows(&root.join(SPLITS), account)?;
+    let taken = taken(&root.join(METADATA))?;
+    let labels = labels(&root.join(LABELS))?;
+    let first = earliest_frontal(&rows, &taken);
+    let own = root.join("vqa");
+    let questions = questions.unwrap_or(&own);
+    // Sorted by image id: the order in which the original alternates.
+    for (id, row) in rows {
+        let group = row.subject.get(..2).unwrap_or(&row.subject);
+        let study = PathBuf::from(format!("p{group}/p{}/s{}", row.subject, row.study));
+        let folder = root.join("files").join(&study);
+        let image = ["jpg", "jpeg", "png"].map(|suffix| folder.join(format!("{id}.{suffix}")));
+        let Some(image) = image.into_iter().find(|file| file.is_file()) else {
+            account.skip("image file is missing", || id.clone());
+            continue;
+        };
+        let text = study.with_extension("txt");
+        let report = [root.join("reports/files").join(&text), root.join("files").join(&text)];
+        let asked = [questions.join("files").join(&text), questions.join(&text)];
+        let frontal = taken.get(&id).filter(|(view, ..)| is_frontal(view));
+        let record = Record {
+            selected: frontal.is_some() && first.get(&row.subject).is_some_and(|(_, study)| *study == row.study),
+            view: taken
+                .get(&id)
+                .map(|(view, ..)| view.clone())
+                .filter(|view| !view.is_empty()),
+            image: Some(image),
+            split: row.split,
+            report: report.into_iter().find(|file| file.is_file()).map(ReportSource::File),
+            questions: asked.into_iter().find(|file| file.is_file()).map(Questions::File),
+            instruction: None,
+            labels: labels.get(&row.study).cloned().unwrap_or_default(),
+            patient: Some(row.subject),
+            id,
+        };
+        each(record, account)?;
+    }
+    Ok(())
+}
+
+fn is_frontal(view: &str) -> bool {
+    matches!(view, "PA" | "AP")
+}
+
+/// Opens a table and finds columns by name.
+fn table<const N: usize>(path: &Path, names: [&str; N]) -> Result<(csv::Reader<std::fs::File>, [usize; N]), DataError> {
+    let file = std::fs::File::open(path).map_err(|e| DataError::io(path, e))?;
+    let mut reader = csv::Reader::from_reader(file);
+    let headers = reader.headers().map_err(|e| DataError::csv(path, e))?;
+    let mut at = [0; N];
+    for (slot, name) in at.iter_mut().zip(names) {
+        *slot = headers
+            .iter()
+            .position(|h| h == name)
+            .ok_or_else(|| DataError::Columns {
+                path: path.to_owned(),
+                missing: name.to_owned(),
+                found: headers.iter().collect::<Vec<_>>().join(", "),
+            })?;
+    }
+    Ok((reader, at))
+}
+
+fn rows(path: &Path, account: &mut Account) -> Result<BTreeMap<String, Row>, DataError> {
+    let (mut reader, at) = table(path, ["dicom_id", "study_id", "subject_id", "split"])?;
+    let (mut rows, mut watch) = (BTreeMap::new(), SplitWatch::default());
+    for record in reader.records() {
+        let record = record.map_err(|e| DataError::csv(path, e))?;
+        let line = record.position().map_or(0, csv::Position::line);
+        let [id, study, subject, split] = at.map(|column| record.get(column).unwrap_or_default());
+        // Names become paths: they may not lead elsewhere.
+        let plain =
+            |name: &str| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+        if !(plain(id) && plain(study) && plain(subject)) || id.starts_with('.') {
+            account.skip("row of the split table without proper ids", || format!("line {line}"));
+            continue;
+        }
+        let Some(split) = Split::parse(split) else {
+            account.skip("split is not train, validate or test", || format!("line {line}"));
+            continue;
+        };
+        watch.see(path, "patient", subject, line, split)?;
+        let row = Row {
+            study: study.to_owned(),
+            subject: subject.to_owned(),
+            split,
+        };
+        if rows.insert(id.to_owned(), row).is_some() {
+            account.skip("image is listed twice", || format!("line {line}"));
+        }
+    }
+    Ok(rows)
+}
+
+/// Empty without the table: then no image is known to be frontal.
+fn taken(path: &Path) -> Result<HashMap<String, Taken>, DataError> {
+    if !path.is_file() {
+        return Ok(HashMap::new());
+    }
+    let (mut reader, at) = table(path, ["dicom_id", "ViewPosition", "StudyDate", "StudyTime"])?;
+    reader
+        .records()
+        .map(|record| {
+            let record = record.map_err(|e| DataError::csv(path, e))?;
+            let [id, view, date, time] = at.map(|column| record.get(column).unwrap_or_default().to_owned());
+            // `93000.5` is before `120000`: hours lose their leading zero in the table.
+            let time = format!(
+                "{time:0>width$}",
+                width = time.len() + 6usize.saturating_sub(time.find('.').unwrap_or(time.len()))
+            );
+            Ok((id, (view, date, time)))
+        })
+        .collect()
+}
+
+/// For each patient, when and which the earliest study with a frontal image was.
+fn earliest_frontal(
+    rows: &BTreeMap<String, Row>,
+    taken: &HashMap<String, Taken>,
+) -> HashMap<String, ((String, String), String)> {
+    let mut first: HashMap<String, ((String, String), String)> = HashMap::new();
+    for (id, row) in rows {
+        let Some((_, date, time)) = taken.get(id).filter(|(view, ..)| is_frontal(view)) else {
+            continue;
+        };
+        let candidate = ((date.clone(), time.clone()), row.study.clone());
+        match first.get_mut(&row.subject) {
+            Some(best) if *best <= candidate => {}
+            Some(best) => *best = candidate,
+            None => drop(first.insert(row.subject.clone(), candidate)),
+        }
+    }
+    first
+}
+
+/// Labels of each study that are mentioned.
+fn labels(path: &Path) -> Result<HashMap<String, Vec<(String, f32)>>, DataError> {
+    if !path.is_file() {
+        return Ok(HashMap::new());
+    }
+    let (mut reader, [study]) = table(path, ["study_id"])?;
+    let headers = reader.headers().map_err(|e| DataError::csv(path, e))?.clone();
+    reader
+        .records()
+        .map(|record| {
+            let record = record.map_err(|e| DataError::csv(path, e))?;
+            let known = headers.iter().zip(&record).filter(|(name, _)| !name.ends_with("_id"));
+            let known = known.filter_map(|(name, value)| Some((name.to_owned(), value.trim().parse().ok()?)));
+            Ok((record.get(study).unwrap_or_default().to_owned(), known.collect()))
+        })
+        .collect()
+}

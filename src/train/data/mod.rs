@@ -1,0 +1,79 @@
+//! Data sets: the MIMIC-CXR-JPG layout, manifests (CSV or JSON lines) and databricks-dolly's JSON lines, as one stream of records.
+//!
+//! An index of what there is may be held in memory; images, reports and question files are read one at a time. What cannot be
+//! used is counted with its reason ([`Account`]); a patient in two splits is an error.
+
+mod account;
+mod error;
+mod literal;
+mod manifest;
+mod mimic;
+mod record;
+mod report;
+mod splits;
+#[cfg(test)]
+mod tests;
+
+pub use account::Account;
+pub use error::DataError;
+pub use literal::{Literal, LiteralError, parse_literal};
+pub use record::{Instruction, Question, Questions, Record, ReportSource, Split};
+pub use report::{Stage, parse_report};
+
+use std::path::{Path, PathBuf};
+
+/// What is read from a data set.
+#[derive(Clone, Debug)]
+pub struct Dataset {
+    path: PathBuf,
+    kind: Kind,
+    /// Folder of the question files of a MIMIC-CXR-JPG layout.
+    questions: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Mimic,
+    Csv,
+    Lines,
+}
+
+impl Dataset {
+    /// Finds out what stands at `path`: a folder with `mimic-cxr-2.0.0-split.csv`, or a `.csv` or `.jsonl` file.
+    pub fn open(path: &Path) -> Result<Self, DataError> {
+        let suffix = path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase);
+        let kind = match suffix.as_deref() {
+            _ if path.join(mimic::SPLITS).is_file() => Kind::Mimic,
+            Some("csv") if path.is_file() => Kind::Csv,
+            Some("jsonl") if path.is_file() => Kind::Lines,
+            _ => return Err(DataError::Unknown(path.to_owned())),
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            kind,
+            questions: None,
+        })
+    }
+
+    /// Looks for question files of a MIMIC-CXR-JPG layout in `folder` instead of its `vqa`.
+    pub fn with_questions(self, folder: Option<PathBuf>) -> Self {
+        Self {
+            questions: folder,
+            ..self
+        }
+    }
+
+    /// Gives every record to `each`, in an order that depends on the data alone (MIMIC-CXR-JPG: sorted by image id). What is
+    /// unusable is counted in `account`.
+    pub fn visit<E: From<DataError>>(
+        &self,
+        account: &mut Account,
+        each: &mut dyn FnMut(Record, &mut Account) -> Result<(), E>,
+    ) -> Result<(), E> {
+        match self.kind {
+            Kind::Mimic => mimic::visit(&self.path, self.questions.as_deref(), account, each),
+            Kind::Csv => manifest::visit_csv(&self.path, account, each),
+            Kind::Lines => manifest::visit_lines(&self.path, account, each),
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! One record of a data set, whichever layout it comes from.
+
+use std::fmt;
+use std::fs;
+use std::path::PathBuf;
+
+use super::literal::{Literal, parse_literal};
+
+/// Part of a data set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Split {
+    /// For learning.
+    Train,
+    /// For choosing.
+    Validate,
+    /// For the final score.
+    Test,
+}
+
+impl Split {
+    /// Reads `train`, `validate` (`val`, `valid`, `validation`) or `test`.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text.trim().to_ascii_lowercase().as_str() {
+            "train" | "training" => Some(Self::Train),
+            "val" | "valid" | "validate" | "validation" => Some(Self::Validate),
+            "test" => Some(Self::Test),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Split {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Train => "train",
+            Self::Validate => "validate",
+            Self::Test => "test",
+        })
+    }
+}
+
+/// Where a report's text is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReportSource {
+    /// A file with sections, to be parsed by [`super::parse_report`].
+    File(PathBuf),
+    /// The text itself, used as it is in the first stage; sections are looked for in the second only if it has any.
+    Text(String),
+}
+
+/// A question about an image, and its answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// The question.
+    pub question: String,
+    /// The answer.
+    pub answer: String,
+}
+
+/// Where the questions about an image are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Questions {
+    /// A file that holds a Python-literal list of `{question, answer}`.
+    File(PathBuf),
+    /// The questions themselves.
+    List(Vec<Question>),
+}
+
+impl Questions {
+    /// Reads them; an error is a reason to skip.
+    pub fn read(&self) -> Result<Vec<Question>, &'static str> {
+        let path = match self {
+            Self::List(list) => return Ok(list.clone()),
+            Self::File(path) => path,
+        };
+        let text = fs::read_to_string(path).map_err(|_| "question file cannot be read as UTF-8 text")?;
+        let list = match parse_literal(&text) {
+            Ok(Literal::List(list)) => list,
+            _ => return Err("question file is not a Python-literal list"),
+        };
+        list.iter()
+            .map(|item| {
+                let field = |name| item.get(name).and_then(Literal::text).map(|t| t.trim().to_owned());
+                match (field("question"), field("answer")) {
+                    (Some(question), Some(answer)) if !question.is_empty() && !answer.is_empty() => {
+                        Ok(Question { question, answer })
+                    }
+                    _ => Err("question file holds an item without question or answer"),
+                }
+            })
+            .collect()
+    }
+}
+
+/// A plain instruction without an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Instruction {
+    /// What to do.
+    pub instruction: String,
+    /// Text to do it with.
+    pub context: Option<String>,
+    /// What should be answered.
+    pub response: String,
+}
+
+/// One image with what is known of it, or one plain instruction.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// Stable name: the image's id in MIMIC-CXR-JPG, its path as written in a manifest, the line of a plain instruction.
+    pub id: String,
+    /// The image file.
+    pub image: Option<PathBuf>,
+    /// Key of the patient, where known.
+    pub patient: Option<String>,
+    /// Part of the data set.
+    pub split: Split,
+    /// View position, where known (`PA`, `AP`, `LATERAL`).
+    pub view: Option<String>,
+    /// Whether the second stage uses this image: a PA or AP view of the patient's earliest study that has one. Manifests, which
+    /// do not order studies, leave it to who wrote them.
+    pub selected: bool,
+    /// The report.
+    pub report: Option<ReportSource>,
+    /// Questions and answers.
+    pub questions: Option<Questions>,
+    /// A plain instruction, for records without an image.
+    pub instruction: Option<Instruction>,
+    /// Labels: 1 present, 0 absent, −1 uncertain.
+    pub labels: Vec<(String, f32)>,
+}

@@ -1,0 +1,151 @@
+use std::fs;
+use std::path::Path;
+
+use super::*;
+
+fn read(path: &Path) -> Result<(Vec<Record>, Account), DataError> {
+    let (mut records, mut account) = (Vec::new(), Account::default());
+    Dataset::open(path)?.visit(&mut account, &mut |record, _| {
+        records.push(record);
+        Ok::<_, DataError>(())
+    })?;
+    Ok((records, account))
+}
+
+fn write(root: &Path, name: &str, text: &str) {
+    let path = root.join(name);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+fn mimic(splits: &str) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    write(
+        root,
+        mimic::SPLITS,
+        &format!("dicom_id,study_id,subject_id,split\n{splits}"),
+    );
+    write(
+        root,
+        "mimic-cxr-2.0.0-metadata.csv",
+        "dicom_id,ViewPosition,StudyDate,StudyTime\nb,PA,21800101,93000.5\na,LATERAL,21800101,93000.5\nc,AP,21800101,120000\n",
+    );
+    write(
+        root,
+        "mimic-cxr-2.0.0-chexpert.csv",
+        "subject_id,study_id,Edema,Fracture\n10000032,50,1.0,\n10000032,51,-1.0,0.0\n",
+    );
+    for (study, id) in [("s50", "a"), ("s50", "b"), ("s51", "c")] {
+        write(root, &format!("files/p10/p10000032/{study}/{id}.jpg"), "");
+    }
+    write(root, "reports/files/p10/p10000032/s50.txt", "IMPRESSION: Clear.");
+    write(
+        root,
+        "vqa/p10/p10000032/s50.txt",
+        "[{'question': 'Clear?', 'answer': 'yes'}]",
+    );
+    dir
+}
+
+#[test]
+fn the_mimic_layout_gives_sorted_images_with_views_labels_reports_and_questions() {
+    let dir = mimic(
+        "c,51,10000032,train\nb,50,10000032,train\na,50,10000032,train\nd,52,10000032,train\nx,52,../../etc,train\n",
+    );
+    let (records, account) = read(dir.path()).unwrap();
+    let ids: Vec<&str> = records.iter().map(|r| r.id.as_str()).collect();
+    assert_eq!(ids, ["a", "b", "c"]);
+    // The earliest study at half past nine, though its time is written with five digits; a lateral view is not selected.
+    assert_eq!(
+        records.iter().map(|r| r.selected).collect::<Vec<_>>(),
+        [false, true, false]
+    );
+    assert_eq!(records[0].view.as_deref(), Some("LATERAL"));
+    assert_eq!(records[1].labels, [("Edema".to_owned(), 1.0)]);
+    assert_eq!(
+        records[2].labels,
+        [("Edema".to_owned(), -1.0), ("Fracture".to_owned(), 0.0)]
+    );
+    assert!(records[1].report.is_some() && records[2].report.is_none());
+    let questions = records[0].questions.as_ref().unwrap().read().unwrap();
+    assert_eq!(
+        (questions[0].question.as_str(), questions[0].answer.as_str()),
+        ("Clear?", "yes")
+    );
+    assert_eq!(account.skipped("image file is missing"), 1);
+    assert_eq!(account.skipped("row of the split table without proper ids"), 1);
+}
+
+#[test]
+fn a_patient_in_two_splits_is_an_error_that_names_lines_and_not_the_patient() {
+    let dir = mimic("a,50,10000032,train\nb,50,10000032,test\n");
+    let error = read(dir.path()).unwrap_err().to_string();
+    assert!(
+        error.contains("line 3 (split test)") && error.contains("line 2"),
+        "{error}"
+    );
+    assert!(!error.contains("10000032"), "{error}");
+
+    let csv = dir.path().join("own.csv");
+    fs::write(
+        &csv,
+        "image,report,split,patient\n1.png,Clear.,train,Jane\n2.png,Clear.,val,Jane\n",
+    )
+    .unwrap();
+    let error = read(&csv).unwrap_err().to_string();
+    assert!(
+        error.contains("patient of line 3") && !error.contains("Jane"),
+        "{error}"
+    );
+    fs::write(&csv, "image,report,split\n1.png,Clear.,train\n1.png,Clear.,val\n").unwrap();
+    assert!(matches!(read(&csv), Err(DataError::Leak { what: "image", .. })));
+}
+
+#[test]
+fn a_manifest_may_be_a_table_or_lines_of_json_and_its_unusable_rows_are_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let csv = dir.path().join("m.csv");
+    fs::write(
+        &csv,
+        "file,report,question,answer,split,labels,other\n1.png,\"A, b.\",,,train,Edema;Fracture=0,x\n2.png,,Clear?,yes,val,,\n3.png,,Clear?,,train,,\n4.png,,,,holdout,,\n",
+    )
+    .unwrap();
+    let (records, account) = read(&csv).unwrap();
+    assert_eq!(records.len(), 2);
+    assert_eq!(records[0].report, Some(ReportSource::Text("A, b.".to_owned())));
+    assert_eq!(
+        records[0].labels,
+        [("Edema".to_owned(), 1.0), ("Fracture".to_owned(), 0.0)]
+    );
+    assert_eq!(records[0].image.as_deref(), Some(dir.path().join("1.png").as_path()));
+    assert_eq!(records[1].split, Split::Validate);
+    assert_eq!(
+        account.skipped("question without answer, or answer without question"),
+        1
+    );
+    assert_eq!(account.skipped("split is not train, validate or test"), 1);
+
+    let lines = dir.path().join("m.jsonl");
+    fs::write(
+        &lines,
+        "{\"image\":\"1.png\",\"report\":\"A, b.\",\"labels\":{\"Edema\":1,\"Fracture\":0}}\n{\"instruction\":\"Say hi\",\"context\":\"\",\"response\":\"hi\"}\n{\"instruction\":\"half",
+    )
+    .unwrap();
+    let (lines, account) = read(&lines).unwrap();
+    assert_eq!(lines[0].labels, records[0].labels);
+    let plain = lines[1].instruction.as_ref().unwrap();
+    assert_eq!((plain.context.as_deref(), plain.response.as_str()), (None, "hi"));
+    assert_eq!(account.skipped("line is not a JSON object"), 1);
+    assert!(account.to_string().contains("line 3"), "{account}");
+}
+
+#[test]
+fn a_table_with_other_columns_is_an_error_that_shows_both() {
+    let dir = tempfile::tempdir().unwrap();
+    let csv = dir.path().join("m.csv");
+    fs::write(&csv, "picture,words\n1.png,x\n").unwrap();
+    let error = read(&csv).unwrap_err().to_string();
+    assert!(error.contains("`image`") && error.contains("picture, words"), "{error}");
+    assert!(matches!(read(dir.path()), Err(DataError::Unknown(_))));
+}
