@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The running server against the reference stack, end to end, on random checkpoints in the published formats.
 
-    make fixtures-venv && make build && .venv/bin/python tests/reference/parity.py --cases 6 --seed 1
+    make parity        # or, with other cases: .venv/bin/python tests/reference/parity.py --cases 14 --seed 105
 
 Each case draws shapes, dtypes and file formats; writes a Hugging Face GPT-NeoX folder and a Lightning VQ-GAN checkpoint; runs
 `llm-cxr convert` and `llm-cxr serve --preprocess compat`; and compares what HTTP gives with Pillow, taming-transformers and
