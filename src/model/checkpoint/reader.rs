@@ -11,8 +11,14 @@ use super::{CheckpointError, TensorInfo, Weights, hf_folder};
 pub struct CheckpointReader {
     root: PathBuf,
     parts: Vec<Part>,
-    /// The part that holds each tensor.
-    index: BTreeMap<String, usize>,
+    /// Where each tensor is.
+    index: BTreeMap<String, Place>,
+}
+
+/// The part that holds a tensor, and the name it has there.
+struct Place {
+    part: usize,
+    stored: String,
 }
 
 enum Part {
@@ -66,11 +72,22 @@ impl CheckpointReader {
                         second: path.clone(),
                     });
                 }
-                reader.index.insert(name, reader.parts.len());
+                let part = reader.parts.len();
+                let stored = name.clone();
+                reader.index.insert(name, Place { part, stored });
             }
             reader.parts.push(part);
         }
         Ok(reader)
+    }
+
+    /// Gives a tensor that is stored under the name `from` the name `to`, unless something has that name.
+    pub fn rename(&mut self, from: &str, to: &str) {
+        if !self.index.contains_key(to)
+            && let Some(place) = self.index.remove(from)
+        {
+            self.index.insert(to.to_owned(), place);
+        }
     }
 
     /// The file or folder that was opened.
@@ -85,17 +102,17 @@ impl CheckpointReader {
 
     /// Type and shape of a tensor.
     pub fn info(&self, name: &str) -> Option<&TensorInfo> {
-        match self.part(name)? {
-            Part::Safetensors(weights) => weights.info(name),
-            Part::Torch(file) => file.info(name),
+        match self.place(name)? {
+            (Part::Safetensors(weights), stored) => weights.info(stored),
+            (Part::Torch(file), stored) => file.info(stored),
         }
     }
 
     /// The file that holds a tensor.
     pub fn file_of(&self, name: &str) -> Option<&Path> {
-        match self.part(name)? {
-            Part::Safetensors(weights) => weights.file_of(name),
-            Part::Torch(file) => Some(file.path()),
+        match self.place(name)? {
+            (Part::Safetensors(weights), stored) => weights.file_of(stored),
+            (Part::Torch(file), _) => Some(file.path()),
         }
     }
 
@@ -113,13 +130,14 @@ impl CheckpointReader {
             file: self.root.clone(),
             tensor: name.to_owned(),
         };
-        match self.part(name).ok_or_else(missing)? {
-            Part::Safetensors(weights) => weights.bytes(name).map(Cow::Borrowed).ok_or_else(missing),
-            Part::Torch(file) => file.read(name),
+        match self.place(name).ok_or_else(missing)? {
+            (Part::Safetensors(weights), stored) => weights.bytes(stored).map(Cow::Borrowed).ok_or_else(missing),
+            (Part::Torch(file), stored) => file.read(stored),
         }
     }
 
-    fn part(&self, name: &str) -> Option<&Part> {
-        self.index.get(name).and_then(|part| self.parts.get(*part))
+    fn place(&self, name: &str) -> Option<(&Part, &str)> {
+        let place = self.index.get(name)?;
+        Some((self.parts.get(place.part)?, &place.stored))
     }
 }

@@ -122,7 +122,9 @@ pub fn convert(options: &ConvertOptions, progress: &mut dyn FnMut(Progress<'_>))
     let tokenizer = tokenizer::collect(&options.llm)?;
     let vocabulary = token_space(&options.llm, &tokenizer, &neox, &vqgan)?;
 
-    let llm = CheckpointReader::open_folder(&options.llm)?;
+    let mut llm = CheckpointReader::open_folder(&options.llm)?;
+    // What recent versions of transformers call the output matrix in memory, and so in a state dict saved by hand.
+    llm.rename("lm_head.weight", "embed_out.weight");
     let images = CheckpointReader::open_file(&options.vqgan_checkpoint)?;
     let plans = [
         (WEIGHTS, &llm, plan::language_model(&llm, &neox, options.dtype)?),

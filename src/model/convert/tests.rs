@@ -85,6 +85,15 @@ impl Workshop {
 }
 
 #[test]
+fn an_output_matrix_under_its_name_in_memory_is_found() {
+    let workshop = Workshop::new();
+    workshop.rewrite(|name, info| Some((name.replace("embed_out.", "lm_head."), info)));
+    workshop.convert().unwrap();
+    let weights = Bundle::open(&workshop.options.out).unwrap().neox_weights().unwrap();
+    assert!(weights.info("embed_out.weight").is_some() && weights.info("lm_head.weight").is_none());
+}
+
+#[test]
 fn a_folder_of_pickles_becomes_a_bundle_with_the_same_values() {
     let workshop = Workshop::new();
     let summary = workshop.convert().unwrap();
