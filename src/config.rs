@@ -80,7 +80,7 @@ pub struct ServeConfig {
         default_value_t = 64_000_000
     )]
     pub max_image_pixels: u64,
-    /// Images decoded at the same time; each may take up to max-image-pixels times 8 bytes for a moment.
+    /// Images decoded at the same time; each may take up to max-image-pixels times 15 bytes for a moment.
     #[arg(long, env = "LLM_CXR_IMAGE_WORKERS", value_name = "N", default_value_t = 2)]
     pub image_workers: usize,
     /// Most open connections; one more is refused with 429.
