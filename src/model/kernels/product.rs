@@ -180,6 +180,7 @@ unsafe fn block<D: Dot, const R: usize, const N: usize>(
     let columns = job.columns;
     // SAFETY: rows and inputs are inside the job by the caller's promise; whole steps end before `columns`, the last step reads only
     // what is left of the weights, and inputs are good for a whole step.
+    #[allow(clippy::needless_range_loop)] // Rows and inputs index both sides alike.
     unsafe {
         let weights = job.weights.add(row * columns);
         let inputs = job.inputs.add(first * job.stride);

@@ -233,7 +233,7 @@ impl Kernels {
         let count = inputs.count;
         let rows = weights.len() / columns.max(1);
         assert!(weights.len() == rows * columns && out.len() == rows * count);
-        assert!(columns <= inputs.stride && inputs.stride % Self::PADDING == 0);
+        assert!(columns <= inputs.stride && inputs.stride.is_multiple_of(Self::PADDING));
         let out = out.as_mut_ptr();
         let stride = inputs.stride;
         // SAFETY: lengths are checked here, and the instruction set when `self` was given away.

@@ -190,10 +190,10 @@ impl Neox {
         rows.step(kv, segments, memory);
         let mut output = 0;
         for segment in segments {
-            if long(segment) {
-                if let Some(row) = self.pass(kv, std::slice::from_ref(segment)) {
-                    logits.get(output).copy_(&row.squeeze_dim(0));
-                }
+            if long(segment)
+                && let Some(row) = self.pass(kv, std::slice::from_ref(segment))
+            {
+                logits.get(output).copy_(&row.squeeze_dim(0));
             }
             output += i64::from(segment.logits);
         }
