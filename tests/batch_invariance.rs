@@ -1,0 +1,238 @@
+//! On a CPU a request's numbers depend on itself alone, bit for bit, whoever is served beside it.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use llm_cxr::engine::torch::TorchBackend;
+use llm_cxr::engine::{
+    BackendError, Engine, EngineConfig, Event, Events, Job, Rule, Sampling, SequenceSpec, TokenRules,
+};
+use llm_cxr::model::neox::{Neox, NeoxConfig, Segment, Span};
+use llm_cxr::model::source::{LoadError, TensorSource};
+use llm_cxr::model::vqgan::{Vqgan, VqganConfig};
+use llm_cxr::vocabulary::{Prompt, PromptPart};
+use tch::{Device, Kind, Tensor};
+
+struct Fixture(HashMap<String, Tensor>);
+
+impl TensorSource for Fixture {
+    fn tensor(&self, name: &str, _: &[usize], kind: Kind, device: Device) -> Result<Tensor, LoadError> {
+        let missing = || LoadError::Source(format!("no tensor {name}"));
+        let tensor = self.0.get(name).ok_or_else(missing)?;
+        Ok(tensor.to_kind(kind).to_device(device))
+    }
+}
+
+fn path(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures/model")
+        .join(name)
+}
+
+fn fixture(name: &str) -> Fixture {
+    let tensors = Tensor::read_safetensors(path(&format!("{name}.safetensors"))).unwrap();
+    Fixture(tensors.into_iter().collect())
+}
+
+fn neox(name: &str, kind: Kind) -> Neox {
+    let config = NeoxConfig::from_json(&std::fs::read(path(&format!("{name}.json"))).unwrap()).unwrap();
+    Neox::load(&config, &fixture(name), kind, Device::Cpu).unwrap()
+}
+
+fn bits(logits: &Tensor, row: i64) -> Vec<u32> {
+    let row: Vec<f32> = Vec::try_from(logits.get(row)).unwrap();
+    row.into_iter().map(f32::to_bits).collect()
+}
+
+/// Runs `tokens` of one sequence in pieces of these lengths and gives the bits of the logits after each.
+fn alone(model: &Neox, tokens: &[u32], pieces: &[usize]) -> Vec<Vec<u32>> {
+    let mut kv = model.kv_memory(96);
+    let mut position = 0;
+    let piece = |&len: &usize| {
+        let segment = Segment {
+            span: Span { start: 0, len: 96 },
+            position,
+            tokens: &tokens[position..position + len],
+            logits: true,
+        };
+        position += len;
+        bits(&model.step(&mut kv, &[segment]).unwrap(), 0)
+    };
+    pieces.iter().map(piece).collect()
+}
+
+#[test]
+fn logits_are_the_same_bits_alone_and_in_any_company() {
+    let _guard = tch::no_grad_guard();
+    for (name, kind) in [
+        ("neox-parallel", Kind::Float),
+        ("neox-parallel", Kind::BFloat16),
+        ("neox-sequential", Kind::Float),
+        ("neox-tied", Kind::BFloat16),
+    ] {
+        let model = neox(name, kind);
+        // Twenty sequences: a prompt of their own length (some long enough for libtorch's way), then one token per step.
+        let count = 20;
+        let steps = 6;
+        let prompts: Vec<usize> = (0..count).map(|s| 1 + s * 7 % 40).collect();
+        let tokens: Vec<Vec<u32>> = (0..count)
+            .map(|s| (0..60).map(|i| ((s * 31 + i * 17) % 150) as u32).collect())
+            .collect();
+        let mut kv = model.kv_memory(96 * count);
+        let mut company: Vec<Vec<Vec<u32>>> = vec![Vec::new(); count];
+        // Sequence s joins at step s / 3 and leaves after its steps, so every step has another company.
+        for step in 0..(count / 3 + steps) {
+            let here = |s: &usize| (s / 3..s / 3 + steps).contains(&step);
+            let running: Vec<usize> = (0..count).filter(here).collect();
+            let segments: Vec<Segment<'_>> = running
+                .iter()
+                .map(|&s| {
+                    let age = step - s / 3;
+                    let from = if age == 0 { 0 } else { prompts[s] + age - 1 };
+                    Segment {
+                        span: Span { start: 96 * s, len: 96 },
+                        position: from,
+                        tokens: &tokens[s][from..prompts[s] + age],
+                        logits: true,
+                    }
+                })
+                .collect();
+            if let Some(logits) = model.step(&mut kv, &segments) {
+                for (row, &s) in running.iter().enumerate() {
+                    company[s].push(bits(&logits, row as i64));
+                }
+            }
+        }
+        for s in 0..count {
+            let mut pieces = vec![1; steps];
+            pieces[0] = prompts[s];
+            assert_eq!(
+                alone(&model, &tokens[s], &pieces),
+                company[s],
+                "{name} {kind:?}, sequence {s}"
+            );
+        }
+    }
+}
+
+#[test]
+fn tokens_run_together_give_the_bits_they_give_one_by_one() {
+    let _guard = tch::no_grad_guard();
+    for kind in [Kind::Float, Kind::BFloat16] {
+        let model = neox("neox-parallel", kind);
+        let tokens: Vec<u32> = (0..30).map(|i| i * 13 % 150).collect();
+        let single = alone(&model, &tokens, &[1; 30]);
+        // As a draft is verified: up to sixteen tokens in one step.
+        for pieces in [vec![16, 14], vec![5, 16, 9], vec![3; 10]] {
+            let mut end = 0;
+            for (logits, len) in alone(&model, &tokens, &pieces).iter().zip(&pieces) {
+                end += len;
+                assert_eq!(logits, &single[end - 1], "{kind:?} {pieces:?} at {end}");
+            }
+        }
+    }
+}
+
+const CONFIG: EngineConfig = EngineConfig {
+    queue_jobs: 64,
+    queue_bytes: 1 << 20,
+    max_batch: 12,
+    // Prompts are cut differently alone and in company.
+    prefill_chunk: 5,
+    idle_prefill_chunk: 11,
+    vision_slice: std::time::Duration::ZERO,
+    faults_before_exit: 3,
+    stall_after: std::time::Duration::from_secs(600),
+};
+
+async fn engine() -> Engine {
+    let vqgan_config = VqganConfig::from_yaml(&std::fs::read(path("vqgan-colour.yaml")).unwrap()).unwrap();
+    let neox_config = NeoxConfig::from_json(&std::fs::read(path("neox-parallel.json")).unwrap()).unwrap();
+    let rules = TokenRules {
+        code_base: (neox_config.vocab_size - vqgan_config.n_embed) as u32,
+        code_count: vqgan_config.n_embed,
+        codes_per_image: vqgan_config.codes_per_image(),
+        open_image: 29,
+        close_image: 31,
+        end: 60,
+        stops: vec![60],
+    };
+    let engine = Engine::start(CONFIG, rules, move || {
+        let failed = |e: LoadError| BackendError(e.to_string());
+        let model = neox("neox-parallel", Kind::Float);
+        let weights = fixture("vqgan-colour");
+        let vqgan = Vqgan::load(&vqgan_config, &weights, Kind::Float, Device::Cpu).map_err(failed)?;
+        let backend = TorchBackend::new(model, vqgan, 12 * 96, 1, Kind::Float, Device::Cpu);
+        Ok(Box::new(backend))
+    });
+    engine.ready().await.unwrap();
+    engine
+}
+
+fn job(number: usize, temperature: f32) -> Job {
+    // At most sixteen prompt tokens: longer pieces of a prompt go through libtorch, whose bits depend on where the scheduler cuts.
+    let prompt = (0..1 + number % 16).map(|i| ((number * 37 + i * 11) % 90) as u32);
+    let spec = SequenceSpec {
+        prompt: Prompt {
+            parts: vec![PromptPart::Tokens(prompt.collect())],
+        },
+        rule: Rule::Text,
+        sampling: Sampling {
+            temperature,
+            top_p: 1.0,
+            top_k: 0,
+            seed: number as u64,
+        },
+        max_new_tokens: 8 + number * 5 % 40,
+        watch: Vec::new(),
+        draw: false,
+    };
+    Job {
+        images: Vec::new(),
+        sequences: vec![spec],
+        codes: Vec::new(),
+        deadline: None,
+    }
+}
+
+async fn reply(mut events: Events) -> Vec<u32> {
+    let mut tokens = Vec::new();
+    while let Some(event) = events.next().await {
+        match event {
+            Event::Token { id, .. } => tokens.push(id),
+            Event::Failed(error) => panic!("{error}"),
+            _ => {}
+        }
+    }
+    tokens
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_gets_the_same_tokens_alone_and_among_requests_that_join_and_leave() {
+    let engine = engine().await;
+    for temperature in [0.0, 1.0] {
+        let mut quiet = Vec::new();
+        for number in 0..24 {
+            quiet.push(reply(engine.submit(job(number, temperature)).unwrap()).await);
+        }
+        assert!(quiet.iter().map(Vec::len).sum::<usize>() > 100);
+        let mut running = Vec::new();
+        for number in 0..24 {
+            let events = engine.submit(job(number, temperature)).unwrap();
+            if number % 5 == 4 {
+                // This one leaves in mid-reply.
+                let mut events = events;
+                events.next().await;
+                continue;
+            }
+            running.push((number, tokio::spawn(reply(events))));
+        }
+        for (number, task) in running {
+            assert_eq!(
+                task.await.unwrap(),
+                quiet[number],
+                "request {number} at temperature {temperature}"
+            );
+        }
+    }
+}
