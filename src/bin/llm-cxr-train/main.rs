@@ -1,5 +1,6 @@
 //! `llm-cxr-train`: makes model bundles.
 
+mod encode;
 mod init;
 mod tokenizer;
 
@@ -22,12 +23,14 @@ struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    Encode(encode::EncodeArgs),
     Init(init::InitArgs),
     Tokenizer(tokenizer::TokenizerArgs),
 }
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
+        Command::Encode(args) => encode::run(args),
         Command::Init(args) => init::run(args),
         Command::Tokenizer(args) => tokenizer::run(args),
     };

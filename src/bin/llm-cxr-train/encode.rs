@@ -1,0 +1,58 @@
+//! `llm-cxr-train encode`: the images of a data set as codes.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use llm_cxr::model::bundle::Bundle;
+use llm_cxr::model::checkpoint::Weights;
+use llm_cxr::model::device::{DeviceChoice, resolve};
+use llm_cxr::model::vqgan::{Vqgan, VqganConfig};
+use llm_cxr::train::data::Dataset;
+use llm_cxr::train::encode::{CodeOrigin, encode};
+use tch::Kind;
+
+use crate::Outcome;
+
+/// Encode the images of a data set with a VQ-GAN, once. Run again, it goes on where it was.
+#[derive(Args, Debug)]
+pub struct EncodeArgs {
+    /// Data set: a folder in the MIMIC-CXR-JPG layout, or a manifest (.csv, .jsonl).
+    #[arg(long, value_name = "PATH")]
+    data: PathBuf,
+    /// A model bundle, or the folder of a VQ-GAN (config.yaml and model.safetensors).
+    #[arg(long, value_name = "DIR")]
+    vqgan: PathBuf,
+    /// File of codes to make or go on with.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Images encoded together.
+    #[arg(long, default_value_t = 16)]
+    batch: usize,
+    /// auto, cpu, cuda or cuda:N.
+    #[arg(long, default_value = "auto")]
+    device: DeviceChoice,
+}
+
+/// Runs the command.
+pub fn run(args: EncodeArgs) -> Outcome {
+    let dataset = Dataset::open(&args.data)?;
+    let folder = match args.vqgan.join("bundle.json").is_file() {
+        true => Bundle::open(&args.vqgan)?.dir.join("vqgan"),
+        false => args.vqgan,
+    };
+    let (yaml, weights) = (folder.join("config.yaml"), folder.join("model.safetensors"));
+    let text = std::fs::read(&yaml).map_err(|e| format!("{}: {e}", yaml.display()))?;
+    let config = VqganConfig::from_yaml(&text)?;
+    let origin = CodeOrigin::of(&yaml, &weights, config.codes_per_image(), config.n_embed)?;
+    let device = resolve(args.device)?;
+    let vqgan = Vqgan::load(&config, &Weights::open(&[weights])?, Kind::Float, device)?;
+    let bar =
+        ProgressBar::new_spinner().with_style(ProgressStyle::with_template("{pos} images  {per_sec}  {elapsed}")?);
+    let outcome = encode(&dataset, &vqgan, &origin, &args.out, args.batch, &mut |done| {
+        bar.set_position(done)
+    });
+    bar.finish_and_clear();
+    println!("{}", outcome?);
+    Ok(())
+}
