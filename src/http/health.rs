@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 
 use super::error::{ApiError, ErrorCode};
-use crate::engine::{Engine, EngineError};
+use crate::engine::{Engine, EngineError, EngineState};
 
 /// An answer is kept for so long, so that probes cost next to nothing.
 const KEPT: Duration = Duration::from_secs(1);
-/// A device that has not answered by then is taken for stalled.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// An engine that has not answered by then is in a long step: a long prompt on a CPU takes seconds. Its watchdog then says whether
+/// it is taken for stalled, so that a busy server stays in service. Shorter than the time-outs of probes.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Looks at the engine's health, at most once a second.
 pub struct Health {
@@ -42,7 +43,10 @@ impl Health {
             Some(Ok(())) => Ok(()),
             _ => {
                 let asked = tokio::time::timeout(PATIENCE, self.engine.health()).await;
-                let answer = asked.unwrap_or(Err(EngineError::Stalled));
+                let answer = asked.unwrap_or_else(|_| match self.engine.state() {
+                    EngineState::Ready => Ok(()),
+                    _ => Err(EngineError::Stalled),
+                });
                 *last = Some((Instant::now(), answer.clone()));
                 answer
             }

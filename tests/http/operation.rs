@@ -51,6 +51,15 @@ async fn a_device_that_fails_its_health_check_is_not_ready() {
 }
 
 #[tokio::test]
+async fn a_server_in_the_middle_of_a_long_step_stays_ready() {
+    let house = House::plain().await;
+    house.controls.pause();
+    house.get("/readyz").await.ok();
+    house.controls.resume();
+    assert_eq!(house.state.assistant.engine().health().await, Ok(()));
+}
+
+#[tokio::test]
 async fn facts_are_told() {
     let info = House::plain().await.get("/v1/info").await.ok().json();
     assert_eq!(
