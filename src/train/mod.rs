@@ -1,6 +1,9 @@
 //! What makes bundles.
 
+pub mod classifier;
+pub mod common;
 pub mod data;
 pub mod encode;
 pub mod init;
 pub mod tokenizer;
+pub mod vqgan;

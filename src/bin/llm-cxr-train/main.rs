@@ -1,8 +1,10 @@
 //! `llm-cxr-train`: makes model bundles.
 
+mod classifier;
 mod encode;
 mod init;
 mod tokenizer;
+mod vqgan;
 
 use std::process::ExitCode;
 
@@ -24,15 +26,19 @@ struct Cli {
 #[derive(Subcommand, Debug)]
 enum Command {
     Encode(encode::EncodeArgs),
+    Classifier(classifier::ClassifierArgs),
     Init(init::InitArgs),
     Tokenizer(tokenizer::TokenizerArgs),
+    Vqgan(vqgan::VqganArgs),
 }
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Encode(args) => encode::run(args),
+        Command::Classifier(args) => classifier::run(args),
         Command::Init(args) => init::run(args),
         Command::Tokenizer(args) => tokenizer::run(args),
+        Command::Vqgan(args) => vqgan::run(args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

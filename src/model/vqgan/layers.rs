@@ -13,7 +13,7 @@ const EPSILON: f64 = 1e-6;
 
 /// How images lie in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Memory {
+pub(crate) enum Memory {
     /// `[n, c, h, w]` as written: the reference's.
     Planar,
     /// Channels innermost: what oneDNN and cuDNN are fastest on.
@@ -22,7 +22,7 @@ pub(super) enum Memory {
 
 impl Memory {
     /// `x`, `[n, c, h, w]`, laid out this way.
-    pub(super) fn lay(self, x: &Tensor) -> Tensor {
+    pub(crate) fn lay(self, x: &Tensor) -> Tensor {
         match self {
             Self::Planar => x.contiguous(),
             Self::ChannelsLast => x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]),
@@ -31,7 +31,7 @@ impl Memory {
 }
 
 /// A layer with its weights.
-pub(super) enum Layer {
+pub(crate) enum Layer {
     Conv(Conv),
     Resnet {
         norm1: Norm,
@@ -55,19 +55,19 @@ pub(super) enum Layer {
     },
 }
 
-pub(super) struct Conv {
+pub(crate) struct Conv {
     weight: Tensor,
     bias: Tensor,
     padding: i64,
 }
 
-pub(super) struct Norm {
+pub(crate) struct Norm {
     weight: Tensor,
     bias: Tensor,
 }
 
 impl Layer {
-    pub(super) fn load(
+    pub(crate) fn load(
         source: &dyn TensorSource,
         spec: &LayerSpec,
         memory: Memory,
@@ -130,7 +130,7 @@ impl Layer {
     }
 
     /// `x`: `[n, channels, side, side]` → the layer's output.
-    pub(super) fn forward(&self, x: &Tensor) -> Tensor {
+    pub(crate) fn forward(&self, x: &Tensor) -> Tensor {
         match self {
             Layer::Conv(conv) => conv.forward(x),
             Layer::Resnet {

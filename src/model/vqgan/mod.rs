@@ -10,4 +10,5 @@ pub mod layout;
 mod network;
 
 pub use config::VqganConfig;
+pub(crate) use layers::{Layer, Memory};
 pub use network::{Pass, Vqgan};

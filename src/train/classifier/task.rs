@@ -1,0 +1,311 @@
+//! Training of the classifier: masked binary cross-entropy on every label that is known.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor};
+
+use super::scores::{Counts, auroc};
+use super::{Classifier, ClassifierConfig};
+use crate::train::common::adamw::{Adamw, AdamwSettings};
+use crate::train::common::checkpoint::{Restored, Snapshot, write_tensors, write_whole};
+use crate::train::common::schedule::{Schedule, Shape};
+use crate::train::common::{
+    Fault, Files, ImageBatch, ImageStream, Initial, Outcome, Parameters, Plan, Task, TrainError, clip, drive, finite,
+    open_sources,
+};
+
+/// Settings of `llm-cxr-train classifier`.
+#[derive(Clone, Debug, PartialEq, clap::Args, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ClassifierSettings {
+    /// The run's folder; the network is left in its `classifier/`
+    #[arg(long)]
+    pub out: PathBuf,
+    /// Images: a folder in the MIMIC-CXR-JPG layout or a manifest (.csv, .jsonl), `PATH` or `PATH@SHARE`; several are mixed
+    #[arg(long, required = true)]
+    pub data: Vec<String>,
+    /// Labels to learn; all that the data names, if empty
+    #[arg(long, value_delimiter = ',')]
+    pub labels: Vec<String>,
+    /// Side of the images in pixels
+    #[arg(long, default_value_t = ClassifierSettings::default().resolution)]
+    pub resolution: usize,
+    /// Channels of the images: 1 or 3
+    #[arg(long, default_value_t = ClassifierSettings::default().channels)]
+    pub channels: usize,
+    /// Channels that each layer adds
+    #[arg(long, default_value_t = ClassifierSettings::default().growth)]
+    pub growth: usize,
+    /// Layers of each dense block
+    #[arg(long, value_delimiter = ',', default_values_t = ClassifierSettings::default().blocks)]
+    pub blocks: Vec<usize>,
+    /// Steps of the run
+    #[arg(long, default_value_t = ClassifierSettings::default().steps)]
+    pub steps: u64,
+    /// Images a step
+    #[arg(long, default_value_t = ClassifierSettings::default().batch)]
+    pub batch: usize,
+    /// Learning rate at its height; falls along a cosine
+    #[arg(long, default_value_t = ClassifierSettings::default().rate)]
+    pub rate: f64,
+    /// Weight decay
+    #[arg(long, default_value_t = ClassifierSettings::default().weight_decay)]
+    pub weight_decay: f64,
+    /// Seed of weights and order
+    #[arg(long, default_value_t = ClassifierSettings::default().seed)]
+    pub seed: u64,
+    /// Compute in bf16 (weights stay f32)
+    #[arg(long)]
+    pub bf16: bool,
+    /// Steps between evaluations
+    #[arg(long, default_value_t = ClassifierSettings::default().eval_every)]
+    pub eval_every: u64,
+    /// Steps between checkpoints
+    #[arg(long, default_value_t = ClassifierSettings::default().save_every)]
+    pub save_every: u64,
+    /// Images of the validation split that are measured
+    #[arg(long, default_value_t = ClassifierSettings::default().validate_images)]
+    pub validate_images: usize,
+    /// Threads that decode images
+    #[arg(long, default_value_t = ClassifierSettings::default().workers)]
+    pub workers: usize,
+}
+
+impl Default for ClassifierSettings {
+    fn default() -> Self {
+        Self {
+            out: PathBuf::from("run-classifier"),
+            data: Vec::new(),
+            labels: Vec::new(),
+            resolution: 128,
+            channels: 1,
+            growth: 16,
+            blocks: vec![3, 4, 6, 4],
+            steps: 4000,
+            batch: 32,
+            rate: 1e-3,
+            weight_decay: 1e-4,
+            seed: 1,
+            bf16: false,
+            eval_every: 500,
+            save_every: 500,
+            validate_images: 512,
+            workers: 2,
+        }
+    }
+}
+
+struct ClassifierTask {
+    config: ClassifierConfig,
+    parameters: Parameters,
+    optimizer: Adamw,
+    schedule: Schedule,
+    kind: Kind,
+    device: Device,
+    validation: Vec<ImageBatch>,
+    out: PathBuf,
+}
+
+/// Trains a classifier, or goes on with it; leaves `classifier/config.json` and `classifier/model.safetensors` in the run's folder.
+pub fn train(settings: &ClassifierSettings, device: Device, stop: impl Fn() -> bool) -> Result<Outcome, TrainError> {
+    let s = settings;
+    let mut labels = s.labels.clone();
+    if labels.is_empty() {
+        for spec in &s.data {
+            let path = spec
+                .rsplit_once('@')
+                .filter(|p| p.1.parse::<f64>().is_ok())
+                .map_or(spec.as_str(), |p| p.0);
+            labels.extend(Files::open(path.as_ref(), true)?.labels());
+        }
+        labels.sort();
+        labels.dedup();
+    }
+    let config = ClassifierConfig {
+        resolution: s.resolution,
+        channels: s.channels,
+        growth: s.growth,
+        blocks: s.blocks.clone(),
+        labels,
+    };
+    config.check()?;
+    let stream = |training| {
+        let sources = open_sources(&s.data, training)?;
+        Ok::<_, TrainError>(ImageStream::new(sources, s.seed, s.resolution, s.channels))
+    };
+    let (training, validation) = (stream(true)?, stream(false)?);
+    if training.is_empty() || s.batch == 0 {
+        return Err(TrainError::NoData(
+            "the data has no training image (split `train`), or --batch is 0".to_owned(),
+        ));
+    }
+    let batches = s.validate_images.div_ceil(s.batch) as u64;
+    let parameters = Parameters::fresh(&config.expected_tensors(), Initial::Torch, s.seed, device)?;
+    let adamw = AdamwSettings {
+        weight_decay: s.weight_decay,
+        ..AdamwSettings::default()
+    };
+    let mut task = ClassifierTask {
+        optimizer: Adamw::new(adamw, &parameters),
+        parameters,
+        config,
+        schedule: Schedule {
+            peak: s.rate,
+            warmup: (s.steps / 20).min(200),
+            steps: s.steps,
+            shape: Shape::Cosine,
+            floor: 0.02,
+        },
+        kind: if s.bf16 { Kind::BFloat16 } else { Kind::Float },
+        device,
+        validation: match validation.is_empty() {
+            true => Vec::new(),
+            false => (0..batches).map(|n| validation.batch(n, s.batch)).collect(),
+        },
+        out: s.out.clone(),
+    };
+    let plan = Plan {
+        title: "classifier".to_owned(),
+        out: s.out.clone(),
+        steps: s.steps,
+        save_every: s.save_every,
+        eval_every: s.eval_every,
+        log_every: 20,
+        keep: 2,
+        workers: s.workers,
+    };
+    let value = serde_json::to_value(s).map_err(|e| TrainError::Settings(e.to_string()))?;
+    let (training, size) = (Arc::new(training), s.batch);
+    drive(&mut task, &plan, &value, move |n| training.batch(n, size), stop)
+}
+
+impl ClassifierTask {
+    /// Targets `[n, labels]` and a mask of the same shape: 1 where the label is known.
+    fn targets(&self, batch: &ImageBatch) -> (Tensor, Tensor) {
+        let (mut target, mut mask) = (Vec::new(), Vec::new());
+        for labels in &batch.labels {
+            for name in &self.config.labels {
+                let known = labels
+                    .iter()
+                    .find(|(n, _)| n.eq_ignore_ascii_case(name))
+                    .or_else(|| labels.iter().find(|(n, _)| n == "*"));
+                target.push(known.map_or(0.0, |k| k.1));
+                mask.push(f32::from(u8::from(known.is_some())));
+            }
+        }
+        let shape = [batch.labels.len() as i64, self.config.labels.len() as i64];
+        let tensor = |v: &[f32]| Tensor::from_slice(v).view(shape).to_device(self.device);
+        (tensor(&target), tensor(&mask))
+    }
+
+    fn pixels(&self, batch: &ImageBatch) -> Tensor {
+        batch.tensor(self.config.resolution, self.config.channels, self.device)
+    }
+}
+
+impl Task for ClassifierTask {
+    type Batch = ImageBatch;
+
+    fn account(batch: &ImageBatch) -> (&[String], &[String]) {
+        (&batch.ids, &batch.skipped)
+    }
+
+    fn step(&mut self, batch: &ImageBatch, step: u64) -> Result<Vec<(String, f64)>, Fault> {
+        let network = Classifier::load(&self.config, &self.parameters, self.kind, self.device)?;
+        let (target, mask) = self.targets(batch);
+        let logits = network.see(&self.pixels(batch)).logits;
+        let none = None::<&Tensor>;
+        let each = logits.binary_cross_entropy_with_logits(&target, none, none, tch::Reduction::None);
+        let loss = (each * &mask).sum(Kind::Float) / mask.sum(Kind::Float).clamp_min(1.0);
+        let mut gradient = self.parameters.gradient(&[&loss])?;
+        let norm = tch::no_grad(|| clip(&mut gradient, 1.0));
+        let values = vec![
+            ("loss/cross_entropy".to_owned(), loss.double_value(&[])),
+            ("gradient/norm".to_owned(), norm.double_value(&[])),
+        ];
+        finite(&values)?;
+        self.optimizer
+            .step(&self.parameters, &gradient, self.schedule.rate(step));
+        Ok(values)
+    }
+
+    fn evaluate(&mut self, step: u64) -> Result<Vec<(String, f64)>, TrainError> {
+        let _guard = tch::no_grad_guard();
+        let network = Classifier::load(&self.config, &self.parameters, Kind::Float, self.device)?;
+        let count = self.config.labels.len();
+        let mut scored = vec![Vec::new(); count];
+        for batch in self.validation.iter().filter(|b| !b.ids.is_empty()) {
+            let (target, mask) = self.targets(batch);
+            let rows = |t: &Tensor| Vec::<f32>::try_from(t.to_device(Device::Cpu).view([-1])).map_err(TrainError::from);
+            let (p, y, m) = (
+                rows(&network.see(&self.pixels(batch)).logits)?,
+                rows(&target)?,
+                rows(&mask)?,
+            );
+            for (i, ((p, y), m)) in p.iter().zip(&y).zip(&m).enumerate() {
+                if *m > 0.0 {
+                    scored[i % count].push((f64::from(*p), *y > 0.5));
+                }
+            }
+        }
+        let (mut micro, mut areas, mut values) = (Counts::default(), Vec::new(), Vec::new());
+        eprintln!(
+            "{:32} {:>7} {:>7} {:>9}",
+            format!("step {step}"),
+            "AUROC",
+            "F1",
+            "positives"
+        );
+        for (name, scored) in self.config.labels.iter().zip(&scored) {
+            let mut counts = Counts::default();
+            for &(logit, present) in scored {
+                counts.add(logit > 0.0, present);
+                micro.add(logit > 0.0, present);
+            }
+            let area = auroc(scored);
+            areas.extend(area);
+            let show = |v: Option<f64>| v.map_or("–".to_owned(), |v| format!("{v:.3}"));
+            let positives = scored.iter().filter(|s| s.1).count();
+            eprintln!(
+                "{name:32} {:>7} {:>7} {positives:>5}/{}",
+                show(area),
+                show(counts.f1()),
+                scored.len()
+            );
+        }
+        if !areas.is_empty() {
+            values.push((
+                "validation/auroc_macro".to_owned(),
+                areas.iter().sum::<f64>() / areas.len() as f64,
+            ));
+        }
+        values.extend(micro.f1().map(|f| ("validation/f1_micro".to_owned(), f)));
+        let folder = self.out.join("classifier");
+        std::fs::create_dir_all(&folder).map_err(|e| TrainError::io(&folder, e))?;
+        let json = serde_json::to_string_pretty(&self.config).map_err(|e| TrainError::Settings(e.to_string()))?;
+        write_whole(&folder.join("config.json"), json.as_bytes())?;
+        let new = folder.join("model.new");
+        write_tensors(&new, &self.parameters.named("", self.parameters.flat()))?;
+        std::fs::rename(&new, folder.join("model.safetensors")).map_err(|e| TrainError::io(&folder, e))?;
+        Ok(values)
+    }
+
+    fn snapshot(&self, step: u64) -> Snapshot {
+        let mut tensors = self.parameters.named("model.", self.parameters.flat());
+        tensors.extend(self.optimizer.named("optimizer.", &self.parameters));
+        Snapshot {
+            step,
+            tensors,
+            state: serde_json::json!({"optimizer_steps": self.optimizer.steps()}),
+        }
+    }
+
+    fn restore(&mut self, r: &Restored) -> Result<(), TrainError> {
+        self.parameters.read("model.", self.parameters.flat(), &r.weights)?;
+        let steps = r.state["optimizer_steps"].as_u64().unwrap_or(r.step);
+        self.optimizer
+            .restore("optimizer.", &self.parameters, &r.weights, steps)
+    }
+}

@@ -1,0 +1,116 @@
+//! What can stop a training run.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::model::ConfigError;
+use crate::model::checkpoint::CheckpointError;
+use crate::model::source::LoadError;
+use crate::radiograph::RadiographError;
+
+/// A training run that cannot begin or go on. Each message says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// Settings that contradict each other or the data.
+    #[error("{0}")]
+    Settings(String),
+    /// The operating system refused.
+    #[error("{path}: {reason}", path = .path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        reason: io::Error,
+    },
+    /// The settings differ from those the run was begun with.
+    #[error(
+        "{folder} holds a run with other settings ({}); continue it with the same ones, or choose another --out",
+        .differences.join("; "), folder = .folder.display()
+    )]
+    Changed {
+        /// The run's folder.
+        folder: PathBuf,
+        /// `key: then → now`.
+        differences: Vec<String>,
+    },
+    /// No checkpoint could be written; training stops so that no more work is lost.
+    #[error(
+        "the checkpoint of step {step} could not be written ({reason}); {last_good}. Make room on the disk and start the same command again"
+    )]
+    CheckpointUnwritable {
+        /// Step that was to be saved.
+        step: u64,
+        /// What went wrong.
+        reason: String,
+        /// Which checkpoint is still valid.
+        last_good: LastGood,
+    },
+    /// A loss or gradient is not a finite number.
+    #[error(
+        "{what} is {value} at step {step}; the batch is [{}]; {last_good}. Look at these images, lower the learning rate, or train in f32",
+        .ids.join(", ")
+    )]
+    NotFinite {
+        /// The quantity.
+        what: String,
+        /// NaN or an infinity.
+        value: f64,
+        /// Step at which it was seen; its update was not applied.
+        step: u64,
+        /// The batch's items.
+        ids: Vec<String>,
+        /// Where the run can be taken up.
+        last_good: LastGood,
+    },
+    /// There is nothing to train on.
+    #[error("{0}")]
+    NoData(String),
+    /// Worker threads that prepare batches ended.
+    #[error("a thread that prepares batches ended unexpectedly; the log above says why. Start the same command again")]
+    LoaderEnded,
+    /// A checkpoint or weight file.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// A tensor that could not be made.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// A model configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// An image that could not be written.
+    #[error(transparent)]
+    Radiograph(#[from] RadiographError),
+    /// libtorch refused (most often: out of memory).
+    #[error("libtorch: {0}; if memory ran out, lower the batch size")]
+    Torch(String),
+}
+
+impl TrainError {
+    /// An error of the file system at `path`.
+    pub fn io(path: &Path, reason: io::Error) -> Self {
+        Self::Io {
+            path: path.to_owned(),
+            reason,
+        }
+    }
+}
+
+impl From<tch::TchError> for TrainError {
+    fn from(error: tch::TchError) -> Self {
+        // The first line is libtorch's sentence; C++ frames follow.
+        Self::Torch(error.to_string().lines().next().unwrap_or_default().to_owned())
+    }
+}
+
+/// The newest checkpoint that can be resumed from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LastGood(pub Option<(u64, PathBuf)>);
+
+impl std::fmt::Display for LastGood {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.0 {
+            Some((step, path)) => write!(f, "the last good checkpoint is of step {step} ({})", path.display()),
+            None => f.write_str("there is no checkpoint yet"),
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! Images in an order that depends on the seed alone, from one source or a mixture, as batches of bytes.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rand::seq::SliceRandom;
+use tch::{Device, Kind, Tensor};
+
+use super::random::{Purpose, generator};
+use crate::radiograph::Pixels;
+
+/// One image with what is known of it.
+pub struct Sample {
+    /// Names it in messages.
+    pub id: String,
+    /// Square, of the side that was asked for.
+    pub pixels: Pixels,
+    /// Findings known to be present (1) or absent (0); those not named are unknown.
+    pub labels: Vec<(String, f32)>,
+}
+
+/// A set of images.
+pub trait ImageSource: Send + Sync {
+    /// How many there are; `None` for a generator without end.
+    fn count(&self) -> Option<u64>;
+
+    /// Image `index`, `side × side`; the error is a sentence on why it has to be skipped.
+    fn load(&self, index: u64, side: usize) -> Result<Sample, String>;
+}
+
+/// Images of one training step.
+#[derive(Default)]
+pub struct ImageBatch {
+    /// The images' names.
+    pub ids: Vec<String>,
+    /// `[n, side, side, channels]`, 8 bit.
+    pub levels: Vec<u8>,
+    /// Labels of each image.
+    pub labels: Vec<Vec<(String, f32)>>,
+    /// Sentences on images that could not be read.
+    pub skipped: Vec<String>,
+}
+
+impl ImageBatch {
+    /// The images as `[n, channels, side, side]`, channels-last, f32 in [−1, 1].
+    pub fn tensor(&self, side: usize, channels: usize, device: Device) -> Tensor {
+        let shape = [self.ids.len() as i64, side as i64, side as i64, channels as i64];
+        let levels = Tensor::from_slice(&self.levels).to_device(device).view(shape);
+        (levels.to_kind(Kind::Float) / 255.0 * 2.0 - 1.0).permute([0, 3, 1, 2])
+    }
+}
+
+/// An endless stream of images: each source is gone through in a new order every epoch, sources mixed by their shares.
+pub struct ImageStream {
+    sources: Vec<(Arc<dyn ImageSource>, f64)>,
+    seed: u64,
+    side: usize,
+    channels: usize,
+    orders: Mutex<HashMap<usize, (u64, Arc<Vec<u32>>)>>,
+}
+
+impl ImageStream {
+    /// `sources` with their shares (any positive numbers); sources without images are left out.
+    pub fn new(sources: Vec<(Arc<dyn ImageSource>, f64)>, seed: u64, side: usize, channels: usize) -> Self {
+        let sources = sources
+            .into_iter()
+            .filter(|(s, share)| s.count() != Some(0) && *share > 0.0)
+            .collect();
+        Self {
+            sources,
+            seed,
+            side,
+            channels,
+            orders: Mutex::default(),
+        }
+    }
+
+    /// Whether there is nothing to give.
+    pub fn is_empty(&self) -> bool {
+        self.sources.is_empty()
+    }
+
+    /// Which source and image stand at `position` of the stream.
+    fn draw(&self, position: u64) -> Option<(usize, u64)> {
+        // Split off the last source evenly, then the one before it, …: each gets its share of any stretch of the stream.
+        let mut position = position;
+        for last in (1..self.sources.len()).rev() {
+            let total: f64 = self.sources[..=last].iter().map(|s| s.1).sum();
+            let share = self.sources[last].1 / total;
+            let given = |p: u64| (p as f64 * share).floor() as u64;
+            if given(position + 1) > given(position) {
+                return Some((last, self.index(last, given(position))?));
+            }
+            position -= given(position);
+        }
+        Some((0, self.index(0, position)?))
+    }
+
+    /// The image of `source` at its own `position`.
+    fn index(&self, source: usize, position: u64) -> Option<u64> {
+        let Some(count) = self.sources.get(source)?.0.count() else {
+            return Some(position);
+        };
+        let (epoch, within) = (position / count, position % count);
+        let mut orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = orders
+            .get(&source)
+            .filter(|(e, _)| *e == epoch)
+            .map(|(_, order)| order.clone());
+        let order = known.unwrap_or_else(|| {
+            let mut order: Vec<u32> = (0..count as u32).collect();
+            order.shuffle(&mut generator(self.seed, Purpose::Order, (source as u64) << 40 | epoch));
+            let order = Arc::new(order);
+            orders.insert(source, (epoch, order.clone()));
+            order
+        });
+        order.get(within as usize).map(|&i| u64::from(i))
+    }
+
+    /// Batch `number` of `size` images. Images that cannot be read are left out and accounted for.
+    pub fn batch(&self, number: u64, size: usize) -> ImageBatch {
+        let mut batch = ImageBatch::default();
+        for position in number * size as u64..(number + 1) * size as u64 {
+            let Some((source, index)) = self.draw(position) else {
+                continue;
+            };
+            match self.sources[source].0.load(index, self.side) {
+                Ok(sample) => {
+                    push_levels(&sample.pixels, self.channels, &mut batch.levels);
+                    batch.ids.push(sample.id);
+                    batch.labels.push(sample.labels);
+                }
+                Err(reason) => batch.skipped.push(reason),
+            }
+        }
+        batch
+    }
+}
+
+/// Appends the pixels as `channels` bytes each: RGB, or Pillow's `L` (ITU-R 601-2 luma in 16-bit fixed point).
+fn push_levels(pixels: &Pixels, channels: usize, out: &mut Vec<u8>) {
+    if channels == 3 {
+        out.extend_from_slice(pixels.rgb());
+    } else {
+        let (triples, _) = pixels.rgb().as_chunks::<3>();
+        out.extend(triples.iter().map(|&[r, g, b]| {
+            let sum = u32::from(r) * 19595 + u32::from(g) * 38470 + u32::from(b) * 7471 + 0x8000;
+            (sum >> 16) as u8
+        }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Numbered(Option<u64>);
+
+    impl ImageSource for Numbered {
+        fn count(&self) -> Option<u64> {
+            self.0
+        }
+
+        fn load(&self, index: u64, side: usize) -> Result<Sample, String> {
+            let pixels = Pixels::new(side, side, vec![index as u8; side * side * 3]).ok_or("no pixels")?;
+            let sample = Sample {
+                id: index.to_string(),
+                pixels,
+                labels: Vec::new(),
+            };
+            if index == 5 {
+                Err("5 is broken".to_owned())
+            } else {
+                Ok(sample)
+            }
+        }
+    }
+
+    fn stream(sources: &[(Option<u64>, f64)], seed: u64) -> ImageStream {
+        let sources = sources
+            .iter()
+            .map(|&(count, share)| (Arc::new(Numbered(count)) as Arc<dyn ImageSource>, share))
+            .collect();
+        ImageStream::new(sources, seed, 2, 1)
+    }
+
+    #[test]
+    fn an_epoch_holds_every_image_once_and_the_next_has_another_order() {
+        let s = stream(&[(Some(50), 1.0)], 3);
+        let epoch = |e: u64| {
+            (e * 50..(e + 1) * 50)
+                .filter_map(|p| s.draw(p))
+                .map(|d| d.1)
+                .collect::<Vec<_>>()
+        };
+        let (first, second) = (epoch(0), epoch(1));
+        assert_ne!(first, second);
+        assert_ne!(
+            first,
+            stream(&[(Some(50), 1.0)], 4)
+                .sources
+                .iter()
+                .map(|_| 0)
+                .collect::<Vec<u64>>()
+        );
+        for mut order in [first.clone(), second] {
+            order.sort_unstable();
+            assert_eq!(order, (0..50).collect::<Vec<u64>>());
+        }
+        assert_eq!(first, epoch(0));
+    }
+
+    #[test]
+    fn sources_are_mixed_by_their_shares_and_none_skips_an_image() {
+        let s = stream(&[(None, 5.0), (Some(7), 3.0), (Some(0), 9.0), (None, 2.0)], 1);
+        let drawn: Vec<_> = (0..1000).filter_map(|p| s.draw(p)).collect();
+        let of = |n: usize| drawn.iter().filter(|d| d.0 == n).map(|d| d.1).collect::<Vec<_>>();
+        assert!(of(0).len().abs_diff(500) <= 1 && of(1).len().abs_diff(300) <= 1 && of(2).len().abs_diff(200) <= 1);
+        assert_eq!(of(0), (0..of(0).len() as u64).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn an_image_that_cannot_be_read_is_left_out_and_accounted_for() {
+        let s = stream(&[(Some(8), 1.0)], 1);
+        let batch = s.batch(0, 8);
+        assert_eq!((batch.ids.len(), batch.skipped), (7, vec!["5 is broken".to_owned()]));
+        assert_eq!(batch.levels.len(), 7 * 4);
+        assert_eq!(s.batch(3, 4).ids, s.batch(3, 4).ids);
+    }
+}

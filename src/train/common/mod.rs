@@ -1,0 +1,27 @@
+//! What every training run needs: data in a seeded order, weights, optimizer, schedule, checkpoints, logs, and the loop itself.
+
+pub mod adamw;
+pub mod checkpoint;
+mod curves;
+mod drive;
+mod error;
+mod files;
+mod images;
+mod loader;
+mod log;
+mod parameters;
+pub mod random;
+pub mod schedule;
+mod stop;
+mod table;
+mod tensorboard;
+
+pub use adamw::{Adamw, AdamwSettings};
+pub use drive::{Fault, Outcome, Plan, Task, drive, finite};
+pub use error::{LastGood, TrainError};
+pub use files::{Files, open_sources};
+pub use images::{ImageBatch, ImageSource, ImageStream, Sample};
+pub use loader::Loader;
+pub use log::{RunLog, open_folder};
+pub use parameters::{FlatSource, Initial, Parameters, clip};
+pub use stop::Stop;

@@ -1,0 +1,112 @@
+//! The code book's care: made from data at the start, dead codes revived, use counted.
+
+use rand::Rng;
+use rand::seq::index::sample;
+use tch::{Device, Kind, Tensor};
+
+use super::generator::{CODE_BOOK, nearest};
+use crate::train::common::random::{Purpose, generator};
+use crate::train::common::{Adamw, Parameters, TrainError};
+
+/// Rounds of k-means for the first code book.
+const ROUNDS: usize = 10;
+
+/// How often each code was used since dead ones were last looked for.
+pub(super) struct Use(pub(super) Vec<i64>);
+
+impl Use {
+    pub(super) fn new(codes: usize) -> Self {
+        Self(vec![0; codes])
+    }
+
+    /// Counts indices `[n]`.
+    pub(super) fn count(&mut self, codes: &Tensor) -> Result<(), TrainError> {
+        let counts = Vec::<i64>::try_from(
+            codes
+                .bincount(None::<&Tensor>, self.0.len() as i64)
+                .to_device(Device::Cpu),
+        )?;
+        self.0.iter_mut().zip(counts).for_each(|(sum, n)| *sum += n);
+        Ok(())
+    }
+
+    /// Perplexity of the use, exp(entropy): how many codes, used equally, would carry as much.
+    pub(super) fn perplexity(&self) -> f64 {
+        let total: i64 = self.0.iter().sum();
+        let share = |&n: &i64| n as f64 / total.max(1) as f64;
+        let entropy: f64 = self.0.iter().filter(|&&n| n > 0).map(share).map(|p| -p * p.ln()).sum();
+        entropy.exp()
+    }
+
+    /// Share of codes used at all.
+    pub(super) fn share_used(&self) -> f64 {
+        self.0.iter().filter(|&&n| n > 0).count() as f64 / self.0.len().max(1) as f64
+    }
+}
+
+/// Makes the code book from latents (`[n, d]`) by k-means (Lloyd), begun at latents drawn at random.
+pub(super) fn from_data(parameters: &Parameters, latents: &Tensor, seed: u64, step: u64) -> Result<(), TrainError> {
+    let Some(leaf) = parameters.leaf(CODE_BOOK) else {
+        return Ok(());
+    };
+    tch::no_grad(|| {
+        let (count, total) = (leaf.size2()?.0 as usize, latents.size2()?.0 as usize);
+        let mut rng = generator(seed, Purpose::CodeBook, step);
+        let mut picked: Vec<i64> = sample(&mut rng, total, count.min(total))
+            .iter()
+            .map(|i| i as i64)
+            .collect();
+        // More codes than latents: some are taken twice, and shaken below.
+        picked.extend((picked.len()..count).map(|_| rng.random_range(0..total) as i64));
+        let device = latents.device();
+        let mut centres = latents.index_select(0, &Tensor::from_slice(&picked).to_device(device));
+        let ones = Tensor::ones([total as i64], (Kind::Float, device));
+        for _ in 0..ROUNDS {
+            let owner = nearest(latents, &centres);
+            let sums = centres.zeros_like().f_index_add_(0, &owner, latents)?;
+            let sizes = Tensor::zeros([count as i64], (Kind::Float, device)).f_index_add_(0, &owner, &ones)?;
+            let sizes = sizes.unsqueeze(1);
+            // A centre that owns nothing stays where it is.
+            centres = (sums / sizes.clamp_min(1.0)).where_self(&sizes.gt(0.0), &centres);
+        }
+        leaf.shallow_clone().f_copy_(&centres)?;
+        Ok(())
+    })
+}
+
+/// Replaces every code that was not used by a latent of the batch (`[n, d]`), in the weights and their average, and forgets its
+/// moments. Gives the number replaced, and counts anew.
+pub(super) fn revive(
+    parameters: &Parameters,
+    average: Option<&Tensor>,
+    optimizer: &mut Adamw,
+    used: &mut Use,
+    latents: &Tensor,
+    (seed, step): (u64, u64),
+) -> Result<usize, TrainError> {
+    let dead: Vec<i64> = (0i64..)
+        .zip(&used.0)
+        .filter(|(_, n)| **n == 0)
+        .map(|(i, _)| i)
+        .collect();
+    used.0.fill(0);
+    if dead.is_empty() {
+        return Ok(0);
+    }
+    let device = latents.device();
+    let total = latents.size2()?.0;
+    let mut rng = generator(seed, Purpose::Step, step);
+    let picked: Vec<i64> = dead.iter().map(|_| rng.random_range(0..total)).collect();
+    let rows = Tensor::from_slice(&dead).to_device(device);
+    tch::no_grad(|| {
+        let vectors = latents.index_select(0, &Tensor::from_slice(&picked).to_device(device));
+        for flat in [Some(parameters.flat()), average].into_iter().flatten() {
+            if let Some(mut book) = parameters.part(flat, CODE_BOOK) {
+                let _ = book.f_index_copy_(0, &rows, &vectors)?;
+            }
+        }
+        Ok::<_, TrainError>(())
+    })?;
+    optimizer.forget_rows(parameters, CODE_BOOK, &rows);
+    Ok(dead.len())
+}

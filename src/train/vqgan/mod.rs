@@ -1,0 +1,21 @@
+//! Training of the VQ-GAN: taming's recipe (Esser et al. 2021) with the clinical-feature term of LLM-CXR (Lee et al. 2023).
+//!
+//! What is trained has the layers and names of [`crate::model::vqgan`]: what a run writes to `vqgan/` is what the server loads.
+
+mod code_book;
+mod discriminator;
+mod evaluate;
+mod features;
+mod generator;
+pub mod loss;
+mod settings;
+mod task;
+
+pub use discriminator::Discriminator;
+pub use features::{FeatureNetwork, Features};
+pub use generator::{Generator, Quantized, quantize};
+pub use settings::VqganSettings;
+pub use task::train;
+
+#[cfg(test)]
+mod tests;

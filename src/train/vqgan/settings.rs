@@ -1,0 +1,213 @@
+//! Settings of `llm-cxr-train vqgan`: flags, and the table of the same names in a recipe.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::vqgan::VqganConfig;
+use crate::train::common::TrainError;
+
+/// Settings of `llm-cxr-train vqgan`.
+#[derive(Clone, Debug, PartialEq, clap::Args, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct VqganSettings {
+    /// The run's folder; the network is left in its `vqgan/`
+    #[arg(long)]
+    pub out: PathBuf,
+    /// Images: a folder, one in the MIMIC-CXR-JPG layout, or a manifest (.csv, .jsonl), `PATH` or `PATH@SHARE`; several are mixed
+    #[arg(long, required = true)]
+    pub data: Vec<String>,
+    /// Shape of the network as a taming yaml, instead of the flags for it
+    #[arg(long)]
+    pub config: Option<PathBuf>,
+    /// Begin with the weights in this `vqgan/` folder of a bundle (config.yaml, *.safetensors)
+    #[arg(long, conflicts_with = "config")]
+    pub init: Option<PathBuf>,
+    /// Side of the images in pixels
+    #[arg(long, default_value_t = VqganSettings::default().resolution)]
+    pub resolution: usize,
+    /// Channels of the images: 1 or 3
+    #[arg(long, default_value_t = VqganSettings::default().channels)]
+    pub channels: usize,
+    /// Base width, a multiple of 32
+    #[arg(long, default_value_t = VqganSettings::default().ch)]
+    pub ch: usize,
+    /// Width of each level in units of the base width; each level but the last halves the side
+    #[arg(long, value_delimiter = ',', default_values_t = VqganSettings::default().ch_mult)]
+    pub ch_mult: Vec<usize>,
+    /// Residual blocks of a level
+    #[arg(long, default_value_t = VqganSettings::default().res_blocks)]
+    pub res_blocks: usize,
+    /// Sides at which attention follows each residual block
+    #[arg(long, value_delimiter = ',')]
+    pub attention: Vec<usize>,
+    /// Size of the code book
+    #[arg(long, default_value_t = VqganSettings::default().codes)]
+    pub codes: usize,
+    /// Length of a code-book vector
+    #[arg(long, default_value_t = VqganSettings::default().embed_dim)]
+    pub embed_dim: usize,
+    /// Steps of the run
+    #[arg(long, default_value_t = VqganSettings::default().steps)]
+    pub steps: u64,
+    /// Images a step
+    #[arg(long, default_value_t = VqganSettings::default().batch)]
+    pub batch: usize,
+    /// Learning rate at its height; falls along a cosine
+    #[arg(long, default_value_t = VqganSettings::default().rate)]
+    pub rate: f64,
+    /// Steps of warm-up
+    #[arg(long, default_value_t = VqganSettings::default().warmup)]
+    pub warmup: u64,
+    /// Step from which latents are quantised; the code book is then made from them by k-means (0: at once)
+    #[arg(long, default_value_t = VqganSettings::default().quantise_from)]
+    pub quantise_from: u64,
+    /// Weight of the code-book loss
+    #[arg(long, default_value_t = VqganSettings::default().code_book_weight)]
+    pub code_book_weight: f64,
+    /// Beta of the code-book loss
+    #[arg(long, default_value_t = VqganSettings::default().beta)]
+    pub beta: f64,
+    /// Steps after which codes that were not used are replaced (0: never)
+    #[arg(long, default_value_t = VqganSettings::default().revive_every)]
+    pub revive_every: u64,
+    /// Feature network of the perceptual and clinical terms: a folder left by `classifier`, or a TorchScript file
+    #[arg(long)]
+    pub perceptual: Option<PathBuf>,
+    /// Weight of the perceptual term
+    #[arg(long, default_value_t = VqganSettings::default().perceptual_weight)]
+    pub perceptual_weight: f64,
+    /// Weight of the clinical-feature term
+    #[arg(long, default_value_t = VqganSettings::default().clinical_weight)]
+    pub clinical_weight: f64,
+    /// Weight of the discriminator's loss (0: none)
+    #[arg(long, default_value_t = VqganSettings::default().disc_weight)]
+    pub disc_weight: f64,
+    /// Step from which the discriminator takes part
+    #[arg(long, default_value_t = VqganSettings::default().disc_start)]
+    pub disc_start: u64,
+    /// Filters of the discriminator's first layer
+    #[arg(long, default_value_t = VqganSettings::default().disc_width)]
+    pub disc_width: usize,
+    /// Strided layers of the discriminator
+    #[arg(long, default_value_t = VqganSettings::default().disc_layers)]
+    pub disc_layers: usize,
+    /// Decay of the running average of weights that is measured and exported (0: the weights themselves)
+    #[arg(long, default_value_t = VqganSettings::default().ema)]
+    pub ema: f64,
+    /// Largest norm of a gradient (0: no limit)
+    #[arg(long, default_value_t = VqganSettings::default().clip)]
+    pub clip: f64,
+    /// Seed of weights, order and revival
+    #[arg(long, default_value_t = VqganSettings::default().seed)]
+    pub seed: u64,
+    /// Compute in bf16 (weights stay f32)
+    #[arg(long)]
+    pub bf16: bool,
+    /// Steps between evaluations
+    #[arg(long, default_value_t = VqganSettings::default().eval_every)]
+    pub eval_every: u64,
+    /// Steps between checkpoints
+    #[arg(long, default_value_t = VqganSettings::default().save_every)]
+    pub save_every: u64,
+    /// Steps between lines of the log
+    #[arg(long, default_value_t = VqganSettings::default().log_every)]
+    pub log_every: u64,
+    /// Images of the validation split that are measured
+    #[arg(long, default_value_t = VqganSettings::default().validate_images)]
+    pub validate_images: usize,
+    /// Threads that decode images
+    #[arg(long, default_value_t = VqganSettings::default().workers)]
+    pub workers: usize,
+}
+
+impl Default for VqganSettings {
+    fn default() -> Self {
+        Self {
+            out: PathBuf::from("run-vqgan"),
+            data: Vec::new(),
+            config: None,
+            init: None,
+            resolution: 128,
+            channels: 1,
+            ch: 32,
+            ch_mult: vec![1, 2, 2, 4],
+            res_blocks: 1,
+            attention: Vec::new(),
+            codes: 512,
+            embed_dim: 64,
+            steps: 20_000,
+            batch: 16,
+            rate: 4e-4,
+            warmup: 100,
+            quantise_from: 500,
+            code_book_weight: 1.0,
+            beta: 0.25,
+            revive_every: 200,
+            perceptual: None,
+            perceptual_weight: 0.1,
+            clinical_weight: 1.0,
+            disc_weight: 0.8,
+            disc_start: 10_000,
+            disc_width: 32,
+            disc_layers: 3,
+            ema: 0.999,
+            clip: 1.0,
+            seed: 1,
+            bf16: false,
+            eval_every: 1000,
+            save_every: 1000,
+            log_every: 20,
+            validate_images: 128,
+            workers: 2,
+        }
+    }
+}
+
+impl VqganSettings {
+    /// The network's shape: from `--init`, `--config` or the flags.
+    pub fn shape(&self) -> Result<VqganConfig, TrainError> {
+        let file = self
+            .init
+            .as_ref()
+            .map(|d| d.join("config.yaml"))
+            .or_else(|| self.config.clone());
+        if let Some(path) = file {
+            let bytes = std::fs::read(&path).map_err(|e| TrainError::io(&path, e))?;
+            return Ok(VqganConfig::from_yaml(&bytes)?);
+        }
+        let asked = VqganConfig {
+            embed_dim: self.embed_dim,
+            n_embed: self.codes,
+            z_channels: self.embed_dim,
+            resolution: self.resolution,
+            in_channels: self.channels,
+            out_ch: self.channels,
+            ch: self.ch,
+            ch_mult: self.ch_mult.clone(),
+            num_res_blocks: self.res_blocks,
+            attn_resolutions: self.attention.clone(),
+            resamp_with_conv: true,
+        };
+        // Reading it back applies every check of a yaml.
+        Ok(VqganConfig::from_yaml(asked.to_yaml().as_bytes())?)
+    }
+
+    /// Refuses settings that no run can have.
+    pub fn check(&self) -> Result<(), TrainError> {
+        let wrong = |text: &str| Err(TrainError::Settings(text.to_owned()));
+        if self.batch == 0 || self.steps == 0 {
+            return wrong("--batch and --steps must be at least 1");
+        }
+        if !(1..=8).contains(&self.disc_layers) || self.disc_width == 0 {
+            return wrong("--disc-layers must lie between 1 and 8, and --disc-width must be at least 1");
+        }
+        if !(0.0..1.0).contains(&self.ema) {
+            return wrong("--ema must lie between 0 and 1");
+        }
+        if !self.rate.is_finite() || self.rate <= 0.0 {
+            return wrong("--rate must be a positive number");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,328 @@
+//! The training step of the VQ-GAN.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde_json::json;
+use tch::{Device, Kind, Tensor};
+
+use super::code_book::{self, Use};
+use super::discriminator::Discriminator;
+use super::evaluate;
+use super::features::FeatureNetwork;
+use super::generator::{Generator, LAST_LAYER, quantize, rows};
+use super::loss::{adaptive_weight, generator, hinge};
+use super::settings::VqganSettings;
+use crate::model::checkpoint::Weights;
+use crate::model::vqgan::Vqgan;
+use crate::radiograph::Pixels;
+use crate::train::common::adamw::{Adamw, AdamwSettings};
+use crate::train::common::checkpoint::{Restored, Snapshot, read_counts, write_tensors, write_whole};
+use crate::train::common::schedule::{Schedule, Shape};
+use crate::train::common::{
+    Fault, FlatSource, ImageBatch, ImageStream, Outcome, Plan, Task, TrainError, clip, drive, finite, open_sources,
+};
+
+/// Decays of Adam's moments in adversarial training, as taming's.
+const BETAS: (f64, f64) = (0.5, 0.9);
+
+pub(super) struct VqganTask {
+    pub(super) settings: VqganSettings,
+    pub(super) generator: Generator,
+    optimizer: Adamw,
+    discriminator: Discriminator,
+    disc_optimizer: Adamw,
+    average: Option<Tensor>,
+    used: Use,
+    features: Option<FeatureNetwork>,
+    schedule: Schedule,
+    kind: Kind,
+    device: Device,
+    validation: Vec<Arc<Pixels>>,
+}
+
+/// Trains a VQ-GAN, or goes on with it; leaves `vqgan/config.yaml` and `vqgan/model.safetensors` in the run's folder.
+pub fn train(settings: &VqganSettings, device: Device, stop: impl Fn() -> bool) -> Result<Outcome, TrainError> {
+    let mut task = VqganTask::new(settings, device)?;
+    let config = task.generator.config.clone();
+    let stream = |training| {
+        let sources = open_sources(&settings.data, training)?;
+        Ok::<_, TrainError>(ImageStream::new(
+            sources,
+            settings.seed,
+            config.resolution,
+            config.in_channels,
+        ))
+    };
+    let (training, validation) = (stream(true)?, stream(false)?);
+    if training.is_empty() {
+        return Err(TrainError::NoData(
+            "the data has no training image (split `train`)".to_owned(),
+        ));
+    }
+    if !validation.is_empty() {
+        let batch = validation.batch(0, settings.validate_images);
+        task.validation = evaluate::pixels(&batch, config.resolution, config.in_channels);
+    }
+    let size = settings.batch;
+    task.drive(move |number| training.batch(number, size), stop)
+}
+
+impl VqganTask {
+    pub(super) fn new(settings: &VqganSettings, device: Device) -> Result<Self, TrainError> {
+        let s = settings;
+        s.check()?;
+        let config = s.shape()?;
+        let generator = Generator::new(&config, s.seed, device)?;
+        if let Some(folder) = &s.init {
+            let weights = Weights::open(&[folder.join("model.safetensors")])?;
+            generator.parameters.read("", generator.parameters.flat(), &weights)?;
+        }
+        let discriminator = Discriminator::new(config.out_ch, s.disc_width, s.disc_layers, s.seed, device)?;
+        let kind = if s.bf16 { Kind::BFloat16 } else { Kind::Float };
+        let adamw = AdamwSettings {
+            beta1: BETAS.0,
+            beta2: BETAS.1,
+            ..AdamwSettings::default()
+        };
+        Ok(Self {
+            optimizer: Adamw::new(adamw, &generator.parameters),
+            disc_optimizer: Adamw::new(adamw, &discriminator.parameters),
+            average: (s.ema > 0.0).then(|| generator.parameters.flat().copy()),
+            used: Use::new(config.n_embed),
+            features: s
+                .perceptual
+                .as_ref()
+                .map(|path| FeatureNetwork::open(path, kind, device))
+                .transpose()?,
+            schedule: Schedule {
+                peak: s.rate,
+                warmup: s.warmup,
+                steps: s.steps,
+                shape: Shape::Cosine,
+                floor: 0.1,
+            },
+            settings: s.clone(),
+            generator,
+            discriminator,
+            kind,
+            device,
+            validation: Vec::new(),
+        })
+    }
+
+    pub(super) fn drive(
+        &mut self,
+        batch: impl Fn(u64) -> ImageBatch + Send + Sync + 'static,
+        stop: impl Fn() -> bool,
+    ) -> Result<Outcome, TrainError> {
+        let s = &self.settings;
+        let plan = Plan {
+            title: "vqgan".to_owned(),
+            out: s.out.clone(),
+            steps: s.steps,
+            save_every: s.save_every,
+            eval_every: s.eval_every,
+            log_every: s.log_every,
+            keep: 2,
+            workers: s.workers,
+        };
+        let value = serde_json::to_value(s).map_err(|e| TrainError::Settings(e.to_string()))?;
+        drive(self, &plan, &value, batch, stop)
+    }
+
+    /// What is measured and exported: the average of the weights, or the weights.
+    fn chosen(&self) -> &Tensor {
+        self.average
+            .as_ref()
+            .unwrap_or_else(|| self.generator.parameters.flat())
+    }
+
+    /// Loss of a reconstruction (a leaf of its own, `[n, c, h, w]`) without its adversary, and the parts of it.
+    fn reconstruction(&self, x: &Tensor, drawn: &Tensor) -> Result<(Tensor, Vec<(&'static str, Tensor)>), TrainError> {
+        let s = &self.settings;
+        let absolute = (x - drawn).abs().mean(Kind::Float);
+        let (mut loss, mut parts) = (absolute.shallow_clone(), vec![("loss/l1", absolute)]);
+        if let Some(network) = &self.features {
+            let target = tch::no_grad(|| network.features(x))?;
+            let seen = network.features(drawn)?;
+            let terms = [
+                ("loss/perceptual", s.perceptual_weight, seen.perceptual(&target)),
+                ("loss/clinical", s.clinical_weight, seen.clinical(&target)),
+            ];
+            for (name, weight, term) in terms {
+                if let Some(term) = term.filter(|_| weight != 0.0) {
+                    loss = loss + &term * weight;
+                    parts.push((name, term));
+                }
+            }
+        }
+        Ok((loss, parts))
+    }
+
+    fn export(&self) -> Result<(), TrainError> {
+        let folder = self.settings.out.join("vqgan");
+        std::fs::create_dir_all(&folder).map_err(|e| TrainError::io(&folder, e))?;
+        write_whole(&folder.join("config.yaml"), self.generator.config.to_yaml().as_bytes())?;
+        let new = folder.join("model.new");
+        write_tensors(&new, &self.generator.parameters.named("", self.chosen()))?;
+        std::fs::rename(&new, folder.join("model.safetensors")).map_err(|e| TrainError::io(&folder, e))
+    }
+}
+
+impl Task for VqganTask {
+    type Batch = ImageBatch;
+
+    fn account(batch: &ImageBatch) -> (&[String], &[String]) {
+        (&batch.ids, &batch.skipped)
+    }
+
+    fn step(&mut self, batch: &ImageBatch, step: u64) -> Result<Vec<(String, f64)>, Fault> {
+        let s = self.settings.clone();
+        let config = &self.generator.config;
+        let x = batch.tensor(config.resolution, config.in_channels, self.device);
+        if step == s.quantise_from && s.init.is_none() {
+            // Before this step's graph is built: it must not see weights change.
+            let latents = tch::no_grad(|| Ok::<_, TrainError>(rows(&self.generator.network(self.kind)?.encode(&x))))?;
+            code_book::from_data(&self.generator.parameters, &latents, s.seed, step)?;
+        }
+        let network = self.generator.network(self.kind)?;
+        let z = network.encode(&x);
+        let latents = rows(&z).detach();
+        let quantised = (step >= s.quantise_from).then(|| quantize(&z, &network.code_book, s.beta));
+        let drawn = network.decode(quantised.as_ref().map_or(&z, |q| &q.straight));
+
+        // The losses are taken on a leaf of their own, so that each feature network is passed back through once: by the chain rule
+        // the gradient of ⟨drawn, ∂loss/∂drawn⟩ is that of the loss.
+        let leaf = drawn.detach().set_requires_grad(true);
+        let (reconstruction, parts) = self.reconstruction(&x, &leaf)?;
+        let mut values: Vec<(&str, Tensor)> = parts;
+        let toward = |loss: &Tensor| {
+            Ok::<_, TrainError>(Tensor::f_run_backward(&[loss], &[&leaf], false, false)?.swap_remove(0))
+        };
+        let mut pull = toward(&reconstruction)?;
+        let adversarial = s.disc_weight > 0.0 && step >= s.disc_start;
+        if adversarial {
+            let loss = generator(&self.discriminator.forward(&leaf, self.kind)?);
+            let push = toward(&loss)?;
+            let last = self.generator.parameters.leaf(LAST_LAYER);
+            let last = last.ok_or_else(|| TrainError::Settings(format!("the decoder has no {LAST_LAYER}")))?;
+            let at_last = |g: &Tensor| {
+                let loss = (&drawn * g).sum(Kind::Float);
+                Ok::<_, TrainError>(Tensor::f_run_backward(&[loss], &[last], true, false)?.swap_remove(0))
+            };
+            let weight = adaptive_weight(&at_last(&pull)?, &at_last(&push)?) * s.disc_weight;
+            pull += push * &weight;
+            values.extend([("adversary/generator", loss), ("adversary/weight", weight)]);
+        }
+        let carried = (&drawn * &pull).sum(Kind::Float);
+        let mut losses = vec![carried];
+        if let Some(q) = &quantised {
+            losses.push(&q.loss * s.code_book_weight);
+            values.push(("loss/code_book", q.loss.shallow_clone()));
+        }
+        let mut gradient = self.generator.parameters.gradient(&losses.iter().collect::<Vec<_>>())?;
+        values.push(("gradient/norm", tch::no_grad(|| clip(&mut gradient, s.clip))));
+
+        let mut disc_gradient = None;
+        if adversarial {
+            let real = self.discriminator.forward(&x, self.kind)?;
+            let fake = self.discriminator.forward(&drawn.detach(), self.kind)?;
+            let loss = hinge(&real, &fake);
+            disc_gradient = Some(self.discriminator.parameters.gradient(&[&loss])?);
+            values.push(("adversary/discriminator", loss));
+        }
+        // One transfer from the device for all of them.
+        let row = Tensor::stack(&values.iter().map(|v| v.1.detach().view([1])).collect::<Vec<_>>(), 0);
+        let numbers = Vec::<f32>::try_from(row.to_device(Device::Cpu).view([-1])).map_err(TrainError::from)?;
+        let values: Vec<(String, f64)> = values
+            .iter()
+            .zip(numbers)
+            .map(|(v, n)| (v.0.to_owned(), f64::from(n)))
+            .collect();
+        finite(&values)?;
+
+        let rate = self.schedule.rate(step);
+        self.optimizer.step(&self.generator.parameters, &gradient, rate);
+        if let Some(gradient) = disc_gradient {
+            self.disc_optimizer
+                .step(&self.discriminator.parameters, &gradient, rate);
+        }
+        if let Some(average) = &mut self.average {
+            // Young averages follow faster.
+            let decay = s.ema.min((1.0 + step as f64) / (10.0 + step as f64));
+            tch::no_grad(|| {
+                let _ = average.lerp_(self.generator.parameters.flat(), 1.0 - decay);
+            });
+        }
+        if let Some(q) = &quantised {
+            self.used.count(&q.codes)?;
+            let since = step + 1 - s.quantise_from;
+            if s.revive_every > 0 && since.is_multiple_of(s.revive_every) {
+                let (parameters, average) = (&self.generator.parameters, self.average.as_ref());
+                let place = (s.seed, step);
+                code_book::revive(
+                    parameters,
+                    average,
+                    &mut self.optimizer,
+                    &mut self.used,
+                    &latents,
+                    place,
+                )?;
+            }
+        }
+        Ok(values)
+    }
+
+    fn evaluate(&mut self, step: u64) -> Result<Vec<(String, f64)>, TrainError> {
+        let _guard = tch::no_grad_guard();
+        self.export()?;
+        if self.validation.is_empty() {
+            return Ok(Vec::new());
+        }
+        let source = FlatSource::new(&self.generator.parameters, self.chosen());
+        let network = Vqgan::load(&self.generator.config, &source, Kind::Float, self.device)?;
+        let folder: PathBuf = self.settings.out.join("sheets");
+        std::fs::create_dir_all(&folder).map_err(|e| TrainError::io(&folder, e))?;
+        let sheet = folder.join(format!("step-{step:010}.png"));
+        evaluate::measure(&network, &self.validation, self.features.as_ref(), self.device, &sheet)
+    }
+
+    fn snapshot(&self, step: u64) -> Snapshot {
+        let (g, d) = (&self.generator.parameters, &self.discriminator.parameters);
+        let mut tensors = g.named("model.", g.flat());
+        tensors.extend(self.optimizer.named("optimizer.", g));
+        tensors.extend(d.named("discriminator.", d.flat()));
+        tensors.extend(self.disc_optimizer.named("disc_optimizer.", d));
+        if let Some(average) = &self.average {
+            tensors.extend(g.named("average.", average));
+        }
+        tensors.push(("code_use".to_owned(), Tensor::from_slice(&self.used.0)));
+        let state = json!({
+            "optimizer_steps": self.optimizer.steps(),
+            "disc_optimizer_steps": self.disc_optimizer.steps(),
+        });
+        Snapshot { step, tensors, state }
+    }
+
+    fn restore(&mut self, r: &Restored) -> Result<(), TrainError> {
+        let (g, d) = (&self.generator.parameters, &self.discriminator.parameters);
+        let steps = |key: &str| r.state[key].as_u64().unwrap_or(0);
+        g.read("model.", g.flat(), &r.weights)?;
+        d.read("discriminator.", d.flat(), &r.weights)?;
+        self.optimizer
+            .restore("optimizer.", g, &r.weights, steps("optimizer_steps"))?;
+        self.disc_optimizer
+            .restore("disc_optimizer.", d, &r.weights, steps("disc_optimizer_steps"))?;
+        if let Some(average) = &self.average {
+            g.read("average.", average, &r.weights)?;
+        }
+        self.used.0 = read_counts(&r.weights, "code_use")?;
+        if self.used.0.len() != self.generator.config.n_embed {
+            return Err(TrainError::Settings(
+                "the checkpoint counts another number of codes".to_owned(),
+            ));
+        }
+        Ok(())
+    }
+}

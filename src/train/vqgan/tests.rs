@@ -1,0 +1,198 @@
+use std::path::Path;
+use std::sync::Mutex;
+
+use serde_json::Value;
+use tch::{Device, Kind, Tensor};
+
+use super::task::VqganTask;
+use super::*;
+use crate::model::checkpoint::Weights;
+use crate::model::vqgan::{Vqgan, VqganConfig};
+use crate::train::common::checkpoint::{Checkpoints, hash_file};
+use crate::train::common::{ImageBatch, Outcome, Task, TrainError};
+
+/// Bright discs on a slope, from the number alone.
+fn discs(number: u64, side: usize) -> ImageBatch {
+    let mut batch = ImageBatch::default();
+    for n in 0..2u64 {
+        let k = number * 2 + n;
+        let (cx, cy, r) = (8 + (k * 7 % 16) as i64, 8 + (k * 5 % 16) as i64, 3 + (k % 5) as i64);
+        for y in 0..side as i64 {
+            for x in 0..side as i64 {
+                let inside = (x - cx).pow(2) + (y - cy).pow(2) <= r * r;
+                batch.levels.push(if inside { 220 } else { (x * 3 + y) as u8 });
+            }
+        }
+        batch.ids.push(format!("disc-{k}"));
+        batch.labels.push(Vec::new());
+    }
+    batch
+}
+
+fn settings(out: &Path, steps: u64) -> VqganSettings {
+    VqganSettings {
+        out: out.to_owned(),
+        resolution: 32,
+        ch: 32,
+        ch_mult: vec![1, 1, 2],
+        codes: 16,
+        embed_dim: 8,
+        steps,
+        batch: 2,
+        rate: 2e-3,
+        warmup: 2,
+        quantise_from: 3,
+        revive_every: 3,
+        disc_start: 4,
+        disc_width: 8,
+        disc_layers: 2,
+        save_every: 5,
+        eval_every: 0,
+        log_every: 1,
+        workers: 1,
+        ..VqganSettings::default()
+    }
+}
+
+fn run(s: &VqganSettings, stop: impl Fn() -> bool) -> Result<Outcome, TrainError> {
+    VqganTask::new(s, Device::Cpu)?.drive(|n| discs(n, 32), stop)
+}
+
+fn logged(out: &Path, name: &str) -> Vec<f64> {
+    let text = std::fs::read_to_string(out.join("log.jsonl")).unwrap();
+    text.lines()
+        .filter_map(|l| serde_json::from_str::<Value>(l).unwrap()[name].as_f64())
+        .collect()
+}
+
+#[test]
+fn the_loss_falls_and_what_is_left_is_what_the_server_loads() {
+    let dir = tempfile::tempdir().unwrap();
+    let s = VqganSettings {
+        disc_weight: 0.0,
+        ema: 0.0,
+        ..settings(dir.path(), 40)
+    };
+    assert_eq!(run(&s, || false).unwrap(), Outcome::Finished);
+    let losses = logged(dir.path(), "loss/l1");
+    let mean = |v: &[f64]| v.iter().sum::<f64>() / v.len() as f64;
+    assert!(mean(&losses[35..]) < 0.6 * mean(&losses[..3]), "{losses:?}");
+    let yaml = std::fs::read(dir.path().join("vqgan/config.yaml")).unwrap();
+    let config = VqganConfig::from_yaml(&yaml).unwrap();
+    let weights = Weights::open(&[dir.path().join("vqgan/model.safetensors")]).unwrap();
+    assert_eq!(weights.names().count(), config.expected_tensors().len());
+    // The server's codes are those of the training network.
+    let network = Vqgan::load(&config, &weights, Kind::Float, Device::Cpu).unwrap();
+    let task = {
+        let mut task = VqganTask::new(&s, Device::Cpu).unwrap();
+        let newest = Checkpoints::new(dir.path().join("checkpoints"), 2).newest().0.unwrap();
+        task.restore(&newest).unwrap();
+        task
+    };
+    let batch = discs(99, 32);
+    let mut pass = network.begin_encode(&evaluate::pixels(&batch, 32, 1));
+    while network.advance(&mut pass) {}
+    let served: Vec<i64> = network.codes(pass).into_iter().flatten().map(i64::from).collect();
+    let trained = task.generator.network(Kind::Float).unwrap();
+    let q = quantize(
+        &trained.encode(&batch.tensor(32, 1, Device::Cpu)),
+        &trained.code_book,
+        0.25,
+    );
+    let trained = Vec::<i64>::try_from(&q.codes).unwrap();
+    let same = served.iter().zip(&trained).filter(|(a, b)| a == b).count();
+    assert!(same * 100 >= served.len() * 98, "{same} of {}", served.len());
+}
+
+#[test]
+fn a_run_that_was_killed_ends_with_the_same_weights_bit_for_bit() {
+    let (whole, broken) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    run(&settings(whole.path(), 13), || false).unwrap();
+    // Ended without a word after step 8: the checkpoint of step 5 is what is left.
+    let calls = Mutex::new(0);
+    let killed = std::panic::catch_unwind(|| {
+        run(&settings(broken.path(), 13), || {
+            let mut calls = calls.lock().unwrap();
+            *calls += 1;
+            assert!(*calls < 8, "killed");
+            false
+        })
+    });
+    assert!(killed.is_err());
+    // Then asked to stop after two more steps, then left alone.
+    let calls = Mutex::new(0);
+    let stopped = run(&settings(broken.path(), 13), || {
+        let mut calls = calls.lock().unwrap();
+        *calls += 1;
+        *calls == 2
+    });
+    assert_eq!(stopped.unwrap(), Outcome::Stopped(7));
+    assert_eq!(run(&settings(broken.path(), 13), || false).unwrap(), Outcome::Finished);
+    for file in [
+        "checkpoints/step-0000000013/tensors.safetensors",
+        "vqgan/model.safetensors",
+    ] {
+        let sums = [&whole, &broken].map(|d| hash_file(&d.path().join(file)).unwrap());
+        assert_eq!(sums[0], sums[1], "{file}");
+    }
+    assert_eq!(logged(whole.path(), "loss/l1"), logged(broken.path(), "loss/l1"));
+}
+
+#[test]
+fn nan_stops_the_run_with_the_step_the_batch_and_the_last_good_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let s = settings(dir.path(), 12);
+    run(&VqganSettings { steps: 5, ..s.clone() }, || false).unwrap();
+    let mut task = VqganTask::new(&s, Device::Cpu).unwrap();
+    let newest = Checkpoints::new(dir.path().join("checkpoints"), 2).newest().0.unwrap();
+    task.restore(&newest).unwrap();
+    tch::no_grad(|| {
+        let _ = task
+            .generator
+            .parameters
+            .flat()
+            .shallow_clone()
+            .narrow(0, 0, 1)
+            .fill_(f64::NAN);
+    });
+    // A NaN in the weights of a checkpoint stands for one that a step made.
+    let checkpoints = Checkpoints::new(dir.path().join("checkpoints"), 3);
+    checkpoints.save(&task.snapshot(6)).unwrap();
+    let error = run(&s, || false).unwrap_err().to_string();
+    for part in ["NaN at step 6", "disc-12", "disc-13", "checkpoint is of step 6"] {
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+#[test]
+fn other_settings_are_refused_with_their_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let s = settings(dir.path(), 1);
+    run(&s, || false).unwrap();
+    let error = run(&VqganSettings { rate: 0.5, ..s }, || false)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("rate: 0.002 → 0.5"), "{error}");
+}
+
+#[test]
+fn codes_that_were_not_used_are_replaced_by_latents_of_the_batch() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut task = VqganTask::new(&settings(dir.path(), 9), Device::Cpu).unwrap();
+    let latents = Tensor::arange(16, (Kind::Float, Device::Cpu)).view([2, 8]) + 100.0;
+    let parameters = &task.generator.parameters;
+    let book = || parameters.leaf(generator::CODE_BOOK).unwrap().detach().copy();
+    let before = book();
+    let mut used = code_book::Use(vec![1; 16]);
+    (used.0[3], used.0[9]) = (0, 0);
+    let mut optimizer = crate::train::common::Adamw::new(crate::train::common::AdamwSettings::default(), parameters);
+    let revived = code_book::revive(parameters, None, &mut optimizer, &mut used, &latents, (1, 2)).unwrap();
+    let after = book();
+    assert_eq!((revived, used.0), (2, vec![0; 16]));
+    for row in 0..16i64 {
+        let moved = after.get(row).ne_tensor(&before.get(row)).any().int64_value(&[]) == 1;
+        assert_eq!(moved, row == 3 || row == 9);
+    }
+    assert!(after.get(3).double_value(&[0]) >= 100.0);
+    task.settings.steps = 9;
+}
