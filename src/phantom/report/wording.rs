@@ -1,0 +1,534 @@
+//! The sentences. Every observation is named only for its own finding, so that a labeler reads from the text what is true:
+//! "opacity" never stands for a consolidation, "effusion" never for edema.
+
+use crate::phantom::random::Random;
+use crate::phantom::truth::{Approach, Finding, Kind, LineTip, Severity, Side, TubePosition, Truth, View};
+
+fn side(finding: &Finding) -> &'static str {
+    finding.side.map_or("", Side::word)
+}
+
+fn zone(finding: &Finding) -> &'static str {
+    finding.zone.map_or("", |zone| zone.word())
+}
+
+fn amount(finding: &Finding) -> Severity {
+    finding.severity.unwrap_or(Severity::Moderate)
+}
+
+fn extent(finding: &Finding) -> &'static str {
+    amount(finding).of(["mild", "moderate", "severe"])
+}
+
+fn size(finding: &Finding) -> &'static str {
+    amount(finding).of(["small", "moderate", "large"])
+}
+
+fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters
+        .next()
+        .map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
+/// `a` or `an` before the word.
+fn article(word: &str) -> &'static str {
+    if word.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" }
+}
+
+pub(super) fn technique(truth: &Truth, random: &mut Random) -> String {
+    match truth.view {
+        View::Pa => random.pick([
+            "PA view of the chest.",
+            "Single upright PA radiograph of the chest.",
+            "Frontal PA view was obtained.",
+            "An upright posteroanterior view of the chest is provided.",
+        ]),
+        View::Ap => random.pick([
+            "Portable AP view of the chest.",
+            "Single AP radiograph of the chest at the bedside.",
+            "A portable anteroposterior view was obtained.",
+            "AP chest film, patient semi-upright.",
+        ]),
+    }
+    .to_owned()
+}
+
+pub(super) fn in_lung(kind: &Kind) -> bool {
+    matches!(
+        kind,
+        Kind::Consolidation { .. }
+            | Kind::LungOpacity
+            | Kind::Edema
+            | Kind::Atelectasis { .. }
+            | Kind::LungLesion { .. }
+    )
+}
+
+pub(super) fn lung(finding: &Finding, random: &mut Random) -> String {
+    let (side, zone, extent) = (side(finding), zone(finding), extent(finding));
+    match finding.kind {
+        Kind::Consolidation { air_bronchograms } => {
+            let amount = amount(finding).of(["small", "moderate", "extensive"]);
+            let area = amount_area(amount, random);
+            let text = random.pick([0, 1, 2, 3]);
+            let place = random.pick([0, 1]);
+            let place = if place == 0 {
+                format!("in the {side} {zone} lung")
+            } else {
+                format!("in the {side} {zone} zone")
+            };
+            let mut text = match text {
+                0 => format!("There is {area} {place}."),
+                1 => format!("{} is seen {place}.", capital(&area)),
+                2 => format!("{} is present {place}.", capital(&area)),
+                _ => format!("The {side} {zone} lung shows {area}."),
+            };
+            if air_bronchograms {
+                text.push(' ');
+                text.push_str(random.pick([
+                    "It contains air bronchograms.",
+                    "Air bronchograms are visible within it.",
+                    "There are air bronchograms.",
+                ]));
+            }
+            text
+        }
+        Kind::LungOpacity => {
+            let hazy = random.pick(["hazy", "ill-defined", "ground-glass", "hazy, ill-defined"]);
+            let degree = amount(finding).of(["faint", "moderate", "extensive"]);
+            match random.below(4) {
+                0 => format!("There is {} {degree} {hazy} opacity in the {side} {zone} lung.", article(degree)),
+                1 => format!("{} {hazy} opacity projects over the {side} {zone} lung.", capital(degree)),
+                2 => format!("{} {hazy} opacity is seen in the {side} {zone} zone.", capital(degree)),
+                _ => format!("The {side} {zone} zone shows {} {degree} {hazy} opacity.", article(degree)),
+            }
+        }
+        Kind::Edema => match random.below(4) {
+            0 => format!("There is {extent} pulmonary edema with {}.", edema_sign(finding, random)),
+            1 => format!("{}, in keeping with {extent} pulmonary edema.", capital(edema_sign(finding, random))),
+            2 => format!("{} pulmonary edema is present.", capital(extent)),
+            _ => format!("Findings of {extent} pulmonary edema include {}.", edema_sign(finding, random)),
+        },
+        Kind::Atelectasis { volume_loss: false } => {
+            let amount = amount(finding).of(["minor", "moderate", "marked"]);
+            match random.below(4) {
+                0 => format!("There is {amount} linear atelectasis at the {side} base."),
+                1 => format!("{} band-like atelectasis is seen in the {side} lower lung.", capital(amount)),
+                2 => format!("{} subsegmental atelectasis is present at the {side} lung base.", capital(amount)),
+                _ => format!("The {side} base shows {amount} plate-like atelectasis."),
+            }
+        }
+        Kind::Atelectasis { volume_loss: true } => {
+            let amount = amount(finding).of(["minor", "moderate", "marked"]);
+            match random.below(3) {
+                0 => format!(
+                    "There is {amount} {side} lower lobe atelectasis with volume loss and elevation of the {side} hemidiaphragm."
+                ),
+                1 => format!(
+                    "The {side} hemidiaphragm is elevated due to {amount} volume loss from {side} lower lobe atelectasis."
+                ),
+                _ => format!(
+                    "{} atelectasis of the {side} lower lobe is seen, with volume loss.",
+                    capital(amount)
+                ),
+            }
+        }
+        Kind::LungLesion { diameter_cm, calcified } => {
+            let what = if diameter_cm > 3.0 { "mass" } else { "nodule" };
+            let look = if calcified { "calcified " } else { "" };
+            let long = format!("{diameter_cm:.1} cm");
+            match random.below(4) {
+                0 => format!("There is a {long} {look}{what} in the {side} {zone} lung."),
+                1 => format!("A {look}{what} measuring {long} is seen in the {side} {zone} zone."),
+                2 => format!("A {look}pulmonary {what} of about {long} projects over the {side} {zone} lung."),
+                _ => format!("In the {side} {zone} zone there is a rounded {look}{what}, {long} across."),
+            }
+        }
+        _ => String::new(),
+    }
+}
+
+fn amount_area(amount: &str, random: &mut Random) -> String {
+    match random.below(3) {
+        0 => format!("{} {amount} area of consolidation", article(amount)),
+        1 => format!("{amount} focal consolidation"),
+        _ => format!("{amount} airspace consolidation"),
+    }
+}
+
+fn edema_sign(finding: &Finding, random: &mut Random) -> &'static str {
+    match amount(finding) {
+        Severity::Mild => random.pick([
+            "indistinct vessels and Kerley B lines",
+            "septal lines at both bases",
+            "vascular congestion and septal thickening",
+        ]),
+        Severity::Moderate => random.pick([
+            "bilateral perihilar haze and Kerley lines",
+            "perihilar clouding in a bat-wing pattern",
+            "central vascular congestion with perihilar haze",
+        ]),
+        Severity::Severe => random.pick([
+            "extensive bilateral bat-wing airspace shadowing",
+            "widespread bilateral alveolar shadowing",
+            "dense perihilar clouding on both sides",
+        ]),
+    }
+}
+
+pub(super) fn effusions(effusions: &[&Finding], random: &mut Random) -> Option<String> {
+    Some(match effusions {
+        [] => return None,
+        [one] => {
+            let (side, size) = (side(one), size(one));
+            let sign = amount(one).of([
+                "blunting of the costophrenic angle",
+                "a meniscus that obscures the hemidiaphragm",
+                "dense shadowing of much of the hemithorax",
+            ]);
+            match random.below(5) {
+                0 => format!("There is a {size} {side} pleural effusion."),
+                1 => format!("A {size} {side} pleural effusion is present."),
+                2 => format!("There is a {size} {side} pleural effusion with {sign}."),
+                3 => format!("A {size} pleural effusion is seen on the {side}."),
+                _ => format!("{} on the {side}, consistent with a {size} pleural effusion.", capital(sign)),
+            }
+        }
+        several => {
+            let sized: Vec<_> = several.iter().map(|one| format!("{} on the {}", size(one), side(one))).collect();
+            let sizes = sized.join(" and ");
+            match random.below(3) {
+                0 => format!("There are bilateral pleural effusions, {sizes}."),
+                1 => format!("Bilateral pleural effusions are present, {sizes}."),
+                _ => format!("Pleural effusions are seen on both sides, {sizes}."),
+            }
+        }
+    })
+}
+
+pub(super) fn pneumothorax(finding: &Finding, random: &mut Random) -> String {
+    let (side, size) = (side(finding), size(finding));
+    match (random.below(5), amount(finding)) {
+        (0, _) => format!("There is a {size} {side} pneumothorax."),
+        (1, _) => format!("A {size} {side} pneumothorax is present with a visible visceral pleural line."),
+        (2, Severity::Mild) => format!("A {size} {side} apical pneumothorax is seen."),
+        (3, Severity::Severe) => {
+            format!("There is a {size} {side} pneumothorax with collapse of the {side} lung and slight shift of the mediastinum.")
+        }
+        (4, _) => format!("A {size} pneumothorax is seen on the {side}, without lung markings beyond the pleural line."),
+        _ => format!("A {size} {side} pneumothorax is identified."),
+    }
+}
+
+/// Sentences on what is not there. Adds the observations they name to `denied`.
+pub(super) fn absences(truth: &Truth, denied: &mut Vec<&'static str>, random: &mut Random) -> Vec<String> {
+    let mut sentences = Vec::new();
+    let lungs_clear = !truth.any(in_lung);
+    if lungs_clear && random.chance(0.75) {
+        denied.extend(["Consolidation", "Lung Opacity"]);
+        sentences.push(
+            random
+                .pick([
+                    "The lungs are clear without consolidation or other opacity.",
+                    "There is no focal consolidation or opacity in either lung.",
+                    "No consolidation or focal opacity is seen.",
+                    "Both lungs are well aerated, with no consolidation and no opacity.",
+                ])
+                .to_owned(),
+        );
+    }
+    let mut absent: Vec<(&'static str, &'static str)> = [
+        ("Pleural Effusion", "pleural effusion", truth.any(|kind| *kind == Kind::PleuralEffusion)),
+        ("Pneumothorax", "pneumothorax", truth.any(|kind| *kind == Kind::Pneumothorax)),
+        ("Edema", "pulmonary edema", truth.any(|kind| *kind == Kind::Edema)),
+        (
+            "Consolidation",
+            "consolidation",
+            truth.any(|kind| matches!(kind, Kind::Consolidation { .. })),
+        ),
+        ("Lung Lesion", "pulmonary nodule or mass", truth.any(|kind| matches!(kind, Kind::LungLesion { .. }))),
+    ]
+    .into_iter()
+    .filter(|&(name, _, present)| !present && !denied.contains(&name))
+    .map(|(name, words, _)| (name, words))
+    .collect();
+    random.shuffle(&mut absent);
+    absent.truncate(1 + random.below(4));
+    // A nodule or mass at the end of a list reads best.
+    absent.sort_by_key(|&(name, _)| name == "Lung Lesion");
+    denied.extend(absent.iter().map(|&(name, _)| name));
+    let words: Vec<_> = absent.iter().map(|&(_, words)| words).collect();
+    match words.as_slice() {
+        [] => {}
+        [one] => {
+            let text = random.pick([0, 1, 2]);
+            sentences.push(match text {
+                0 => format!("There is no {one}."),
+                1 => format!("No {one} is seen."),
+                _ => format!("No evidence of {one}."),
+            });
+        }
+        [rest @ .., last] => {
+            let list = format!("{}{} {last}", rest.join(", "), if rest.len() > 1 { ", or" } else { " or" });
+            sentences.push(match random.below(3) {
+                0 => format!("There is no {list}."),
+                1 => format!("No {list} is seen."),
+                _ => format!("No evidence of {list}."),
+            });
+        }
+    }
+    sentences
+}
+
+pub(super) fn cardiomegaly(finding: &Finding, random: &mut Random) -> String {
+    let (extent, grade) = (extent(finding), amount(finding).of(["mildly", "moderately", "severely"]));
+    match random.below(4) {
+        0 => format!("The heart is {grade} enlarged."),
+        1 => format!("There is {extent} cardiomegaly."),
+        2 => format!("Heart size is {grade} enlarged."),
+        _ => format!("{} cardiomegaly is present.", capital(extent)),
+    }
+}
+
+pub(super) fn normal_heart(random: &mut Random) -> String {
+    random
+        .pick([
+            "The heart size is normal.",
+            "Heart size is within normal limits.",
+            "The heart is not enlarged.",
+            "Cardiac size is normal.",
+            "There is no cardiomegaly.",
+        ])
+        .to_owned()
+}
+
+pub(super) fn mediastinum(finding: &Finding, random: &mut Random) -> String {
+    let grade = amount(finding).of(["mildly", "moderately", "markedly"]);
+    match random.below(4) {
+        0 => format!("The mediastinum is {grade} widened."),
+        1 => format!("The upper mediastinal contour is {grade} widened."),
+        2 => format!("There is {} widening of the mediastinum.", grade.trim_end_matches("ly")),
+        _ => format!("The mediastinal silhouette is {grade} enlarged."),
+    }
+}
+
+pub(super) fn normal_mediastinum(random: &mut Random) -> String {
+    random
+        .pick([
+            "The mediastinal contours are normal.",
+            "The mediastinum is not widened.",
+            "Mediastinal and hilar contours are unremarkable.",
+            "The mediastinal silhouette is within normal limits.",
+        ])
+        .to_owned()
+}
+
+pub(in crate::phantom) fn ordinal(number: u8) -> String {
+    let ending = match (number % 10, number) {
+        (1, n) if n != 11 => "st",
+        (2, n) if n != 12 => "nd",
+        (3, n) if n != 13 => "rd",
+        _ => "th",
+    };
+    format!("{number}{ending}")
+}
+
+pub(super) fn fracture(finding: &Finding, random: &mut Random) -> String {
+    let side = side(finding);
+    let Kind::RibFracture { rib } = finding.kind else {
+        return String::new();
+    };
+    let rib = ordinal(rib);
+    match random.below(4) {
+        0 => format!("There is a displaced fracture of the {side} {rib} rib."),
+        1 => format!("A displaced {side} {rib} rib fracture is seen."),
+        2 => format!("The {side} {rib} rib is fractured laterally, with displacement."),
+        _ => format!("There is a cortical break with step-off in the {side} {rib} rib, consistent with a fracture."),
+    }
+}
+
+pub(super) fn intact_bones(random: &mut Random) -> String {
+    random
+        .pick([
+            "No displaced fracture is seen.",
+            "There is no acute rib fracture.",
+            "The bones are intact without fracture.",
+            "No fracture is identified.",
+        ])
+        .to_owned()
+}
+
+pub(super) fn no_devices(random: &mut Random) -> String {
+    random
+        .pick([
+            "There are no lines or tubes.",
+            "No support devices are present.",
+            "No tubes, lines or pacemaker are seen.",
+        ])
+        .to_owned()
+}
+
+pub(super) fn device(finding: &Finding, random: &mut Random) -> String {
+    let side = side(finding);
+    match finding.kind {
+        Kind::EndotrachealTube { position, tip_above_carina_cm } => {
+            let name = random.pick(["An endotracheal tube", "The endotracheal tube", "An ET tube"]);
+            let cm = format!("{tip_above_carina_cm:.1} cm");
+            match position {
+                TubePosition::RightMainBronchus => match random.below(2) {
+                    0 => format!("{name} terminates in the right main bronchus."),
+                    _ => format!("{name} extends past the carina into the right mainstem bronchus."),
+                },
+                _ => match random.below(3) {
+                    0 => format!("{name} terminates {cm} above the carina."),
+                    1 => format!("{name} is present with its tip {cm} above the carina."),
+                    _ => format!("{name} ends {cm} from the carina."),
+                },
+            }
+        }
+        Kind::Pacemaker { leads: 1 } => match random.below(3) {
+            0 => format!("A {side} chest wall single-lead pacemaker is present with its lead in the right ventricle."),
+            1 => format!("There is a {side}-sided pacemaker with a single lead ending in the right ventricle."),
+            _ => format!("A single-chamber {side} pectoral pacemaker is seen, lead tip over the right ventricle."),
+        },
+        Kind::Pacemaker { .. } => match random.below(3) {
+            0 => format!(
+                "A {side} chest wall dual-lead pacemaker is present with leads in the right atrium and right ventricle."
+            ),
+            1 => format!("There is a {side}-sided pacemaker with two leads, ending in the right atrium and right ventricle."),
+            _ => format!("A dual-chamber {side} pectoral pacemaker is seen with right atrial and right ventricular leads."),
+        },
+        Kind::CentralLine { approach, tip } => {
+            let name = line(approach);
+            let end = tip_place(tip);
+            match random.below(3) {
+                0 => format!("A {side} {name} terminates {end}."),
+                1 => format!("There is a {side} {name} with its tip {end}."),
+                _ => format!("A {side} {name} is present, ending {end}."),
+            }
+        }
+        Kind::SternalWires { count } => match random.below(3) {
+            0 => "Median sternotomy wires are intact.".to_owned(),
+            1 => format!("There are {count} midline sternal wires."),
+            _ => "Sternotomy wires are aligned in the midline.".to_owned(),
+        },
+        _ => String::new(),
+    }
+}
+
+pub(in crate::phantom) fn line(approach: Approach) -> &'static str {
+    match approach {
+        Approach::InternalJugular => "internal jugular central venous line",
+        Approach::Subclavian => "subclavian central venous line",
+        Approach::Peripheral => "PICC",
+    }
+}
+
+pub(in crate::phantom) fn tip_place(tip: LineTip) -> &'static str {
+    match tip {
+        LineTip::SuperiorVenaCava => "in the superior vena cava",
+        LineTip::CavoatrialJunction => "at the cavoatrial junction",
+        LineTip::RightAtrium => "in the right atrium",
+    }
+}
+
+/// One line of the impression.
+pub(super) fn conclusion(finding: &Finding, random: &mut Random) -> String {
+    let (side, zone, extent) = (side(finding), zone(finding), extent(finding));
+    match finding.kind {
+        Kind::Cardiomegaly { .. } => format!("{} cardiomegaly.", capital(extent)),
+        Kind::EnlargedMediastinum => {
+            let grade = amount(finding).of(["Mild", "Moderate", "Marked"]);
+            match random.below(2) {
+                0 => format!("{grade} mediastinal widening."),
+                _ => format!("{grade} widening of the mediastinum, for which CT may be considered."),
+            }
+        }
+        Kind::Pneumothorax => format!("{} {side} pneumothorax.", capital(size(finding))),
+        Kind::Consolidation { air_bronchograms: true } => match random.below(3) {
+            0 => format!("{} {zone} lung consolidation, consistent with pneumonia.", capital(side)),
+            1 => format!("Pneumonia in the {side} {zone} lung with consolidation."),
+            _ => format!("{} {zone} zone consolidation, compatible with pneumonia.", capital(side)),
+        },
+        Kind::Consolidation { air_bronchograms: false } => match random.below(3) {
+            0 => format!("{} {zone} lung consolidation, which may represent pneumonia.", capital(side)),
+            1 => format!("{} {zone} zone consolidation, possibly pneumonia.", capital(side)),
+            _ => format!("Consolidation in the {side} {zone} lung; pneumonia is possible."),
+        },
+        Kind::LungOpacity => match random.below(3) {
+            0 => format!("Nonspecific {side} {zone} lung opacity."),
+            1 => format!("Hazy opacity in the {side} {zone} lung, nonspecific; follow-up is suggested."),
+            _ => format!("{} {zone} zone opacity of uncertain cause.", capital(side)),
+        },
+        Kind::Edema => format!("{} pulmonary edema.", capital(extent)),
+        Kind::Atelectasis { volume_loss: true } => {
+            format!("{} lower lobe atelectasis with volume loss.", capital(side))
+        }
+        Kind::Atelectasis { volume_loss: false } => match random.below(2) {
+            0 => format!("{} basilar atelectasis.", capital(side)),
+            _ => format!("Linear atelectasis at the {side} base."),
+        },
+        Kind::LungLesion { diameter_cm, calcified } => {
+            let what = if diameter_cm > 3.0 { "mass" } else { "nodule" };
+            let place = format!("{} {zone} lung", capital(side));
+            match calcified {
+                true => format!("{place} calcified {what} of {diameter_cm:.1} cm, likely a granuloma."),
+                false => match random.below(2) {
+                    0 => format!("{place} {what} of {diameter_cm:.1} cm. CT is recommended."),
+                    _ => format!("{diameter_cm:.1} cm {what} in the {side} {zone} lung, suspicious; CT is advised."),
+                },
+            }
+        }
+        Kind::RibFracture { rib } => format!("Displaced {side} {} rib fracture.", ordinal(rib)),
+        _ => String::new(),
+    }
+}
+
+pub(super) fn conclude_effusions(effusions: &[&Finding], _: &mut Random) -> Option<String> {
+    Some(match effusions {
+        [] => return None,
+        [one] => format!("{} {} pleural effusion.", capital(size(one)), side(one)),
+        several => {
+            let sized: Vec<_> = several.iter().map(|one| format!("{} {}", size(one), side(one))).collect();
+            format!("Bilateral pleural effusions: {}.", sized.join(" and "))
+        }
+    })
+}
+
+/// What the impression says about a device that does not lie as it should.
+pub(super) fn misplaced(finding: &Finding, random: &mut Random) -> Option<String> {
+    Some(match finding.kind {
+        Kind::EndotrachealTube { position: TubePosition::High, .. } => {
+            "High endotracheal tube; advancement is recommended.".to_owned()
+        }
+        Kind::EndotrachealTube { position: TubePosition::Low, .. } => {
+            "Low endotracheal tube close to the carina; withdrawal is recommended.".to_owned()
+        }
+        Kind::EndotrachealTube {
+            position: TubePosition::RightMainBronchus,
+            ..
+        } => "Endotracheal tube in the right main bronchus; withdrawal is recommended.".to_owned(),
+        Kind::EndotrachealTube { .. } if random.chance(0.5) => {
+            "Endotracheal tube in satisfactory position.".to_owned()
+        }
+        Kind::CentralLine { approach, tip: LineTip::RightAtrium } => {
+            format!("{} {} with its tip in the right atrium.", capital(side(finding)), line(approach))
+        }
+        Kind::Pacemaker { .. } if random.chance(0.4) => format!("{} pacemaker.", capital(side(finding))),
+        _ => return None,
+    })
+}
+
+pub(super) fn normal(random: &mut Random) -> String {
+    random
+        .pick([
+            "No acute cardiopulmonary process.",
+            "No acute cardiopulmonary abnormality.",
+            "Normal chest radiograph.",
+            "No radiographic evidence of acute disease.",
+            "Unremarkable frontal chest radiograph.",
+            "No acute intrathoracic process.",
+        ])
+        .to_owned()
+}

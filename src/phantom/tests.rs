@@ -1,0 +1,163 @@
+use super::*;
+
+fn phantom(size: usize) -> Phantom {
+    Phantom::new(7, size).expect("an even size")
+}
+
+#[test]
+fn odd_and_extreme_sizes_are_refused() {
+    for size in [0, 63, 65, 255, 4096] {
+        assert!(matches!(Phantom::new(1, size), Err(PhantomError::Size(_))), "{size}");
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_files_on_any_number_of_threads() {
+    let read = |jobs| {
+        let folder = tempfile::tempdir().unwrap();
+        let summary = write_dataset(&phantom(64), 12, folder.path(), jobs, || ()).unwrap();
+        assert_eq!(summary.studies, 12);
+        let mut files = std::collections::BTreeMap::new();
+        let mut folders = vec![folder.path().to_owned()];
+        while let Some(next) = folders.pop() {
+            for entry in std::fs::read_dir(next).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    let name = path.strip_prefix(folder.path()).unwrap().to_owned();
+                    files.insert(name, std::fs::read(&path).unwrap());
+                }
+            }
+        }
+        files
+    };
+    let one = read(1);
+    assert_eq!(one.len(), 12 * 4 + 4);
+    assert!(one == read(3));
+}
+
+#[test]
+fn a_folder_of_another_seed_and_no_studies_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let none = write_dataset(&phantom(64), 0, folder.path(), 1, || ());
+    assert!(matches!(none, Err(PhantomError::NoStudies)));
+    write_dataset(&phantom(64), 1, folder.path(), 1, || ()).unwrap();
+    let other = write_dataset(&Phantom::new(8, 64).unwrap(), 1, folder.path(), 1, || ());
+    assert!(matches!(other, Err(PhantomError::Occupied { .. })));
+}
+
+#[test]
+fn every_finding_is_reported_with_its_side_and_nothing_present_is_denied() {
+    for index in 0..400 {
+        let study = phantom(64).study(index);
+        let text = format!("{} {}", study.report.findings, study.report.impression).to_lowercase();
+        for finding in &study.truth.findings {
+            let word = match finding.kind {
+                Kind::Cardiomegaly { .. } => "enlarged|cardiomegaly",
+                Kind::EnlargedMediastinum => "widen|enlarged",
+                Kind::PleuralEffusion => "pleural effusion",
+                Kind::Pneumothorax => "pneumothorax",
+                Kind::Consolidation { .. } => "consolidation",
+                Kind::LungOpacity => "opacity",
+                Kind::Edema => "edema",
+                Kind::Atelectasis { .. } => "atelectasis",
+                Kind::LungLesion { .. } => "nodule|mass",
+                Kind::RibFracture { .. } => "fracture",
+                Kind::EndotrachealTube { .. } => "endotracheal|et tube",
+                Kind::Pacemaker { .. } => "pacemaker",
+                Kind::CentralLine { .. } => "line|picc",
+                Kind::SternalWires { .. } => "wires",
+            };
+            let said = |sentence: &str| {
+                word.split('|').any(|word| sentence.contains(word))
+                    && finding.side.is_none_or(|side| sentence.contains(side.word()))
+                    && !["no ", "not ", "without consolidation"].iter().any(|no| sentence.contains(no))
+            };
+            // Numbers hold points too: a sentence ends at a point with a space.
+            assert!(text.split(". ").any(said), "study {index}: {finding:?} in {text}");
+            let denied = text.split(". ").filter(|s| s.starts_with("there is no ") || s.starts_with("no "));
+            if !matches!(finding.kind, Kind::Cardiomegaly { .. } | Kind::EnlargedMediastinum | Kind::CentralLine { .. }) {
+                for sentence in denied {
+                    assert!(!word.split('|').any(|word| sentence.contains(word)), "study {index}: {sentence}");
+                }
+            }
+        }
+        let normal = study.labels[8] == Label::Positive;
+        assert_eq!(normal, study.truth.is_normal());
+        assert!(!text.contains("  ") && !text.contains("{}"), "study {index}: {text}");
+    }
+}
+
+#[test]
+fn yes_and_no_are_balanced_for_every_topic_and_a_third_is_normal() {
+    let (mut yes, mut no, mut normal) = (0.0, 0.0, 0.0);
+    let total = 4000;
+    for index in 0..total {
+        let chosen = finding::choose(&mut Random::new(3, index, Purpose::Findings));
+        let truth = Truth { findings: chosen.findings, view: chosen.view, ..phantom_truth() };
+        normal += f32::from(u8::from(truth.is_normal()));
+        for pair in questions::ask(&truth, &mut Random::new(3, index, Purpose::Questions)) {
+            yes += f32::from(u8::from(pair.answer == "Yes."));
+            no += f32::from(u8::from(pair.answer == "No."));
+        }
+    }
+    let share = yes / (yes + no);
+    assert!((share - 0.5).abs() < 0.03, "{share}");
+    let normal = normal / total as f32;
+    assert!((normal - 0.34).abs() < 0.04, "{normal}");
+}
+
+fn phantom_truth() -> Truth {
+    Truth {
+        seed: 0,
+        index: 0,
+        patient: 0,
+        view: View::Pa,
+        size: 64,
+        cm_per_pixel: 0.5,
+        female: false,
+        age: 50,
+        cardiothoracic_ratio: 0.45,
+        findings: Vec::new(),
+    }
+}
+
+#[test]
+fn what_a_finding_changes_lies_in_its_box_on_its_side() {
+    let mut seen = 0;
+    for index in 0..120 {
+        let (scene, _) = phantom(128).scene(index);
+        let full = scene.project();
+        for (place, planned) in scene.findings.iter().enumerate() {
+            // What pulls the mediastinum changes the whole picture.
+            let pulls = matches!(planned.finding.kind, Kind::Atelectasis { volume_loss: true })
+                || (planned.finding.severity == Some(Severity::Severe)
+                    && matches!(planned.finding.kind, Kind::PleuralEffusion | Kind::Pneumothorax));
+            if pulls {
+                continue;
+            }
+            let mut without = scene.clone();
+            without.findings.remove(place);
+            let bare = without.project();
+            let (mut inside, mut outside, mut moment) = (0.0, 0.0, 0.0);
+            for (at, (a, b)) in full.canvas.values.iter().zip(&bare.canvas.values).enumerate() {
+                let (row, column, change) = (at / 128, at % 128, (a - b).abs());
+                if full.bounds[place].contains(column, row) {
+                    inside += change;
+                } else {
+                    outside += change;
+                }
+                moment += change * (column as f32 - 64.0);
+            }
+            let kind = planned.finding.kind;
+            assert!(inside > 0.1, "study {index}: {kind:?} does not show");
+            assert!(outside < 0.3 * inside, "study {index}: {kind:?} {outside} outside, {inside} inside");
+            if let (Some(side), false) = (planned.finding.side, kind.is_device()) {
+                assert_eq!(moment > 0.0, side == Side::Left, "study {index}: {kind:?} on the wrong side");
+            }
+            seen += 1;
+        }
+    }
+    assert!(seen > 80, "{seen}");
+}
