@@ -25,6 +25,7 @@
 //! | [`service`] | report, question, drawing, instruction: what the product does, without HTTP | `engine`, `radiograph`, `vocabulary`, `model::bundle` |
 //! | [`http`] | routes, wire types, errors, keys, limits, the contract | `service`, `config`, and plain values of `engine` (states, errors) and `radiograph` (formats, errors) |
 //! | [`train`] | what makes bundles | `model`, `vocabulary`, `radiograph` |
+//! | [`phantom`] | synthetic radiographs with known findings, their reports and questions | `radiograph` |
 //! | [`config`] | the one configuration struct of the server | `radiograph`, `model::device` (names of settings) |
 //! | `bin/` | `llm-cxr` and `llm-cxr-train`: parse, call, print | all |
 //!
@@ -35,6 +36,7 @@ pub mod config;
 pub mod engine;
 pub mod http;
 pub mod model;
+pub mod phantom;
 pub mod radiograph;
 pub mod service;
 pub mod train;

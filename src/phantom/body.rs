@@ -99,7 +99,11 @@ impl Body {
             bone: (1.0 - 0.18 * old.max(-0.3)) * random.between(0.85, 1.15),
             clavicle: random.normal(3.6, 0.7),
             clavicle_slope: random.normal(0.2, 0.05),
-            gastric: if random.chance(0.78) { random.between(1.4, 3.4) } else { 0.0 },
+            gastric: if random.chance(0.78) {
+                random.between(1.4, 3.4)
+            } else {
+                0.0
+            },
             vessel_strength: random.between(0.85, 1.15),
             texture: random.bits(),
         }
@@ -115,7 +119,11 @@ impl Body {
         self.base -= 0.8 * shallow;
         self.heart_ratio += 0.012 * shallow;
         self.heart_angle -= 0.06 * shallow;
-        self.clavicle -= if view == View::Ap { random.between(0.3, 1.6) } else { 0.0 };
+        self.clavicle -= if view == View::Ap {
+            random.between(0.3, 1.6)
+        } else {
+            0.0
+        };
         self
     }
 }

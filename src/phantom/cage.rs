@@ -84,11 +84,7 @@ impl Cage {
         let wall = self.wall(y);
         let round = |value: f32| value.signum() * value.abs().powf(2.0 / POWER);
         let x = (wall.lateral + out) * round(turn.sin());
-        [
-            side.sign() * x,
-            y,
-            wall.z - (wall.half_depth + out) * round(turn.cos()),
-        ]
+        [side.sign() * x, y, wall.z - (wall.half_depth + out) * round(turn.cos())]
     }
 
     pub(super) fn half_width(&self) -> f32 {

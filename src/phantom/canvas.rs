@@ -69,7 +69,12 @@ pub(super) enum Matter {
     /// The same throughout.
     Solid(f32),
     /// Bone: a cortical shell around marrow. The section is flat: `flatness` × the radius towards the beam.
-    Bone { cortex: f32, marrow: f32, shell: f32, flatness: f32 },
+    Bone {
+        cortex: f32,
+        marrow: f32,
+        shell: f32,
+        flatness: f32,
+    },
 }
 
 /// `size × size` values of ∫ μ dl along the rays, row-major.
@@ -171,7 +176,12 @@ impl Canvas {
                 let chord = 2.0 * (shown * shown - distance).sqrt() / scale * mass;
                 let value = match matter {
                     Matter::Solid(density) => density * chord * slant,
-                    Matter::Bone { cortex, marrow, shell, flatness } => {
+                    Matter::Bone {
+                        cortex,
+                        marrow,
+                        shell,
+                        flatness,
+                    } => {
                         let inner_radius = (shown - shell * scale).max(0.0);
                         let inner = 2.0 * (inner_radius * inner_radius - distance).max(0.0).sqrt() / scale * mass;
                         // The shell is as thick towards the beam as across, whatever the flatness.
@@ -197,13 +207,20 @@ pub(super) fn curve(points: &[Station], steps: usize) -> Vec<Station> {
     };
     for (index, pair) in points.windows(2).enumerate() {
         let &[from, to] = pair else { continue };
-        let before = index.checked_sub(1).and_then(|i| points.get(i)).copied().unwrap_or(first);
+        let before = index
+            .checked_sub(1)
+            .and_then(|i| points.get(i))
+            .copied()
+            .unwrap_or(first);
         let after = points.get(index + 2).copied().unwrap_or(last);
         for step in 0..steps {
             let t = step as f32 / steps as f32;
             let (t2, t3) = (t * t, t * t * t);
             let blend = |p: f32, q: f32, r: f32, s: f32| {
-                0.5 * (2.0 * q + (r - p) * t + (2.0 * p - 5.0 * q + 4.0 * r - s) * t2 + (3.0 * q - p - 3.0 * r + s) * t3)
+                0.5 * (2.0 * q
+                    + (r - p) * t
+                    + (2.0 * p - 5.0 * q + 4.0 * r - s) * t2
+                    + (3.0 * q - p - 3.0 * r + s) * t3)
             };
             let axis = |k: usize| blend(before.at[k], from.at[k], to.at[k], after.at[k]);
             path.push(Station {

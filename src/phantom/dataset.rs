@@ -9,6 +9,9 @@ use rayon::prelude::*;
 use super::{LABELS, Phantom, PhantomError, Study};
 use crate::radiograph::{ImageFormat, write};
 
+/// Name and header of a CSV file, and what each study adds to it.
+type Table = (&'static str, String, fn(&Rows) -> &str);
+
 /// What was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Summary {
@@ -60,8 +63,10 @@ pub fn write_dataset(
             .collect::<Result<_, PhantomError>>()
     })?;
     let labels = LABELS.join(",");
-    let tables: [(&str, String, fn(&Rows) -> &str); 3] = [
-        ("split", "dicom_id,study_id,subject_id,split".to_owned(), |rows| &rows.split),
+    let tables: [Table; 3] = [
+        ("split", "dicom_id,study_id,subject_id,split".to_owned(), |rows| {
+            &rows.split
+        }),
         (
             "metadata",
             "dicom_id,subject_id,study_id,ViewPosition,Rows,Columns,StudyDate,StudyTime".to_owned(),
@@ -89,7 +94,10 @@ pub fn write_dataset(
 fn claim(phantom: &Phantom, out: &Path) -> Result<(), PhantomError> {
     fs::create_dir_all(out).map_err(PhantomError::file(out, "created"))?;
     let mark = out.join("phantom.json");
-    let text = format!("{{\"generator\":\"llm-cxr phantom 1\",\"seed\":{},\"size\":{}}}\n", phantom.seed, phantom.size);
+    let text = format!(
+        "{{\"generator\":\"llm-cxr phantom 1\",\"seed\":{},\"size\":{}}}\n",
+        phantom.seed, phantom.size
+    );
     let occupied = |reason| PhantomError::Occupied {
         folder: out.to_owned(),
         reason,
@@ -127,14 +135,23 @@ fn write_study(phantom: &Phantom, study: &Study, out: &Path) -> Result<Rows, Pha
     let group = format!("p{}", subject / 1_000_000);
     let patient = Path::new("files").join(group).join(format!("p{subject}"));
     let name = |tree: &str, ending: &str| out.join(tree).join(&patient).join(format!("s{number}.{ending}"));
-    let image = write(&study.pixels, ImageFormat::Jpeg, &[("synthetic", "phantom radiograph, not of a person")])?;
+    let image = write(
+        &study.pixels,
+        ImageFormat::Jpeg,
+        &[("synthetic", "phantom radiograph, not of a person")],
+    )?;
     let json = serde_json::to_vec_pretty(truth).expect("the truth is plain data with text keys");
     let files = [
         (name("reports", "txt"), study.report.to_string().into_bytes()),
         (name("vqa", "txt"), literal(study).into_bytes()),
         (name("truth", "json"), json),
         // The picture last: a study with a picture is whole.
-        (out.join(&patient).join(format!("s{number}")).join(format!("{dicom}.jpg")), image),
+        (
+            out.join(&patient)
+                .join(format!("s{number}"))
+                .join(format!("{dicom}.jpg")),
+            image,
+        ),
     ];
     for (path, bytes) in &files {
         let folder = path.parent().unwrap_or(out);
@@ -172,7 +189,13 @@ fn literal(study: &Study) -> String {
     let pairs: Vec<_> = study
         .vqa
         .iter()
-        .map(|pair| format!("{{'question': {}, 'answer': {}}}", quote(&pair.question), quote(&pair.answer)))
+        .map(|pair| {
+            format!(
+                "{{'question': {}, 'answer': {}}}",
+                quote(&pair.question),
+                quote(&pair.answer)
+            )
+        })
         .collect();
     format!("[{}]\n", pairs.join(", "))
 }

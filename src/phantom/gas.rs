@@ -25,8 +25,16 @@ pub(super) fn abdominal(
         let radius = body.gastric;
         let x = random.between(0.36, 0.55) * body.half_width;
         // Standing, the fluid in the stomach is level and the bubble ends there.
-        let level = if view == View::Pa { random.between(0.15, 0.6) } else { 9.0 };
-        bubbles.push(([x, left + 1.0 + 0.9 * radius, 1.0], [1.25 * radius, radius, 0.9 * radius], level));
+        let level = if view == View::Pa {
+            random.between(0.15, 0.6)
+        } else {
+            9.0
+        };
+        bubbles.push((
+            [x, left + 1.0 + 0.9 * radius, 1.0],
+            [1.25 * radius, radius, 0.9 * radius],
+            level,
+        ));
     }
     if random.chance(0.35) {
         let mut x = random.between(0.1, 0.5) * body.half_width;

@@ -30,9 +30,17 @@ impl Exposure {
     pub(super) fn sample(random: &mut Random, view: View) -> Self {
         let bedside = view == View::Ap;
         Self {
-            scatter: if bedside { random.between(0.5, 1.3) } else { random.between(0.15, 0.55) },
+            scatter: if bedside {
+                random.between(0.5, 1.3)
+            } else {
+                random.between(0.15, 0.55)
+            },
             scatter_range: random.between(0.05, 0.09),
-            quantum: if bedside { random.between(0.006, 0.013) } else { random.between(0.003, 0.009) },
+            quantum: if bedside {
+                random.between(0.006, 0.013)
+            } else {
+                random.between(0.003, 0.009)
+            },
             detector: random.between(0.0005, 0.0015),
             heel: random.normal(0.0, 0.06),
             equalise: random.between(0.12, 0.50),
@@ -102,7 +110,12 @@ fn percentiles(values: &[f32], size: usize, low: f32, high: f32) -> (f32, f32) {
     let margin = size / 10;
     let mut sample: Vec<f32> = (margin..size - margin)
         .step_by(3)
-        .flat_map(|row| values[row * size + margin..(row + 1) * size - margin].iter().step_by(3).copied())
+        .flat_map(|row| {
+            values[row * size + margin..(row + 1) * size - margin]
+                .iter()
+                .step_by(3)
+                .copied()
+        })
         .collect();
     let mut at = |share: f32| {
         let place = (share * (sample.len() - 1) as f32) as usize;
@@ -144,7 +157,9 @@ pub(super) fn blur(values: &[f32], size: usize, sigma: f32) -> Vec<f32> {
             let rows = row * factor..((row + 1) * factor).min(size);
             let columns = column * factor..((column + 1) * factor).min(size);
             let count = (rows.len() * columns.len()) as f32;
-            let sum: f32 = rows.map(|y| values[y * size..][columns.clone()].iter().sum::<f32>()).sum();
+            let sum: f32 = rows
+                .map(|y| values[y * size..][columns.clone()].iter().sum::<f32>())
+                .sum();
             coarse[row * small + column] = sum / count;
         }
     }
@@ -224,7 +239,11 @@ mod tests {
             let variance: f32 = (0..64 * 64)
                 .map(|index| spread[index] * ((index % 64) as f32 - 32.0).powi(2))
                 .sum();
-            assert!((variance.sqrt() / sigma - 1.0).abs() < 0.25, "sigma {sigma}: {}", variance.sqrt());
+            assert!(
+                (variance.sqrt() / sigma - 1.0).abs() < 0.25,
+                "sigma {sigma}: {}",
+                variance.sqrt()
+            );
         }
     }
 }

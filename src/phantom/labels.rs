@@ -66,7 +66,9 @@ pub(super) fn labels(truth: &Truth, denied: &[&str]) -> [Label; 14] {
             "No Finding" => truth.is_normal(),
             "Pneumonia" => {
                 let seen = |sure: bool| {
-                    truth.any(|kind| matches!(kind, Kind::Consolidation { air_bronchograms } if *air_bronchograms == sure))
+                    truth.any(
+                        |kind| matches!(kind, Kind::Consolidation { air_bronchograms } if *air_bronchograms == sure),
+                    )
                 };
                 if !seen(true) && seen(false) {
                     return Label::Uncertain;

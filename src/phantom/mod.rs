@@ -110,13 +110,16 @@ impl Phantom {
         let (scene, chosen) = self.scene(index);
         let projection = scene.project();
         let grey = scene.expose(&projection);
-        let findings = chosen.into_iter().zip(&projection.bounds).map(|(mut finding, &bounds)| {
-            finding.bounds = bounds;
-            if let Kind::Cardiomegaly { cardiothoracic_ratio } = &mut finding.kind {
-                *cardiothoracic_ratio = projection.thorax.cardiothoracic_ratio;
-            }
-            finding
-        });
+        let findings = chosen
+            .into_iter()
+            .zip(&projection.bounds)
+            .map(|(mut finding, &bounds)| {
+                finding.bounds = bounds;
+                if let Kind::Cardiomegaly { cardiothoracic_ratio } = &mut finding.kind {
+                    *cardiothoracic_ratio = projection.thorax.cardiothoracic_ratio;
+                }
+                finding
+            });
         let truth = Truth {
             seed: self.seed,
             index,
@@ -131,6 +134,7 @@ impl Phantom {
         };
         let (report, denied) = report::write(&truth, &mut Random::new(self.seed, index, Purpose::Report));
         let rgb = grey.into_iter().flat_map(|value| [value; 3]).collect();
+        // One value per pixel of a square picture: always the right length.
         Study {
             pixels: Pixels::new(self.size, self.size, rgb).expect("one value per pixel of a square picture"),
             labels: labels::labels(&truth, &denied),

@@ -19,18 +19,30 @@ type Topic = (&'static str, f32, fn(&Kind) -> bool);
 /// where it is not that both answers are as frequent.
 const TOPICS: [Topic; 14] = [
     ("cardiomegaly", 0.169, |kind| matches!(kind, Kind::Cardiomegaly { .. })),
-    ("mediastinal widening", 0.059, |kind| matches!(kind, Kind::EnlargedMediastinum)),
-    ("a pleural effusion", 0.215, |kind| matches!(kind, Kind::PleuralEffusion)),
+    ("mediastinal widening", 0.059, |kind| {
+        matches!(kind, Kind::EnlargedMediastinum)
+    }),
+    ("a pleural effusion", 0.215, |kind| {
+        matches!(kind, Kind::PleuralEffusion)
+    }),
     ("a pneumothorax", 0.062, |kind| matches!(kind, Kind::Pneumothorax)),
-    ("consolidation", 0.098, |kind| matches!(kind, Kind::Consolidation { .. })),
+    ("consolidation", 0.098, |kind| {
+        matches!(kind, Kind::Consolidation { .. })
+    }),
     ("a hazy lung opacity", 0.064, |kind| matches!(kind, Kind::LungOpacity)),
     ("pulmonary edema", 0.121, |kind| matches!(kind, Kind::Edema)),
     ("atelectasis", 0.081, |kind| matches!(kind, Kind::Atelectasis { .. })),
-    ("a lung nodule or mass", 0.066, |kind| matches!(kind, Kind::LungLesion { .. })),
+    ("a lung nodule or mass", 0.066, |kind| {
+        matches!(kind, Kind::LungLesion { .. })
+    }),
     ("a rib fracture", 0.068, |kind| matches!(kind, Kind::RibFracture { .. })),
-    ("an endotracheal tube", 0.073, |kind| matches!(kind, Kind::EndotrachealTube { .. })),
+    ("an endotracheal tube", 0.073, |kind| {
+        matches!(kind, Kind::EndotrachealTube { .. })
+    }),
     ("a pacemaker", 0.059, |kind| matches!(kind, Kind::Pacemaker { .. })),
-    ("a central venous line", 0.086, |kind| matches!(kind, Kind::CentralLine { .. })),
+    ("a central venous line", 0.086, |kind| {
+        matches!(kind, Kind::CentralLine { .. })
+    }),
     ("sternal wires", 0.068, |kind| matches!(kind, Kind::SternalWires { .. })),
 ];
 
@@ -49,24 +61,39 @@ pub(super) fn ask(truth: &Truth, random: &mut Random) -> Vec<QuestionAnswer> {
         let sides: Vec<_> = found.iter().filter_map(|finding| finding.side).collect();
         match sides.as_slice() {
             [] => {}
-            [side] => put(format!("On which side is {name}?"), format!("{}.", capital(side.word()))),
+            [side] => put(
+                format!("On which side is {name}?"),
+                format!("{}.", capital(side.word())),
+            ),
             _ => put(format!("On which side is {name}?"), "Both sides.".to_owned()),
         }
         if let [one] = found.as_slice() {
             if let Some(severity) = one.severity {
-                put(format!("How severe is {name}?"), format!("{}.", severity_word(severity)));
+                put(
+                    format!("How severe is {name}?"),
+                    format!("{}.", severity_word(severity)),
+                );
             }
             if let Some(zone) = one.zone {
-                put(format!("In which lung zone is {name}?"), format!("{} zone.", capital(zone.word())));
+                put(
+                    format!("In which lung zone is {name}?"),
+                    format!("{} zone.", capital(zone.word())),
+                );
             }
             detail(one, &mut put);
         }
     }
     let normal = truth.is_normal();
     if normal || random.chance(0.5) {
-        put("Is this a normal chest radiograph apart from devices?".to_owned(), yes_no(normal));
+        put(
+            "Is this a normal chest radiograph apart from devices?".to_owned(),
+            yes_no(normal),
+        );
     }
-    put("Is this a PA or an AP view?".to_owned(), format!("{}.", truth.view.code()));
+    put(
+        "Is this a PA or an AP view?".to_owned(),
+        format!("{}.", truth.view.code()),
+    );
     let upright = truth.view == View::Pa;
     if random.chance(if upright { 0.6 } else { 0.9 }) {
         put("Was the image taken in PA projection?".to_owned(), yes_no(upright));
@@ -79,11 +106,19 @@ pub(super) fn ask(truth: &Truth, random: &mut Random) -> Vec<QuestionAnswer> {
         }
     }
     let abnormal: Vec<_> = truth.of(|kind| !kind.is_device()).map(name).collect();
-    let seen = if abnormal.is_empty() { "None.".to_owned() } else { format!("{}.", capital(&abnormal.join(", "))) };
+    let seen = if abnormal.is_empty() {
+        "None.".to_owned()
+    } else {
+        format!("{}.", capital(&abnormal.join(", ")))
+    };
     put("Which abnormalities are seen?".to_owned(), seen);
     let devices: Vec<_> = truth.of(Kind::is_device).map(name).collect();
     if !devices.is_empty() || random.chance(0.2) {
-        let seen = if devices.is_empty() { "None.".to_owned() } else { format!("{}.", capital(&devices.join(", "))) };
+        let seen = if devices.is_empty() {
+            "None.".to_owned()
+        } else {
+            format!("{}.", capital(&devices.join(", ")))
+        };
         put("Which devices are seen?".to_owned(), seen);
         put("How many devices are there?".to_owned(), format!("{}.", devices.len()));
     }
@@ -96,8 +131,14 @@ fn detail(finding: &Finding, put: &mut impl FnMut(String, String)) {
         Kind::Pacemaker { leads } => put("How many leads does the pacemaker have?".into(), format!("{leads}.")),
         Kind::SternalWires { count } => put("How many sternal wires are there?".into(), format!("{count}.")),
         Kind::CentralLine { approach, tip } => {
-            put("Where does the central line end?".into(), format!("{}.", capital(tip_place(tip))));
-            put("What kind of central line is it?".into(), format!("{}.", capital(line(approach))));
+            put(
+                "Where does the central line end?".into(),
+                format!("{}.", capital(tip_place(tip))),
+            );
+            put(
+                "What kind of central line is it?".into(),
+                format!("{}.", capital(line(approach))),
+            );
         }
         Kind::EndotrachealTube { position, .. } => {
             let answer = match position {
@@ -134,10 +175,14 @@ fn name(finding: &Finding) -> String {
         Kind::CentralLine { .. } => "central venous line",
         Kind::SternalWires { .. } => "sternal wires",
     };
-    finding.side.map_or_else(|| name.to_owned(), |side| format!("{} {name}", side.word()))
+    finding
+        .side
+        .map_or_else(|| name.to_owned(), |side| format!("{} {name}", side.word()))
 }
 
 fn capital(text: &str) -> String {
     let mut letters = text.chars();
-    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+    letters
+        .next()
+        .map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }

@@ -74,7 +74,9 @@ impl Scene {
         let mut grey = imaging::expose(&projection.canvas, &exposure, &mut random);
         marker::side_marker(&mut grey, size, &mut marks);
         marker::collimate(&mut grey, size, self.view, &mut marks);
-        grey.into_iter().map(|value| value.round().clamp(0.0, 255.0) as u8).collect()
+        grey.into_iter()
+            .map(|value| value.round().clamp(0.0, 255.0) as u8)
+            .collect()
     }
 }
 

@@ -27,5 +27,9 @@ pub fn contact_sheet(phantom: &Phantom, count: u64) -> Result<Vec<u8>, PhantomEr
         }
     }
     let pixels = Pixels::new(columns * side, rows * side, rgb).ok_or(PhantomError::NoStudies)?;
-    Ok(write(&pixels, ImageFormat::Png, &[("Comment", "synthetic radiographs")])?)
+    Ok(write(
+        &pixels,
+        ImageFormat::Png,
+        &[("Comment", "synthetic radiographs")],
+    )?)
 }

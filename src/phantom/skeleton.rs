@@ -57,21 +57,41 @@ pub(super) fn rib_point(body: &Body, cage: &Cage, side: Side, rib: u8, place: f3
     cage.on_wall(side, turn, (rib_height(body, rib) + descent).max(0.35), 0.35)
 }
 
-fn draw_rib(canvas: &mut Canvas, beam: &Beam, body: &Body, cage: &Cage, side: Side, rib: u8, broken: Option<&Break>) -> Bounds {
-    let radius = body.rib_width * if rib == 1 { 1.1 } else if rib >= 11 { 0.8 } else { 1.0 };
+fn draw_rib(
+    canvas: &mut Canvas,
+    beam: &Beam,
+    body: &Body,
+    cage: &Cage,
+    side: Side,
+    rib: u8,
+    broken: Option<&Break>,
+) -> Bounds {
+    let radius = body.rib_width
+        * if rib == 1 {
+            1.1
+        } else if rib >= 11 {
+            0.8
+        } else {
+            1.0
+        };
     let pieces = 44;
     let station = |place: f32, step: f32| {
         let mut at = rib_point(body, cage, side, rib, place);
         at[1] += step;
         // Broader and thinner towards the cartilage, narrow at the neck.
         let width = 0.86 + 0.28 * place;
-        Station { at, radius: radius * width }
+        Station {
+            at,
+            radius: radius * width,
+        }
     };
     let path = |from: f32, to: f32, step: f32| -> Vec<Station> {
         (0..=pieces)
             .map(|piece| {
                 let place = from + (to - from) * piece as f32 / pieces as f32;
-                let near = broken.map_or(0.0, |broken| (1.0 - (place - broken.place).abs() / 0.09).clamp(0.0, 1.0));
+                let near = broken.map_or(0.0, |broken| {
+                    (1.0 - (place - broken.place).abs() / 0.06).clamp(0.0, 1.0)
+                });
                 station(place, step * near)
             })
             .collect()
@@ -84,7 +104,7 @@ fn draw_rib(canvas: &mut Canvas, beam: &Beam, body: &Body, cage: &Cage, side: Si
     canvas.tube(beam, &path(0.0, broken.place - half_gap, -0.5 * broken.step), matter);
     canvas.tube(beam, &path(broken.place + half_gap, 1.0, 0.5 * broken.step), matter);
     let [x, y] = beam.project(station(broken.place, 0.0).at);
-    let reach = 2.4 / beam.cm_per_pixel;
+    let reach = 3.0 / beam.cm_per_pixel;
     let edge = |value: f32| value.clamp(0.0, beam.size as f32) as usize;
     Bounds {
         left: edge(x - reach),
@@ -99,8 +119,18 @@ pub(super) fn ribs(canvas: &mut Canvas, beam: &Beam, body: &Body, cage: &Cage, b
     let mut shown = vec![Bounds::EMPTY; breaks.len()];
     for side in [Side::Right, Side::Left] {
         for rib in 1..=12 {
-            let broken = breaks.iter().position(|broken| broken.side == side && broken.rib == rib);
-            let bounds = draw_rib(canvas, beam, body, cage, side, rib, broken.and_then(|at| breaks.get(at)));
+            let broken = breaks
+                .iter()
+                .position(|broken| broken.side == side && broken.rib == rib);
+            let bounds = draw_rib(
+                canvas,
+                beam,
+                body,
+                cage,
+                side,
+                rib,
+                broken.and_then(|at| breaks.get(at)),
+            );
             if let Some(place) = broken.and_then(|at| shown.get_mut(at)) {
                 *place = bounds;
             }
@@ -115,7 +145,10 @@ pub(super) fn shoulder_girdle(canvas: &mut Canvas, beam: &Beam, body: &Body, vie
         let sign = side.sign();
         let width = body.half_width;
         let (low, rise) = (body.clavicle + random.normal(0.0, 0.15), body.clavicle_slope * width);
-        let s = |at: Point3, radius: f32| Station { at: [sign * at.0, at.1, at.2], radius };
+        let s = |at: Point3, radius: f32| Station {
+            at: [sign * at.0, at.1, at.2],
+            radius,
+        };
         let clavicle = curve(
             &[
                 s((1.5, low, 6.6), 1.0),
@@ -136,15 +169,28 @@ pub(super) fn shoulder_girdle(canvas: &mut Canvas, beam: &Beam, body: &Body, vie
         let x = |value: f32| value / 13.3 * width + out;
         let z = -7.5;
         let lateral = curve(
-            &[s((x(12.6), 3.0, z + 3.0), 0.75), s((x(11.0), 8.0, z + 1.0), 0.42), s((x(8.9), 14.2, z), 0.34)],
+            &[
+                s((x(12.6), 3.0, z + 3.0), 0.75),
+                s((x(11.0), 8.0, z + 1.0), 0.42),
+                s((x(8.9), 14.2, z), 0.34),
+            ],
             8,
         );
         let medial = curve(
-            &[s((x(8.9), 14.2, z), 0.26), s((x(6.4), 8.5, z), 0.18), s((x(6.3), 3.2, z), 0.18), s((x(8.0), 0.9, z), 0.2)],
+            &[
+                s((x(8.9), 14.2, z), 0.26),
+                s((x(6.4), 8.5, z), 0.18),
+                s((x(6.3), 3.2, z), 0.18),
+                s((x(8.0), 0.9, z), 0.2),
+            ],
             8,
         );
         let spine = curve(
-            &[s((x(6.5), 3.6, z - 1.0), 0.3), s((x(10.0), 1.8, z - 1.8), 0.42), s((x(13.4), -0.6, z + 1.0), 0.6)],
+            &[
+                s((x(6.5), 3.6, z - 1.0), 0.3),
+                s((x(10.0), 1.8, z - 1.8), 0.42),
+                s((x(13.4), -0.6, z + 1.0), 0.6),
+            ],
             8,
         );
         let coracoid = curve(&[s((x(11.2), 1.6, z + 3.0), 0.5), s((x(11.9), 2.2, z + 6.5), 0.45)], 4);
@@ -153,7 +199,11 @@ pub(super) fn shoulder_girdle(canvas: &mut Canvas, beam: &Beam, body: &Body, vie
         }
         // The blade: a thin plate, as one broad flat stroke between its borders.
         let blade = curve(
-            &[s((x(10.0), 2.8, z), 2.2), s((x(9.2), 7.0, z), 1.9), s((x(8.9), 12.8, z), 0.6)],
+            &[
+                s((x(10.0), 2.8, z), 2.2),
+                s((x(9.2), 7.0, z), 1.9),
+                s((x(8.9), 12.8, z), 0.6),
+            ],
             6,
         );
         canvas.tube(beam, &blade, Matter::Solid(0.018 * body.bone));
@@ -184,10 +234,16 @@ pub(super) fn spine(canvas: &mut Canvas, beam: &Beam, body: &Body, random: &mut 
         let z = -6.5;
         let strength = body.bone;
         // Body: a stack of horizontal strokes would be ragged, a box of four borders and a core is enough.
-        let core = [s(x - 0.45 * half, y, z, 0.55 * height), s(x + 0.45 * half, y, z, 0.55 * height)];
+        let core = [
+            s(x - 0.45 * half, y, z, 0.55 * height),
+            s(x + 0.45 * half, y, z, 0.55 * height),
+        ];
         canvas.tube(beam, &core, Matter::Solid(attenuation::MARROW * strength * 0.95));
         for edge in [-0.5, 0.5] {
-            let plate = [s(x - half, y + edge * height, z, 0.14), s(x + half, y + edge * height, z, 0.14)];
+            let plate = [
+                s(x - half, y + edge * height, z, 0.14),
+                s(x + half, y + edge * height, z, 0.14),
+            ];
             canvas.tube(beam, &plate, Matter::Solid(0.75 * strength));
         }
         for sign in [-1.0, 1.0] {
@@ -211,7 +267,10 @@ pub(super) fn spine(canvas: &mut Canvas, beam: &Beam, body: &Body, random: &mut 
             ];
             canvas.tube(beam, &process, bone(body, 0.11, 0.7));
         }
-        let spinous = [s(x, y + 0.15 * height, z - 4.0, 0.2), s(x, y + 0.55 * height, z - 5.5, 0.3)];
+        let spinous = [
+            s(x, y + 0.15 * height, z - 4.0, 0.2),
+            s(x, y + 0.55 * height, z - 5.5, 0.3),
+        ];
         canvas.tube(beam, &spinous, bone(body, 0.12, 1.4));
     }
 }

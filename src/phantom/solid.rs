@@ -63,7 +63,9 @@ impl Solid {
         let stations = (0..count)
             .map(|index| {
                 let v = top + step * index as f32;
-                let below = placed.partition_point(|station| station[0] <= v).clamp(1, placed.len() - 1);
+                let below = placed
+                    .partition_point(|station| station[0] <= v)
+                    .clamp(1, placed.len() - 1);
                 let ([v0, u0, a0], [v1, u1, a1]) = (placed[below - 1], placed[below]);
                 let t = super::noise::smoothstep(v0, v1.max(v0 + 1e-3), v);
                 [u0 + (u1 - u0) * t, a0 + (a1 - a0) * t]
@@ -186,7 +188,11 @@ mod tests {
 
     #[test]
     fn the_chord_through_the_middle_of_a_sphere_is_its_diameter() {
-        let sphere = Solid::Ellipsoid { centre: [1.0, 2.0, 3.0], axes: [1.5; 3], turn: (0.0, 1.0) };
+        let sphere = Solid::Ellipsoid {
+            centre: [1.0, 2.0, 3.0],
+            axes: [1.5; 3],
+            turn: (0.0, 1.0),
+        };
         assert_eq!(sphere.interval(1.0, 2.0), Some((1.5, 4.5)));
         assert_eq!(sphere.interval(2.6, 2.0), None);
         assert_eq!(sphere.extent(), (-0.5, 2.5));

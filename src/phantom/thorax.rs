@@ -126,7 +126,12 @@ impl Thorax {
             layer.map(|layer| {
                 heights
                     .clone()
-                    .map(|y| Some(cage.section(y - layer.drop())?.within(layer.thickness(y), layer.front())))
+                    .map(|y| {
+                        Some(
+                            cage.section(y - layer.drop())?
+                                .within(layer.thickness(y), layer.front()),
+                        )
+                    })
                     .collect()
             })
         });
@@ -155,7 +160,13 @@ impl Thorax {
         if y < 0.0 {
             return Air::default();
         }
-        let Some(whole) = self.sections.get(row).copied().flatten().and_then(|section| section.interval(x.abs())) else {
+        let Some(whole) = self
+            .sections
+            .get(row)
+            .copied()
+            .flatten()
+            .and_then(|section| section.interval(x.abs()))
+        else {
             return Air::default();
         };
         let mut holes = [(0.0, 0.0); 16];
@@ -169,13 +180,18 @@ impl Thorax {
         let holes = &mut holes[..count];
         let free = uncovered(whole, holes);
         let Some(inner) = &self.inner[side] else {
-            return Air { lung: free, ..Air::default() };
+            return Air {
+                lung: free,
+                ..Air::default()
+            };
         };
         let section = inner.get(row).copied().flatten();
         let mut inside = |section: Option<Section>| {
             section
                 .and_then(|section| section.interval(x.abs()))
-                .map_or(0.0, |(enter, leave)| uncovered((enter.max(whole.0), leave.min(whole.1)), holes))
+                .map_or(0.0, |(enter, leave)| {
+                    uncovered((enter.max(whole.0), leave.min(whole.1)), holes)
+                })
         };
         let lung = inside(section);
         // A membrane of 0.8 mm, seen edge on.
@@ -228,7 +244,11 @@ impl Thorax {
 fn diaphragm(body: &Body, beam: &Beam, domes: [f32; 2]) -> Vec<Solid> {
     // The central tendon closes the gap between the domes.
     let middle = domes[0].max(domes[1]) + 0.4;
-    let tendon = Solid::dome(beam, [0.4, middle + 3.0, 0.0], [0.5 * body.half_width, 3.0, 1.2 * body.half_depth]);
+    let tendon = Solid::dome(
+        beam,
+        [0.4, middle + 3.0, 0.0],
+        [0.5 * body.half_width, 3.0, 1.2 * body.half_depth],
+    );
     [Side::Right, Side::Left]
         .into_iter()
         .zip(domes)
@@ -253,7 +273,11 @@ fn mediastinum(body: &Body, beam: &Beam, changes: &Changes) -> Vec<Solid> {
         [0.5, 0.1 * shift, 0.95 * wide],
         [3.0, 0.6 * shift, wide * (1.0 + 0.75 * changes.wider_mediastinum)],
         [carina - 1.0, shift, 1.02 * wide * factor],
-        [carina + 3.0, shift - 0.15, 0.8 * wide * (1.0 + 0.6 * changes.wider_mediastinum)],
+        [
+            carina + 3.0,
+            shift - 0.15,
+            0.8 * wide * (1.0 + 0.6 * changes.wider_mediastinum),
+        ],
         [carina + 7.0, shift - 0.2, 0.3 * wide],
     ];
     // Below the hila only oesophagus, aorta and ligaments remain beside the spine.

@@ -99,7 +99,10 @@ fn grow(
 ) {
     let random = &mut Random::new(branch.seed, u64::from(branch.generation), Purpose::Vessels);
     let steps = 5;
-    let mut path = vec![Station { at: branch.at, radius: branch.radius }];
+    let mut path = vec![Station {
+        at: branch.at,
+        radius: branch.radius,
+    }];
     let (mut at, mut direction) = (branch.at, branch.direction);
     for step in 1..=steps {
         let wander = 0.11;
@@ -107,7 +110,10 @@ fn grow(
         let length = branch.length / steps as f32;
         at = [0, 1, 2].map(|axis| at[axis] + direction[axis] * length);
         let taper = 1.0 - 0.14 * step as f32 / steps as f32;
-        path.push(Station { at, radius: branch.radius * taper });
+        path.push(Station {
+            at,
+            radius: branch.radius * taper,
+        });
     }
     let strength = (attenuation::SOFT - attenuation::LUNG) * body.vessel_strength * (1.0 - 0.45 * perfusion.blur);
     let size = canvas.size;
@@ -130,7 +136,11 @@ fn grow(
         let outward = 0.10 * at[0].signum();
         queue.push(Branch {
             at,
-            direction: unit([direction[0] + off[0] + outward, direction[1] + off[1], direction[2] + off[2]]),
+            direction: unit([
+                direction[0] + off[0] + outward,
+                direction[1] + off[1],
+                direction[2] + off[2],
+            ]),
             radius,
             length: random.between(1.2, 2.1) * (0.75 + 0.5 * radius / 0.3).min(1.5),
             generation: branch.generation + 1,
@@ -167,7 +177,10 @@ pub(super) fn airways(canvas: &mut Canvas, beam: &Beam, body: &Body, thorax: &Th
     let trachea: Vec<_> = (0..=14)
         .map(|step| {
             let y = -7.0 + (thorax.carina[1] + 7.0) * step as f32 / 14.0;
-            Station { at: trachea_at(thorax, y), radius: 0.85 }
+            Station {
+                at: trachea_at(thorax, y),
+                radius: 0.85,
+            }
         })
         .collect();
     canvas.tube(beam, &trachea, air);

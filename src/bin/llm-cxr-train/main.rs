@@ -3,6 +3,7 @@
 mod classifier;
 mod encode;
 mod init;
+mod phantom;
 mod tokenizer;
 mod vqgan;
 
@@ -28,6 +29,7 @@ enum Command {
     Encode(encode::EncodeArgs),
     Classifier(classifier::ClassifierArgs),
     Init(init::InitArgs),
+    Phantom(phantom::PhantomArgs),
     Tokenizer(tokenizer::TokenizerArgs),
     Vqgan(vqgan::VqganArgs),
 }
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         Command::Encode(args) => encode::run(args),
         Command::Classifier(args) => classifier::run(args),
         Command::Init(args) => init::run(args),
+        Command::Phantom(args) => phantom::run(args),
         Command::Tokenizer(args) => tokenizer::run(args),
         Command::Vqgan(args) => vqgan::run(args),
     };

@@ -159,10 +159,7 @@ pub(in crate::phantom) fn choose(random: &mut Random) -> Chosen {
             }
         }
     }
-    Chosen {
-        view,
-        findings: list.0,
-    }
+    Chosen { view, findings: list.0 }
 }
 
 #[derive(Default)]
@@ -209,12 +206,22 @@ impl List {
         let severity = severity(random);
         let air_bronchograms = severity > Severity::Mild && random.chance(0.6);
         let zone = zone(random, [0.25, 0.3, 0.45]);
-        self.add(Kind::Consolidation { air_bronchograms }, Some(side), Some(zone), Some(severity));
+        self.add(
+            Kind::Consolidation { air_bronchograms },
+            Some(side),
+            Some(zone),
+            Some(severity),
+        );
     }
 
     fn opacity(&mut self, random: &mut Random) {
         let zone = zone(random, [0.3, 0.3, 0.4]);
-        self.add(Kind::LungOpacity, Some(either(random)), Some(zone), Some(severity(random)));
+        self.add(
+            Kind::LungOpacity,
+            Some(either(random)),
+            Some(zone),
+            Some(severity(random)),
+        );
     }
 
     fn edema(&mut self, random: &mut Random) {
@@ -225,16 +232,30 @@ impl List {
         let side = side.unwrap_or_else(|| either(random));
         let severity = severity(random);
         let volume_loss = severity > Severity::Mild && random.chance(0.5);
-        self.add(Kind::Atelectasis { volume_loss }, Some(side), Some(Zone::Lower), Some(severity));
+        self.add(
+            Kind::Atelectasis { volume_loss },
+            Some(side),
+            Some(Zone::Lower),
+            Some(severity),
+        );
     }
 
     fn lesion(&mut self, random: &mut Random) {
         let mass = random.chance(0.35);
-        let diameter = if mass { random.between(3.2, 5.0) } else { random.between(1.1, 2.4) };
+        let diameter = if mass {
+            random.between(3.2, 5.0)
+        } else {
+            random.between(1.1, 2.4)
+        };
         let calcified = !mass && random.chance(0.25);
         let zone = zone(random, [0.4, 0.35, 0.25]);
         let diameter_cm = (diameter * 10.0).round() / 10.0;
-        self.add(Kind::LungLesion { diameter_cm, calcified }, Some(either(random)), Some(zone), None);
+        self.add(
+            Kind::LungLesion { diameter_cm, calcified },
+            Some(either(random)),
+            Some(zone),
+            None,
+        );
     }
 
     fn fracture(&mut self, side: Option<Side>, random: &mut Random) {
@@ -308,7 +329,12 @@ fn conflict(old: &Finding, new: &Finding) -> bool {
     let here = old.side == new.side;
     let drowned = old.severity == Some(Severity::Severe);
     let pleural = |kind: &Kind| matches!(kind, Kind::PleuralEffusion | Kind::Pneumothorax);
-    let shadow = |kind: &Kind| matches!(kind, Kind::Consolidation { .. } | Kind::LungOpacity | Kind::LungLesion { .. });
+    let shadow = |kind: &Kind| {
+        matches!(
+            kind,
+            Kind::Consolidation { .. } | Kind::LungOpacity | Kind::LungLesion { .. }
+        )
+    };
     if old.kind.same(&new.kind) {
         // A second of a kind is possible where the sides tell them apart.
         return here || !matches!(new.kind, Kind::PleuralEffusion);

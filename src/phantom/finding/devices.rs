@@ -26,7 +26,9 @@ pub(super) fn endotracheal_tube(scene: &Scene, canvas: &mut Canvas, thorax: &Tho
         axis.extend([0.3, 0.6, 0.9].map(|place| main_bronchus(&scene.body, thorax, Side::Right, place)));
     }
     let line = |aside: f32, radius: f32| -> Vec<_> {
-        axis.iter().map(|&[x, y, z]| station([x + aside, y, z], radius)).collect()
+        axis.iter()
+            .map(|&[x, y, z]| station([x + aside, y, z], radius))
+            .collect()
     };
     // Two faint walls and the marker stripe.
     for aside in [-0.42, 0.42] {
@@ -147,7 +149,11 @@ pub(super) fn pacemaker(
             [mx + sign * 0.8, my - 2.9, 8.0],
             [sign * 7.4, scene.body.clavicle - 0.6, 6.0],
         ];
-        points.extend(way_in(scene, thorax, side, Approach::Subclavian, random).into_iter().skip(2));
+        points.extend(
+            way_in(scene, thorax, side, Approach::Subclavian, random)
+                .into_iter()
+                .skip(2),
+        );
         points.extend([0.4, 0.8].map(|place| cava(scene, thorax, place)));
         let shift = thorax.shift;
         let ventricle = lead == 0;

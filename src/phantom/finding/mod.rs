@@ -157,9 +157,9 @@ pub(super) fn draw(
             Kind::LungLesion { diameter_cm, calcified } => {
                 lung.lesion(canvas, side, zone, diameter_cm, calcified, &mut random)
             }
-            Kind::EndotrachealTube { tip_above_carina_cm, .. } => {
-                devices::endotracheal_tube(scene, canvas, thorax, tip_above_carina_cm)
-            }
+            Kind::EndotrachealTube {
+                tip_above_carina_cm, ..
+            } => devices::endotracheal_tube(scene, canvas, thorax, tip_above_carina_cm),
             Kind::Pacemaker { leads } => devices::pacemaker(scene, canvas, thorax, side, leads, &mut random),
             Kind::CentralLine { approach, tip } => {
                 devices::central_line(scene, canvas, thorax, side, approach, tip, &mut random)

@@ -110,7 +110,10 @@ impl Lung<'_> {
         let [u, v] = self.beam().on_detector(centre);
         let mut puffs = vec![([u, v], 0.85 * radius)];
         for _ in 1..count {
-            let (turn, away) = (random.between(0.0, std::f32::consts::TAU), random.between(0.35, 0.8) * radius);
+            let (turn, away) = (
+                random.between(0.0, std::f32::consts::TAU),
+                random.between(0.35, 0.8) * radius,
+            );
             let puff = [u + away * turn.cos(), v + 0.9 * away * turn.sin()];
             puffs.push((puff, random.between(0.4, 0.7) * radius));
         }
@@ -146,11 +149,17 @@ impl Lung<'_> {
                     ],
                     radius: 0.25 - 0.06 * share.max(0.0),
                 };
-                let path = curve(&[along(-0.8, 0.1), along(-0.2, 0.0), along(0.3, 0.05), along(0.75, 0.2)], 5);
+                let path = curve(
+                    &[along(-0.8, 0.1), along(-0.2, 0.0), along(0.3, 0.05), along(0.75, 0.2)],
+                    5,
+                );
                 let depth = self.depth;
-                canvas.tube_where(self.beam(), &path, Matter::Solid(-1.5 * attenuation::SOFT), |index, _, _| {
-                    smoothstep(0.2, 2.5, depth[index])
-                });
+                canvas.tube_where(
+                    self.beam(),
+                    &path,
+                    Matter::Solid(-1.5 * attenuation::SOFT),
+                    |index, _, _| smoothstep(0.2, 2.5, depth[index]),
+                );
             }
         }
         bounds
@@ -179,7 +188,10 @@ impl Lung<'_> {
         for side in [Side::Right, Side::Left] {
             let root = hilum(body, self.thorax, side);
             let spread = severity.of([4.2, 5.2, 6.6]) * random.between(0.95, 1.1);
-            let at = |x: f32, y: f32| self.beam().on_detector([root[0] + side.sign() * x, root[1] + y, root[2]]);
+            let at = |x: f32, y: f32| {
+                self.beam()
+                    .on_detector([root[0] + side.sign() * x, root[1] + y, root[2]])
+            };
             let puffs = [
                 (at(1.8, 0.8), spread),
                 (at(2.8, -3.0), 0.72 * spread),
@@ -193,8 +205,14 @@ impl Lung<'_> {
                 let y = dome - 4.6 + 0.72 * line as f32 + random.between(-0.15, 0.15);
                 let wall = self.thorax.cage.wall(y).lateral;
                 let length = random.between(1.1, 1.9);
-                let s = |x: f32, y: f32| Station { at: [side.sign() * x, y, 0.5], radius: 0.07 };
-                let path = [s(wall - 0.1, y), s(wall - 0.1 - length, y + random.between(-0.15, 0.15))];
+                let s = |x: f32, y: f32| Station {
+                    at: [side.sign() * x, y, 0.5],
+                    radius: 0.07,
+                };
+                let path = [
+                    s(wall - 0.1, y),
+                    s(wall - 0.1 - length, y + random.between(-0.15, 0.15)),
+                ];
                 bounds = bounds.join(canvas.tube(self.beam(), &path, Matter::Solid(0.85)));
             }
         }
@@ -220,7 +238,10 @@ impl Lung<'_> {
             let from = random.between(0.30, 0.42) * width;
             let to = from + random.between(4.2, 6.5);
             let tilt = random.between(-1.0, 1.0);
-            let s = |x: f32, y: f32, radius: f32| Station { at: [sign * x, y, 0.0], radius };
+            let s = |x: f32, y: f32, radius: f32| Station {
+                at: [sign * x, y, 0.0],
+                radius,
+            };
             let path = curve(
                 &[
                     s(from, y, 0.10),
@@ -230,9 +251,11 @@ impl Lung<'_> {
                 8,
             );
             // A plate seen edge on is deeper than it is high.
-            bounds = bounds.join(canvas.tube_where(self.beam(), &path, Matter::Solid(4.5 * FILLED), |index, _, _| {
-                smoothstep(0.3, 3.0, depth[index])
-            }));
+            bounds = bounds.join(
+                canvas.tube_where(self.beam(), &path, Matter::Solid(4.5 * FILLED), |index, _, _| {
+                    smoothstep(0.3, 3.0, depth[index])
+                }),
+            );
         }
         if volume_loss {
             let centre = [sign * random.between(4.2, 6.0), dome - 0.5, -4.0];

@@ -19,7 +19,11 @@ pub struct Report {
 impl std::fmt::Display for Report {
     /// As in a MIMIC-CXR file: headings in capitals, each section a paragraph.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        writeln!(f, " FINDINGS:\n\n {}\n\n IMPRESSION:\n\n {}", self.findings, self.impression)
+        writeln!(
+            f,
+            " FINDINGS:\n\n {}\n\n IMPRESSION:\n\n {}",
+            self.findings, self.impression
+        )
     }
 }
 
@@ -31,7 +35,11 @@ pub(super) fn write(truth: &Truth, random: &mut Random) -> (Report, Vec<&'static
     if random.chance(0.45) {
         findings.push(wording::technique(truth, random));
     }
-    findings.extend(truth.of(Kind::is_device).map(|finding| wording::device(finding, random)));
+    findings.extend(
+        truth
+            .of(Kind::is_device)
+            .map(|finding| wording::device(finding, random)),
+    );
     if !has(Kind::is_device) && random.chance(0.1) {
         denied.push("Support Devices");
         findings.push(wording::no_devices(random));
@@ -43,7 +51,11 @@ pub(super) fn write(truth: &Truth, random: &mut Random) -> (Report, Vec<&'static
         .collect();
     let effusions: Vec<_> = truth.of(|kind| *kind == Kind::PleuralEffusion).collect();
     lungs.extend(wording::effusions(&effusions, random));
-    lungs.extend(truth.of(|kind| *kind == Kind::Pneumothorax).map(|finding| wording::pneumothorax(finding, random)));
+    lungs.extend(
+        truth
+            .of(|kind| *kind == Kind::Pneumothorax)
+            .map(|finding| wording::pneumothorax(finding, random)),
+    );
     findings.extend(lungs);
     findings.extend(wording::absences(truth, &mut denied, random));
 

@@ -2,7 +2,7 @@
 //! "opacity" never stands for a consolidation, "effusion" never for edema.
 
 use crate::phantom::random::Random;
-use crate::phantom::truth::{Approach, Finding, Kind, LineTip, Severity, Side, TubePosition, Truth, View};
+use crate::phantom::truth::{Approach, Finding, Kind, LineTip, Severity, Side, Truth, TubePosition, View};
 
 fn side(finding: &Finding) -> &'static str {
     finding.side.map_or("", Side::word)
@@ -33,7 +33,11 @@ fn capital(text: &str) -> String {
 
 /// `a` or `an` before the word.
 fn article(word: &str) -> &'static str {
-    if word.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" }
+    if word.starts_with(['a', 'e', 'i', 'o', 'u']) {
+        "an"
+    } else {
+        "a"
+    }
 }
 
 pub(super) fn technique(truth: &Truth, random: &mut Random) -> String {
@@ -98,24 +102,48 @@ pub(super) fn lung(finding: &Finding, random: &mut Random) -> String {
             let hazy = random.pick(["hazy", "ill-defined", "ground-glass", "hazy, ill-defined"]);
             let degree = amount(finding).of(["faint", "moderate", "extensive"]);
             match random.below(4) {
-                0 => format!("There is {} {degree} {hazy} opacity in the {side} {zone} lung.", article(degree)),
-                1 => format!("{} {hazy} opacity projects over the {side} {zone} lung.", capital(degree)),
+                0 => format!(
+                    "There is {} {degree} {hazy} opacity in the {side} {zone} lung.",
+                    article(degree)
+                ),
+                1 => format!(
+                    "{} {hazy} opacity projects over the {side} {zone} lung.",
+                    capital(degree)
+                ),
                 2 => format!("{} {hazy} opacity is seen in the {side} {zone} zone.", capital(degree)),
-                _ => format!("The {side} {zone} zone shows {} {degree} {hazy} opacity.", article(degree)),
+                _ => format!(
+                    "The {side} {zone} zone shows {} {degree} {hazy} opacity.",
+                    article(degree)
+                ),
             }
         }
         Kind::Edema => match random.below(4) {
-            0 => format!("There is {extent} pulmonary edema with {}.", edema_sign(finding, random)),
-            1 => format!("{}, in keeping with {extent} pulmonary edema.", capital(edema_sign(finding, random))),
+            0 => format!(
+                "There is {extent} pulmonary edema with {}.",
+                edema_sign(finding, random)
+            ),
+            1 => format!(
+                "{}, in keeping with {extent} pulmonary edema.",
+                capital(edema_sign(finding, random))
+            ),
             2 => format!("{} pulmonary edema is present.", capital(extent)),
-            _ => format!("Findings of {extent} pulmonary edema include {}.", edema_sign(finding, random)),
+            _ => format!(
+                "Findings of {extent} pulmonary edema include {}.",
+                edema_sign(finding, random)
+            ),
         },
         Kind::Atelectasis { volume_loss: false } => {
             let amount = amount(finding).of(["minor", "moderate", "marked"]);
             match random.below(4) {
                 0 => format!("There is {amount} linear atelectasis at the {side} base."),
-                1 => format!("{} band-like atelectasis is seen in the {side} lower lung.", capital(amount)),
-                2 => format!("{} subsegmental atelectasis is present at the {side} lung base.", capital(amount)),
+                1 => format!(
+                    "{} band-like atelectasis is seen in the {side} lower lung.",
+                    capital(amount)
+                ),
+                2 => format!(
+                    "{} subsegmental atelectasis is present at the {side} lung base.",
+                    capital(amount)
+                ),
                 _ => format!("The {side} base shows {amount} plate-like atelectasis."),
             }
         }
@@ -192,11 +220,17 @@ pub(super) fn effusions(effusions: &[&Finding], random: &mut Random) -> Option<S
                 1 => format!("A {size} {side} pleural effusion is present."),
                 2 => format!("There is a {size} {side} pleural effusion with {sign}."),
                 3 => format!("A {size} pleural effusion is seen on the {side}."),
-                _ => format!("{} on the {side}, consistent with a {size} pleural effusion.", capital(sign)),
+                _ => format!(
+                    "{} on the {side}, consistent with a {size} pleural effusion.",
+                    capital(sign)
+                ),
             }
         }
         several => {
-            let sized: Vec<_> = several.iter().map(|one| format!("{} on the {}", size(one), side(one))).collect();
+            let sized: Vec<_> = several
+                .iter()
+                .map(|one| format!("{} on the {}", size(one), side(one)))
+                .collect();
             let sizes = sized.join(" and ");
             match random.below(3) {
                 0 => format!("There are bilateral pleural effusions, {sizes}."),
@@ -214,9 +248,13 @@ pub(super) fn pneumothorax(finding: &Finding, random: &mut Random) -> String {
         (1, _) => format!("A {size} {side} pneumothorax is present with a visible visceral pleural line."),
         (2, Severity::Mild) => format!("A {size} {side} apical pneumothorax is seen."),
         (3, Severity::Severe) => {
-            format!("There is a {size} {side} pneumothorax with collapse of the {side} lung and slight shift of the mediastinum.")
+            format!(
+                "There is a {size} {side} pneumothorax with collapse of the {side} lung and slight shift of the mediastinum."
+            )
         }
-        (4, _) => format!("A {size} pneumothorax is seen on the {side}, without lung markings beyond the pleural line."),
+        (4, _) => {
+            format!("A {size} pneumothorax is seen on the {side}, without lung markings beyond the pleural line.")
+        }
         _ => format!("A {size} {side} pneumothorax is identified."),
     }
 }
@@ -239,15 +277,27 @@ pub(super) fn absences(truth: &Truth, denied: &mut Vec<&'static str>, random: &m
         );
     }
     let mut absent: Vec<(&'static str, &'static str)> = [
-        ("Pleural Effusion", "pleural effusion", truth.any(|kind| *kind == Kind::PleuralEffusion)),
-        ("Pneumothorax", "pneumothorax", truth.any(|kind| *kind == Kind::Pneumothorax)),
+        (
+            "Pleural Effusion",
+            "pleural effusion",
+            truth.any(|kind| *kind == Kind::PleuralEffusion),
+        ),
+        (
+            "Pneumothorax",
+            "pneumothorax",
+            truth.any(|kind| *kind == Kind::Pneumothorax),
+        ),
         ("Edema", "pulmonary edema", truth.any(|kind| *kind == Kind::Edema)),
         (
             "Consolidation",
             "consolidation",
             truth.any(|kind| matches!(kind, Kind::Consolidation { .. })),
         ),
-        ("Lung Lesion", "pulmonary nodule or mass", truth.any(|kind| matches!(kind, Kind::LungLesion { .. }))),
+        (
+            "Lung Lesion",
+            "pulmonary nodule or mass",
+            truth.any(|kind| matches!(kind, Kind::LungLesion { .. })),
+        ),
     ]
     .into_iter()
     .filter(|&(name, _, present)| !present && !denied.contains(&name))
@@ -270,7 +320,11 @@ pub(super) fn absences(truth: &Truth, denied: &mut Vec<&'static str>, random: &m
             });
         }
         [rest @ .., last] => {
-            let list = format!("{}{} {last}", rest.join(", "), if rest.len() > 1 { ", or" } else { " or" });
+            let list = format!(
+                "{}{} {last}",
+                rest.join(", "),
+                if rest.len() > 1 { ", or" } else { " or" }
+            );
             sentences.push(match random.below(3) {
                 0 => format!("There is no {list}."),
                 1 => format!("No {list} is seen."),
@@ -282,7 +336,10 @@ pub(super) fn absences(truth: &Truth, denied: &mut Vec<&'static str>, random: &m
 }
 
 pub(super) fn cardiomegaly(finding: &Finding, random: &mut Random) -> String {
-    let (extent, grade) = (extent(finding), amount(finding).of(["mildly", "moderately", "severely"]));
+    let (extent, grade) = (
+        extent(finding),
+        amount(finding).of(["mildly", "moderately", "severely"]),
+    );
     match random.below(4) {
         0 => format!("The heart is {grade} enlarged."),
         1 => format!("There is {extent} cardiomegaly."),
@@ -372,7 +429,10 @@ pub(super) fn no_devices(random: &mut Random) -> String {
 pub(super) fn device(finding: &Finding, random: &mut Random) -> String {
     let side = side(finding);
     match finding.kind {
-        Kind::EndotrachealTube { position, tip_above_carina_cm } => {
+        Kind::EndotrachealTube {
+            position,
+            tip_above_carina_cm,
+        } => {
             let name = random.pick(["An endotracheal tube", "The endotracheal tube", "An ET tube"]);
             let cm = format!("{tip_above_carina_cm:.1} cm");
             match position {
@@ -396,8 +456,12 @@ pub(super) fn device(finding: &Finding, random: &mut Random) -> String {
             0 => format!(
                 "A {side} chest wall dual-lead pacemaker is present with leads in the right atrium and right ventricle."
             ),
-            1 => format!("There is a {side}-sided pacemaker with two leads, ending in the right atrium and right ventricle."),
-            _ => format!("A dual-chamber {side} pectoral pacemaker is seen with right atrial and right ventricular leads."),
+            1 => format!(
+                "There is a {side}-sided pacemaker with two leads, ending in the right atrium and right ventricle."
+            ),
+            _ => format!(
+                "A dual-chamber {side} pectoral pacemaker is seen with right atrial and right ventricular leads."
+            ),
         },
         Kind::CentralLine { approach, tip } => {
             let name = line(approach);
@@ -447,12 +511,23 @@ pub(super) fn conclusion(finding: &Finding, random: &mut Random) -> String {
         }
         Kind::Pneumothorax => format!("{} {side} pneumothorax.", capital(size(finding))),
         Kind::Consolidation { air_bronchograms: true } => match random.below(3) {
-            0 => format!("{} {zone} lung consolidation, consistent with pneumonia.", capital(side)),
+            0 => format!(
+                "{} {zone} lung consolidation, consistent with pneumonia.",
+                capital(side)
+            ),
             1 => format!("Pneumonia in the {side} {zone} lung with consolidation."),
-            _ => format!("{} {zone} zone consolidation, compatible with pneumonia.", capital(side)),
+            _ => format!(
+                "{} {zone} zone consolidation, compatible with pneumonia.",
+                capital(side)
+            ),
         },
-        Kind::Consolidation { air_bronchograms: false } => match random.below(3) {
-            0 => format!("{} {zone} lung consolidation, which may represent pneumonia.", capital(side)),
+        Kind::Consolidation {
+            air_bronchograms: false,
+        } => match random.below(3) {
+            0 => format!(
+                "{} {zone} lung consolidation, which may represent pneumonia.",
+                capital(side)
+            ),
             1 => format!("{} {zone} zone consolidation, possibly pneumonia.", capital(side)),
             _ => format!("Consolidation in the {side} {zone} lung; pneumonia is possible."),
         },
@@ -490,7 +565,10 @@ pub(super) fn conclude_effusions(effusions: &[&Finding], _: &mut Random) -> Opti
         [] => return None,
         [one] => format!("{} {} pleural effusion.", capital(size(one)), side(one)),
         several => {
-            let sized: Vec<_> = several.iter().map(|one| format!("{} {}", size(one), side(one))).collect();
+            let sized: Vec<_> = several
+                .iter()
+                .map(|one| format!("{} {}", size(one), side(one)))
+                .collect();
             format!("Bilateral pleural effusions: {}.", sized.join(" and "))
         }
     })
@@ -499,21 +577,28 @@ pub(super) fn conclude_effusions(effusions: &[&Finding], _: &mut Random) -> Opti
 /// What the impression says about a device that does not lie as it should.
 pub(super) fn misplaced(finding: &Finding, random: &mut Random) -> Option<String> {
     Some(match finding.kind {
-        Kind::EndotrachealTube { position: TubePosition::High, .. } => {
-            "High endotracheal tube; advancement is recommended.".to_owned()
-        }
-        Kind::EndotrachealTube { position: TubePosition::Low, .. } => {
-            "Low endotracheal tube close to the carina; withdrawal is recommended.".to_owned()
-        }
+        Kind::EndotrachealTube {
+            position: TubePosition::High,
+            ..
+        } => "High endotracheal tube; advancement is recommended.".to_owned(),
+        Kind::EndotrachealTube {
+            position: TubePosition::Low,
+            ..
+        } => "Low endotracheal tube close to the carina; withdrawal is recommended.".to_owned(),
         Kind::EndotrachealTube {
             position: TubePosition::RightMainBronchus,
             ..
         } => "Endotracheal tube in the right main bronchus; withdrawal is recommended.".to_owned(),
-        Kind::EndotrachealTube { .. } if random.chance(0.5) => {
-            "Endotracheal tube in satisfactory position.".to_owned()
-        }
-        Kind::CentralLine { approach, tip: LineTip::RightAtrium } => {
-            format!("{} {} with its tip in the right atrium.", capital(side(finding)), line(approach))
+        Kind::EndotrachealTube { .. } if random.chance(0.5) => "Endotracheal tube in satisfactory position.".to_owned(),
+        Kind::CentralLine {
+            approach,
+            tip: LineTip::RightAtrium,
+        } => {
+            format!(
+                "{} {} with its tip in the right atrium.",
+                capital(side(finding)),
+                line(approach)
+            )
         }
         Kind::Pacemaker { .. } if random.chance(0.4) => format!("{} pacemaker.", capital(side(finding))),
         _ => return None,
