@@ -1,3 +1,5 @@
+//! Phantoms held to their truth: bytes, texts, balance and pixels.
+
 use super::*;
 
 fn phantom(size: usize) -> Phantom {

@@ -1,8 +1,12 @@
 //! Reports in radiologists' prose, written from the truth and from nothing else.
 
+mod absences;
+mod conclusions;
+mod devices;
 mod wording;
 
-pub(super) use wording::{line, ordinal, tip_place};
+pub(super) use devices::{line, tip_place};
+pub(super) use wording::ordinal;
 
 use super::random::Random;
 use super::truth::{Kind, Truth};
@@ -38,11 +42,11 @@ pub(super) fn write(truth: &Truth, random: &mut Random) -> (Report, Vec<&'static
     findings.extend(
         truth
             .of(Kind::is_device)
-            .map(|finding| wording::device(finding, random)),
+            .map(|finding| devices::device(finding, random)),
     );
     if !has(Kind::is_device) && random.chance(0.1) {
         denied.push("Support Devices");
-        findings.push(wording::no_devices(random));
+        findings.push(devices::no_devices(random));
     }
 
     let mut lungs: Vec<String> = truth
@@ -57,7 +61,7 @@ pub(super) fn write(truth: &Truth, random: &mut Random) -> (Report, Vec<&'static
             .map(|finding| wording::pneumothorax(finding, random)),
     );
     findings.extend(lungs);
-    findings.extend(wording::absences(truth, &mut denied, random));
+    findings.extend(absences::absences(truth, &mut denied, random));
 
     let mut centre = Vec::new();
     match truth.of(|kind| matches!(kind, Kind::Cardiomegaly { .. })).next() {
@@ -102,16 +106,16 @@ fn impression(truth: &Truth, random: &mut Random) -> String {
     points.extend(
         truth
             .of(|kind| !kind.is_device() && *kind != Kind::PleuralEffusion)
-            .map(|finding| wording::conclusion(finding, random)),
+            .map(|finding| conclusions::conclusion(finding, random)),
     );
-    points.extend(wording::conclude_effusions(&effusions, random));
+    points.extend(conclusions::conclude_effusions(&effusions, random));
     points.extend(
         truth
             .of(Kind::is_device)
-            .filter_map(|finding| wording::misplaced(finding, random)),
+            .filter_map(|finding| devices::misplaced(finding, random)),
     );
     if truth.is_normal() {
-        points.insert(0, wording::normal(random));
+        points.insert(0, conclusions::normal(random));
     }
     match points.as_slice() {
         [only] => only.clone(),

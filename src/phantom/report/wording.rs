@@ -2,29 +2,29 @@
 //! "opacity" never stands for a consolidation, "effusion" never for edema.
 
 use crate::phantom::random::Random;
-use crate::phantom::truth::{Approach, Finding, Kind, LineTip, Severity, Side, Truth, TubePosition, View};
+use crate::phantom::truth::{Finding, Kind, Severity, Side, Truth, View};
 
-fn side(finding: &Finding) -> &'static str {
+pub(super) fn side(finding: &Finding) -> &'static str {
     finding.side.map_or("", Side::word)
 }
 
-fn zone(finding: &Finding) -> &'static str {
+pub(super) fn zone(finding: &Finding) -> &'static str {
     finding.zone.map_or("", |zone| zone.word())
 }
 
-fn amount(finding: &Finding) -> Severity {
+pub(super) fn amount(finding: &Finding) -> Severity {
     finding.severity.unwrap_or(Severity::Moderate)
 }
 
-fn extent(finding: &Finding) -> &'static str {
+pub(super) fn extent(finding: &Finding) -> &'static str {
     amount(finding).of(["mild", "moderate", "severe"])
 }
 
-fn size(finding: &Finding) -> &'static str {
+pub(super) fn size(finding: &Finding) -> &'static str {
     amount(finding).of(["small", "moderate", "large"])
 }
 
-fn capital(text: &str) -> String {
+pub(super) fn capital(text: &str) -> String {
     let mut letters = text.chars();
     letters
         .next()
@@ -259,82 +259,6 @@ pub(super) fn pneumothorax(finding: &Finding, random: &mut Random) -> String {
     }
 }
 
-/// Sentences on what is not there. Adds the observations they name to `denied`.
-pub(super) fn absences(truth: &Truth, denied: &mut Vec<&'static str>, random: &mut Random) -> Vec<String> {
-    let mut sentences = Vec::new();
-    let lungs_clear = !truth.any(in_lung);
-    if lungs_clear && random.chance(0.75) {
-        denied.extend(["Consolidation", "Lung Opacity"]);
-        sentences.push(
-            random
-                .pick([
-                    "The lungs are clear without consolidation or other opacity.",
-                    "There is no focal consolidation or opacity in either lung.",
-                    "No consolidation or focal opacity is seen.",
-                    "Both lungs are well aerated, with no consolidation and no opacity.",
-                ])
-                .to_owned(),
-        );
-    }
-    let mut absent: Vec<(&'static str, &'static str)> = [
-        (
-            "Pleural Effusion",
-            "pleural effusion",
-            truth.any(|kind| *kind == Kind::PleuralEffusion),
-        ),
-        (
-            "Pneumothorax",
-            "pneumothorax",
-            truth.any(|kind| *kind == Kind::Pneumothorax),
-        ),
-        ("Edema", "pulmonary edema", truth.any(|kind| *kind == Kind::Edema)),
-        (
-            "Consolidation",
-            "consolidation",
-            truth.any(|kind| matches!(kind, Kind::Consolidation { .. })),
-        ),
-        (
-            "Lung Lesion",
-            "pulmonary nodule or mass",
-            truth.any(|kind| matches!(kind, Kind::LungLesion { .. })),
-        ),
-    ]
-    .into_iter()
-    .filter(|&(name, _, present)| !present && !denied.contains(&name))
-    .map(|(name, words, _)| (name, words))
-    .collect();
-    random.shuffle(&mut absent);
-    absent.truncate(1 + random.below(4));
-    // A nodule or mass at the end of a list reads best.
-    absent.sort_by_key(|&(name, _)| name == "Lung Lesion");
-    denied.extend(absent.iter().map(|&(name, _)| name));
-    let words: Vec<_> = absent.iter().map(|&(_, words)| words).collect();
-    match words.as_slice() {
-        [] => {}
-        [one] => {
-            let text = random.pick([0, 1, 2]);
-            sentences.push(match text {
-                0 => format!("There is no {one}."),
-                1 => format!("No {one} is seen."),
-                _ => format!("No evidence of {one}."),
-            });
-        }
-        [rest @ .., last] => {
-            let list = format!(
-                "{}{} {last}",
-                rest.join(", "),
-                if rest.len() > 1 { ", or" } else { " or" }
-            );
-            sentences.push(match random.below(3) {
-                0 => format!("There is no {list}."),
-                1 => format!("No {list} is seen."),
-                _ => format!("No evidence of {list}."),
-            });
-        }
-    }
-    sentences
-}
-
 pub(super) fn cardiomegaly(finding: &Finding, random: &mut Random) -> String {
     let (extent, grade) = (
         extent(finding),
@@ -412,208 +336,6 @@ pub(super) fn intact_bones(random: &mut Random) -> String {
             "There is no acute rib fracture.",
             "The bones are intact without fracture.",
             "No fracture is identified.",
-        ])
-        .to_owned()
-}
-
-pub(super) fn no_devices(random: &mut Random) -> String {
-    random
-        .pick([
-            "There are no lines or tubes.",
-            "No support devices are present.",
-            "No tubes, lines or pacemaker are seen.",
-        ])
-        .to_owned()
-}
-
-pub(super) fn device(finding: &Finding, random: &mut Random) -> String {
-    let side = side(finding);
-    match finding.kind {
-        Kind::EndotrachealTube {
-            position,
-            tip_above_carina_cm,
-        } => {
-            let name = random.pick(["An endotracheal tube", "The endotracheal tube", "An ET tube"]);
-            let cm = format!("{tip_above_carina_cm:.1} cm");
-            match position {
-                TubePosition::RightMainBronchus => match random.below(2) {
-                    0 => format!("{name} terminates in the right main bronchus."),
-                    _ => format!("{name} extends past the carina into the right mainstem bronchus."),
-                },
-                _ => match random.below(3) {
-                    0 => format!("{name} terminates {cm} above the carina."),
-                    1 => format!("{name} is present with its tip {cm} above the carina."),
-                    _ => format!("{name} ends {cm} from the carina."),
-                },
-            }
-        }
-        Kind::Pacemaker { leads: 1 } => match random.below(3) {
-            0 => format!("A {side} chest wall single-lead pacemaker is present with its lead in the right ventricle."),
-            1 => format!("There is a {side}-sided pacemaker with a single lead ending in the right ventricle."),
-            _ => format!("A single-chamber {side} pectoral pacemaker is seen, lead tip over the right ventricle."),
-        },
-        Kind::Pacemaker { .. } => match random.below(3) {
-            0 => format!(
-                "A {side} chest wall dual-lead pacemaker is present with leads in the right atrium and right ventricle."
-            ),
-            1 => format!(
-                "There is a {side}-sided pacemaker with two leads, ending in the right atrium and right ventricle."
-            ),
-            _ => format!(
-                "A dual-chamber {side} pectoral pacemaker is seen with right atrial and right ventricular leads."
-            ),
-        },
-        Kind::CentralLine { approach, tip } => {
-            let name = line(approach);
-            let end = tip_place(tip);
-            match random.below(3) {
-                0 => format!("A {side} {name} terminates {end}."),
-                1 => format!("There is a {side} {name} with its tip {end}."),
-                _ => format!("A {side} {name} is present, ending {end}."),
-            }
-        }
-        Kind::SternalWires { count } => match random.below(3) {
-            0 => "Median sternotomy wires are intact.".to_owned(),
-            1 => format!("There are {count} midline sternal wires."),
-            _ => "Sternotomy wires are aligned in the midline.".to_owned(),
-        },
-        _ => String::new(),
-    }
-}
-
-pub(in crate::phantom) fn line(approach: Approach) -> &'static str {
-    match approach {
-        Approach::InternalJugular => "internal jugular central venous line",
-        Approach::Subclavian => "subclavian central venous line",
-        Approach::Peripheral => "PICC",
-    }
-}
-
-pub(in crate::phantom) fn tip_place(tip: LineTip) -> &'static str {
-    match tip {
-        LineTip::SuperiorVenaCava => "in the superior vena cava",
-        LineTip::CavoatrialJunction => "at the cavoatrial junction",
-        LineTip::RightAtrium => "in the right atrium",
-    }
-}
-
-/// One line of the impression.
-pub(super) fn conclusion(finding: &Finding, random: &mut Random) -> String {
-    let (side, zone, extent) = (side(finding), zone(finding), extent(finding));
-    match finding.kind {
-        Kind::Cardiomegaly { .. } => format!("{} cardiomegaly.", capital(extent)),
-        Kind::EnlargedMediastinum => {
-            let grade = amount(finding).of(["Mild", "Moderate", "Marked"]);
-            match random.below(2) {
-                0 => format!("{grade} mediastinal widening."),
-                _ => format!("{grade} widening of the mediastinum, for which CT may be considered."),
-            }
-        }
-        Kind::Pneumothorax => format!("{} {side} pneumothorax.", capital(size(finding))),
-        Kind::Consolidation { air_bronchograms: true } => match random.below(3) {
-            0 => format!(
-                "{} {zone} lung consolidation, consistent with pneumonia.",
-                capital(side)
-            ),
-            1 => format!("Pneumonia in the {side} {zone} lung with consolidation."),
-            _ => format!(
-                "{} {zone} zone consolidation, compatible with pneumonia.",
-                capital(side)
-            ),
-        },
-        Kind::Consolidation {
-            air_bronchograms: false,
-        } => match random.below(3) {
-            0 => format!(
-                "{} {zone} lung consolidation, which may represent pneumonia.",
-                capital(side)
-            ),
-            1 => format!("{} {zone} zone consolidation, possibly pneumonia.", capital(side)),
-            _ => format!("Consolidation in the {side} {zone} lung; pneumonia is possible."),
-        },
-        Kind::LungOpacity => match random.below(3) {
-            0 => format!("Nonspecific {side} {zone} lung opacity."),
-            1 => format!("Hazy opacity in the {side} {zone} lung, nonspecific; follow-up is suggested."),
-            _ => format!("{} {zone} zone opacity of uncertain cause.", capital(side)),
-        },
-        Kind::Edema => format!("{} pulmonary edema.", capital(extent)),
-        Kind::Atelectasis { volume_loss: true } => {
-            format!("{} lower lobe atelectasis with volume loss.", capital(side))
-        }
-        Kind::Atelectasis { volume_loss: false } => match random.below(2) {
-            0 => format!("{} basilar atelectasis.", capital(side)),
-            _ => format!("Linear atelectasis at the {side} base."),
-        },
-        Kind::LungLesion { diameter_cm, calcified } => {
-            let what = if diameter_cm > 3.0 { "mass" } else { "nodule" };
-            let place = format!("{} {zone} lung", capital(side));
-            match calcified {
-                true => format!("{place} calcified {what} of {diameter_cm:.1} cm, likely a granuloma."),
-                false => match random.below(2) {
-                    0 => format!("{place} {what} of {diameter_cm:.1} cm. CT is recommended."),
-                    _ => format!("{diameter_cm:.1} cm {what} in the {side} {zone} lung, suspicious; CT is advised."),
-                },
-            }
-        }
-        Kind::RibFracture { rib } => format!("Displaced {side} {} rib fracture.", ordinal(rib)),
-        _ => String::new(),
-    }
-}
-
-pub(super) fn conclude_effusions(effusions: &[&Finding], _: &mut Random) -> Option<String> {
-    Some(match effusions {
-        [] => return None,
-        [one] => format!("{} {} pleural effusion.", capital(size(one)), side(one)),
-        several => {
-            let sized: Vec<_> = several
-                .iter()
-                .map(|one| format!("{} {}", size(one), side(one)))
-                .collect();
-            format!("Bilateral pleural effusions: {}.", sized.join(" and "))
-        }
-    })
-}
-
-/// What the impression says about a device that does not lie as it should.
-pub(super) fn misplaced(finding: &Finding, random: &mut Random) -> Option<String> {
-    Some(match finding.kind {
-        Kind::EndotrachealTube {
-            position: TubePosition::High,
-            ..
-        } => "High endotracheal tube; advancement is recommended.".to_owned(),
-        Kind::EndotrachealTube {
-            position: TubePosition::Low,
-            ..
-        } => "Low endotracheal tube close to the carina; withdrawal is recommended.".to_owned(),
-        Kind::EndotrachealTube {
-            position: TubePosition::RightMainBronchus,
-            ..
-        } => "Endotracheal tube in the right main bronchus; withdrawal is recommended.".to_owned(),
-        Kind::EndotrachealTube { .. } if random.chance(0.5) => "Endotracheal tube in satisfactory position.".to_owned(),
-        Kind::CentralLine {
-            approach,
-            tip: LineTip::RightAtrium,
-        } => {
-            format!(
-                "{} {} with its tip in the right atrium.",
-                capital(side(finding)),
-                line(approach)
-            )
-        }
-        Kind::Pacemaker { .. } if random.chance(0.4) => format!("{} pacemaker.", capital(side(finding))),
-        _ => return None,
-    })
-}
-
-pub(super) fn normal(random: &mut Random) -> String {
-    random
-        .pick([
-            "No acute cardiopulmonary process.",
-            "No acute cardiopulmonary abnormality.",
-            "Normal chest radiograph.",
-            "No radiographic evidence of acute disease.",
-            "Unremarkable frontal chest radiograph.",
-            "No acute intrathoracic process.",
         ])
         .to_owned()
 }
