@@ -4,6 +4,7 @@
 //! residual (or one after the other); fused QKV interleaved per head, `[heads, 3, head_dim]`; biases everywhere; exact GELU.
 
 mod attention;
+mod buffer;
 mod config;
 mod kv;
 mod matrix;

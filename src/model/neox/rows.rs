@@ -8,11 +8,12 @@
 use std::sync::{Mutex, PoisonError};
 
 use super::NeoxConfig;
+use super::buffer::{Buffer, SharedBuffer};
 use super::config::Activation;
 use super::kv::{KvHeads, KvMemory};
 use super::matrix::Matrix;
 use super::step::Segment;
-use crate::model::kernels::{Inputs, Kernels, Shared, Team, Worker};
+use crate::model::kernels::{Kernels, Shared, Team, Worker};
 
 /// Segments of at most so many tokens go this way, others through libtorch, which is faster where arithmetic is the limit.
 /// Only a segment's own length decides, never its company.
@@ -87,76 +88,6 @@ struct Scratch {
     scores: Vec<f32>,
 }
 
-/// Inputs of a matrix: rows padded with zeros, and the same rounded where the kernels want it.
-struct Buffer {
-    values: Vec<f32>,
-    rounded: Vec<u16>,
-    stride: usize,
-}
-
-impl Buffer {
-    fn new(columns: usize, rounds: bool) -> Self {
-        let stride = columns.next_multiple_of(Kernels::PADDING);
-        let len = stride * MOST_ROWS;
-        Self {
-            values: vec![0.0; len],
-            rounded: vec![0; if rounds { len } else { 0 }],
-            stride,
-        }
-    }
-
-    fn share(&mut self) -> SharedBuffer<'_> {
-        SharedBuffer {
-            stride: self.stride,
-            rounds: !self.rounded.is_empty(),
-            values: Shared::new(&mut self.values),
-            rounded: Shared::new(&mut self.rounded),
-        }
-    }
-}
-
-/// A [`Buffer`] in the hands of a team.
-struct SharedBuffer<'a> {
-    values: Shared<'a, f32>,
-    rounded: Shared<'a, u16>,
-    stride: usize,
-    rounds: bool,
-}
-
-impl SharedBuffer<'_> {
-    /// Lets `fill` write `len` values of `row` from `start`, and rounds them.
-    ///
-    /// # Safety
-    /// No other thread reads or writes these before the next barrier.
-    unsafe fn write(&self, kernels: &Kernels, row: usize, start: usize, len: usize, fill: impl FnOnce(&mut [f32])) {
-        let start = row * self.stride + start;
-        // SAFETY: the caller's promise.
-        let values = unsafe { self.values.part_mut(start, len) };
-        fill(values);
-        if self.rounds {
-            // SAFETY: the caller's promise.
-            kernels.round(values, unsafe { self.rounded.part_mut(start, len) });
-        }
-    }
-
-    /// The first `count` rows.
-    ///
-    /// # Safety
-    /// No thread writes to them before the next barrier.
-    unsafe fn inputs(&self, count: usize) -> Inputs<'_> {
-        let len = count * self.stride;
-        // SAFETY: the caller's promise.
-        unsafe {
-            Inputs {
-                values: self.values.part(0, len),
-                rounded: self.rounded.part(0, if self.rounds { len } else { 0 }),
-                stride: self.stride,
-                count,
-            }
-        }
-    }
-}
-
 impl RowPath {
     /// The network over `weights`. `bf16` says what kind they are.
     pub(super) fn new(config: &NeoxConfig, weights: RowWeights, threads: usize, bf16: bool) -> Self {
@@ -166,11 +97,11 @@ impl RowPath {
         let scratch = Scratch {
             rows: Vec::with_capacity(MOST_ROWS),
             residual: vec![0.0; h * MOST_ROWS],
-            normed: Buffer::new(h, rounds),
-            normed_mlp: Buffer::new(h, rounds),
+            normed: Buffer::new(MOST_ROWS, h, rounds),
+            normed_mlp: Buffer::new(MOST_ROWS, h, rounds),
             qkv: vec![0.0; 3 * h * MOST_ROWS],
-            attended: Buffer::new(h, rounds),
-            wide: Buffer::new(m, rounds),
+            attended: Buffer::new(MOST_ROWS, h, rounds),
+            wide: Buffer::new(MOST_ROWS, m, rounds),
             scores: vec![0.0; threads.max(1) * config.max_position_embeddings],
         };
         tracing::debug!(kernels = kernels.name(), threads, "few rows go through our own kernels");
