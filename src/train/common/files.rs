@@ -83,8 +83,11 @@ impl ImageSource for Files {
     }
 }
 
+/// A source and its weight in the mixture.
+pub type Weighted = (Arc<dyn ImageSource>, f64);
+
 /// Sources written as `PATH` or `PATH@SHARE`.
-pub fn open_sources(specs: &[String], training: bool) -> Result<Vec<(Arc<dyn ImageSource>, f64)>, TrainError> {
+pub fn open_sources(specs: &[String], training: bool) -> Result<Vec<Weighted>, TrainError> {
     specs
         .iter()
         .map(|spec| {

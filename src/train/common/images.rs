@@ -50,13 +50,16 @@ impl ImageBatch {
     }
 }
 
+/// An epoch and the order of its images.
+type Order = (u64, Arc<Vec<u32>>);
+
 /// An endless stream of images: each source is gone through in a new order every epoch, sources mixed by their shares.
 pub struct ImageStream {
     sources: Vec<(Arc<dyn ImageSource>, f64)>,
     seed: u64,
     side: usize,
     channels: usize,
-    orders: Mutex<HashMap<usize, (u64, Arc<Vec<u32>>)>>,
+    orders: Mutex<HashMap<usize, Order>>,
 }
 
 impl ImageStream {

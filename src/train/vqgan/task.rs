@@ -26,6 +26,9 @@ use crate::train::common::{
 /// Decays of Adam's moments in adversarial training, as taming's.
 const BETAS: (f64, f64) = (0.5, 0.9);
 
+/// Terms of a loss by name, for the log.
+type Terms = Vec<(&'static str, Tensor)>;
+
 pub(super) struct VqganTask {
     pub(super) settings: VqganSettings,
     pub(super) generator: Generator,
@@ -139,7 +142,7 @@ impl VqganTask {
     }
 
     /// Loss of a reconstruction (a leaf of its own, `[n, c, h, w]`) without its adversary, and the parts of it.
-    fn reconstruction(&self, x: &Tensor, drawn: &Tensor) -> Result<(Tensor, Vec<(&'static str, Tensor)>), TrainError> {
+    fn reconstruction(&self, x: &Tensor, drawn: &Tensor) -> Result<(Tensor, Terms), TrainError> {
         let s = &self.settings;
         let absolute = (x - drawn).abs().mean(Kind::Float);
         let (mut loss, mut parts) = (absolute.shallow_clone(), vec![("loss/l1", absolute)]);
@@ -152,7 +155,10 @@ impl VqganTask {
             ];
             for (name, weight, term) in terms {
                 if let Some(term) = term.filter(|_| weight != 0.0) {
-                    loss = loss + &term * weight;
+                    #[allow(clippy::assign_op_pattern)] // `+=` would add in place, which autograd does not allow here.
+                    {
+                        loss = loss + &term * weight;
+                    }
                     parts.push((name, term));
                 }
             }
