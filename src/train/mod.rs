@@ -5,5 +5,6 @@ pub mod common;
 pub mod data;
 pub mod encode;
 pub mod init;
+pub mod neox;
 pub mod tokenizer;
 pub mod vqgan;

@@ -13,7 +13,8 @@ mod rotary;
 mod rows;
 mod step;
 
-pub use config::NeoxConfig;
+pub use config::{Activation, NeoxConfig};
 pub use kv::KvMemory;
 pub use network::Neox;
+pub use rotary::RotaryTable;
 pub use step::{Segment, Span};

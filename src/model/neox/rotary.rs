@@ -5,7 +5,7 @@ use tch::{Device, Kind, Tensor};
 use super::NeoxConfig;
 
 /// Cosines and sines for every position: `[context, rotary_pairs]`, f32.
-pub(super) struct RotaryTable {
+pub struct RotaryTable {
     cos: Tensor,
     sin: Tensor,
     half: i64,
@@ -19,7 +19,8 @@ pub(super) struct RotaryRows {
 }
 
 impl RotaryTable {
-    pub(super) fn new(config: &NeoxConfig, device: Device) -> Self {
+    /// The tables of a model, on `device`.
+    pub fn new(config: &NeoxConfig, device: Device) -> Self {
         let half = config.rotary_pairs() as i64;
         let f32 = (Kind::Float, device);
         // As transformers computes them, in f32: θ_i = base^(−2i/ndims).
@@ -35,7 +36,7 @@ impl RotaryTable {
     }
 
     /// Cosines and sines, `[context, rotary_pairs]` each.
-    pub(super) fn tables(&self) -> (&Tensor, &Tensor) {
+    pub fn tables(&self) -> (&Tensor, &Tensor) {
         (&self.cos, &self.sin)
     }
 

@@ -25,6 +25,8 @@ pub enum Initial {
     Torch,
     /// taming's discriminator: weights N(0, 0.02), scales of norms N(1, 0.02), biases as PyTorch's.
     Discriminator,
+    /// GPT-NeoX in transformers: matrices and embeddings N(0, 0.02), biases 0, norms 1 and 0.
+    Neox,
 }
 
 struct Place {
@@ -66,12 +68,25 @@ impl Parameters {
                         *v = mean + 0.02 * normal(&mut rng);
                     }
                 }
+                (Initial::Neox, "weight", Some(_)) => out.iter_mut().for_each(|v| *v = 0.02 * normal(&mut rng)),
+                (Initial::Neox, "bias", _) => {}
                 (_, _, Some(&fan)) => uniform(1.0 / (fan.max(1) as f32).sqrt()),
                 (_, "weight", None) => out.fill(1.0),
                 _ => {}
             }
         }
         let flat = Tensor::from_slice(&values).f_to_device(device)?;
+        Ok(Self::over(places, flat))
+    }
+
+    /// The weights of `source`, which must hold every tensor of `expected`.
+    pub fn load(expected: &[ExpectedTensor], source: &dyn TensorSource, device: Device) -> Result<Self, TrainError> {
+        let (places, total) = layout(expected);
+        let flat = Tensor::f_zeros([total as i64], (Kind::Float, device))?;
+        for (tensor, place) in expected.iter().zip(&places) {
+            let stored = source.tensor(&tensor.name, &tensor.shape, Kind::Float, device)?;
+            tch::no_grad(|| view(&flat, place).f_copy_(&stored.detach()))?;
+        }
         Ok(Self::over(places, flat))
     }
 
@@ -138,6 +153,32 @@ impl Parameters {
                 pieces.push(Tensor::f_zeros([rest], options)?);
             }
             Ok(Tensor::f_cat(&pieces, 0)?)
+        })
+    }
+
+    /// Adds the gradient of `loss` (a scalar) with respect to the leaves that `which` picks by name to `into`, which is laid out as
+    /// the parameters. Gives the gradients with respect to `inputs` (undefined where the loss does not depend on one).
+    pub fn add_gradient(
+        &self,
+        loss: &Tensor,
+        which: impl Fn(&str) -> bool,
+        inputs: &[&Tensor],
+        into: &Tensor,
+    ) -> Result<Vec<Tensor>, TrainError> {
+        let (places, leaves): (Vec<&Place>, Vec<&Tensor>) = self
+            .places
+            .iter()
+            .zip(&self.leaves)
+            .filter(|(place, _)| which(&place.name))
+            .unzip();
+        let wanted: Vec<&Tensor> = leaves.into_iter().chain(inputs.iter().copied()).collect();
+        let mut grads = Tensor::f_run_backward(&[loss], &wanted, false, false)?;
+        let of_inputs = grads.split_off(places.len());
+        tch::no_grad(|| {
+            for (grad, place) in grads.iter().zip(places).filter(|(grad, _)| grad.defined()) {
+                let _ = view(into, place).f_add_(grad)?;
+            }
+            Ok(of_inputs)
         })
     }
 

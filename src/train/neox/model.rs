@@ -1,0 +1,172 @@
+//! The trainable network: its weights, its loss, and the gradient of the loss.
+
+use tch::{Device, Kind, Tensor};
+
+use super::TokenBatch;
+use super::batch::Prepared;
+use super::pass::{Pass, is_of_layer};
+use crate::model::neox::{NeoxConfig, RotaryTable};
+use crate::model::source::TensorSource;
+use crate::train::common::{Initial, Parameters, TrainError};
+
+/// How a loss is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compute {
+    /// `Float`, or `BFloat16`: activations and matrix products in bfloat16, sums inside of norms, softmax and the loss in f32.
+    pub kind: Kind,
+    /// Keep only what enters each layer and compute the layer again on the way back: less memory, a third more work.
+    pub checkpointing: bool,
+}
+
+impl Compute {
+    /// Everything in f32.
+    pub const F32: Self = Self {
+        kind: Kind::Float,
+        checkpointing: false,
+    };
+    /// Activations and products in bfloat16.
+    pub const BF16: Self = Self {
+        kind: Kind::BFloat16,
+        checkpointing: false,
+    };
+}
+
+/// A GPT-NeoX whose weights are trained.
+pub struct TrainableNeox {
+    pub(super) config: NeoxConfig,
+    pub(super) device: Device,
+    pub(super) rotary: RotaryTable,
+    pub(super) weights: Parameters,
+}
+
+impl TrainableNeox {
+    /// Fresh weights, which depend on `seed` and the shape alone: matrices and embeddings N(0, 0.02), biases 0, norms 1 and 0.
+    pub fn fresh(config: &NeoxConfig, seed: u64, device: Device) -> Result<Self, TrainError> {
+        let weights = Parameters::fresh(&config.expected_tensors(), Initial::Neox, seed, device)?;
+        Ok(Self::over(config, weights, device))
+    }
+
+    /// The weights of a checkpoint under their Hugging Face names.
+    ///
+    /// # Errors
+    /// A tensor is missing or has not the shape that `config` asks for.
+    pub fn from_checkpoint(
+        config: &NeoxConfig,
+        weights: &dyn TensorSource,
+        device: Device,
+    ) -> Result<Self, TrainError> {
+        let weights = Parameters::load(&config.expected_tensors(), weights, device)?;
+        Ok(Self::over(config, weights, device))
+    }
+
+    pub(super) fn over(config: &NeoxConfig, weights: Parameters, device: Device) -> Self {
+        Self {
+            config: config.clone(),
+            device,
+            rotary: RotaryTable::new(config, device),
+            weights,
+        }
+    }
+
+    /// Its shape.
+    pub fn config(&self) -> &NeoxConfig {
+        &self.config
+    }
+
+    /// Where it is.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// What the optimizer steps.
+    pub fn trainable(&self) -> &Parameters {
+        &self.weights
+    }
+
+    /// Every tensor under its Hugging Face name, f32.
+    pub fn named(&self) -> Vec<(String, Tensor)> {
+        self.weights.named("", self.weights.flat())
+    }
+
+    /// The sum of the cross entropies over the labels that count (f32, a scalar with its graph), and their number.
+    ///
+    /// # Errors
+    /// The batch does not fit the model, or libtorch refuses.
+    pub fn loss(&self, batch: &TokenBatch, compute: &Compute) -> Result<(Tensor, u64), TrainError> {
+        let prepared = batch.prepare(&self.config, self.device)?;
+        let pass = Pass::new(self, compute.kind, batch.length)?;
+        Ok((pass.loss(&prepared)?, prepared.count))
+    }
+
+    /// Adds `scale` times the gradient of [`Self::loss`] to `into`, which is laid out as [`Self::trainable`]. Gives the sum of the
+    /// cross entropies (f32, a scalar without graph) and the number of labels.
+    ///
+    /// # Errors
+    /// As [`Self::loss`]; `into` is then unusable.
+    pub fn accumulate(
+        &self,
+        batch: &TokenBatch,
+        scale: f64,
+        compute: &Compute,
+        into: &mut Tensor,
+    ) -> Result<(Tensor, u64), TrainError> {
+        let prepared = batch.prepare(&self.config, self.device)?;
+        if prepared.count == 0 {
+            return Ok((Tensor::f_zeros([], (Kind::Float, self.device))?, 0));
+        }
+        let pass = Pass::new(self, compute.kind, batch.length)?;
+        let loss = if compute.checkpointing {
+            self.accumulate_by_layers(&pass, &prepared, scale, into)?
+        } else {
+            let loss = pass.loss(&prepared)?;
+            let scaled = loss.f_mul_scalar(scale)?;
+            self.trainable().add_gradient(&scaled, |_| true, &[], into)?;
+            loss.f_detach()?
+        };
+        Ok((loss, prepared.count))
+    }
+
+    /// The gradient with the activations of one layer at a time in memory (Chen et al. 2016, arXiv 1604.06174).
+    fn accumulate_by_layers(
+        &self,
+        pass: &Pass<'_>,
+        batch: &Prepared,
+        scale: f64,
+        into: &Tensor,
+    ) -> Result<Tensor, TrainError> {
+        let (parameters, layers) = (self.trainable(), self.config.num_hidden_layers);
+        let inputs = tch::no_grad(|| {
+            let mut inputs = vec![pass.embed(&batch.ids)?];
+            for layer in 0..layers {
+                inputs.push(pass.layer(layer, &inputs[layer])?);
+            }
+            Ok::<_, TrainError>(inputs)
+        })?;
+        // What a part of the network received, as the beginning of a graph of its own.
+        let begin = |x: Tensor| x.set_requires_grad(true);
+        let mut inputs = inputs.into_iter().rev();
+        let mut next = || inputs.next().map(begin);
+        let of_layers = |name: &str| name.contains(".layers.");
+
+        let Some(x) = next() else {
+            return Err(TrainError::Torch("the network has no output".to_owned()));
+        };
+        let loss = pass.head(&x, batch)?;
+        let scaled = loss.f_mul_scalar(scale)?;
+        let head = |name: &str| !of_layers(name);
+        let mut gradient = parameters.add_gradient(&scaled, head, &[&x], into)?.swap_remove(0);
+        for layer in (0..layers).rev() {
+            let Some(x) = next() else { break };
+            // The derivative of Σ y·g is that of the loss behind y, where g is the loss's derivative by y.
+            let behind = pass.layer(layer, &x)?.f_mul(&gradient)?.f_sum(Kind::Float)?;
+            let of_layer = |name: &str| is_of_layer(name, layer);
+            gradient = parameters.add_gradient(&behind, of_layer, &[&x], into)?.swap_remove(0);
+        }
+        let embedded = pass.embed(&batch.ids)?;
+        if embedded.requires_grad() {
+            let behind = embedded.f_mul(&gradient)?.f_sum(Kind::Float)?;
+            parameters.add_gradient(&behind, head, &[], into)?;
+        }
+        Ok(loss.detach())
+    }
+}
