@@ -12,9 +12,8 @@ use std::sync::Arc;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use super::data::{Account, DataError, Dataset, Record};
+use super::data::{Account, DataError, Dataset, Record, read_image};
 use crate::model::vqgan::Vqgan;
-use crate::radiograph::{DecodeLimits, Pixels, Preprocess, prepare};
 
 const MAGIC: &[u8; 8] = b"LLMCXRC1";
 /// Magic, checksum of the VQ-GAN, codes per image, codes in the book.
@@ -279,11 +278,10 @@ fn encode_batch(
     account: &mut Account,
 ) -> Result<(), EncodeError> {
     let side = vqgan.config().resolution;
-    let read = |path: &Path| -> Result<Pixels, &'static str> {
-        let bytes = std::fs::read(path).map_err(|_| "image file cannot be read")?;
-        prepare(&bytes, &DecodeLimits::default(), Preprocess::Default, side).map_err(|_| "image does not decode")
-    };
-    let decoded: Vec<_> = images.into_par_iter().map(|(id, path)| (id, read(&path))).collect();
+    let decoded: Vec<_> = images
+        .into_par_iter()
+        .map(|(id, path)| (id, read_image(&path, side)))
+        .collect();
     let (mut ids, mut pixels) = (Vec::new(), Vec::new());
     for (id, image) in decoded {
         match image {
@@ -291,7 +289,7 @@ fn encode_batch(
                 ids.push(id);
                 pixels.push(Arc::new(image));
             }
-            Err(reason) => account.skip(reason, || id),
+            Err(fault) => account.skip(fault.reason(), || id),
         }
     }
     if pixels.is_empty() {

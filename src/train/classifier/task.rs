@@ -13,7 +13,7 @@ use crate::train::common::checkpoint::{Restored, Snapshot, write_tensors, write_
 use crate::train::common::schedule::{Schedule, Shape};
 use crate::train::common::{
     Fault, Files, ImageBatch, ImageStream, Initial, Outcome, Parameters, Plan, Task, TrainError, clip, drive, finite,
-    open_sources,
+    open_sources, split_share,
 };
 
 /// Settings of `llm-cxr-train classifier`.
@@ -114,11 +114,7 @@ pub fn train(settings: &ClassifierSettings, device: Device, stop: impl Fn() -> b
     let mut labels = s.labels.clone();
     if labels.is_empty() {
         for spec in &s.data {
-            let path = spec
-                .rsplit_once('@')
-                .filter(|p| p.1.parse::<f64>().is_ok())
-                .map_or(spec.as_str(), |p| p.0);
-            labels.extend(Files::open(path.as_ref(), true)?.labels());
+            labels.extend_from_slice(Files::open(split_share(spec).0.as_ref(), true)?.labels());
         }
         labels.sort();
         labels.dedup();

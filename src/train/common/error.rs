@@ -7,6 +7,7 @@ use crate::model::ConfigError;
 use crate::model::checkpoint::CheckpointError;
 use crate::model::source::LoadError;
 use crate::radiograph::RadiographError;
+use crate::train::data::DataError;
 
 /// A training run that cannot begin or go on. Each message says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +78,9 @@ pub enum TrainError {
     /// A model configuration.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// A data set.
+    #[error(transparent)]
+    Data(#[from] DataError),
     /// An image that could not be written.
     #[error(transparent)]
     Radiograph(#[from] RadiographError),

@@ -1,62 +1,144 @@
-//! Images on disk: a folder, a manifest (CSV or JSON lines), or the MIMIC-CXR-JPG layout.
+//! Images on disk, with their labels: a plain folder, or any data set that [`Dataset`] reads.
 
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde_json::Value;
-
-use super::table::Table;
 use super::{ImageSource, Sample, TrainError};
-use crate::radiograph::{DecodeLimits, Preprocess, prepare};
+use crate::train::data::{Account, DataError, Dataset, Split, read_image};
 
-/// The findings of CheXpert's labels other than `No Finding` and `Support Devices`.
+/// Labels that mean that every other one is absent, not unknown.
 const NORMAL: &[&str] = &["no finding", "normal"];
 /// One of so many images of a plain folder is kept for validation.
 const VALIDATE_EACH: usize = 20;
 
 struct Entry {
     path: PathBuf,
-    labels: Vec<(String, f32)>,
+    /// Which of the labels' names, and 1 present or 0 absent. Those not here are unknown.
+    labels: Box<[(u16, f32)]>,
     /// Every label not named is absent, not unknown.
     normal: bool,
 }
 
-/// A list of image files with their labels.
+/// A list of image files with their labels. Only the list is in memory.
 pub struct Files {
     entries: Vec<Entry>,
+    names: Vec<String>,
     root: PathBuf,
+    account: Account,
 }
 
 impl Files {
-    /// The images of `path` that belong to training, or else to validation: a folder with `mimic-cxr-2.0.0-split.csv` is the
-    /// MIMIC-CXR-JPG layout; another folder is taken with every image below it (each 20th is for validation); a `.csv` or `.jsonl`
-    /// file is a manifest with `file` (or `image`), `split` (train, val or validate) and, optionally, `labels` separated by `;`.
+    /// The images of `path` that belong to training, or else to validation. What [`Dataset`] reads has its own splits; an image
+    /// that several rows name (one for each question) counts once. Any other folder is taken with every image below it (each
+    /// 20th is for validation), without labels.
+    ///
+    /// In a MIMIC-CXR-JPG layout a label that is not mentioned is absent; in a manifest it is unknown, unless the image is named
+    /// normal. Uncertain labels are unknown.
     pub fn open(path: &Path, training: bool) -> Result<Self, TrainError> {
-        let (root, entries) = if path.join("mimic-cxr-2.0.0-split.csv").is_file() {
-            (path, mimic(path, training)?)
-        } else if path.is_dir() {
-            (path, folder(path, training)?)
-        } else {
-            (path.parent().unwrap_or(path), manifest(path, training)?)
-        };
+        match Dataset::open(path) {
+            Ok(dataset) => Self::index(&dataset, path, training),
+            Err(_) if path.is_dir() => folder(path, training),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn index(dataset: &Dataset, path: &Path, training: bool) -> Result<Self, TrainError> {
+        let wanted = if training { Split::Train } else { Split::Validate };
+        let mut names = Names::default();
+        // Their order is the table's, so that it does not depend on which are mentioned.
+        let closed: Vec<u16> = dataset.closed_labels()?.iter().map(|name| names.number(name)).collect();
+        let mut entries: Vec<Entry> = Vec::new();
+        let (mut known, mut account) = (HashMap::<PathBuf, usize>::new(), Account::default());
+        dataset.visit::<DataError>(&mut account, &mut |record, _| {
+            let Some(path) = record.image.filter(|_| record.split == wanted) else {
+                return Ok(());
+            };
+            let mut labels: Vec<(u16, f32)> = Vec::new();
+            for (name, value) in &record.labels {
+                let number = names.number(name);
+                if labels.iter().all(|label| label.0 != number) {
+                    labels.push((number, *value));
+                }
+            }
+            if !labels.is_empty() {
+                let blank = closed.iter().filter(|n| labels.iter().all(|label| label.0 != **n));
+                let blank: Vec<_> = blank.map(|&n| (n, 0.0)).collect();
+                labels.extend(blank);
+            }
+            labels.retain(|label| label.1 >= 0.0);
+            let normal = |(name, value): &(String, f32)| {
+                *value > 0.0 && NORMAL.contains(&name.to_lowercase().as_str()) && closed.is_empty()
+            };
+            let normal = record.labels.iter().any(normal);
+            match known.get(&path) {
+                Some(&at) => entries[at].join(&labels, normal),
+                None => {
+                    known.insert(path.clone(), entries.len());
+                    entries.push(Entry {
+                        path,
+                        labels: labels.into(),
+                        normal,
+                    });
+                }
+            }
+            Ok(())
+        })?;
+        let root = if path.is_dir() { Some(path) } else { path.parent() };
         Ok(Self {
-            root: root.to_owned(),
+            root: root.unwrap_or(Path::new("")).to_owned(),
             entries,
+            names: names.list,
+            account,
         })
     }
 
     /// Every label that is named.
-    pub fn labels(&self) -> Vec<String> {
-        let mut names: Vec<String> = self
-            .entries
+    pub fn labels(&self) -> &[String] {
+        &self.names
+    }
+
+    /// What was skipped, in all splits.
+    pub fn account(&self) -> &Account {
+        &self.account
+    }
+}
+
+impl Entry {
+    /// Adds what another row says of the same image.
+    fn join(&mut self, labels: &[(u16, f32)], normal: bool) {
+        let new: Vec<_> = labels
             .iter()
-            .flat_map(|e| e.labels.iter().map(|l| l.0.clone()))
+            .filter(|new| self.labels.iter().all(|old| old.0 != new.0))
+            .copied()
             .collect();
-        names.sort();
-        names.dedup();
-        names
+        if !new.is_empty() {
+            self.labels = [&self.labels[..], &new].concat().into();
+        }
+        self.normal |= normal;
+    }
+}
+
+/// Labels' names by number.
+#[derive(Default)]
+struct Names {
+    list: Vec<String>,
+    numbers: HashMap<String, u16>,
+}
+
+impl Names {
+    /// Past 65,535 names, which no data set has, all share the last number.
+    fn number(&mut self, name: &str) -> u16 {
+        if let Some(&number) = self.numbers.get(name) {
+            return number;
+        }
+        let number = u16::try_from(self.list.len()).unwrap_or(u16::MAX);
+        if usize::from(number) == self.list.len() {
+            self.list.push(name.to_owned());
+            self.numbers.insert(name.to_owned(), number);
+        }
+        number
     }
 }
 
@@ -69,36 +151,49 @@ impl ImageSource for Files {
         let entry = self.entries.get(index as usize).ok_or("there is no such image")?;
         let name = entry.path.strip_prefix(&self.root).unwrap_or(&entry.path);
         let id = name.to_string_lossy().into_owned();
-        let bytes = fs::read(&entry.path).map_err(|e| format!("{id}: {e}"))?;
-        let pixels = prepare(&bytes, &DecodeLimits::default(), Preprocess::Default, side);
-        let mut labels = entry.labels.clone();
+        let pixels = read_image(&entry.path, side).map_err(|fault| format!("{id}: {fault}"))?;
+        let named = entry
+            .labels
+            .iter()
+            .filter_map(|(number, value)| Some((self.names.get(usize::from(*number))?.clone(), *value)));
+        let mut labels: Vec<_> = named.collect();
         if entry.normal {
             labels.push(("*".to_owned(), 0.0));
         }
-        Ok(Sample {
-            pixels: pixels.map_err(|e| format!("{id}: {e}"))?,
-            id,
-            labels,
-        })
+        Ok(Sample { pixels, id, labels })
     }
 }
 
 /// A source and its weight in the mixture.
 pub type Weighted = (Arc<dyn ImageSource>, f64);
 
-/// Sources written as `PATH` or `PATH@SHARE`.
+/// Sources written as `PATH` or `PATH@SHARE`. What of the training data is used and skipped is told on standard error.
 pub fn open_sources(specs: &[String], training: bool) -> Result<Vec<Weighted>, TrainError> {
     specs
         .iter()
         .map(|spec| {
-            let (path, share) = match spec.rsplit_once('@').map(|(path, share)| (path, share.parse::<f64>())) {
-                Some((path, Ok(share))) if share > 0.0 && share.is_finite() => (path, share),
-                _ => (spec.as_str(), 1.0),
-            };
+            let (path, share) = split_share(spec);
             let files = Files::open(Path::new(path), training)?;
+            if training {
+                let skips = files.account().to_string();
+                let skips = skips.lines().skip(1).map(|line| format!("\n  {line}"));
+                eprintln!(
+                    "{path}: {} training images{}",
+                    files.entries.len(),
+                    skips.collect::<String>()
+                );
+            }
             Ok((Arc::new(files) as Arc<dyn ImageSource>, share))
         })
         .collect()
+}
+
+/// The path and the share of `PATH` or `PATH@SHARE`; the share is 1 where none is given.
+pub fn split_share(spec: &str) -> (&str, f64) {
+    match spec.rsplit_once('@').map(|(path, share)| (path, share.parse::<f64>())) {
+        Some((path, Ok(share))) if share > 0.0 && share.is_finite() => (path, share),
+        _ => (spec, 1.0),
+    }
 }
 
 fn is_image(path: &Path) -> bool {
@@ -106,7 +201,8 @@ fn is_image(path: &Path) -> bool {
     matches!(extension.as_deref(), Some("png" | "jpg" | "jpeg"))
 }
 
-fn folder(root: &Path, training: bool) -> Result<Vec<Entry>, TrainError> {
+/// Every image below `root`, in the order of their paths.
+fn folder(root: &Path, training: bool) -> Result<Files, TrainError> {
     let (mut paths, mut pending) = (Vec::new(), vec![root.to_owned()]);
     while let Some(folder) = pending.pop() {
         for entry in fs::read_dir(&folder).map_err(|e| TrainError::io(&folder, e))? {
@@ -119,112 +215,19 @@ fn folder(root: &Path, training: bool) -> Result<Vec<Entry>, TrainError> {
         }
     }
     paths.sort();
-    let entry = |path| Entry {
+    let kept = paths.into_iter().enumerate();
+    let kept = kept.filter(|(i, _)| (i % VALIDATE_EACH == VALIDATE_EACH - 1) != training);
+    let entry = |(_, path)| Entry {
         path,
-        labels: Vec::new(),
+        labels: Box::default(),
         normal: false,
     };
-    let kept = paths.into_iter().enumerate();
-    Ok(kept
-        .filter(|(i, _)| (i % VALIDATE_EACH == VALIDATE_EACH - 1) != training)
-        .map(|(_, path)| entry(path))
-        .collect())
-}
-
-fn in_split(split: &str, training: bool) -> bool {
-    if training {
-        split == "train"
-    } else {
-        matches!(split, "val" | "validate" | "validation")
-    }
-}
-
-fn manifest(path: &Path, training: bool) -> Result<Vec<Entry>, TrainError> {
-    let root = path.parent().unwrap_or(path);
-    let entry = |file: &str, labels: &str| {
-        let labels: Vec<String> = labels
-            .split(';')
-            .map(|l| l.trim().to_owned())
-            .filter(|l| !l.is_empty())
-            .collect();
-        let normal = labels.iter().any(|l| NORMAL.contains(&l.to_lowercase().as_str()));
-        Entry {
-            path: root.join(file),
-            labels: labels.into_iter().map(|l| (l, 1.0)).collect(),
-            normal,
-        }
-    };
-    if path.extension().is_some_and(|e| e == "jsonl") {
-        let text = fs::read_to_string(path).map_err(|e| TrainError::io(path, e))?;
-        let mut entries = Vec::new();
-        for (number, line) in text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {
-            let bad = |why: String| TrainError::Settings(format!("{} line {}: {why}", path.display(), number + 1));
-            let value: Value = serde_json::from_str(line).map_err(|e| bad(e.to_string()))?;
-            let file = value.get("file").or(value.get("image")).and_then(Value::as_str);
-            let file = file.ok_or_else(|| bad("`file` (or `image`) is missing".to_owned()))?;
-            let labels = match &value["labels"] {
-                Value::Array(list) => list.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(";"),
-                other => other.as_str().unwrap_or_default().to_owned(),
-            };
-            if in_split(value["split"].as_str().unwrap_or("train"), training) {
-                entries.push(entry(file, &labels));
-            }
-        }
-        return Ok(entries);
-    }
-    let table = Table::read(path, &["split"])?;
-    let column = if table.columns().any(|c| c == "image") {
-        "image"
-    } else {
-        "file"
-    };
-    let table = Table::read(path, &[column, "split"])?;
-    Ok(table
-        .rows()
-        .filter(|row| in_split(row.get("split"), training))
-        .map(|row| entry(row.get(column), row.get("labels")))
-        .collect())
-}
-
-fn mimic(root: &Path, training: bool) -> Result<Vec<Entry>, TrainError> {
-    let mut labels: HashMap<String, Vec<(String, f32)>> = HashMap::new();
-    let path = root.join("mimic-cxr-2.0.0-chexpert.csv");
-    if path.is_file() {
-        let table = Table::read(&path, &["study_id"])?;
-        let names: Vec<String> = table
-            .columns()
-            .filter(|c| !c.ends_with("_id"))
-            .map(str::to_owned)
-            .collect();
-        for row in table.rows() {
-            let known = names.iter().filter_map(|name| {
-                // Not mentioned counts as absent, uncertain (−1) as unknown.
-                let value = row.get(name).parse().unwrap_or(0.0f32);
-                (value >= 0.0).then(|| (name.clone(), value))
-            });
-            labels.insert(row.get("study_id").to_owned(), known.collect());
-        }
-    }
-    let table = Table::read(
-        &root.join("mimic-cxr-2.0.0-split.csv"),
-        &["dicom_id", "study_id", "subject_id", "split"],
-    )?;
-    Ok(table
-        .rows()
-        .filter(|row| in_split(row.get("split"), training))
-        .map(|row| {
-            let (subject, study) = (row.get("subject_id"), row.get("study_id"));
-            let group = subject.get(..2).unwrap_or(subject);
-            Entry {
-                path: root.join(format!(
-                    "files/p{group}/p{subject}/s{study}/{}.jpg",
-                    row.get("dicom_id")
-                )),
-                labels: labels.get(study).cloned().unwrap_or_default(),
-                normal: false,
-            }
-        })
-        .collect())
+    Ok(Files {
+        entries: kept.map(entry).collect(),
+        names: Vec::new(),
+        root: root.to_owned(),
+        account: Account::default(),
+    })
 }
 
 #[cfg(test)]
@@ -236,50 +239,106 @@ mod tests {
         files.entries.iter().map(name).collect()
     }
 
+    fn labels(files: &Files, at: usize) -> Vec<(&str, f32)> {
+        let name = |&(number, value): &(u16, f32)| (files.names[usize::from(number)].as_str(), value);
+        let mut labels: Vec<_> = files.entries[at].labels.iter().map(name).collect();
+        labels.sort_by(|a, b| a.0.cmp(b.0));
+        labels
+    }
+
     #[test]
     fn a_manifest_gives_its_splits_and_labels_and_normal_means_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
         let csv = dir.path().join("m.csv");
         fs::write(
             &csv,
-            "file,split,labels\na.png,train,Pneumonia;bacteria\nb.png,val,NORMAL\n",
+            "file,split,labels\na.png,train,Pneumonia;bacteria\nb.png,val,NORMAL\nc.png,train,Edema=-1;No Finding=0\n",
         )
         .unwrap();
         let (train, validate) = (Files::open(&csv, true).unwrap(), Files::open(&csv, false).unwrap());
         assert_eq!(
             (names(&train), names(&validate)),
-            (vec!["a.png".to_owned()], vec!["b.png".to_owned()])
+            (vec!["a.png".to_owned(), "c.png".to_owned()], vec!["b.png".to_owned()])
         );
-        assert_eq!(train.labels(), ["Pneumonia", "bacteria"]);
-        assert!(validate.entries[0].normal && !train.entries[0].normal);
-        let jsonl = dir.path().join("m.jsonl");
+        assert_eq!(train.labels(), ["Pneumonia", "bacteria", "Edema", "No Finding"]);
+        assert_eq!(labels(&train, 0), [("Pneumonia", 1.0), ("bacteria", 1.0)]);
+        assert_eq!(labels(&train, 1), [("No Finding", 0.0)]);
+        assert!(validate.entries[0].normal && !train.entries[0].normal && !train.entries[1].normal);
+    }
+
+    #[test]
+    fn an_image_of_several_rows_counts_once_with_the_labels_of_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let lines = dir.path().join("m.jsonl");
         fs::write(
-            &jsonl,
-            "{\"image\":\"a.png\",\"split\":\"train\",\"labels\":[\"x\"]}\n{\"split\":1}\n",
+            &lines,
+            "{\"image\":\"a.png\",\"labels\":[\"x\"],\"report\":\"X.\"}\n{\"image\":\"b.png\"}\n{\"half\n\
+             {\"image\":\"a.png\",\"labels\":[\"x\",\"y\"],\"question\":\"Y?\",\"answer\":\"Yes.\"}\n",
         )
         .unwrap();
-        let error = Files::open(&jsonl, true).err().unwrap().to_string();
-        assert!(error.contains("line 2"), "{error}");
+        let files = Files::open(&lines, true).unwrap();
+        assert_eq!(names(&files), ["a.png", "b.png"]);
+        assert_eq!(labels(&files, 0), [("x", 1.0), ("y", 1.0)]);
+        assert_eq!(files.account().skipped("line is not a JSON object"), 1);
     }
 
     #[test]
     fn the_mimic_layout_gives_paths_and_certain_labels() {
         let dir = tempfile::tempdir().unwrap();
-        let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
+        let write = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
         write(
             "mimic-cxr-2.0.0-split.csv",
-            "dicom_id,study_id,subject_id,split\nd1,50,10000032,train\nd2,51,10000033,validate\n",
+            "dicom_id,study_id,subject_id,split\nd1,50,10000032,train\nd2,51,10000033,validate\nd3,52,10000032,train\nd4,53,10000032,train\n",
         );
         write(
             "mimic-cxr-2.0.0-chexpert.csv",
             "subject_id,study_id,Edema,Fracture,Lung Lesion\n10000032,50,1.0,,-1.0\n",
         );
+        for (study, image) in [("s50", "d1"), ("s52", "d3")] {
+            write(&format!("files/p10/p10000032/{study}/{image}.jpg"), "");
+        }
         let files = Files::open(dir.path(), true).unwrap();
-        assert_eq!(names(&files), ["files/p10/p10000032/s50/d1.jpg"]);
-        let mut labels = files.entries[0].labels.clone();
-        labels.sort_by(|a, b| a.0.cmp(&b.0));
-        assert_eq!(labels, [("Edema".to_owned(), 1.0), ("Fracture".to_owned(), 0.0)]);
-        // The file is not there: a sentence, not an end.
+        assert_eq!(
+            names(&files),
+            ["files/p10/p10000032/s50/d1.jpg", "files/p10/p10000032/s52/d3.jpg"]
+        );
+        assert_eq!(files.labels(), ["Edema", "Fracture", "Lung Lesion"]);
+        assert_eq!(labels(&files, 0), [("Edema", 1.0), ("Fracture", 0.0)]);
+        // Without a row of labels nothing is known.
+        assert_eq!(labels(&files, 1), []);
+        assert_eq!(files.account().skipped("image file is missing"), 2);
+        // The file does not decode: a sentence, not an end.
         assert!(files.load(0, 8).err().unwrap().contains("d1.jpg"));
+    }
+
+    #[test]
+    fn a_plain_folder_gives_every_image_and_keeps_each_20th_for_validation() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("sub")).unwrap();
+        for n in 0..20 {
+            fs::write(dir.path().join(format!("sub/{n:02}.png")), "").unwrap();
+        }
+        fs::write(dir.path().join("notes.txt"), "").unwrap();
+        let (train, validate) = (
+            Files::open(dir.path(), true).unwrap(),
+            Files::open(dir.path(), false).unwrap(),
+        );
+        assert_eq!(
+            (train.count(), names(&validate)),
+            (Some(19), vec!["sub/19.png".to_owned()])
+        );
+        let missing = Files::open(&dir.path().join("none"), true).err().unwrap();
+        assert!(missing.to_string().contains("is no data set"), "{missing}");
+    }
+
+    #[test]
+    fn a_share_is_a_positive_number_behind_the_last_at_sign() {
+        assert_eq!(split_share("a/b@2.5"), ("a/b", 2.5));
+        assert_eq!(split_share("a@b"), ("a@b", 1.0));
+        assert_eq!(split_share("a@0"), ("a@0", 1.0));
     }
 }

@@ -13,13 +13,12 @@ mod parameters;
 pub mod random;
 pub mod schedule;
 mod stop;
-mod table;
 mod tensorboard;
 
 pub use adamw::{Adamw, AdamwSettings};
 pub use drive::{Fault, Outcome, Plan, Task, drive, finite};
 pub use error::{LastGood, TrainError};
-pub use files::{Files, open_sources};
+pub use files::{Files, open_sources, split_share};
 pub use images::{ImageBatch, ImageSource, ImageStream, Sample};
 pub use loader::Loader;
 pub use log::{RunLog, open_folder};

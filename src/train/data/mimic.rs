@@ -160,6 +160,18 @@ fn earliest_frontal(
     first
 }
 
+/// Columns of the table of labels; none without the table.
+pub(super) fn label_names(root: &Path) -> Result<Vec<String>, DataError> {
+    let path = root.join(LABELS);
+    if !path.is_file() {
+        return Ok(Vec::new());
+    }
+    let (mut reader, _) = table(&path, ["study_id"])?;
+    let headers = reader.headers().map_err(|e| DataError::csv(&path, e))?;
+    let names = headers.iter().filter(|name| !name.ends_with("_id"));
+    Ok(names.map(str::to_owned).collect())
+}
+
 /// Labels of each study that are mentioned.
 fn labels(path: &Path) -> Result<HashMap<String, Vec<(String, f32)>>, DataError> {
     if !path.is_file() {

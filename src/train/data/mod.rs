@@ -5,6 +5,7 @@
 
 mod account;
 mod error;
+mod image;
 mod literal;
 mod manifest;
 mod mimic;
@@ -16,6 +17,7 @@ mod tests;
 
 pub use account::Account;
 pub use error::DataError;
+pub use image::{ImageFault, read_image};
 pub use literal::{Literal, LiteralError, parse_literal};
 pub use record::{Instruction, Question, Questions, Record, ReportSource, Split};
 pub use report::{Stage, parse_report};
@@ -60,6 +62,15 @@ impl Dataset {
         Self {
             questions: folder,
             ..self
+        }
+    }
+
+    /// Names of the labels of which every one that a study does not mention is absent: the columns of a MIMIC-CXR-JPG layout's
+    /// table. A manifest has none: there, what is not named is unknown.
+    pub fn closed_labels(&self) -> Result<Vec<String>, DataError> {
+        match self.kind {
+            Kind::Mimic => mimic::label_names(&self.path),
+            Kind::Csv | Kind::Lines => Ok(Vec::new()),
         }
     }
 
