@@ -11,6 +11,11 @@ use crate::train::common::TrainError;
 /// attention (measured at 256 tokens); beyond it the scores would take too much memory.
 const PLAIN_ATTENTION: i64 = 1024;
 
+/// Name of the embedding.
+pub(super) const EMBED_IN: &str = "gpt_neox.embed_in.weight";
+/// Name of the output matrix, where it is not the embedding.
+pub(super) const EMBED_OUT: &str = "embed_out.weight";
+
 /// Whether a weight of this name belongs to this layer.
 pub(super) fn is_of_layer(name: &str, layer: usize) -> bool {
     name.strip_prefix("gpt_neox.layers.")
@@ -64,8 +69,14 @@ impl<'a> Pass<'a> {
 
     /// `ids`: `[rows, length]` → `[rows, length, hidden]`.
     pub(super) fn embed(&self, ids: &Tensor) -> Result<Tensor, TrainError> {
-        let table = self.leaf("gpt_neox.embed_in.weight")?;
-        Ok(Tensor::f_embedding(table, ids, -1, false, false)?.f_to_kind(self.kind)?)
+        let table = self.leaf(EMBED_IN)?;
+        let mut x = Tensor::f_embedding(&table, ids, -1, false, false)?;
+        if let Some((rows, from)) = self.rows_of(EMBED_IN) {
+            let place = ids.f_sub_scalar(from)?;
+            let new = Tensor::f_embedding(rows, &place.f_clamp_min(0)?, -1, false, false)?;
+            x = new.f_where_self(&place.f_ge(0)?.f_unsqueeze(-1)?, &x)?;
+        }
+        Ok(x.f_to_kind(self.kind)?)
     }
 
     /// `x`: `[rows, length, hidden]` → the same after layer `layer`.
@@ -86,14 +97,20 @@ impl<'a> Pass<'a> {
         let config = &self.model.config;
         let x = x.f_reshape([-1, config.hidden_size as i64])?;
         let x = self.norm("gpt_neox.final_layer_norm", &x.f_index_select(0, &batch.from)?)?;
-        let matrix = if config.tie_word_embeddings {
-            "gpt_neox.embed_in.weight"
+        let name = if config.tie_word_embeddings {
+            EMBED_IN
         } else {
-            "embed_out.weight"
+            EMBED_OUT
         };
-        let logits = x
-            .f_linear(&self.cast(matrix)?, None::<&Tensor>)?
-            .f_to_kind(Kind::Float)?;
+        let (matrix, none) = (self.cast(name)?, None::<&Tensor>);
+        let logits = match self.rows_of(name) {
+            None => x.f_linear(&matrix, none)?,
+            Some((rows, from)) => {
+                let old = x.f_linear(&matrix.f_narrow(0, 0, from)?, none)?;
+                Tensor::f_cat(&[old, x.f_linear(&rows.f_to_kind(self.kind)?, none)?], -1)?
+            }
+        };
+        let logits = logits.f_to_kind(Kind::Float)?;
         Ok(logits.f_cross_entropy_loss(&batch.targets, None::<&Tensor>, Reduction::Sum, super::IGNORED, 0.0)?)
     }
 
@@ -107,7 +124,11 @@ impl<'a> Pass<'a> {
             return Err(TrainError::Torch("QKV has no three parts".to_owned()));
         };
         let turned = |x: &Tensor| x.f_transpose(1, 2);
-        let (q, k, v) = (turned(&self.rotate(q)?)?, turned(&self.rotate(k)?)?, turned(v)?);
+        let (q, k, v) = (
+            turned(&self.rotate(q)?)?,
+            turned(&self.rotate(k)?)?,
+            turned(v)?,
+        );
         let seen = match &self.mask {
             Some(mask) => plain_attention(&q, &k, &v, mask)?,
             None => Tensor::f_scaled_dot_product_attention(&q, &k, &v, None::<&Tensor>, 0.0, true, None, false)?,
@@ -152,12 +173,30 @@ impl<'a> Pass<'a> {
     fn linear(&self, name: &str, x: &Tensor, bias: bool) -> Result<Tensor, TrainError> {
         let weight = self.cast(&format!("{name}.weight"))?;
         let bias = bias.then(|| self.cast(&format!("{name}.bias"))).transpose()?;
-        Ok(x.f_linear(&weight, bias)?)
+        let y = x.f_linear(&weight, bias)?;
+        let Some((a, b, scale)) = self.model.adapters.as_ref().and_then(|adapters| adapters.of(name)) else {
+            return Ok(y);
+        };
+        // x·Aᵀ·Bᵀ from the left: the change of the matrix is never made.
+        let none = None::<&Tensor>;
+        let low = x.f_linear(&a.f_to_kind(self.kind)?, none)?;
+        let change = low.f_linear(&b.f_to_kind(self.kind)?, none)?;
+        Ok(y.f_add(&change.f_mul_scalar(scale)?)?)
     }
 
-    fn leaf(&self, name: &str) -> Result<&'a Tensor, TrainError> {
+    /// The weight, with gradients unless adapters are trained in its place.
+    fn leaf(&self, name: &str) -> Result<Tensor, TrainError> {
         let missing = || TrainError::Settings(format!("the model has no weight `{name}`"));
-        self.model.weights.leaf(name).ok_or_else(missing)
+        let leaf = self.model.weights.leaf(name).ok_or_else(missing)?;
+        Ok(match self.model.adapters {
+            Some(_) => leaf.detach(),
+            None => leaf.shallow_clone(),
+        })
+    }
+
+    /// The last rows of an embedding matrix, where they are trained beside adapters, and the token of the first.
+    fn rows_of(&self, name: &str) -> Option<(&'a Tensor, i64)> {
+        self.model.adapters.as_ref()?.rows_of(name)
     }
 
     /// The weight in the pass's kind; gradients flow through the cast.
