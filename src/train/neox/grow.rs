@@ -25,7 +25,10 @@ impl TensorSource for Grown<'_> {
             (EMBED_OUT, &[rows, width]) => (1, [rows, width]),
             _ => return self.old.weights.tensor(name, shape, kind, device),
         };
-        let stored = self.old.weights.tensor(name, &[self.old.config.vocab_size, width], kind, device)?;
+        let stored = self
+            .old
+            .weights
+            .tensor(name, &[self.old.config.vocab_size, width], kind, device)?;
         let fresh = normals([rows - self.kept, width], self.seed, Purpose::NewRows, place) * f64::from(DEVIATION);
         let kept = stored.detach().narrow(0, 0, self.kept as i64);
         Ok(Tensor::cat(&[kept, fresh.to_kind(kind).to_device(device)], 0))
@@ -61,11 +64,7 @@ impl TrainableNeox {
         }
         let mut config = self.config.clone();
         config.vocab_size = rows;
-        let source = Grown {
-            old: &self,
-            kept,
-            seed,
-        };
+        let source = Grown { old: &self, kept, seed };
         let weights = Parameters::load(&config.expected_tensors(), &source, self.device)?;
         let mut grown = Self::over(&config, weights, self.device);
         grown.grown_from = (kept < rows).then_some(kept);

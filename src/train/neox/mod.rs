@@ -14,4 +14,6 @@ pub use lora::{LoraSettings, LoraTarget};
 pub use model::{Compute, TrainableNeox};
 
 #[cfg(test)]
+mod adapt_tests;
+#[cfg(test)]
 mod tests;

@@ -13,7 +13,7 @@ use crate::train::common::{Initial, Parameters, TrainError};
 /// How a loss is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Compute {
-    /// `Float`, or `BFloat16`: activations and matrix products in bfloat16, sums inside of norms, softmax and the loss in f32.
+    /// `Float`, or `BFloat16`: matrix products and what they take and give in bfloat16; weights, residual stream, norms and loss in f32.
     pub kind: Kind,
     /// Keep only what enters each layer and compute the layer again on the way back: less memory, a third more work.
     pub checkpointing: bool,
@@ -87,7 +87,9 @@ impl TrainableNeox {
 
     /// What the optimizer steps.
     pub fn trainable(&self) -> &Parameters {
-        self.adapters.as_ref().map_or(&self.weights, |adapters| &adapters.parameters)
+        self.adapters
+            .as_ref()
+            .map_or(&self.weights, |adapters| &adapters.parameters)
     }
 
     /// Every tensor under its Hugging Face name, f32, with adapters merged. Memory is shared with the weights where nothing is merged.
@@ -148,7 +150,7 @@ impl TrainableNeox {
         let inputs = tch::no_grad(|| {
             let mut inputs = vec![pass.embed(&batch.ids)?];
             for layer in 0..layers {
-                inputs.push(pass.layer(layer, &inputs[layer])?);
+                inputs.push(pass.layer(layer, &inputs[layer], batch)?);
             }
             Ok::<_, TrainError>(inputs)
         })?;
@@ -168,7 +170,7 @@ impl TrainableNeox {
         for layer in (0..layers).rev() {
             let Some(x) = next() else { break };
             // The derivative of Σ y·g is that of the loss behind y, where g is the loss's derivative by y.
-            let behind = pass.layer(layer, &x)?.f_mul(&gradient)?.f_sum(Kind::Float)?;
+            let behind = pass.layer(layer, &x, batch)?.f_mul(&gradient)?.f_sum(Kind::Float)?;
             let of_layer = |name: &str| is_of_layer(name, layer);
             gradient = parameters.add_gradient(&behind, of_layer, &[&x], into)?.swap_remove(0);
         }

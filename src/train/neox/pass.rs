@@ -62,12 +62,12 @@ impl<'a> Pass<'a> {
     pub(super) fn loss(&self, batch: &Prepared) -> Result<Tensor, TrainError> {
         let mut x = self.embed(&batch.ids)?;
         for layer in 0..self.model.config.num_hidden_layers {
-            x = self.layer(layer, &x)?;
+            x = self.layer(layer, &x, batch)?;
         }
         self.head(&x, batch)
     }
 
-    /// `ids`: `[rows, length]` → `[rows, length, hidden]`.
+    /// `ids`: `[rows, length]` → the residual stream, `[rows, length, hidden]`, f32.
     pub(super) fn embed(&self, ids: &Tensor) -> Result<Tensor, TrainError> {
         let table = self.leaf(EMBED_IN)?;
         let mut x = Tensor::f_embedding(&table, ids, -1, false, false)?;
@@ -76,27 +76,35 @@ impl<'a> Pass<'a> {
             let new = Tensor::f_embedding(rows, &place.f_clamp_min(0)?, -1, false, false)?;
             x = new.f_where_self(&place.f_ge(0)?.f_unsqueeze(-1)?, &x)?;
         }
-        Ok(x.f_to_kind(self.kind)?)
+        Ok(x)
     }
 
-    /// `x`: `[rows, length, hidden]` → the same after layer `layer`.
-    pub(super) fn layer(&self, layer: usize, x: &Tensor) -> Result<Tensor, TrainError> {
+    /// `x`: the residual stream, `[rows, length, hidden]` → the same after layer `layer`; after the last, only the positions that
+    /// stand before a label, `[labels, hidden]`.
+    pub(super) fn layer(&self, layer: usize, x: &Tensor, batch: &Prepared) -> Result<Tensor, TrainError> {
         let name = |part: &str| format!("gpt_neox.layers.{layer}.{part}");
-        let attended = self.attention(&name("attention"), &self.norm(&name("input_layernorm"), x)?)?;
-        let mlp = |x: &Tensor| self.mlp(&name("mlp"), &self.norm(&name("post_attention_layernorm"), x)?);
-        if self.model.config.use_parallel_residual {
-            Ok(mlp(x)?.f_add(&attended)?.f_add(x)?)
-        } else {
-            let x = attended.f_add(x)?;
-            Ok(mlp(&x)?.f_add(&x)?)
+        let mut seen = self.attention(&name("attention"), &self.norm(&name("input_layernorm"), x)?)?;
+        let mut x = x.shallow_clone();
+        if layer + 1 == self.model.config.num_hidden_layers {
+            let wanted = |x: &Tensor| x.f_flatten(0, 1)?.f_index_select(0, &batch.from);
+            (seen, x) = (wanted(&seen)?, wanted(&x)?);
         }
+        let attended = self.linear(&name("attention.dense"), &seen, self.model.config.attention_bias)?;
+        // Sums of f32 and bf16 are f32.
+        let after = x.f_add(&attended)?;
+        let before_mlp = if self.model.config.use_parallel_residual {
+            &x
+        } else {
+            &after
+        };
+        let mlp = self.mlp(&name("mlp"), &self.norm(&name("post_attention_layernorm"), before_mlp)?)?;
+        Ok(after.f_add(&mlp)?)
     }
 
-    /// `x`: `[rows, length, hidden]` → the sum of the cross entropies at the positions that have labels.
+    /// `x`: `[labels, hidden]`, f32 → the sum of the cross entropies.
     pub(super) fn head(&self, x: &Tensor, batch: &Prepared) -> Result<Tensor, TrainError> {
         let config = &self.model.config;
-        let x = x.f_reshape([-1, config.hidden_size as i64])?;
-        let x = self.norm("gpt_neox.final_layer_norm", &x.f_index_select(0, &batch.from)?)?;
+        let x = self.norm("gpt_neox.final_layer_norm", x)?;
         let name = if config.tie_word_embeddings {
             EMBED_IN
         } else {
@@ -114,6 +122,7 @@ impl<'a> Pass<'a> {
         Ok(logits.f_cross_entropy_loss(&batch.targets, None::<&Tensor>, Reduction::Sum, super::IGNORED, 0.0)?)
     }
 
+    /// What each position sees of those before it, `[rows, length, hidden]`.
     fn attention(&self, name: &str, x: &Tensor) -> Result<Tensor, TrainError> {
         let config = &self.model.config;
         let (rows, length, hidden) = x.size3()?;
@@ -124,17 +133,12 @@ impl<'a> Pass<'a> {
             return Err(TrainError::Torch("QKV has no three parts".to_owned()));
         };
         let turned = |x: &Tensor| x.f_transpose(1, 2);
-        let (q, k, v) = (
-            turned(&self.rotate(q)?)?,
-            turned(&self.rotate(k)?)?,
-            turned(v)?,
-        );
+        let (q, k, v) = (turned(&self.rotate(q)?)?, turned(&self.rotate(k)?)?, turned(v)?);
         let seen = match &self.mask {
             Some(mask) => plain_attention(&q, &k, &v, mask)?,
             None => Tensor::f_scaled_dot_product_attention(&q, &k, &v, None::<&Tensor>, 0.0, true, None, false)?,
         };
-        let seen = seen.f_transpose(1, 2)?.f_reshape([rows, length, hidden])?;
-        self.linear(&format!("{name}.dense"), &seen, config.attention_bias)
+        Ok(seen.f_transpose(1, 2)?.f_reshape([rows, length, hidden])?)
     }
 
     /// Rotates the first dimensions of each head in halves: `[rows, length, heads, head_dim]`.
@@ -160,14 +164,16 @@ impl<'a> Pass<'a> {
         self.linear(&format!("{name}.dense_4h_to_h"), &active, true)
     }
 
+    /// The norm of the residual stream, computed in f32, in the pass's kind.
     fn norm(&self, name: &str, x: &Tensor) -> Result<Tensor, TrainError> {
         let (weight, bias) = (
-            self.cast(&format!("{name}.weight"))?,
-            self.cast(&format!("{name}.bias"))?,
+            self.leaf(&format!("{name}.weight"))?,
+            self.leaf(&format!("{name}.bias"))?,
         );
         let config = &self.model.config;
         let width = [config.hidden_size as i64];
-        Ok(x.f_layer_norm(width, Some(weight), Some(bias), config.layer_norm_eps, true)?)
+        let normed = x.f_layer_norm(width, Some(weight), Some(bias), config.layer_norm_eps, true)?;
+        Ok(normed.f_to_kind(self.kind)?)
     }
 
     fn linear(&self, name: &str, x: &Tensor, bias: bool) -> Result<Tensor, TrainError> {
