@@ -25,15 +25,17 @@
 //! | [`service`] | report, question, drawing, instruction: what the product does, without HTTP | `engine`, `radiograph`, `vocabulary`, `model::bundle` |
 //! | [`http`] | routes, wire types, errors, keys, limits, the contract | `service`, `config`, and plain values of `engine` (states, errors) and `radiograph` (formats, errors) |
 //! | [`train`] | what makes bundles | `model`, `vocabulary`, `radiograph` |
+//! | [`evaluate`] | how good a bundle is: reports, answers and drawings against what is true; a labeler, scores, a page | `service`, `engine`, `model`, `train`, `radiograph`, `vocabulary`, `phantom` |
 //! | [`phantom`] | synthetic radiographs with known findings, their reports and questions | `radiograph` |
 //! | [`config`] | the one configuration struct of the server | `radiograph`, `model::device` (names of settings) |
 //! | `bin/` | `llm-cxr` and `llm-cxr-train`: parse, call, print | all |
 //!
-//! Nothing points upwards. `tch` appears only in [`model`], [`train`] and `engine::torch` (the engine's worker); a test
+//! Nothing points upwards. `tch` appears only in [`model`], [`train`], `evaluate::torch` and `engine::torch` (the engine's worker); a test
 //! (`tests/architecture.rs`) holds these walls.
 
 pub mod config;
 pub mod engine;
+pub mod evaluate;
 pub mod http;
 pub mod model;
 pub mod phantom;

@@ -50,7 +50,8 @@ impl fmt::Display for DeviceChoice {
 }
 
 /// What the language model computes in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum DtypeChoice {
     /// bf16 on a GPU, f32 on a CPU.
     #[default]

@@ -2,6 +2,7 @@
 
 mod classifier;
 mod encode;
+mod evaluate;
 mod init;
 mod phantom;
 mod tokenizer;
@@ -28,6 +29,7 @@ struct Cli {
 enum Command {
     Encode(encode::EncodeArgs),
     Classifier(classifier::ClassifierArgs),
+    Evaluate(evaluate::EvaluateArgs),
     Init(init::InitArgs),
     Phantom(phantom::PhantomArgs),
     Tokenizer(tokenizer::TokenizerArgs),
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Encode(args) => encode::run(args),
         Command::Classifier(args) => classifier::run(args),
+        Command::Evaluate(args) => evaluate::run(args),
         Command::Init(args) => init::run(args),
         Command::Phantom(args) => phantom::run(args),
         Command::Tokenizer(args) => tokenizer::run(args),

@@ -12,15 +12,16 @@ use crate::train::common::{Adamw, Parameters, TrainError};
 const ROUNDS: usize = 10;
 
 /// How often each code was used since dead ones were last looked for.
-pub(super) struct Use(pub(super) Vec<i64>);
+pub struct Use(pub(super) Vec<i64>);
 
 impl Use {
-    pub(super) fn new(codes: usize) -> Self {
+    /// Of a book of so many codes.
+    pub fn new(codes: usize) -> Self {
         Self(vec![0; codes])
     }
 
     /// Counts indices `[n]`.
-    pub(super) fn count(&mut self, codes: &Tensor) -> Result<(), TrainError> {
+    pub fn count(&mut self, codes: &Tensor) -> Result<(), TrainError> {
         let counts = Vec::<i64>::try_from(
             codes
                 .bincount(None::<&Tensor>, self.0.len() as i64)
@@ -31,7 +32,7 @@ impl Use {
     }
 
     /// Perplexity of the use, exp(entropy): how many codes, used equally, would carry as much.
-    pub(super) fn perplexity(&self) -> f64 {
+    pub fn perplexity(&self) -> f64 {
         let total: i64 = self.0.iter().sum();
         let share = |&n: &i64| n as f64 / total.max(1) as f64;
         let entropy: f64 = self.0.iter().filter(|&&n| n > 0).map(share).map(|p| -p * p.ln()).sum();
@@ -39,7 +40,7 @@ impl Use {
     }
 
     /// Share of codes used at all.
-    pub(super) fn share_used(&self) -> f64 {
+    pub fn share_used(&self) -> f64 {
         self.0.iter().filter(|&&n| n > 0).count() as f64 / self.0.len().max(1) as f64
     }
 }

@@ -41,11 +41,8 @@ pub(super) fn measure(
             levels(&inputs, device),
             levels(&drawn.iter().collect::<Vec<_>>(), device),
         );
-        let errors = (&a - &b).square().mean_dim([1i64, 2, 3].as_slice(), false, Kind::Float);
-        psnr += ((errors.clamp_min(1e-10) / (255.0 * 255.0)).log10() * -10.0)
-            .sum(Kind::Float)
-            .double_value(&[]);
-        ssim += structure(&a, &b).sum(Kind::Float).double_value(&[]);
+        psnr += self::psnr(&a, &b).sum(Kind::Float).double_value(&[]);
+        ssim += self::ssim(&a, &b).sum(Kind::Float).double_value(&[]);
         if let Some(network) = features {
             let (a, b) = (
                 network.features(&(a / 127.5 - 1.0))?,
@@ -97,7 +94,7 @@ pub(super) fn pixels(batch: &ImageBatch, side: usize, channels: usize) -> Vec<Ar
 }
 
 /// Mean of the colours, `[n, 1, side, side]`, 0 … 255.
-fn levels(images: &[&Pixels], device: Device) -> Tensor {
+pub fn levels(images: &[&Pixels], device: Device) -> Tensor {
     let side = images.first().map_or(0, |p| p.width()) as i64;
     let bytes: Vec<u8> = images.iter().flat_map(|p| p.rgb().iter().copied()).collect();
     let rgb = Tensor::from_slice(&bytes)
@@ -108,8 +105,14 @@ fn levels(images: &[&Pixels], device: Device) -> Tensor {
         .unsqueeze(1)
 }
 
+/// Peak signal-to-noise ratio of each pair of `[n, 1, side, side]` on levels 0 … 255, in dB, `[n]`.
+pub fn psnr(a: &Tensor, b: &Tensor) -> Tensor {
+    let errors = (a - b).square().mean_dim([1i64, 2, 3].as_slice(), false, Kind::Float);
+    (errors.clamp_min(1e-10) / (255.0 * 255.0)).log10() * -10.0
+}
+
 /// SSIM of each pair (Wang et al. 2004: Gaussian window of 11, σ 1.5, on levels 0 … 255), `[n]`.
-fn structure(a: &Tensor, b: &Tensor) -> Tensor {
+pub fn ssim(a: &Tensor, b: &Tensor) -> Tensor {
     let weights: Vec<f32> = (-5i32..=5)
         .map(|i| (-f64::from(i * i) / (2.0 * 1.5 * 1.5)).exp() as f32)
         .collect();
@@ -154,9 +157,9 @@ mod tests {
     #[test]
     fn an_image_is_wholly_like_itself_and_less_like_noise() {
         let a = Tensor::arange(1024, (Kind::Float, Device::Cpu)).view([1, 1, 32, 32]) / 4.0;
-        let same = structure(&a, &a).double_value(&[0]);
+        let same = ssim(&a, &a).double_value(&[0]);
         assert!((same - 1.0).abs() < 1e-4, "{same}");
         let flipped: Tensor = 255.0 - &a;
-        assert!(structure(&a, &flipped).double_value(&[0]) < 0.0);
+        assert!(ssim(&a, &flipped).double_value(&[0]) < 0.0);
     }
 }

@@ -11,7 +11,9 @@ pub mod loss;
 mod settings;
 mod task;
 
+pub use code_book::Use as CodeUse;
 pub use discriminator::Discriminator;
+pub use evaluate::{levels, psnr, ssim};
 pub use features::{FeatureNetwork, Features};
 pub use generator::{Generator, Quantized, quantize};
 pub use settings::VqganSettings;

@@ -1,0 +1,62 @@
+//! `llm-cxr-train evaluate`: measures a bundle on a data set.
+
+use std::cell::RefCell;
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use llm_cxr::evaluate::{EvaluateSettings, Progress, evaluate};
+use llm_cxr::model::device::DeviceChoice;
+
+/// Measures a bundle: its reports, answers, drawings and reconstructions against what is true
+///
+/// Prints tables; writes report.json, report.html (with images of the data: share it only where the data may be shared), and what was said
+/// on each study as reports.jsonl and answers.jsonl.
+#[derive(Args, Debug)]
+pub struct EvaluateArgs {
+    #[command(flatten)]
+    settings: EvaluateSettings,
+    /// auto, cpu, cuda or cuda:N
+    #[arg(long, default_value = "auto")]
+    device: DeviceChoice,
+}
+
+/// A bar for each measurement, on stderr.
+#[derive(Default)]
+pub struct Bars(RefCell<Option<ProgressBar>>);
+
+impl Progress for Bars {
+    fn begin(&self, what: &str, steps: u64) {
+        self.finish();
+        let bar = ProgressBar::new(steps).with_message(what.to_owned());
+        if let Ok(style) = ProgressStyle::with_template("{msg:18} {wide_bar} {pos}/{len} {eta}") {
+            bar.set_style(style);
+        }
+        *self.0.borrow_mut() = Some(bar);
+    }
+
+    fn step(&self) {
+        if let Some(bar) = &*self.0.borrow() {
+            bar.inc(1);
+        }
+    }
+}
+
+impl Bars {
+    fn finish(&self) {
+        if let Some(bar) = self.0.borrow_mut().take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// Runs the command.
+pub fn run(args: EvaluateArgs) -> crate::Outcome {
+    let bars = Bars::default();
+    let outcome = evaluate(&args.settings, args.device, &bars);
+    bars.finish();
+    print!("{}", outcome?.text());
+    let out = args.settings.out.display();
+    println!("\n{out}/report.json and {out}/report.html hold all of it");
+    println!("{}", llm_cxr::RESEARCH_NOTICE);
+    Ok(())
+}

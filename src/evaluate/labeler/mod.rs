@@ -1,0 +1,90 @@
+//! A rule-based labeler: which of the 14 CheXpert observations a report affirms, denies or leaves open, and on which side.
+//!
+//! In the manner of the CheXpert labeler (Irvin et al. 2019, arXiv 1901.07031): mentions by phrases, then denial and doubt by cues in
+//! the same statement, then one verdict for each observation, where affirmed outweighs doubtful and doubtful outweighs denied. Rules
+//! and phrases are this program's own; figures compare with each other, not with those of another labeler.
+
+mod cues;
+mod phrases;
+mod sides;
+mod states;
+#[cfg(test)]
+mod tests;
+mod text;
+
+use crate::phantom::{LABELS, Label};
+use states::Organ;
+
+pub use sides::Sides;
+
+/// What a report says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// In the order of [`LABELS`].
+    pub labels: [Label; 14],
+    /// Where what is affirmed or doubtful is said to be; empty where no side is named.
+    pub sides: [Sides; 14],
+}
+
+const CARDIOMEGALY: usize = 1;
+const ENLARGED_MEDIASTINUM: usize = 4;
+const NO_FINDING: usize = 8;
+const SUPPORT_DEVICES: usize = 13;
+
+/// Words of reports that call the chest normal without naming anything.
+const NORMAL: &[&str] = &["normal", "unremarkable", "clear", "negative"];
+
+/// Reads a report.
+///
+/// `No Finding` is affirmed, as in CheXpert, where nothing but support devices is affirmed or doubtful; and something must have been
+/// said: that an observation is absent, that something is normal, unremarkable or clear, or that nothing acute is seen.
+pub fn read(report: &str) -> Reading {
+    let mut reading = Reading {
+        labels: [Label::Blank; 14],
+        sides: [Sides::default(); 14],
+    };
+    let mut called_normal = false;
+    for sentence in text::sentences(report) {
+        called_normal |= sentence.iter().any(|w| NORMAL.contains(&w.as_str()));
+        called_normal |= sentence.windows(2).any(|w| w[0] == "no" && w[1] == "acute");
+        called_normal |= sentence.iter().any(|w| w == "no") && sentence.iter().any(|w| w == "acute");
+        for (organ, label) in states::states(&sentence) {
+            let place = match organ {
+                Organ::Heart => CARDIOMEGALY,
+                Organ::Mediastinum => ENLARGED_MEDIASTINUM,
+            };
+            reading.labels[place] = outweighing(reading.labels[place], label);
+        }
+        let mentions = phrases::mentions(&sentence);
+        for (mention, sides) in mentions.iter().zip(sides::sides(&sentence, &mentions)) {
+            let Some(label) = cues::judge(&sentence, mention) else {
+                continue;
+            };
+            for &place in mention.labels {
+                reading.labels[place] = outweighing(reading.labels[place], label);
+                if label != Label::Negative {
+                    reading.sides[place].add(sides);
+                }
+            }
+        }
+    }
+    let nothing = (0..LABELS.len()).all(|place| {
+        place == SUPPORT_DEVICES
+            || place == NO_FINDING
+            || matches!(reading.labels[place], Label::Negative | Label::Blank)
+    });
+    if nothing && (called_normal || reading.labels.contains(&Label::Negative)) {
+        reading.labels[NO_FINDING] = Label::Positive;
+    }
+    reading
+}
+
+fn outweighing(a: Label, b: Label) -> Label {
+    let weight = |label| match label {
+        Label::Positive => 3,
+        Label::Uncertain => 2,
+        Label::Negative => 1,
+        Label::Blank => 0,
+    };
+    if weight(b) > weight(a) { b } else { a }
+}

@@ -1,0 +1,172 @@
+//! The words by which reports name the observations.
+
+use std::sync::LazyLock;
+
+/// Which observation a phrase names, as its place in [`crate::phantom::LABELS`]; several phrases name two at once.
+const NAMES: &[(&[&str], &str)] = &[
+    (
+        &["Atelectasis"],
+        "atelecta*|lobar collapse|lobe collapse|collapsed lobe|collapsed lung|collapse of the * lobe|collapse of the * * lobe",
+    ),
+    (&["Cardiomegaly"], "cardiomegaly|megalocardia"),
+    (&["Consolidation"], "consolidat*"),
+    (
+        &["Edema"],
+        "edema|oedema|edematous|heart failure|chf|vascular congestion|pulmonary congestion|venous congestion|\
+         pulmonary vascular engorgement|cephalization|fluid overload|volume overload",
+    ),
+    (&["Fracture"], "fractur*|cortical break|broken rib*"),
+    (
+        &["Lung Lesion"],
+        "nodule|nodules|nodular opacity|nodular opacities|nodular density|nodular densities|nodular shadow*|mass|masses|\
+         granuloma|granulomas|lung lesion*|pulmonary lesion*|cavitary lesion*|round lesion*|tumor*|tumour*|neoplasm*|carcinoma|\
+         metasta*|masslike opacity|mass like opacity",
+    ),
+    (
+        &["Lung Opacity"],
+        "opacity|opacities|opacification*|opacified|infiltrat*|airspace disease|air space disease|interstitial markings|\
+         interstitial pattern|interstitial disease|reticular pattern|reticulation|reticular markings|increased density",
+    ),
+    (
+        &["Pleural Effusion"],
+        "pleural effusion*|effusion|effusions|pleural fluid|hydrothorax|hemothorax|haemothorax|empyema",
+    ),
+    (
+        &["Pleural Effusion", "Pneumothorax"],
+        "hydropneumothorax|hemopneumothorax",
+    ),
+    (
+        &["Pleural Other"],
+        "pleural thickening|thickened pleura|pleural scar*|pleural plaque*|pleural calcification*|fibrothorax|pleural fibrosis",
+    ),
+    (
+        &["Pneumonia"],
+        "pneumonia|pneumonias|bronchopneumonia|infection|infectious process|infectious infiltrat*|infectious consolidation",
+    ),
+    (&["Pneumothorax"], "pneumothorax|pneumothoraces"),
+    (
+        &["Support Devices"],
+        "tube|tubes|tubing|ett|pacemaker*|pacer|pacing leads|pacing wires|defibrillator*|aicd|icd|central venous line*|\
+         central line*|venous line*|arterial line*|jugular line*|subclavian line*|lines and|lines or|catheter*|picc|\
+         port a cath|portacath|mediport|tracheostomy|swan ganz|sternal wire*|sternotomy wire*|median sternotomy|sternotomy|\
+         cerclage wire*|support device*|monitoring device*|hardware|stent|stents|prosthetic valve|valve replacement|\
+         valve prosthesis|surgical clip*|surgical drain*|pigtail|intra aortic balloon pump|iabp|lvad",
+    ),
+    // Not what they seem.
+    (
+        &[],
+        "pericardial effusion*|joint effusion*|mass effect|soft tissue mass*|breast mass*|soft tissue edema|fracture line*|body mass|\
+         mediastinal infiltrat*|collapsed lung markings|infection control|cardiac mass*",
+    ),
+];
+
+/// A phrase and the observations it names.
+pub(super) struct Phrase {
+    words: Vec<Word>,
+    /// Places in the list of labels; none for words that name no observation.
+    pub(super) labels: Vec<usize>,
+}
+
+enum Word {
+    Exactly(&'static str),
+    Beginning(&'static str),
+    Any,
+}
+
+impl Word {
+    fn fits(&self, word: &str) -> bool {
+        match self {
+            Self::Exactly(text) => word == *text,
+            Self::Beginning(text) => word.starts_with(text),
+            Self::Any => word != ",",
+        }
+    }
+}
+
+static PHRASES: LazyLock<Vec<Phrase>> = LazyLock::new(|| {
+    let place = |name: &&str| crate::phantom::LABELS.iter().position(|label| label == name);
+    let mut phrases: Vec<Phrase> = NAMES
+        .iter()
+        .flat_map(|(names, texts)| {
+            let labels: Vec<usize> = names.iter().filter_map(place).collect();
+            texts.split('|').map(move |text| Phrase {
+                words: text.split_whitespace().map(word).collect(),
+                labels: labels.clone(),
+            })
+        })
+        .collect();
+    phrases.sort_by_key(|phrase| std::cmp::Reverse(phrase.words.len()));
+    phrases
+});
+
+fn word(text: &'static str) -> Word {
+    match text.strip_suffix('*') {
+        Some("") => Word::Any,
+        Some(stem) => Word::Beginning(stem),
+        None => Word::Exactly(text),
+    }
+}
+
+/// Words `start .. end` of a sentence that name observations.
+#[derive(Clone, Debug)]
+pub(super) struct Mention {
+    pub(super) start: usize,
+    pub(super) end: usize,
+    pub(super) labels: &'static [usize],
+}
+
+/// Every mention in a sentence, the longest phrase first, none overlapping.
+pub(super) fn mentions(sentence: &[String]) -> Vec<Mention> {
+    let (mut found, mut at) = (Vec::new(), 0);
+    while at < sentence.len() {
+        let fits = |phrase: &&Phrase| {
+            let here = sentence.get(at..at + phrase.words.len());
+            here.is_some_and(|here| here.iter().zip(&phrase.words).all(|(word, wanted)| wanted.fits(word)))
+        };
+        match PHRASES.iter().find(fits) {
+            Some(phrase) => {
+                let end = at + phrase.words.len();
+                if !phrase.labels.is_empty() {
+                    found.push(Mention {
+                        start: at,
+                        end,
+                        labels: &phrase.labels,
+                    });
+                }
+                at = end;
+            }
+            None => at += 1,
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::phantom::LABELS;
+
+    #[test]
+    fn every_name_in_the_list_is_an_observation_and_every_finding_has_words() {
+        let named: Vec<&str> = NAMES.iter().flat_map(|(names, _)| names.iter().copied()).collect();
+        assert!(named.iter().all(|name| LABELS.contains(name)));
+        for label in LABELS {
+            // These two are told by the state of heart and mediastinum, and by the absence of the rest.
+            let elsewhere = ["Enlarged Cardiomediastinum", "No Finding"].contains(&label);
+            assert!(elsewhere || named.contains(&label), "{label}");
+        }
+    }
+
+    #[test]
+    fn the_longest_phrase_counts_and_look_alikes_do_not() {
+        let names = |text: &str| -> Vec<&str> {
+            let sentence: Vec<String> = text.split(' ').map(str::to_owned).collect();
+            let found = mentions(&sentence);
+            found.iter().flat_map(|m| m.labels.iter().map(|&l| LABELS[l])).collect()
+        };
+        assert_eq!(names("nodular opacity and opacity"), ["Lung Lesion", "Lung Opacity"]);
+        assert_eq!(names("hydropneumothorax"), ["Pleural Effusion", "Pneumothorax"]);
+        assert_eq!(names("collapse of the left lower lobe"), ["Atelectasis"]);
+        assert!(names("pericardial effusion without mass effect").is_empty());
+    }
+}

@@ -1,0 +1,111 @@
+//! Which side a finding is said to be on.
+
+use super::phrases::Mention;
+
+/// A set of sides of the patient.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Sides {
+    /// The patient's right.
+    pub right: bool,
+    /// The patient's left.
+    pub left: bool,
+}
+
+impl Sides {
+    /// Whether no side is named.
+    pub fn is_empty(self) -> bool {
+        !self.right && !self.left
+    }
+
+    pub(super) fn add(&mut self, other: Self) {
+        self.right |= other.right;
+        self.left |= other.left;
+    }
+}
+
+/// Words that go with a side without being where a finding is.
+const ANATOMY: &[&str] = &[
+    "atrium",
+    "atrial",
+    "ventricle",
+    "ventricular",
+    "main",
+    "mainstem",
+    "heart",
+    "pulmonary artery",
+    "brachiocephalic",
+];
+
+/// Between an adjective and its noun none of these stands.
+const PARTS: &[&str] = &[
+    "and",
+    ",",
+    "with",
+    "is",
+    "are",
+    "in",
+    "on",
+    "at",
+    "of",
+    "or",
+    "there",
+    "without",
+    "from",
+    "to",
+    "lung",
+    "lobe",
+    "zone",
+    "base",
+    "hemithorax",
+    "hemidiaphragm",
+    "side",
+    "angle",
+    "due",
+    "apex",
+];
+
+/// The sides that a sentence gives to each of its mentions, in their order.
+///
+/// A side is an adjective of the mention that follows ("left pleural effusion") where nothing but adjectives stands between; else it
+/// tells where the mention before it is ("a nodule in the left lung"); at the beginning of a sentence it is said of the first mention.
+pub(super) fn sides(sentence: &[String], mentions: &[Mention]) -> Vec<Sides> {
+    let mut of = vec![Sides::default(); mentions.len()];
+    for (at, word) in sentence.iter().enumerate() {
+        let Some(side) = side(word) else { continue };
+        let next_word = sentence.get(at + 1).map_or("", String::as_str);
+        if ANATOMY.contains(&next_word) {
+            continue;
+        }
+        let following = mentions.iter().position(|m| m.start > at);
+        let preceding = mentions.iter().rposition(|m| m.end <= at);
+        let adjective = following.filter(|&m| {
+            let between = &sentence[at + 1..mentions[m].start];
+            !between.iter().any(|w| PARTS.contains(&w.as_str()))
+        });
+        // "Right and left effusions": what joins two sides is no border.
+        let joined = following.filter(|&m| {
+            let between = &sentence[at + 1..mentions[m].start];
+            between.first().is_some_and(|w| w == "and" || w == "or")
+                && between.get(1).is_some_and(|w| self::side(w).is_some())
+        });
+        if let Some(slot) = adjective
+            .or(joined)
+            .or(preceding)
+            .or(following)
+            .and_then(|m| of.get_mut(m))
+        {
+            slot.add(side);
+        }
+    }
+    of
+}
+
+fn side(word: &str) -> Option<Sides> {
+    let (right, left) = match word {
+        "right" => (true, false),
+        "left" => (false, true),
+        "bilateral" | "bilaterally" | "both" | "bibasilar" | "bibasal" | "biapical" | "either" => (true, true),
+        _ => return None,
+    };
+    Some(Sides { right, left })
+}

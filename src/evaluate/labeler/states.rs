@@ -1,0 +1,132 @@
+//! Heart and mediastinum: not named as findings but described, "the heart is mildly enlarged".
+
+use crate::phantom::Label;
+
+/// Which of the two is described.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Organ {
+    Heart,
+    Mediastinum,
+}
+
+/// What is said of its size.
+const STATES: &[(&str, Label)] = &[
+    ("enlarged", Label::Positive),
+    ("enlargement", Label::Positive),
+    ("widened", Label::Positive),
+    ("widening", Label::Positive),
+    ("dilated", Label::Positive),
+    ("increased", Label::Positive),
+    ("prominent", Label::Uncertain),
+    ("prominence", Label::Uncertain),
+    ("borderline", Label::Uncertain),
+    ("normal", Label::Negative),
+    ("unremarkable", Label::Negative),
+];
+
+/// A state holds of an organ named at most so many words away.
+const REACH: usize = 7;
+
+/// What a sentence says of the size of heart and mediastinum.
+pub(super) fn states(sentence: &[String]) -> Vec<(Organ, Label)> {
+    let mut found = Vec::new();
+    // Organs that wait for a state, and a state that waits for an organ ("enlarged heart").
+    let mut organs: Vec<(Organ, usize)> = Vec::new();
+    let mut waiting: Option<(Label, usize)> = None;
+    for (at, word) in sentence.iter().enumerate() {
+        if ["but", "however", "although", "while", "there", "which"].contains(&word.as_str()) {
+            organs.clear();
+            waiting = None;
+        }
+        if let Some(organ) = organ(sentence, at) {
+            match waiting {
+                Some((label, from)) if at - from <= REACH => found.push((organ, label)),
+                _ => organs.push((organ, at)),
+            }
+            continue;
+        }
+        let Some(&(_, label)) = STATES.iter().find(|(state, _)| state == word) else {
+            continue;
+        };
+        organs.retain(|&(_, from)| at - from <= REACH);
+        let first = organs.first().map_or(at, |o| o.1);
+        let label = match (label, denied(sentence, first, at)) {
+            (Label::Positive | Label::Uncertain, true) => Label::Negative,
+            // "not normal" says too little.
+            (Label::Negative, true) => continue,
+            (Label::Positive, false) if unsure(sentence, at) => Label::Uncertain,
+            (label, false) => label,
+            (Label::Blank, true) => continue,
+        };
+        if organs.is_empty() {
+            waiting = (word != "increased").then_some((label, at));
+            continue;
+        }
+        // "Increased markings" are not of the heart's size.
+        let near = organs.last().is_some_and(|o| at - o.1 <= 3);
+        if word != "increased" || near {
+            found.extend(organs.drain(..).map(|(organ, _)| (organ, label)));
+            waiting = None;
+        }
+        organs.clear();
+    }
+    found
+}
+
+fn organ(sentence: &[String], at: usize) -> Option<Organ> {
+    let next = sentence.get(at + 1).map_or("", String::as_str);
+    let previous = at.checked_sub(1).map_or("", |p| sentence[p].as_str());
+    match sentence[at].as_str() {
+        "heart" => {
+            let other = [
+                "border", "borders", "failure", "valve", "valves", "rate", "disease", "base", "surgery",
+            ];
+            (!other.contains(&next) && !["right", "left"].contains(&previous)).then_some(Organ::Heart)
+        }
+        "cardiac" => {
+            let size = ["silhouette", "size", "contour", "contours", "shadow", "enlargement"];
+            size.contains(&next).then_some(Organ::Heart)
+        }
+        "mediastinum" | "cardiomediastinum" | "mediastinal" | "cardiomediastinal" => {
+            let other = [
+                "shift",
+                "mass",
+                "lymphadenopathy",
+                "adenopathy",
+                "drain",
+                "fat",
+                "clips",
+            ];
+            (!other.contains(&next)).then_some(Organ::Mediastinum)
+        }
+        _ => None,
+    }
+}
+
+/// Whether a state at word `at` is denied: a `not` shortly before it, or a `no` before the organ it is said of.
+fn denied(sentence: &[String], first: usize, at: usize) -> bool {
+    let near = |end: usize, words: usize, cues: &[&str]| {
+        let stretch = &sentence[end.saturating_sub(words)..end];
+        let stretch = stretch
+            .iter()
+            .rev()
+            .take_while(|w| !["and", ",", "with"].contains(&w.as_str()));
+        stretch.into_iter().any(|w| cues.contains(&w.as_str()))
+    };
+    near(at, 4, &["not", "no", "without", "nor"]) || near(first, 3, &["no", "without"])
+}
+
+fn unsure(sentence: &[String], at: usize) -> bool {
+    let stretch = &sentence[at.saturating_sub(4)..at];
+    let cues = [
+        "may",
+        "might",
+        "possibly",
+        "possible",
+        "borderline",
+        "questionably",
+        "could",
+        "perhaps",
+    ];
+    stretch.iter().any(|w| cues.contains(&w.as_str()))
+}

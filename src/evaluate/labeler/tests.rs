@@ -1,0 +1,251 @@
+//! The labeler against phantoms, whose truth is known, and against radiologists' usual prose.
+
+use super::*;
+use crate::phantom::{Phantom, Side};
+use crate::train::classifier::scores::Counts;
+
+const STUDIES: u64 = 400;
+
+fn seen(label: Label) -> bool {
+    matches!(label, Label::Positive | Label::Uncertain)
+}
+
+#[test]
+fn what_phantom_reports_say_is_recovered() {
+    let phantom = Phantom::new(4711, 64).unwrap();
+    let (mut micro, mut agree, mut wrong) = (Counts::default(), 0, Vec::new());
+    for index in 0..STUDIES {
+        let study = phantom.study(index);
+        let text = study.report.to_string();
+        let reading = read(&text);
+        for (place, name) in LABELS.iter().enumerate() {
+            let (told, true_label) = (reading.labels[place], study.labels[place]);
+            micro.add(seen(told), seen(true_label));
+            agree += usize::from(told == true_label);
+            if told != true_label {
+                wrong.push(format!("{name}: read {told:?}, is {true_label:?}: {text}"));
+            }
+        }
+    }
+    let f1 = micro.f1().unwrap();
+    let agreement = agree as f64 / (STUDIES as usize * LABELS.len()) as f64;
+    let shown = wrong.iter().take(8).cloned().collect::<Vec<_>>().join("\n");
+    assert!(
+        f1 >= 0.99 && agreement >= 0.99,
+        "F1 {f1:.4}, agreement {agreement:.4}\n{shown}"
+    );
+}
+
+#[test]
+fn the_sides_of_phantom_reports_are_recovered() {
+    let phantom = Phantom::new(4712, 64).unwrap();
+    let (mut right, mut all, mut wrong) = (0, 0, Vec::new());
+    for index in 0..STUDIES {
+        let study = phantom.study(index);
+        let text = study.report.to_string();
+        let reading = read(&text);
+        let cases: [(usize, fn(&crate::phantom::Kind) -> bool); 7] = {
+            use crate::phantom::Kind;
+            [
+                (0, |k| matches!(k, Kind::Atelectasis { .. })),
+                (2, |k| matches!(k, Kind::Consolidation { .. })),
+                (5, |k| matches!(k, Kind::RibFracture { .. })),
+                (6, |k| matches!(k, Kind::LungLesion { .. })),
+                (7, |k| matches!(k, Kind::LungOpacity)),
+                (9, |k| matches!(k, Kind::PleuralEffusion)),
+                (12, |k| matches!(k, Kind::Pneumothorax)),
+            ]
+        };
+        for (place, which) in cases {
+            let mut sides = Sides::default();
+            for finding in study.truth.of(which) {
+                sides.right |= finding.side == Some(Side::Right);
+                sides.left |= finding.side == Some(Side::Left);
+            }
+            if sides.is_empty() {
+                continue;
+            }
+            all += 1;
+            right += usize::from(reading.sides[place] == sides);
+            if reading.sides[place] != sides {
+                wrong.push(format!(
+                    "{}: read {:?}, is {sides:?}: {text}",
+                    LABELS[place], reading.sides[place]
+                ));
+            }
+        }
+    }
+    let share = right as f64 / all as f64;
+    assert!(
+        all > 200 && share >= 0.99,
+        "{share:.4} of {all}\n{}",
+        wrong.iter().take(6).cloned().collect::<Vec<_>>().join("\n")
+    );
+}
+
+/// `+` affirmed, `-` denied, `?` doubtful; what is not named is blank (No Finding apart).
+fn check(text: &str, expected: &[(&str, char)]) {
+    let reading = read(text);
+    for (place, name) in LABELS.iter().enumerate().filter(|(place, _)| *place != NO_FINDING) {
+        let wanted = expected
+            .iter()
+            .find(|(n, _)| n == name)
+            .map_or(Label::Blank, |(_, sign)| match sign {
+                '+' => Label::Positive,
+                '-' => Label::Negative,
+                _ => Label::Uncertain,
+            });
+        assert_eq!(reading.labels[place], wanted, "{name} in {text:?}");
+    }
+}
+
+#[test]
+fn usual_prose_is_read_as_a_radiologist_means_it() {
+    let (ate, card, cons, edema, med, frac, lesion, opac, eff, other, pneu, ptx, dev) = (
+        "Atelectasis",
+        "Cardiomegaly",
+        "Consolidation",
+        "Edema",
+        "Enlarged Cardiomediastinum",
+        "Fracture",
+        "Lung Lesion",
+        "Lung Opacity",
+        "Pleural Effusion",
+        "Pleural Other",
+        "Pneumonia",
+        "Pneumothorax",
+        "Support Devices",
+    );
+    check(
+        "No focal consolidation, pleural effusion, or pneumothorax.",
+        &[(cons, '-'), (eff, '-'), (ptx, '-')],
+    );
+    check(
+        "There is no pneumothorax, but a small left effusion persists.",
+        &[(ptx, '-'), (eff, '+')],
+    );
+    check(
+        "No pneumothorax, small right pleural effusion.",
+        &[(ptx, '-'), (eff, '+')],
+    );
+    check(
+        "Bibasilar opacities may represent atelectasis or pneumonia.",
+        &[(opac, '+'), (ate, '?'), (pneu, '?')],
+    );
+    check("Pneumonia cannot be excluded.", &[(pneu, '?')]);
+    check("Superimposed infection is not excluded.", &[(pneu, '?')]);
+    check(
+        "Left basilar opacity, possibly atelectasis, although pneumonia is possible.",
+        &[(opac, '+'), (ate, '?'), (pneu, '?')],
+    );
+    check(
+        "Heart size and mediastinal contours are within normal limits.",
+        &[(card, '-'), (med, '-')],
+    );
+    check(
+        "Heart size and mediastinal contours are normal.",
+        &[(card, '-'), (med, '-')],
+    );
+    check(
+        "The cardiac silhouette is moderately enlarged and the mediastinum is unremarkable.",
+        &[(card, '+'), (med, '-')],
+    );
+    check(
+        "Enlarged heart with mild interstitial edema.",
+        &[(card, '+'), (edema, '+')],
+    );
+    check("The heart is not enlarged.", &[(card, '-')]);
+    check("Borderline cardiomegaly.", &[(card, '?')]);
+    check("The right heart border is obscured by a large opacity.", &[(opac, '+')]);
+    check("No change in the left pleural effusion.", &[(eff, '+')]);
+    check("The effusion is not significantly changed.", &[(eff, '+')]);
+    check("Previously seen pneumothorax is no longer visualized.", &[(ptx, '-')]);
+    check("Pneumothorax or effusion is not seen.", &[(ptx, '-'), (eff, '-')]);
+    check("The endotracheal tube has been removed.", &[(dev, '-')]);
+    check("Right PICC terminates in the low SVC.", &[(dev, '+')]);
+    check(
+        "Dual-lead pacemaker with leads in the right atrium and right ventricle; median sternotomy wires are intact.",
+        &[(dev, '+')],
+    );
+    check("Evaluate for pneumonia.", &[]);
+    check("History of pneumonia. The lungs are clear.", &[]);
+    check("Question of a subtle nodule versus nipple shadow.", &[(lesion, '?')]);
+    check("Healed fractures of the left sixth and seventh ribs.", &[(frac, '+')]);
+    check("No acute osseous abnormality, no displaced fracture.", &[(frac, '-')]);
+    check("Loculated hydropneumothorax on the right.", &[(eff, '+'), (ptx, '+')]);
+    check(
+        "Pleural thickening at the left apex without effusion.",
+        &[(other, '+'), (eff, '-')],
+    );
+    check("Findings consistent with mild pulmonary oedema.", &[(edema, '+')]);
+    check("No findings compatible with congestive heart failure.", &[(edema, '-')]);
+    check(
+        "Consolidation in the right lower lobe compatible with pneumonia, without effusion.",
+        &[(cons, '+'), (pneu, '+'), (eff, '-')],
+    );
+    check("No evidence of pneumonia. Small pericardial effusion.", &[(pneu, '-')]);
+    check("Widened mediastinum.", &[(med, '+')]);
+    check(
+        "No mediastinal widening and no cardiac enlargement.",
+        &[(med, '-'), (card, '-')],
+    );
+    check("Pneumonia?", &[(pneu, '?')]);
+    check(
+        "Rounded mass in the left upper lobe suspicious for carcinoma.",
+        &[(lesion, '+')],
+    );
+}
+
+#[test]
+fn no_finding_needs_that_nothing_is_found_and_that_something_is_said() {
+    let no_finding = |text: &str| read(text).labels[NO_FINDING];
+    for text in [
+        "No acute cardiopulmonary process.",
+        "Lungs are clear. Heart size is normal.",
+        "Endotracheal tube in place. No pneumothorax.",
+        "Unremarkable chest radiograph.",
+    ] {
+        assert_eq!(no_finding(text), Label::Positive, "{text}");
+    }
+    for text in [
+        "",
+        "Of the of the.",
+        "Small effusion. Heart size is normal.",
+        "Possible pneumonia.",
+    ] {
+        assert_eq!(no_finding(text), Label::Blank, "{text}");
+    }
+}
+
+#[test]
+fn a_side_goes_with_its_finding() {
+    let sides = |text: &str, name: &str| {
+        let place = LABELS.iter().position(|l| *l == name).unwrap();
+        let Sides { right, left } = read(text).sides[place];
+        (right, left)
+    };
+    let text = "There is a 2 cm nodule in the right upper lobe and a left pleural effusion.";
+    assert_eq!(sides(text, "Lung Lesion"), (true, false));
+    assert_eq!(sides(text, "Pleural Effusion"), (false, true));
+    assert_eq!(
+        sides("Bilateral effusions, larger on the left.", "Pleural Effusion"),
+        (true, true)
+    );
+    assert_eq!(
+        sides("Right and left pleural effusions.", "Pleural Effusion"),
+        (true, true)
+    );
+    assert_eq!(
+        sides(
+            "Left-sided pacemaker with leads in the right ventricle.",
+            "Support Devices"
+        ),
+        (false, true)
+    );
+    assert_eq!(
+        sides("At the left base there is linear atelectasis.", "Atelectasis"),
+        (false, true)
+    );
+    assert_eq!(sides("No right pneumothorax.", "Pneumothorax"), (false, false));
+    assert_eq!(sides("Moderate cardiomegaly.", "Cardiomegaly"), (false, false));
+}

@@ -1,0 +1,66 @@
+//! A report as sentences of words.
+
+/// Lower-case words of each sentence. Commas are words of their own, a question mark stands as the last word `?`; hyphens and slashes
+/// part words; a point between digits belongs to the number.
+pub(super) fn sentences(text: &str) -> Vec<Vec<String>> {
+    let chars: Vec<char> = text.chars().flat_map(char::to_lowercase).collect();
+    let (mut all, mut sentence, mut word) = (Vec::new(), Vec::new(), String::new());
+    let digit = |at: Option<usize>| at.and_then(|i| chars.get(i)).is_some_and(char::is_ascii_digit);
+    for (at, &c) in chars.iter().enumerate() {
+        let decimal = c == '.' && digit(at.checked_sub(1)) && digit(Some(at + 1));
+        if c.is_alphanumeric() || decimal {
+            word.push(c);
+            continue;
+        }
+        if c == '\'' || c == '’' {
+            continue;
+        }
+        if !word.is_empty() {
+            sentence.push(std::mem::take(&mut word));
+        }
+        match c {
+            ',' => sentence.push(",".to_owned()),
+            '?' => sentence.push("?".to_owned()),
+            _ => {}
+        }
+        // A line may break within a sentence; an empty line ends it.
+        let paragraph = c == '\n' && chars.get(at + 1..).is_some_and(blank_line);
+        if (matches!(c, '.' | '!' | '?' | ';') || paragraph) && !sentence.is_empty() {
+            all.push(std::mem::take(&mut sentence));
+        }
+    }
+    if !word.is_empty() {
+        sentence.push(word);
+    }
+    if !sentence.is_empty() {
+        all.push(sentence);
+    }
+    all
+}
+
+/// Whether what follows a line end is white space up to another one.
+fn blank_line(rest: &[char]) -> bool {
+    rest.iter().take_while(|c| c.is_whitespace()).any(|&c| c == '\n')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_stay_whole_and_sentences_end_at_points_semicolons_and_empty_lines() {
+        let text = "1. A 1.2 cm well-defined\nnodule, left; stable.\nFINDINGS\n\nPneumonia?";
+        let read: Vec<String> = sentences(text).iter().map(|s| s.join(" ")).collect();
+        assert_eq!(
+            read,
+            [
+                "1",
+                "a 1.2 cm well defined nodule , left",
+                "stable",
+                "findings",
+                "pneumonia ?"
+            ]
+        );
+        assert!(sentences("").is_empty() && sentences(" \n. ").is_empty());
+    }
+}

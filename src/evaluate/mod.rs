@@ -1,0 +1,303 @@
+//! How good a bundle is: what it says and draws against what is true.
+//!
+//! ```text
+//! data set ─ studies ─┬─ service (in process) ─ reports, answers, drawings ─┐
+//!                     ├─ VQ-GAN ─ reconstructions ──────────────────────────┼─ labeler, classifier, scores ─ report.json, report.html, tables
+//!                     └─ language model, given the true report ─ perplexity ┘
+//! ```
+//!
+//! | file | one idea |
+//! | --- | --- |
+//! | `settings`, `studies` | what is measured, and on what |
+//! | `subject` | the bundle: the service with its engine, in process |
+//! | `labeler/` | which findings a report affirms, denies or leaves open, and where |
+//! | `metrics/` | one score a file, held to a public implementation |
+//! | `torch/` | what needs tensors: the classifier, the VQ-GAN, the Fréchet distance, log-probabilities |
+//! | `tasks/` | one measurement a file |
+//! | `show`, `page`, `plots`, `html` | tables and the page |
+//!
+//! The same command on the same files gives the same report.json: no dates, no durations, no absolute paths.
+
+mod error;
+mod html;
+pub mod labeler;
+pub mod metrics;
+mod page;
+mod plots;
+mod settings;
+mod show;
+mod studies;
+mod subject;
+mod tasks;
+mod torch;
+
+pub use error::EvaluateError;
+pub use settings::{EvaluateSettings, Part, SplitChoice, Uncertain};
+pub use studies::{Skipped, Studies, Study};
+pub use tasks::{Answers, Drawings, Perplexity, PresenceScores, Progress, Reconstruction, Reports};
+
+use std::cell::RefCell;
+use std::io::Write;
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::model::bundle::Bundle;
+use crate::model::device::{self, DeviceChoice};
+use subject::Subject;
+use tasks::Context;
+use torch::{Eye, Reader};
+
+/// The bundle that was measured.
+#[derive(Clone, Debug, Serialize)]
+pub struct Measured {
+    /// Its name.
+    pub name: String,
+    /// Its version: follows from the checksums of its files, which were checked.
+    pub version: String,
+    /// Whether its weights were trained.
+    pub trained: bool,
+    /// Codes of an image.
+    pub codes_per_image: usize,
+    /// Side of an image in pixels.
+    pub image_side: usize,
+    /// Where it ran.
+    pub device: String,
+    /// What the language model computed in.
+    pub dtype: String,
+}
+
+/// The data it was measured on.
+#[derive(Clone, Debug, Serialize)]
+pub struct Material {
+    /// Base name of the data set.
+    pub name: String,
+    /// Images measured.
+    pub images: usize,
+    /// What the data set's reader used and left out.
+    pub account: String,
+}
+
+/// Everything that was measured.
+#[derive(Debug, Serialize)]
+pub struct Evaluation {
+    /// The program and its version.
+    pub program: String,
+    /// The settings; of paths the last part alone.
+    pub command: EvaluateSettings,
+    /// The bundle.
+    pub bundle: Measured,
+    /// The data.
+    pub data: Material,
+    /// Reports.
+    pub reports: Option<Reports>,
+    /// Answers.
+    pub vqa: Option<Answers>,
+    /// Drawings.
+    pub drawings: Option<Drawings>,
+    /// Reconstructions.
+    pub reconstruction: Option<Reconstruction>,
+    /// P(yes) against a label.
+    pub auroc: Option<PresenceScores>,
+    /// Perplexity.
+    pub perplexity: Option<Perplexity>,
+    /// What could not be used.
+    pub skipped: Vec<Skipped>,
+    /// What these models are for.
+    pub notice: &'static str,
+}
+
+/// Measures a bundle and writes `report.json`, `report.html`, and what was said on each study (`reports.jsonl`, `answers.jsonl`) to
+/// the settings' folder.
+///
+/// # Errors
+/// Settings, bundle, classifier or data that cannot be used, a measurement for which every study failed, files that cannot be written.
+/// A single study that cannot be used is counted and named.
+pub fn evaluate(
+    settings: &EvaluateSettings,
+    choice: DeviceChoice,
+    progress: &dyn Progress,
+) -> Result<Evaluation, EvaluateError> {
+    settings.check()?;
+    let on = device::resolve(choice)?;
+    let bundle = Bundle::open(&settings.bundle)?;
+    let reader = settings
+        .classifier
+        .as_ref()
+        .map(|folder| Reader::open(folder, on))
+        .transpose()?;
+    let s = settings;
+    let studies = Studies::collect(&s.data, s.questions.as_deref(), s.split, s.limit, s.seed)?;
+    std::fs::create_dir_all(&s.out).map_err(EvaluateError::io(&s.out))?;
+    let context = Context {
+        settings,
+        studies: &studies,
+        progress,
+        skipped: RefCell::default(),
+    };
+    let subject = Subject::open(&bundle, settings, choice)?;
+    let measured = Measured {
+        name: bundle.manifest.name.clone(),
+        version: bundle.manifest.version.clone(),
+        trained: bundle.manifest.trained,
+        codes_per_image: bundle.manifest.codes_per_image,
+        image_side: bundle.manifest.image_side,
+        device: subject.facts.device.clone(),
+        dtype: subject.facts.dtype.clone(),
+    };
+    let reports = if s.wants(Part::Reports) {
+        tasks::reports(&context, &subject)?
+    } else {
+        None
+    };
+    let vqa = if s.wants(Part::Vqa) {
+        tasks::vqa(&context, &subject)?
+    } else {
+        None
+    };
+    let drawings = match &reader {
+        Some(reader) if s.wants(Part::Draw) => tasks::drawings(&context, &subject, reader)?,
+        _ => None,
+    };
+    let auroc = if s.wants(Part::Auroc) {
+        presence(&context, &subject)?
+    } else {
+        None
+    };
+    // The engine's weights and KV memory are given back before the networks are loaded on their own.
+    drop(subject);
+    let (mut reconstruction, mut perplexity) = (None, None);
+    if s.wants(Part::Reconstruction) || s.wants(Part::Perplexity) {
+        let mut eye = Eye::open(&bundle, on)?;
+        if s.wants(Part::Reconstruction) {
+            let side = bundle.manifest.image_side;
+            reconstruction = Some(tasks::reconstruction(&context, &mut eye, side, reader.as_ref())?);
+        }
+        if s.wants(Part::Perplexity) {
+            perplexity = tasks::perplexity(&context, &bundle, &eye, choice)?;
+        }
+    }
+    let evaluation = Evaluation {
+        program: format!("llm-cxr-train {}", env!("CARGO_PKG_VERSION")),
+        command: settings.described(),
+        bundle: measured,
+        data: Material {
+            name: base_name(&s.data),
+            images: studies.list.len(),
+            account: studies.account.to_string(),
+        },
+        reports,
+        vqa,
+        drawings,
+        reconstruction,
+        auroc,
+        perplexity,
+        skipped: context.skipped.into_inner(),
+        notice: crate::RESEARCH_NOTICE,
+    };
+    evaluation.missing(settings)?;
+    evaluation.write(&s.out)?;
+    Ok(evaluation)
+}
+
+/// The question of --auroc-question on its own data, or on that of everything else.
+fn presence(context: &Context<'_>, subject: &Subject) -> Result<Option<PresenceScores>, EvaluateError> {
+    let s = context.settings;
+    let (Some(question), Some(label)) = (&s.auroc_question, &s.auroc_label) else {
+        return Ok(None);
+    };
+    let split = s.auroc_split.unwrap_or(s.split);
+    let other = match (&s.auroc_data, s.auroc_split) {
+        (None, None) => None,
+        (path, _) => Some(Studies::collect(
+            path.as_deref().unwrap_or(&s.data),
+            None,
+            split,
+            s.limit,
+            s.seed,
+        )?),
+    };
+    let inner = Context {
+        settings: s,
+        studies: other.as_ref().unwrap_or(context.studies),
+        progress: context.progress,
+        skipped: RefCell::default(),
+    };
+    let mut scores = tasks::auroc(&inner, subject, question, label)?;
+    scores.data = base_name(s.auroc_data.as_deref().unwrap_or(&s.data));
+    context.skipped.borrow_mut().append(&mut inner.skipped.into_inner());
+    Ok(Some(scores))
+}
+
+fn base_name(path: &Path) -> String {
+    let name = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    name.file_name()
+        .unwrap_or(name.as_os_str())
+        .to_string_lossy()
+        .into_owned()
+}
+
+impl Evaluation {
+    /// Refuses a run in which something asked for by name could not be measured at all.
+    fn missing(&self, settings: &EvaluateSettings) -> Result<(), EvaluateError> {
+        let found = |part: Part| match part {
+            Part::Reports => self.reports.is_some(),
+            Part::Vqa => self.vqa.is_some(),
+            Part::Draw => self.drawings.is_some(),
+            Part::Reconstruction => self.reconstruction.is_some(),
+            Part::Auroc => self.auroc.is_some(),
+            Part::Perplexity => self.perplexity.is_some(),
+        };
+        match settings.only.iter().find(|part| !found(**part)) {
+            None => Ok(()),
+            Some(part) => {
+                let what = if *part == Part::Vqa {
+                    "question"
+                } else {
+                    "report that can be used"
+                };
+                Err(EvaluateError::Settings(format!(
+                    "{} has no {what} in this split; leave this measurement out of --only, or choose other data",
+                    settings.data.display()
+                )))
+            }
+        }
+    }
+
+    /// The tables as text.
+    pub fn text(&self) -> String {
+        page::text(&show::sections(self))
+    }
+
+    /// Writes every file into `folder`; each is whole or not there.
+    fn write(&self, folder: &Path) -> Result<(), EvaluateError> {
+        let json = serde_json::to_string_pretty(self).map_err(|e| EvaluateError::Settings(e.to_string()))?;
+        put(folder, "report.json", format!("{json}\n").as_bytes())?;
+        put(folder, "report.html", show::page(self).as_bytes())?;
+        let lines = |values: Vec<serde_json::Value>| values.iter().map(|v| format!("{v}\n")).collect::<String>();
+        if let Some(reports) = &self.reports {
+            let line = |(id, reference, generated): &(String, String, String)| serde_json::json!({"id": id, "reference": reference, "generated": generated});
+            put(
+                folder,
+                "reports.jsonl",
+                lines(reports.texts.iter().map(line).collect()).as_bytes(),
+            )?;
+        }
+        if let Some(vqa) = &self.vqa {
+            let values: Result<Vec<_>, _> = vqa.answered.iter().map(serde_json::to_value).collect();
+            let values = values.map_err(|e| EvaluateError::Settings(e.to_string()))?;
+            put(folder, "answers.jsonl", lines(values).as_bytes())?;
+        }
+        Ok(())
+    }
+}
+
+fn put(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), EvaluateError> {
+    let (path, new) = (folder.join(name), folder.join(format!("{name}.new")));
+    let written = std::fs::File::create(&new).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    written.map_err(EvaluateError::io(&new))?;
+    std::fs::rename(&new, &path).map_err(EvaluateError::io(&path))
+}

@@ -1,0 +1,223 @@
+//! What was measured, as sections of tables and plots.
+
+mod images;
+mod texts;
+
+use super::metrics::{LabelTable, Scores};
+use super::page::{Block, Section, Table, figure, span};
+use super::tasks::Perplexity;
+use super::{Evaluation, html, plots};
+
+/// The page.
+pub fn page(evaluation: &Evaluation) -> String {
+    let (bundle, data) = (&evaluation.bundle, &evaluation.data);
+    let facts = format!(
+        "Bundle {} (version {}, {} codes an image of {} pixels), {} on {}, on {} images of {}. {}. Seed {}.",
+        bundle.name,
+        bundle.version,
+        bundle.codes_per_image,
+        bundle.image_side,
+        bundle.dtype,
+        bundle.device,
+        data.images,
+        data.name,
+        evaluation.program,
+        evaluation.command.seed,
+    );
+    let untrained = "This bundle is untrained: its weights are random, and everything below is noise.";
+    let mut warnings = vec![evaluation.notice];
+    if !bundle.trained {
+        warnings.push(untrained);
+    }
+    html::page(
+        &format!("How good is {}?", bundle.name),
+        &facts,
+        &warnings,
+        &sections(evaluation),
+    )
+}
+
+/// All sections, the summary first.
+pub fn sections(evaluation: &Evaluation) -> Vec<Section> {
+    let mut sections = vec![summary(evaluation)];
+    sections.extend(evaluation.reports.as_ref().map(texts::reports));
+    sections.extend(evaluation.vqa.as_ref().map(texts::vqa));
+    sections.extend(evaluation.drawings.as_ref().map(images::drawings));
+    sections.extend(evaluation.reconstruction.as_ref().map(images::reconstruction));
+    sections.extend(evaluation.auroc.as_ref().map(texts::auroc));
+    sections.extend(evaluation.perplexity.as_ref().map(perplexity));
+    sections.push(account(evaluation));
+    sections
+}
+
+fn section(title: &str, blocks: Vec<Block>) -> Section {
+    Section {
+        title: title.to_owned(),
+        blocks,
+    }
+}
+
+fn summary(e: &Evaluation) -> Section {
+    let mut table = Table::new("", &["measure", "value", "95 % interval", "blind"]);
+    let mut put = |name: &str, value: Option<f64>, interval: Option<(f64, f64)>, blind: Option<f64>| {
+        let row = [name.to_owned(), figure(value), span(interval), figure(blind)];
+        table.rows.push(row.to_vec());
+    };
+    if let Some(r) = &e.reports {
+        let (own, blind) = (&r.scores, r.blind.as_ref());
+        let micro = own.labels.micro.f1;
+        put(
+            "reports: micro-F1 over the 14 labels",
+            micro,
+            own.micro_f1_interval,
+            blind.and_then(|b| b.labels.micro.f1),
+        );
+        let findings = own.labels.micro_findings.f1;
+        put(
+            "reports: micro-F1, No Finding left out",
+            findings,
+            None,
+            blind.and_then(|b| b.labels.micro_findings.f1),
+        );
+        put(
+            "reports: side right when mentioned",
+            own.sides.accuracy,
+            None,
+            blind.and_then(|b| b.sides.accuracy),
+        );
+    }
+    if let Some(v) = &e.vqa {
+        let (own, blind) = (&v.scores.yes_no, v.blind.as_ref().map(|b| &b.yes_no));
+        let name = "questions: accuracy, yes or no (balanced)";
+        put(
+            name,
+            own.balanced_accuracy,
+            own.balanced_interval,
+            blind.and_then(|b| b.balanced_accuracy),
+        );
+    }
+    if let Some(d) = &e.drawings {
+        let drawn = &d.drawn;
+        put(
+            "drawings: micro-F1 of the requested findings",
+            drawn.labels.micro_findings.f1,
+            drawn.micro_findings_interval,
+            None,
+        );
+        let real = &d.real;
+        put(
+            "the same on the real images (ceiling)",
+            real.labels.micro_findings.f1,
+            real.micro_findings_interval,
+            None,
+        );
+    }
+    if let Some(r) = &e.reconstruction {
+        let row = |name: &str, value: String| [name.to_owned(), value, "–".to_owned(), "–".to_owned()].to_vec();
+        table
+            .rows
+            .push(row("reconstruction: PSNR", format!("{:.2} dB", r.all.psnr)));
+        table
+            .rows
+            .push(row("reconstruction: SSIM", format!("{:.3}", r.all.ssim)));
+    }
+    if let Some(a) = &e.auroc {
+        let row = [
+            format!("AUROC of P(yes): {}", a.question),
+            figure(a.auroc),
+            span(a.interval),
+            "–".to_owned(),
+        ];
+        table.rows.push(row.to_vec());
+    }
+    section("Summary", vec![Block::Table(table)])
+}
+
+fn three(scores: &Scores) -> [String; 3] {
+    [figure(scores.precision), figure(scores.recall), figure(scores.f1)]
+}
+
+/// Confusion, precision, recall and F1 of each label.
+fn labels(title: &str, table: &LabelTable, note: &str) -> Table {
+    let columns = [
+        "label",
+        "hits",
+        "false alarms",
+        "misses",
+        "rejections",
+        "precision",
+        "recall",
+        "F1",
+    ];
+    let mut out = Table::new(title, &columns).note(note);
+    for one in &table.labels {
+        let counts = [one.hits, one.false_alarms, one.misses, one.rejections].map(|n| n.to_string());
+        out.rows
+            .push([vec![one.label.clone()], counts.to_vec(), three(&one.scores).to_vec()].concat());
+    }
+    let blank = || vec![String::new(); 4];
+    let mut sum =
+        |name: &str, cells: [String; 3]| out.rows.push([vec![name.to_owned()], blank(), cells.to_vec()].concat());
+    sum("all (micro)", three(&table.micro));
+    sum("findings (micro)", three(&table.micro_findings));
+    sum("all (macro)", [String::new(), String::new(), figure(table.macro_f1)]);
+    out
+}
+
+/// F1 of each label that occurs, beside that of another table.
+fn f1_bars(title: &str, legend: &[&str], tables: &[&LabelTable]) -> Block {
+    let first = tables.first().map(|t| t.labels.as_slice()).unwrap_or_default();
+    let rows = first.iter().filter(|l| l.scores.f1.is_some()).map(|label| {
+        let of = |table: &&LabelTable| {
+            table
+                .labels
+                .iter()
+                .find(|l| l.label == label.label)
+                .and_then(|l| l.scores.f1)
+        };
+        (label.label.clone(), tables.iter().map(of).collect())
+    });
+    Block::Plot(plots::bars(title, legend, &rows.collect::<Vec<_>>()))
+}
+
+fn perplexity(p: &Perplexity) -> Section {
+    let mut table = Table::new(
+        "The data's reports, foretold from their images",
+        &["computed in", "perplexity"],
+    );
+    for foreseen in std::iter::once(&p.own).chain(&p.compared) {
+        table
+            .rows
+            .push(vec![foreseen.dtype.clone(), format!("{:.4}", foreseen.perplexity)]);
+    }
+    let mut note = format!("{} reports, {} tokens.", p.reports, p.tokens);
+    if let Some(difference) = p.difference {
+        note.push_str(&format!(
+            " A token's log-probability differs by {difference:.5} on average."
+        ));
+    }
+    section("Perplexity", vec![Block::Table(table.note(&note))])
+}
+
+/// At most so many of what was left out are named here; report.json names all.
+const NAMED: usize = 20;
+
+fn account(e: &Evaluation) -> Section {
+    let mut table = Table::new("", &["image", "could not be used"]).note(&e.data.account);
+    table.rows = e
+        .skipped
+        .iter()
+        .take(NAMED)
+        .map(|s| vec![s.id.clone(), s.reason.clone()])
+        .collect();
+    if e.skipped.len() > NAMED {
+        table.rows.push(vec![
+            "…".to_owned(),
+            format!("{} more, in report.json", e.skipped.len() - NAMED),
+        ]);
+    }
+    if e.skipped.is_empty() {
+        table.rows.push(vec!["none".to_owned(), String::new()]);
+    }
+    section("Left out", vec![Block::Table(table)])
+}

@@ -1,0 +1,243 @@
+//! The studies that are measured.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use rand::SeedableRng;
+use rand::seq::{SliceRandom, index};
+use rand_chacha::ChaCha8Rng;
+use serde::Serialize;
+
+use super::settings::SplitChoice;
+use super::{EvaluateError, labeler};
+use crate::phantom::{LABELS, Label};
+use crate::train::data::{Account, Dataset, Question, Questions, ReportSource, Stage, parse_report};
+
+/// One image with what is known of it.
+#[derive(Clone, Debug)]
+pub struct Study {
+    /// The image's name in the data.
+    pub id: String,
+    /// Its file.
+    pub image: PathBuf,
+    patient: Option<String>,
+    report: Option<ReportSource>,
+    questions: Vec<Questions>,
+    /// Labels of the data: 1 present, 0 absent, −1 uncertain.
+    pub labels: Vec<(String, f32)>,
+    /// Whether what the labels do not name is absent: so in the tables of MIMIC-CXR-JPG, where a report is labelled as a whole, and of
+    /// images that a manifest calls normal. Elsewhere it is unknown.
+    complete: bool,
+}
+
+/// Labels that say that nothing is there.
+const NORMAL: [&str; 2] = ["No Finding", "Normal"];
+
+/// A study, or a part of one, that could not be used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Skipped {
+    /// The image's name in the data.
+    pub id: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// The studies of a data set that are measured.
+#[derive(Debug)]
+pub struct Studies {
+    /// In the data's order.
+    pub list: Vec<Study>,
+    /// What the data set's reader left out, in words.
+    pub account: Account,
+}
+
+impl Studies {
+    /// Reads the list of a data set: frontal images (or of unknown view) of `split`; of these at most `limit` (0: all), drawn by `seed`.
+    pub fn collect(
+        data: &Path,
+        questions: Option<&Path>,
+        split: SplitChoice,
+        limit: usize,
+        seed: u64,
+    ) -> Result<Self, EvaluateError> {
+        let tables = data.is_dir();
+        let dataset = Dataset::open(data)?.with_questions(questions.map(Path::to_owned));
+        let (mut list, mut places, mut account) =
+            (Vec::<Study>::new(), HashMap::<String, usize>::new(), Account::default());
+        dataset.visit::<EvaluateError>(&mut account, &mut |record, account| {
+            let Some(image) = record.image else { return Ok(()) };
+            if !split.holds(record.split) {
+                return Ok(());
+            }
+            let frontal = record
+                .view
+                .as_deref()
+                .is_none_or(|view| matches!(view.to_ascii_uppercase().as_str(), "PA" | "AP"));
+            if !frontal {
+                account.skip("view is neither PA nor AP", || record.id.clone());
+                return Ok(());
+            }
+            // A manifest may name an image once for each question.
+            match places.get(&record.id).and_then(|&place| list.get_mut(place)) {
+                Some(study) => {
+                    study.questions.extend(record.questions);
+                    study.report = study.report.take().or(record.report);
+                    if study.labels.is_empty() {
+                        study.label(record.labels, tables);
+                    }
+                }
+                None => {
+                    account.used("images");
+                    places.insert(record.id.clone(), list.len());
+                    let mut study = Study {
+                        id: record.id,
+                        image,
+                        patient: record.patient,
+                        report: record.report,
+                        questions: record.questions.into_iter().collect(),
+                        labels: Vec::new(),
+                        complete: false,
+                    };
+                    study.label(record.labels, tables);
+                    list.push(study);
+                }
+            }
+            Ok(())
+        })?;
+        if list.is_empty() {
+            return Err(EvaluateError::Settings(format!(
+                "{} holds no frontal image in this split; choose another with --split ({account})",
+                data.display()
+            )));
+        }
+        if limit > 0 && limit < list.len() {
+            let mut random = ChaCha8Rng::seed_from_u64(seed);
+            let mut chosen = index::sample(&mut random, list.len(), limit).into_vec();
+            chosen.sort_unstable();
+            list = chosen
+                .into_iter()
+                .filter_map(|place| list.get(place).cloned())
+                .collect();
+        }
+        Ok(Self { list, account })
+    }
+
+    /// For each study another one, of another patient where there is one: the order is shuffled, and each takes its successor's image.
+    pub fn shuffled(&self, seed: u64) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.list.len()).collect();
+        order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed ^ 0xb11d));
+        let mut others = order.clone();
+        let count = order.len();
+        for (at, &study) in order.iter().enumerate() {
+            let patient = &self.list[study].patient;
+            let another = |step: &usize| {
+                let other = &self.list[order[(at + step) % count]];
+                patient.is_none() || other.patient != *patient
+            };
+            let step = (1..count).find(another).unwrap_or(1);
+            others[study] = order[(at + step) % count];
+        }
+        others
+    }
+}
+
+impl Study {
+    /// The image file's bytes.
+    pub fn bytes(&self) -> Result<Bytes, String> {
+        std::fs::read(&self.image)
+            .map(Bytes::from)
+            .map_err(|e| format!("image: {e}"))
+    }
+
+    /// The report as the stage learns it; `None` where the study has none.
+    pub fn text(&self, stage: Stage) -> Result<Option<String>, String> {
+        let parsed = |text: &str| parse_report(text, stage);
+        match &self.report {
+            None => Ok(None),
+            Some(ReportSource::File(path)) => {
+                let text = std::fs::read_to_string(path).map_err(|e| format!("report: {e}"))?;
+                parsed(&text)
+                    .map(Some)
+                    .ok_or_else(|| "report without a section that the stage can use".to_owned())
+            }
+            Some(ReportSource::Text(text)) => Ok(Some(parsed(text).unwrap_or_else(|| text.trim().to_owned()))),
+        }
+    }
+
+    /// The questions.
+    pub fn questions(&self) -> Result<Vec<Question>, String> {
+        let lists: Result<Vec<_>, &str> = self.questions.iter().map(Questions::read).collect();
+        Ok(lists.map_err(str::to_owned)?.concat())
+    }
+
+    fn label(&mut self, labels: Vec<(String, f32)>, complete: bool) {
+        let normal =
+            |(name, value): &(String, f32)| *value > 0.0 && NORMAL.iter().any(|n| n.eq_ignore_ascii_case(name));
+        self.complete = !labels.is_empty() && (complete || labels.iter().any(normal));
+        self.labels = labels;
+    }
+
+    /// What the data's own labels say of one observation; `None` where that is not known.
+    pub fn known(&self, label: &str) -> Option<Label> {
+        let normal = |name: &str| NORMAL.iter().any(|n| n.eq_ignore_ascii_case(name));
+        let same = |name: &str| name.eq_ignore_ascii_case(label) || (normal(name) && normal(label));
+        match self.labels.iter().find(|(name, _)| same(name)) {
+            Some((_, value)) if *value > 0.0 => Some(Label::Positive),
+            Some((_, value)) if *value < 0.0 => Some(Label::Uncertain),
+            Some(_) => Some(Label::Negative),
+            None => self.complete.then_some(Label::Blank),
+        }
+    }
+
+    /// What is known of each of [`LABELS`]: by the data's own labels where it has any, else by the report. `None` where nothing is.
+    pub fn truth(&self, stage: Stage) -> [Option<Label>; 14] {
+        if !self.labels.is_empty() {
+            return LABELS.map(|label| self.known(label));
+        }
+        let text = self.text(stage).ok().flatten();
+        text.map_or([None; 14], |text| labeler::read(&text).labels.map(Some))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_study_gets_the_image_of_another_patient() {
+        let study = |number: usize| Study {
+            id: number.to_string(),
+            image: PathBuf::new(),
+            patient: Some((number / 3).to_string()),
+            report: None,
+            questions: Vec::new(),
+            labels: Vec::new(),
+            complete: false,
+        };
+        let studies = Studies {
+            list: (0..30).map(study).collect(),
+            account: Account::default(),
+        };
+        let others = studies.shuffled(1);
+        assert!((0..30).all(|i| others[i] / 3 != i / 3));
+        assert_ne!(others, studies.shuffled(2));
+        assert_eq!(others, studies.shuffled(1));
+    }
+
+    #[test]
+    fn a_manifest_that_names_an_image_for_each_question_is_one_study_each() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("m.csv");
+        let rows = "image,question,answer,split,labels\na.png,Q1?,Yes,test,Pneumonia\na.png,Q2?,No,test,\nb.png,Q1?,No,train,\n";
+        std::fs::write(&path, rows).unwrap();
+        let studies = Studies::collect(&path, None, SplitChoice::Test, 0, 1).unwrap();
+        assert_eq!(studies.list.len(), 1);
+        assert_eq!(studies.list[0].questions().unwrap().len(), 2);
+        assert_eq!(studies.list[0].truth(Stage::One)[11], Some(Label::Positive));
+        let none = Studies::collect(&path, None, SplitChoice::Validate, 0, 1)
+            .unwrap_err()
+            .to_string();
+        assert!(none.contains("--split"), "{none}");
+    }
+}

@@ -1,0 +1,284 @@
+//! Drawings of the data's reports, read by a classifier that had no part in them.
+
+use serde::Serialize;
+
+use super::super::EvaluateError;
+use super::super::labeler;
+use super::super::metrics::{LabelTable, interval};
+use super::super::page::Sample;
+use super::super::subject::{DECODE, Subject};
+use super::super::torch::{Moments, Reader};
+use super::{Case, Context, pixels, sample};
+use crate::phantom::{LABELS, Label};
+use crate::radiograph::{ImageFormat, Pixels, Preprocess, prepare};
+use crate::service::{Options, Request, Task};
+use crate::train::classifier::scores::{Counts, auroc};
+
+/// Images read at a time.
+pub(super) const TOGETHER: usize = 16;
+
+/// What the classifier reads off images against what was asked for.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct ReadScores {
+    /// Decisions at a probability of one half.
+    pub labels: LabelTable,
+    /// Area under the ROC curve of each label.
+    pub auroc: Vec<(String, Option<f64>)>,
+    /// 95 % of the micro-F1 over the findings, by bootstrap over studies.
+    pub micro_findings_interval: Option<(f64, f64)>,
+}
+
+/// Fréchet distances of the classifier's features.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct FrechetScores {
+    /// All drawings against all real images.
+    pub drawn_real: Option<f64>,
+    /// Half of the real images against the other half: what two samples of the same kind give.
+    pub real_halves: Option<f64>,
+    /// Half of the drawings against the real images of the other studies: as many of each as in `real_halves`, so that the two compare.
+    pub drawn_half_real_half: Option<f64>,
+    /// Images in each set of the first.
+    pub images: (u64, u64),
+}
+
+/// Drawings.
+#[derive(Clone, Debug, Serialize)]
+pub struct Drawings {
+    /// Drawings made.
+    pub cases: usize,
+    /// The drawings, read.
+    pub drawn: ReadScores,
+    /// The same studies' real images, read: the ceiling.
+    pub real: ReadScores,
+    /// Distances in the space of features.
+    pub frechet: FrechetScores,
+    /// For the page.
+    #[serde(skip)]
+    pub samples: Vec<Sample>,
+}
+
+/// Probabilities and what is true of each image.
+pub(super) type Rows = Vec<(Vec<f64>, Vec<Option<bool>>)>;
+
+/// Images of one kind that wait to be read.
+struct Queue<'a> {
+    reader: &'a Reader,
+    waiting: Vec<(usize, Pixels)>,
+    rows: Vec<(usize, Vec<f64>)>,
+    /// Features of the studies at even and at odd places.
+    halves: [Moments; 2],
+}
+
+impl<'a> Queue<'a> {
+    fn new(reader: &'a Reader) -> Self {
+        Self {
+            reader,
+            waiting: Vec::new(),
+            rows: Vec::new(),
+            halves: [Moments::new(reader.width()), Moments::new(reader.width())],
+        }
+    }
+
+    fn push(&mut self, case: usize, image: Pixels) -> Result<(), EvaluateError> {
+        self.waiting.push((case, image));
+        if self.waiting.len() >= TOGETHER {
+            self.read()
+        } else {
+            Ok(())
+        }
+    }
+
+    fn read(&mut self) -> Result<(), EvaluateError> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        let waiting = std::mem::take(&mut self.waiting);
+        let images: Vec<&Pixels> = waiting.iter().map(|w| &w.1).collect();
+        let sight = self.reader.see(&images)?;
+        for (row, ((case, _), probabilities)) in waiting.iter().zip(sight.probabilities).enumerate() {
+            self.halves[case % 2].add(&sight.features.narrow(0, row as i64, 1))?;
+            self.rows.push((*case, probabilities));
+        }
+        Ok(())
+    }
+
+    fn whole(&self) -> Moments {
+        let [even, odd] = &self.halves;
+        even.with(odd)
+    }
+}
+
+/// Has the reports drawn and the drawings read; `None` where the data has no reports.
+pub fn drawings(context: &Context<'_>, subject: &Subject, reader: &Reader) -> Result<Option<Drawings>, EvaluateError> {
+    let cases = context.cases();
+    if cases.is_empty() {
+        return Ok(None);
+    }
+    context.progress.begin("drawings", cases.len() as u64);
+    let requests = cases.iter().map(|case| {
+        Ok(Request {
+            task: Task::Draw {
+                text: case.reference.clone(),
+                n: 1,
+                format: ImageFormat::Png,
+            },
+            options: Options {
+                seed: Some(context.seed(case.study)),
+                ..Options::default()
+            },
+            deadline: None,
+        })
+    });
+    let (mut drawn, mut real) = (Queue::new(reader), Queue::new(reader));
+    let (mut samples, mut failed, mut first) = (Vec::new(), Ok(()), None);
+    subject.ask(requests, |number, outcome| {
+        context.progress.step();
+        let study = &context.studies.list[cases[number].study];
+        let file = outcome.and_then(|outcome| {
+            let answer = outcome.answers.into_iter().next();
+            answer
+                .and_then(|a| a.image)
+                .map(|i| i.file)
+                .ok_or_else(|| "no image came".to_owned())
+        });
+        let both = file.and_then(|file| {
+            let image = prepare(&file, &DECODE, Preprocess::Default, reader.side()).map_err(|e| e.to_string())?;
+            Ok((image, pixels(study, reader.side())?, file))
+        });
+        match both {
+            Ok((image, own, file)) => {
+                if samples.len() < context.settings.samples {
+                    let mut shown = sample(study, subject.facts.image_side);
+                    shown
+                        .figures
+                        .push(("drawn from the report (synthetic)".to_owned(), file.to_vec()));
+                    shown
+                        .texts
+                        .push(("requested".to_owned(), cases[number].reference.clone()));
+                    samples.push((number, shown));
+                }
+                let read = drawn
+                    .push(number, image)
+                    .and_then(|()| real.push(number, Pixels::clone(&own)));
+                if failed.is_ok() {
+                    failed = read;
+                }
+            }
+            Err(reason) => {
+                context.skip(study, format!("drawing: {reason}"));
+                first.get_or_insert(reason);
+            }
+        }
+    })?;
+    failed?;
+    drawn.read()?;
+    real.read()?;
+    if drawn.rows.is_empty() {
+        return Err(EvaluateError::Nothing {
+            part: "drawings",
+            count: cases.len(),
+            first: first.unwrap_or_default(),
+        });
+    }
+    for (number, shown) in &mut samples {
+        for (queue, what) in [
+            (&drawn, "read off the drawing"),
+            (&real, "read off the image of the data"),
+        ] {
+            if let Some((_, row)) = queue.rows.iter().find(|(case, _)| case == number) {
+                shown.texts.push((what.to_owned(), findings(row, &reader.labels())));
+            }
+        }
+    }
+    let frechet = FrechetScores {
+        drawn_real: drawn.whole().distance(&real.whole())?,
+        real_halves: real.halves[0].distance(&real.halves[1])?,
+        drawn_half_real_half: drawn.halves[0].distance(&real.halves[1])?,
+        images: (drawn.whole().count(), real.whole().count()),
+    };
+    let rows = |queue: &Queue<'_>| -> Rows {
+        let wanted = |(case, row): &(usize, Vec<f64>)| (row.clone(), requested(&cases[*case], reader));
+        queue.rows.iter().map(wanted).collect()
+    };
+    Ok(Some(Drawings {
+        cases: drawn.rows.len(),
+        drawn: read_scores(&rows(&drawn), &reader.labels(), context.settings.seed),
+        real: read_scores(&rows(&real), &reader.labels(), context.settings.seed),
+        frechet,
+        samples: samples.into_iter().map(|s| s.1).collect(),
+    }))
+}
+
+/// What the report asks for, of the labels that the classifier tells; what it leaves open is not scored.
+fn requested(case: &Case, reader: &Reader) -> Vec<Option<bool>> {
+    let reading = labeler::read(&case.reference);
+    known(&reading.labels.map(Some), reader)
+}
+
+/// Of the labels that the classifier tells: present, absent, or `None` where uncertain or unknown.
+pub(super) fn known(labels: &[Option<Label>; 14], reader: &Reader) -> Vec<Option<bool>> {
+    let each = reader.places().into_iter().map(|place| match labels[place] {
+        Some(Label::Positive) => Some(true),
+        Some(Label::Negative | Label::Blank) => Some(false),
+        Some(Label::Uncertain) | None => None,
+    });
+    each.collect()
+}
+
+/// The names of what is seen.
+fn findings(row: &[f64], names: &[String]) -> String {
+    let seen: Vec<String> = names
+        .iter()
+        .zip(row)
+        .filter(|(_, p)| **p > 0.5)
+        .map(|(name, p)| format!("{name} ({:.0} %)", p * 100.0))
+        .collect();
+    if seen.is_empty() {
+        "nothing".to_owned()
+    } else {
+        seen.join(", ")
+    }
+}
+
+pub(super) fn read_scores(rows: &Rows, names: &[String], seed: u64) -> ReadScores {
+    let decided: Vec<(Vec<bool>, Vec<Option<bool>>)> = rows
+        .iter()
+        .map(|(row, truth)| (row.iter().map(|&p| p > 0.5).collect(), truth.clone()))
+        .collect();
+    let no_finding = LABELS[8];
+    let counts: Vec<Counts> = decided
+        .iter()
+        .map(|(told, truth)| {
+            let mut counts = Counts::default();
+            for ((name, &told), truth) in names.iter().zip(told).zip(truth) {
+                if let Some(truth) = truth.filter(|_| name != no_finding) {
+                    counts.add(told, truth);
+                }
+            }
+            counts
+        })
+        .collect();
+    let micro = |drawn: &[usize]| {
+        let sum = drawn.iter().fold(Counts::default(), |sum, &case| Counts {
+            hits: sum.hits + counts[case].hits,
+            false_alarms: sum.false_alarms + counts[case].false_alarms,
+            misses: sum.misses + counts[case].misses,
+        });
+        sum.f1()
+    };
+    let area = |place: usize| {
+        let points = rows
+            .iter()
+            .filter_map(|(row, truth)| Some((*row.get(place)?, (*truth.get(place)?)?)));
+        auroc(&points.collect::<Vec<_>>())
+    };
+    ReadScores {
+        auroc: names
+            .iter()
+            .enumerate()
+            .map(|(place, name)| (name.clone(), area(place)))
+            .collect(),
+        micro_findings_interval: interval(counts.len(), seed, micro),
+        labels: LabelTable::of(names, &decided),
+    }
+}

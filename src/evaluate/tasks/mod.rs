@@ -1,0 +1,121 @@
+//! The measurements, one a file.
+
+mod auroc;
+mod drawings;
+mod perplexity;
+mod reconstruction;
+mod reports;
+mod vqa;
+mod vqa_words;
+
+pub use auroc::{PresenceScores, auroc};
+pub use drawings::{Drawings, ReadScores, drawings};
+pub use perplexity::{Perplexity, perplexity};
+pub use reconstruction::{Reconstruction, reconstruction};
+pub use reports::{ReportScores, Reports, reports};
+pub use vqa::{Answers, VqaScores, vqa};
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use super::page::Sample;
+use super::settings::{EvaluateSettings, Uncertain};
+use super::studies::{Skipped, Studies, Study};
+use super::subject::DECODE;
+use crate::phantom::Label;
+use crate::radiograph::{ImageFormat, Pixels, Preprocess, prepare, write};
+
+/// Told how far the work has come.
+pub trait Progress {
+    /// A piece of work of so many steps begins.
+    fn begin(&self, what: &str, steps: u64);
+    /// One more step is done.
+    fn step(&self);
+}
+
+/// What every measurement needs.
+pub struct Context<'a> {
+    /// How to measure.
+    pub settings: &'a EvaluateSettings,
+    /// On what.
+    pub studies: &'a Studies,
+    /// Who is told how far it has come.
+    pub progress: &'a dyn Progress,
+    /// What could not be used.
+    pub skipped: RefCell<Vec<Skipped>>,
+}
+
+/// A study with its reference report.
+pub struct Case {
+    /// Its place among the studies.
+    pub study: usize,
+    /// The report.
+    pub reference: String,
+}
+
+impl Context<'_> {
+    /// Notes that a study, or a part of it, could not be used.
+    pub fn skip(&self, study: &Study, reason: impl Into<String>) {
+        self.skipped.borrow_mut().push(Skipped {
+            id: study.id.clone(),
+            reason: reason.into(),
+        });
+    }
+
+    /// The studies that have a report.
+    pub fn cases(&self) -> Vec<Case> {
+        let mut cases = Vec::new();
+        for (place, study) in self.studies.list.iter().enumerate() {
+            match study.text(self.settings.stage) {
+                Ok(Some(reference)) => cases.push(Case {
+                    study: place,
+                    reference,
+                }),
+                Ok(None) => {}
+                Err(reason) => self.skip(study, reason),
+            }
+        }
+        cases
+    }
+
+    /// Whether a label counts as present.
+    pub fn present(&self, label: Label) -> bool {
+        match label {
+            Label::Positive => true,
+            Label::Uncertain => self.settings.uncertain == Uncertain::Positive,
+            Label::Negative | Label::Blank => false,
+        }
+    }
+
+    /// A seed for item `number`, below 2⁵³.
+    pub fn seed(&self, number: usize) -> u64 {
+        let mixed = self
+            .settings
+            .seed
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .wrapping_add(number as u64);
+        mixed & ((1 << 53) - 1)
+    }
+}
+
+/// An image of the data as the VQ-GAN or the classifier takes it.
+pub fn pixels(study: &Study, side: usize) -> Result<Arc<Pixels>, String> {
+    let bytes = study.bytes()?;
+    let pixels = prepare(&bytes, &DECODE, Preprocess::Default, side);
+    pixels.map(Arc::new).map_err(|e| format!("image: {e}"))
+}
+
+/// A picture for the page; an image of the data is not marked, a drawn one is already a file.
+pub fn picture(pixels: &Pixels) -> Vec<u8> {
+    write(pixels, ImageFormat::Png, &[]).unwrap_or_default()
+}
+
+/// A sample of a study with its own image in front.
+pub fn sample(study: &Study, side: usize) -> Sample {
+    let image = pixels(study, side).map(|pixels| picture(&pixels)).unwrap_or_default();
+    Sample {
+        title: study.id.clone(),
+        figures: vec![("image of the data".to_owned(), image)],
+        texts: Vec::new(),
+    }
+}

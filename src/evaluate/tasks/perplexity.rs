@@ -1,0 +1,142 @@
+//! How well the language model foresees the data's reports: what a cheaper arithmetic costs shows here first.
+
+use std::sync::Arc;
+
+use rayon::prelude::*;
+use serde::Serialize;
+
+use super::super::EvaluateError;
+use super::super::torch::{Eye, Foresight, Given, TOGETHER};
+use super::{Case, Context, pixels};
+use crate::model::bundle::Bundle;
+use crate::model::device::{self, DeviceChoice, DtypeChoice};
+use crate::vocabulary::{Input, PromptPart};
+
+/// Perplexity of the data's reports in one arithmetic.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Foreseen {
+    /// What the language model computed in.
+    pub dtype: String,
+    /// exp of the mean negative log-probability of a token.
+    pub perplexity: f64,
+}
+
+/// Perplexity of the data's reports.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Perplexity {
+    /// Reports.
+    pub reports: usize,
+    /// Their tokens, the end token included.
+    pub tokens: usize,
+    /// As the service runs.
+    pub own: Foreseen,
+    /// As --compare asks.
+    pub compared: Option<Foreseen>,
+    /// Mean absolute difference of a token's log-probability between the two.
+    pub difference: Option<f64>,
+}
+
+/// Foretells every report from its image; `None` where the data has none, or none fits the context.
+pub fn perplexity(
+    context: &Context<'_>,
+    bundle: &Bundle,
+    eye: &Eye,
+    choice: DeviceChoice,
+) -> Result<Option<Perplexity>, EvaluateError> {
+    let cases = context.cases();
+    let on = device::resolve(choice)?;
+    let run = |dtype: DtypeChoice| -> Result<(Foreseen, Vec<f64>, usize), EvaluateError> {
+        let kind = dtype.kind(on);
+        let mut network = Foresight::open(bundle, kind, on)?;
+        let name = device::dtype_name(kind).to_owned();
+        context
+            .progress
+            .begin(&format!("perplexity, {name}"), cases.len() as u64);
+        let (mut all, mut reports) = (Vec::new(), 0);
+        for some in cases.chunks(TOGETHER) {
+            let given = lay_out(context, bundle, eye, some, network.context())?;
+            reports += given.len();
+            all.extend(network.log_probabilities(&given)?.concat());
+        }
+        let mean = all.iter().sum::<f64>() / all.len().max(1) as f64;
+        let foreseen = Foreseen {
+            dtype: name,
+            perplexity: (-mean).exp(),
+        };
+        Ok((foreseen, all, reports))
+    };
+    if cases.is_empty() {
+        return Ok(None);
+    }
+    let (own, each, reports) = run(context.settings.dtype)?;
+    if each.is_empty() {
+        return Ok(None);
+    }
+    // What was skipped the first time is not named again.
+    let skipped = context.skipped.borrow().len();
+    let compared = context.settings.compare.map(run).transpose()?;
+    context.skipped.borrow_mut().truncate(skipped);
+    let difference = compared
+        .as_ref()
+        .map(|(_, other, _)| each.iter().zip(other).map(|(a, b)| (a - b).abs()).sum::<f64>() / each.len() as f64);
+    Ok(Some(Perplexity {
+        reports,
+        tokens: each.len(),
+        own,
+        compared: compared.map(|c| c.0),
+        difference,
+    }))
+}
+
+/// Prompts and replies as they are trained: the reply ends with two line ends and the end token.
+fn lay_out(
+    context: &Context<'_>,
+    bundle: &Bundle,
+    eye: &Eye,
+    cases: &[Case],
+    room: usize,
+) -> Result<Vec<Given>, EvaluateError> {
+    let vocabulary = bundle.vocabulary()?;
+    let instruction = &bundle.manifest.default_instructions.report;
+    let side = bundle.manifest.image_side;
+    let study = |case: &Case| &context.studies.list[case.study];
+    let read: Vec<_> = cases.par_iter().map(|case| pixels(study(case), side)).collect();
+    let mut images = Vec::new();
+    let mut used = Vec::new();
+    for (case, image) in cases.iter().zip(read) {
+        context.progress.step();
+        match image {
+            Ok(image) => {
+                images.push(Arc::clone(&image));
+                used.push(case);
+            }
+            Err(reason) => context.skip(study(case), reason),
+        }
+    }
+    if images.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut given = Vec::new();
+    for (case, codes) in used.into_iter().zip(eye.codes(&images)) {
+        let mut prompt = Vec::new();
+        for part in vocabulary.prompt(instruction, Input::Image(0)).parts {
+            match part {
+                PromptPart::Tokens(ids) => prompt.extend(ids),
+                PromptPart::Image(_) => {
+                    prompt.extend(codes.iter().map(|&code| vocabulary.code_base() + u32::from(code)))
+                }
+            }
+        }
+        let mut reply = vocabulary.encode_text(&format!("{}\n\n", case.reference));
+        reply.push(vocabulary.end());
+        if prompt.len() + reply.len() > room {
+            context.skip(
+                study(case),
+                format!("perplexity: prompt and report are longer than the context of {room} tokens"),
+            );
+            continue;
+        }
+        given.push(Given { prompt, reply });
+    }
+    Ok(given)
+}

@@ -1,0 +1,227 @@
+//! What survives the VQ-GAN: the bound of everything that the model reads or draws.
+
+use std::sync::Arc;
+
+use rayon::prelude::*;
+use serde::Serialize;
+
+use super::super::EvaluateError;
+use super::super::page::Sample;
+use super::super::torch::{Eye, Reader, feature_distance};
+use super::drawings::{ReadScores, Rows, TOGETHER, known, read_scores};
+use super::{Context, picture, pixels};
+use crate::phantom::{LABELS, Label};
+use crate::radiograph::Pixels;
+
+/// Likeness of images to their reconstructions.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Likeness {
+    /// Images.
+    pub images: usize,
+    /// Mean peak signal-to-noise ratio in dB.
+    pub psnr: f64,
+    /// Mean structural similarity.
+    pub ssim: f64,
+}
+
+/// How the classifier's decisions on one label change.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Agreement {
+    /// The label.
+    pub label: String,
+    /// Images on which both readings decide alike.
+    pub alike: f64,
+    /// Of the images in which it was seen before, the share in which it still is.
+    pub kept: Option<f64>,
+    /// Images in which it was seen before.
+    pub seen: usize,
+}
+
+/// What the classifier makes of reconstructions.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Readings {
+    /// Real images against what is known of them; none where nothing is known.
+    pub real: Option<ReadScores>,
+    /// Their reconstructions.
+    pub reconstructed: Option<ReadScores>,
+    /// Before against after.
+    pub agreement: Vec<Agreement>,
+    /// Mean squared difference of the feature vectors: the clinical-feature distance.
+    pub feature_distance: f64,
+}
+
+/// What survives.
+#[derive(Clone, Debug, Serialize)]
+pub struct Reconstruction {
+    /// Over all images.
+    #[serde(flatten)]
+    pub all: Likeness,
+    /// Share of the code book that is used.
+    pub codes_used: f64,
+    /// Perplexity of its use.
+    pub code_perplexity: f64,
+    /// Over the images with each label.
+    pub by_label: Vec<(String, Likeness)>,
+    /// With a classifier.
+    pub read: Option<Readings>,
+    /// For the page.
+    #[serde(skip)]
+    pub samples: Vec<Sample>,
+}
+
+/// Sums over the images seen so far.
+#[derive(Default)]
+struct Sums {
+    all: Likeness,
+    by_label: Vec<Likeness>,
+    real: Rows,
+    reconstructed: Rows,
+    before_after: Vec<(Vec<f64>, Vec<f64>)>,
+    features: f64,
+}
+
+/// Sends every image through the VQ-GAN and back.
+pub fn reconstruction(
+    context: &Context<'_>,
+    eye: &mut Eye,
+    side: usize,
+    reader: Option<&Reader>,
+) -> Result<Reconstruction, EvaluateError> {
+    let studies = &context.studies.list;
+    context.progress.begin("reconstructions", studies.len() as u64);
+    let mut sums = Sums {
+        by_label: vec![Likeness::default(); LABELS.len()],
+        ..Sums::default()
+    };
+    let (mut samples, mut first) = (Vec::new(), None);
+    let (large, stage) = (reader.map(Reader::side), context.settings.stage);
+    for chunk in studies.chunks(TOGETHER) {
+        let read: Vec<_> = chunk
+            .par_iter()
+            .map(|study| {
+                let own = pixels(study, side)?;
+                let large = large.map(|side| pixels(study, side)).transpose()?;
+                Ok::<_, String>((own, large, study.truth(stage)))
+            })
+            .collect();
+        let (mut images, mut larges, mut truths, mut named) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for (study, one) in chunk.iter().zip(read) {
+            context.progress.step();
+            match one {
+                Ok((own, large, truth)) => {
+                    images.push(own);
+                    larges.extend(large);
+                    truths.push(truth);
+                    named.push(study);
+                }
+                Err(reason) => {
+                    context.skip(study, reason.clone());
+                    first.get_or_insert(reason);
+                }
+            }
+        }
+        if images.is_empty() {
+            continue;
+        }
+        let survivors = eye.survive(&images)?;
+        for ((study, image), survivor) in named.iter().zip(&images).zip(&survivors) {
+            if samples.len() < context.settings.samples {
+                samples.push(Sample {
+                    title: format!("{}: {:.1} dB, SSIM {:.3}", study.id, survivor.psnr, survivor.ssim),
+                    figures: vec![
+                        ("image of the data".to_owned(), picture(image)),
+                        ("reconstruction (synthetic)".to_owned(), picture(&survivor.drawn)),
+                    ],
+                    texts: Vec::new(),
+                });
+            }
+        }
+        for (survivor, truth) in survivors.iter().zip(&truths) {
+            let add = |sum: &mut Likeness| {
+                sum.images += 1;
+                sum.psnr += survivor.psnr;
+                sum.ssim += survivor.ssim;
+            };
+            add(&mut sums.all);
+            for (sum, label) in sums.by_label.iter_mut().zip(truth) {
+                if *label == Some(Label::Positive) {
+                    add(sum);
+                }
+            }
+        }
+        if let Some(reader) = reader {
+            let drawn: Vec<Pixels> = survivors.into_iter().map(|s| s.drawn).collect();
+            compare(reader, &larges, &drawn, &truths, &mut sums)?;
+        }
+    }
+    if sums.all.images == 0 {
+        return Err(EvaluateError::Nothing {
+            part: "reconstruction",
+            count: studies.len(),
+            first: first.unwrap_or_default(),
+        });
+    }
+    let mean = |sum: &Likeness| {
+        let n = sum.images.max(1) as f64;
+        Likeness {
+            images: sum.images,
+            psnr: sum.psnr / n,
+            ssim: sum.ssim / n,
+        }
+    };
+    let (codes_used, code_perplexity) = eye.code_book();
+    let by_label = LABELS.iter().zip(&sums.by_label).filter(|(_, sum)| sum.images > 0);
+    Ok(Reconstruction {
+        all: mean(&sums.all),
+        codes_used,
+        code_perplexity,
+        by_label: by_label.map(|(name, sum)| ((*name).to_owned(), mean(sum))).collect(),
+        read: reader.map(|reader| readings(reader, &sums, context.settings.seed)),
+        samples,
+    })
+}
+
+/// Reads images and their reconstructions.
+fn compare(
+    reader: &Reader,
+    images: &[Arc<Pixels>],
+    drawn: &[Pixels],
+    truths: &[[Option<Label>; 14]],
+    sums: &mut Sums,
+) -> Result<(), EvaluateError> {
+    let before = reader.see(&images.iter().map(AsRef::as_ref).collect::<Vec<_>>())?;
+    let after = reader.see(&drawn.iter().collect::<Vec<_>>())?;
+    sums.features += feature_distance(&before.features, &after.features)?;
+    for ((before, after), truth) in before.probabilities.into_iter().zip(after.probabilities).zip(truths) {
+        let truth = known(truth, reader);
+        if truth.iter().any(Option::is_some) {
+            sums.real.push((before.clone(), truth.clone()));
+            sums.reconstructed.push((after.clone(), truth));
+        }
+        sums.before_after.push((before, after));
+    }
+    Ok(())
+}
+
+fn readings(reader: &Reader, sums: &Sums, seed: u64) -> Readings {
+    let names = reader.labels();
+    let scores = |rows: &Rows| (!rows.is_empty()).then(|| read_scores(rows, &names, seed));
+    let pairs = &sums.before_after;
+    let agreement = names.iter().enumerate().map(|(place, name)| {
+        let decided = pairs.iter().map(|(a, b)| (a[place] > 0.5, b[place] > 0.5));
+        let seen = decided.clone().filter(|d| d.0).count();
+        let kept = decided.clone().filter(|d| d.0 && d.1).count();
+        Agreement {
+            label: name.clone(),
+            alike: decided.filter(|d| d.0 == d.1).count() as f64 / pairs.len().max(1) as f64,
+            kept: (seen > 0).then(|| kept as f64 / seen as f64),
+            seen,
+        }
+    });
+    Readings {
+        real: scores(&sums.real),
+        reconstructed: scores(&sums.reconstructed),
+        agreement: agreement.collect(),
+        feature_distance: sums.features / pairs.len().max(1) as f64,
+    }
+}

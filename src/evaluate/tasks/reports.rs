@@ -1,0 +1,279 @@
+//! Reports of images against the data's reports.
+
+use serde::Serialize;
+
+use super::super::EvaluateError;
+use super::super::labeler::{self, Reading, Sides};
+use super::super::metrics::{Bleu, LabelTable, bleu, cider, interval, meteor, rouge_l};
+use super::super::page::Sample;
+use super::super::subject::Subject;
+use super::{Case, Context, sample};
+use crate::engine::FinishReason;
+use crate::phantom::LABELS;
+use crate::service::{Options, Request, Task};
+use crate::train::classifier::scores::Counts;
+
+/// Likeness of texts, word by word.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct TextScores {
+    /// BLEU-1 to BLEU-4.
+    #[serde(flatten)]
+    pub bleu: Bleu,
+    /// ROUGE-L.
+    pub rouge_l: f64,
+    /// METEOR with exact and stem matches.
+    pub meteor: f64,
+    /// CIDEr-D.
+    pub cider: f64,
+}
+
+/// Where findings that both reports name are said to be.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct SideScores {
+    /// Findings that both reports name, each with a side.
+    pub mentioned: usize,
+    /// Of these, those with the same side.
+    pub right: usize,
+    /// Findings that both name, and only the reference with a side.
+    pub left_out: usize,
+    /// `right` ÷ `mentioned`.
+    pub accuracy: Option<f64>,
+}
+
+impl SideScores {
+    fn add(&mut self, generated: Sides, reference: Sides) {
+        match (generated.is_empty(), reference.is_empty()) {
+            (false, false) => {
+                self.mentioned += 1;
+                self.right += usize::from(generated == reference);
+            }
+            (true, false) => self.left_out += 1,
+            (_, true) => {}
+        }
+        self.accuracy = (self.mentioned > 0).then(|| self.right as f64 / self.mentioned as f64);
+    }
+}
+
+/// Scores of a set of generated reports.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct ReportScores {
+    /// Reports compared.
+    pub cases: usize,
+    /// What is said of the 14 observations, generated against reference, both read by the labeler.
+    pub labels: LabelTable,
+    /// 95 % of the micro-F1 over the 14, by bootstrap over studies.
+    pub micro_f1_interval: Option<(f64, f64)>,
+    /// Sides.
+    pub sides: SideScores,
+    /// Sides of each observation that has any.
+    pub sides_by_label: Vec<(String, SideScores)>,
+    /// Words.
+    pub text: TextScores,
+    /// Reports that were cut off at the most tokens.
+    pub cut_off: usize,
+}
+
+/// Reports, and what shows how far the figures may be trusted.
+#[derive(Clone, Debug, Serialize)]
+pub struct Reports {
+    /// With each study's own image.
+    #[serde(flatten)]
+    pub scores: ReportScores,
+    /// With another patient's image.
+    pub blind: Option<ReportScores>,
+    /// Generated reports against the data's own labels.
+    pub against_data: Option<LabelTable>,
+    /// The labeler on the references against the data's own labels: its own errors.
+    pub labeler: Option<LabelTable>,
+    /// Id, reference, generated.
+    #[serde(skip)]
+    pub texts: Vec<(String, String, String)>,
+    /// For the page.
+    #[serde(skip)]
+    pub samples: Vec<Sample>,
+}
+
+/// A report that was written.
+struct Written {
+    case: usize,
+    text: String,
+    whole: bool,
+}
+
+/// Has reports written and scores them; `None` where the data has none.
+pub fn reports(context: &Context<'_>, subject: &Subject) -> Result<Option<Reports>, EvaluateError> {
+    let cases = context.cases();
+    if cases.is_empty() {
+        return Ok(None);
+    }
+    let own: Vec<usize> = (0..context.studies.list.len()).collect();
+    let written = have_written(context, subject, &cases, &own, "reports")?;
+    let blind = match context.settings.blind {
+        false => None,
+        true => {
+            let others = context.studies.shuffled(context.settings.seed);
+            let written = have_written(context, subject, &cases, &others, "reports, blind")?;
+            Some(score(context, &cases, &written))
+        }
+    };
+    let study = |written: &Written| &context.studies.list[cases[written.case].study];
+    let mut samples = Vec::new();
+    for one in written.iter().take(context.settings.samples) {
+        let mut shown = sample(study(one), subject.facts.image_side);
+        shown
+            .texts
+            .push(("true report".to_owned(), cases[one.case].reference.clone()));
+        shown.texts.push(("generated report".to_owned(), one.text.clone()));
+        samples.push(shown);
+    }
+    let against_data = |generated: bool| -> Option<LabelTable> {
+        let rows: Vec<_> = written
+            .iter()
+            .filter(|one| !study(one).labels.is_empty())
+            .map(|one| {
+                let truth = study(one).truth(context.settings.stage);
+                let text = if generated {
+                    &one.text
+                } else {
+                    &cases[one.case].reference
+                };
+                let told = labeler::read(text).labels;
+                (
+                    told.iter().map(|&l| context.present(l)).collect(),
+                    truth.iter().map(|l| l.map(|l| context.present(l))).collect(),
+                )
+            })
+            .collect();
+        (!rows.is_empty()).then(|| LabelTable::of(&LABELS.map(str::to_owned), &rows))
+    };
+    Ok(Some(Reports {
+        scores: score(context, &cases, &written),
+        blind,
+        against_data: against_data(true),
+        labeler: against_data(false),
+        texts: written
+            .iter()
+            .map(|one| {
+                (
+                    study(one).id.clone(),
+                    cases[one.case].reference.clone(),
+                    one.text.clone(),
+                )
+            })
+            .collect(),
+        samples,
+    }))
+}
+
+/// Reports of every case, from the image of study `image_of[case.study]`.
+fn have_written(
+    context: &Context<'_>,
+    subject: &Subject,
+    cases: &[Case],
+    image_of: &[usize],
+    what: &str,
+) -> Result<Vec<Written>, EvaluateError> {
+    context.progress.begin(what, cases.len() as u64);
+    let requests = cases.iter().map(|case| {
+        let image = context.studies.list[image_of[case.study]].bytes()?;
+        Ok(Request {
+            task: Task::Report {
+                image,
+                instruction: None,
+            },
+            options: Options {
+                seed: Some(context.seed(case.study)),
+                ..Options::default()
+            },
+            deadline: None,
+        })
+    });
+    let (mut written, mut first) = (Vec::new(), None);
+    subject.ask(requests, |number, outcome| {
+        context.progress.step();
+        let answer = outcome.and_then(|outcome| {
+            outcome
+                .answers
+                .into_iter()
+                .next()
+                .ok_or_else(|| "no report came".to_owned())
+        });
+        match answer {
+            Ok(answer) => written.push(Written {
+                case: number,
+                text: answer.text,
+                whole: answer.finish == FinishReason::Stop,
+            }),
+            Err(reason) => {
+                context.skip(&context.studies.list[cases[number].study], format!("{what}: {reason}"));
+                first.get_or_insert(reason);
+            }
+        }
+    })?;
+    match (written.is_empty(), first) {
+        (true, Some(first)) => Err(EvaluateError::Nothing {
+            part: "reports",
+            count: cases.len(),
+            first,
+        }),
+        _ => Ok(written),
+    }
+}
+
+fn score(context: &Context<'_>, cases: &[Case], written: &[Written]) -> ReportScores {
+    let pairs: Vec<(String, String)> = written
+        .iter()
+        .map(|w| (w.text.clone(), cases[w.case].reference.clone()))
+        .collect();
+    let readings: Vec<(Reading, Reading)> = pairs
+        .iter()
+        .map(|(a, b)| (labeler::read(a), labeler::read(b)))
+        .collect();
+    let (mut sides, mut by_label) = (SideScores::default(), vec![SideScores::default(); LABELS.len()]);
+    let (mut rows, mut counts) = (Vec::new(), Vec::new());
+    for (generated, reference) in &readings {
+        let mut own = Counts::default();
+        for place in 0..LABELS.len() {
+            let (told, present) = (
+                context.present(generated.labels[place]),
+                context.present(reference.labels[place]),
+            );
+            own.add(told, present);
+            if told && present {
+                sides.add(generated.sides[place], reference.sides[place]);
+                by_label[place].add(generated.sides[place], reference.sides[place]);
+            }
+        }
+        counts.push(own);
+        rows.push((
+            generated.labels.iter().map(|&l| context.present(l)).collect(),
+            reference.labels.iter().map(|&l| Some(context.present(l))).collect(),
+        ));
+    }
+    let micro = |drawn: &[usize]| {
+        let sum = drawn.iter().fold(Counts::default(), |sum, &case| Counts {
+            hits: sum.hits + counts[case].hits,
+            false_alarms: sum.false_alarms + counts[case].false_alarms,
+            misses: sum.misses + counts[case].misses,
+        });
+        sum.f1()
+    };
+    let named = LABELS
+        .iter()
+        .zip(by_label)
+        .filter(|(_, s)| s.mentioned + s.left_out > 0);
+    ReportScores {
+        cases: written.len(),
+        labels: LabelTable::of(&LABELS.map(str::to_owned), &rows),
+        micro_f1_interval: interval(counts.len(), context.settings.seed, micro),
+        sides,
+        sides_by_label: named.map(|(name, scores)| ((*name).to_owned(), scores)).collect(),
+        text: TextScores {
+            bleu: bleu(&pairs),
+            rouge_l: rouge_l(&pairs),
+            meteor: meteor(&pairs),
+            cider: cider(&pairs),
+        },
+        cut_off: written.iter().filter(|w| !w.whole).count(),
+    }
+}
