@@ -1,7 +1,7 @@
 //! AdamW (Loshchilov & Hutter 2019) over flat parameters, step for step as `torch.optim.AdamW`.
 
 use serde::{Deserialize, Serialize};
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 use super::{Parameters, TrainError};
 use crate::model::checkpoint::Weights;
@@ -54,21 +54,31 @@ impl Adamw {
         let s = self.settings;
         self.steps += 1;
         let count = self.steps as f64;
+        let (first, second) = (1.0 - s.beta1.powf(count), 1.0 - s.beta2.powf(count));
+        // In pieces: on a CPU they stay in the cache, on a GPU what is between the steps takes little memory.
+        let piece = match gradient.device() {
+            Device::Cpu => 1 << 18,
+            _ => 1 << 26,
+        };
+        let length = gradient.numel() as i64;
         tch::no_grad(|| {
-            let mut values = parameters.flat().shallow_clone();
-            if s.weight_decay != 0.0 {
-                let _ = values.g_mul_scalar_(1.0 - rate * s.weight_decay);
+            for start in (0..length).step_by(piece) {
+                let part = |t: &Tensor| t.narrow(0, start, (length - start).min(piece as i64));
+                let (mut values, gradient) = (part(parameters.flat()), part(gradient));
+                let (mut mean, mut square) = (part(&self.mean), part(&self.square));
+                if s.weight_decay != 0.0 {
+                    let _ = values.g_mul_scalar_(1.0 - rate * s.weight_decay);
+                }
+                let _ = mean.lerp_(&gradient, 1.0 - s.beta1);
+                let _ = square.g_mul_scalar_(s.beta2);
+                let _ = square.g_add_(&(gradient.square() * (1.0 - s.beta2)));
+                let mut denominator = square.sqrt();
+                let _ = denominator.g_div_scalar_(second.sqrt());
+                let _ = denominator.g_add_scalar_(s.eps);
+                let mut change = mean / denominator;
+                let _ = change.g_mul_scalar_(-rate / first);
+                let _ = values.g_add_(&change);
             }
-            let _ = self.mean.lerp_(gradient, 1.0 - s.beta1);
-            let _ = self.square.g_mul_scalar_(s.beta2);
-            let _ = self.square.g_add_(&(gradient.square() * (1.0 - s.beta2)));
-            let (first, second) = (1.0 - s.beta1.powf(count), 1.0 - s.beta2.powf(count));
-            let mut denominator = self.square.sqrt();
-            let _ = denominator.g_div_scalar_(second.sqrt());
-            let _ = denominator.g_add_scalar_(s.eps);
-            let mut change = &self.mean / denominator;
-            let _ = change.g_mul_scalar_(-rate / first);
-            let _ = values.g_add_(&change);
         });
     }
 
