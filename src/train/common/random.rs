@@ -15,6 +15,10 @@ pub enum Purpose {
     Step,
     /// Initial code book; the place is the step at which it is made.
     CodeBook,
+    /// Rows added to embeddings; the place is 0 for the embedding, 1 for the output matrix.
+    NewRows,
+    /// The projection of code-book vectors to embeddings; places as for rows.
+    Projection,
 }
 
 /// The generator for `purpose` at `place`.

@@ -4,11 +4,16 @@
 //! pass through the output matrix. On a CPU the same inputs give the same gradient, bit for bit, with the same number of threads.
 
 mod batch;
+mod grow;
+mod lora;
 mod model;
 mod pass;
 
 pub use batch::{IGNORED, TokenBatch};
+pub use lora::{LoraSettings, LoraTarget};
 pub use model::{Compute, TrainableNeox};
 
+#[cfg(test)]
+mod adapt_tests;
 #[cfg(test)]
 mod tests;

@@ -4,15 +4,16 @@ use tch::{Device, Kind, Tensor};
 
 use super::TokenBatch;
 use super::batch::Prepared;
+use super::lora::Adapters;
 use super::pass::{Pass, is_of_layer};
 use crate::model::neox::{NeoxConfig, RotaryTable};
-use crate::model::source::TensorSource;
+use crate::model::source::{LoadError, TensorSource};
 use crate::train::common::{Initial, Parameters, TrainError};
 
 /// How a loss is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Compute {
-    /// `Float`, or `BFloat16`: activations and matrix products in bfloat16, sums inside of norms, softmax and the loss in f32.
+    /// `Float`, or `BFloat16`: matrix products and what they take and give in bfloat16; weights, residual stream, norms and loss in f32.
     pub kind: Kind,
     /// Keep only what enters each layer and compute the layer again on the way back: less memory, a third more work.
     pub checkpointing: bool,
@@ -36,7 +37,11 @@ pub struct TrainableNeox {
     pub(super) config: NeoxConfig,
     pub(super) device: Device,
     pub(super) rotary: RotaryTable,
+    /// The whole model; held fixed if there are adapters.
     pub(super) weights: Parameters,
+    pub(super) adapters: Option<Adapters>,
+    /// The first token that was added to the embeddings.
+    pub(super) grown_from: Option<usize>,
 }
 
 impl TrainableNeox {
@@ -65,6 +70,8 @@ impl TrainableNeox {
             device,
             rotary: RotaryTable::new(config, device),
             weights,
+            adapters: None,
+            grown_from: None,
         }
     }
 
@@ -80,12 +87,17 @@ impl TrainableNeox {
 
     /// What the optimizer steps.
     pub fn trainable(&self) -> &Parameters {
-        &self.weights
+        self.adapters
+            .as_ref()
+            .map_or(&self.weights, |adapters| &adapters.parameters)
     }
 
-    /// Every tensor under its Hugging Face name, f32.
+    /// Every tensor under its Hugging Face name, f32, with adapters merged. Memory is shared with the weights where nothing is merged.
     pub fn named(&self) -> Vec<(String, Tensor)> {
-        self.weights.named("", self.weights.flat())
+        let tensors = self.config.expected_tensors().into_iter();
+        tensors
+            .filter_map(|t| self.merged(&t.name).map(|value| (t.name, value)))
+            .collect()
     }
 
     /// The sum of the cross entropies over the labels that count (f32, a scalar with its graph), and their number.
@@ -138,7 +150,7 @@ impl TrainableNeox {
         let inputs = tch::no_grad(|| {
             let mut inputs = vec![pass.embed(&batch.ids)?];
             for layer in 0..layers {
-                inputs.push(pass.layer(layer, &inputs[layer])?);
+                inputs.push(pass.layer(layer, &inputs[layer], batch)?);
             }
             Ok::<_, TrainError>(inputs)
         })?;
@@ -158,7 +170,7 @@ impl TrainableNeox {
         for layer in (0..layers).rev() {
             let Some(x) = next() else { break };
             // The derivative of Σ y·g is that of the loss behind y, where g is the loss's derivative by y.
-            let behind = pass.layer(layer, &x)?.f_mul(&gradient)?.f_sum(Kind::Float)?;
+            let behind = pass.layer(layer, &x, batch)?.f_mul(&gradient)?.f_sum(Kind::Float)?;
             let of_layer = |name: &str| is_of_layer(name, layer);
             gradient = parameters.add_gradient(&behind, of_layer, &[&x], into)?.swap_remove(0);
         }
@@ -168,5 +180,15 @@ impl TrainableNeox {
             parameters.add_gradient(&behind, head, &[], into)?;
         }
         Ok(loss.detach())
+    }
+}
+
+/// The weights as they stand, adapters merged, without gradients, for [`crate::model::neox::Neox::load`].
+impl TensorSource for TrainableNeox {
+    fn tensor(&self, name: &str, shape: &[usize], kind: Kind, device: Device) -> Result<Tensor, LoadError> {
+        // The parameters check name and shape.
+        let _ = self.weights.tensor(name, shape, Kind::Float, device)?;
+        let missing = || LoadError::Source(format!("the model has no weight `{name}`"));
+        Ok(self.merged(name).ok_or_else(missing)?.to_kind(kind).to_device(device))
     }
 }

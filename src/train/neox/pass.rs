@@ -13,6 +13,11 @@ const PLAIN_ATTENTION: i64 = 1024;
 /// Queries of a block of plain attention, about.
 const BLOCK: i64 = 128;
 
+/// Name of the embedding.
+pub(super) const EMBED_IN: &str = "gpt_neox.embed_in.weight";
+/// Name of the output matrix, where it is not the embedding.
+pub(super) const EMBED_OUT: &str = "embed_out.weight";
+
 /// Whether a weight of this name belongs to this layer.
 pub(super) fn is_of_layer(name: &str, layer: usize) -> bool {
     name.strip_prefix("gpt_neox.layers.")
@@ -59,46 +64,67 @@ impl<'a> Pass<'a> {
     pub(super) fn loss(&self, batch: &Prepared) -> Result<Tensor, TrainError> {
         let mut x = self.embed(&batch.ids)?;
         for layer in 0..self.model.config.num_hidden_layers {
-            x = self.layer(layer, &x)?;
+            x = self.layer(layer, &x, batch)?;
         }
         self.head(&x, batch)
     }
 
-    /// `ids`: `[rows, length]` → `[rows, length, hidden]`.
+    /// `ids`: `[rows, length]` → the residual stream, `[rows, length, hidden]`, f32.
     pub(super) fn embed(&self, ids: &Tensor) -> Result<Tensor, TrainError> {
-        let table = self.leaf("gpt_neox.embed_in.weight")?;
-        Ok(Tensor::f_embedding(table, ids, -1, false, false)?.f_to_kind(self.kind)?)
-    }
-
-    /// `x`: `[rows, length, hidden]` → the same after layer `layer`.
-    pub(super) fn layer(&self, layer: usize, x: &Tensor) -> Result<Tensor, TrainError> {
-        let name = |part: &str| format!("gpt_neox.layers.{layer}.{part}");
-        let attended = self.attention(&name("attention"), &self.norm(&name("input_layernorm"), x)?)?;
-        let mlp = |x: &Tensor| self.mlp(&name("mlp"), &self.norm(&name("post_attention_layernorm"), x)?);
-        if self.model.config.use_parallel_residual {
-            Ok(mlp(x)?.f_add(&attended)?.f_add(x)?)
-        } else {
-            let x = attended.f_add(x)?;
-            Ok(mlp(&x)?.f_add(&x)?)
+        let table = self.leaf(EMBED_IN)?;
+        let mut x = Tensor::f_embedding(&table, ids, -1, false, false)?;
+        if let Some((rows, from)) = self.rows_of(EMBED_IN) {
+            let place = ids.f_sub_scalar(from)?;
+            let new = Tensor::f_embedding(rows, &place.f_clamp_min(0)?, -1, false, false)?;
+            x = new.f_where_self(&place.f_ge(0)?.f_unsqueeze(-1)?, &x)?;
         }
+        Ok(x)
     }
 
-    /// `x`: `[rows, length, hidden]` → the sum of the cross entropies at the positions that have labels.
+    /// `x`: the residual stream, `[rows, length, hidden]` → the same after layer `layer`; after the last, only the positions that
+    /// stand before a label, `[labels, hidden]`.
+    pub(super) fn layer(&self, layer: usize, x: &Tensor, batch: &Prepared) -> Result<Tensor, TrainError> {
+        let name = |part: &str| format!("gpt_neox.layers.{layer}.{part}");
+        let mut seen = self.attention(&name("attention"), &self.norm(&name("input_layernorm"), x)?)?;
+        let mut x = x.shallow_clone();
+        if layer + 1 == self.model.config.num_hidden_layers {
+            let wanted = |x: &Tensor| x.f_flatten(0, 1)?.f_index_select(0, &batch.from);
+            (seen, x) = (wanted(&seen)?, wanted(&x)?);
+        }
+        let attended = self.linear(&name("attention.dense"), &seen, self.model.config.attention_bias)?;
+        // Sums of f32 and bf16 are f32.
+        let after = x.f_add(&attended)?;
+        let before_mlp = if self.model.config.use_parallel_residual {
+            &x
+        } else {
+            &after
+        };
+        let mlp = self.mlp(&name("mlp"), &self.norm(&name("post_attention_layernorm"), before_mlp)?)?;
+        Ok(after.f_add(&mlp)?)
+    }
+
+    /// `x`: `[labels, hidden]`, f32 → the sum of the cross entropies.
     pub(super) fn head(&self, x: &Tensor, batch: &Prepared) -> Result<Tensor, TrainError> {
         let config = &self.model.config;
-        let x = x.f_reshape([-1, config.hidden_size as i64])?;
-        let x = self.norm("gpt_neox.final_layer_norm", &x.f_index_select(0, &batch.from)?)?;
-        let matrix = if config.tie_word_embeddings {
-            "gpt_neox.embed_in.weight"
+        let x = self.norm("gpt_neox.final_layer_norm", x)?;
+        let name = if config.tie_word_embeddings {
+            EMBED_IN
         } else {
-            "embed_out.weight"
+            EMBED_OUT
         };
-        let logits = x
-            .f_linear(&self.cast(matrix)?, None::<&Tensor>)?
-            .f_to_kind(Kind::Float)?;
+        let (matrix, none) = (self.cast(name)?, None::<&Tensor>);
+        let logits = match self.rows_of(name) {
+            None => x.f_linear(&matrix, none)?,
+            Some((rows, from)) => {
+                let old = x.f_linear(&matrix.f_narrow(0, 0, from)?, none)?;
+                Tensor::f_cat(&[old, x.f_linear(&rows.f_to_kind(self.kind)?, none)?], -1)?
+            }
+        };
+        let logits = logits.f_to_kind(Kind::Float)?;
         Ok(logits.f_cross_entropy_loss(&batch.targets, None::<&Tensor>, Reduction::Sum, super::IGNORED, 0.0)?)
     }
 
+    /// What each position sees of those before it, `[rows, length, hidden]`.
     fn attention(&self, name: &str, x: &Tensor) -> Result<Tensor, TrainError> {
         let config = &self.model.config;
         let (rows, length, hidden) = x.size3()?;
@@ -114,8 +140,7 @@ impl<'a> Pass<'a> {
             Some(mask) => plain_attention(&q, &k, &v, mask)?,
             None => Tensor::f_scaled_dot_product_attention(&q, &k, &v, None::<&Tensor>, 0.0, true, None, false)?,
         };
-        let seen = seen.f_transpose(1, 2)?.f_reshape([rows, length, hidden])?;
-        self.linear(&format!("{name}.dense"), &seen, config.attention_bias)
+        Ok(seen.f_transpose(1, 2)?.f_reshape([rows, length, hidden])?)
     }
 
     /// Rotates the first dimensions of each head in halves: `[rows, length, heads, head_dim]`.
@@ -141,25 +166,45 @@ impl<'a> Pass<'a> {
         self.linear(&format!("{name}.dense_4h_to_h"), &active, true)
     }
 
+    /// The norm of the residual stream, computed in f32, in the pass's kind.
     fn norm(&self, name: &str, x: &Tensor) -> Result<Tensor, TrainError> {
         let (weight, bias) = (
-            self.cast(&format!("{name}.weight"))?,
-            self.cast(&format!("{name}.bias"))?,
+            self.leaf(&format!("{name}.weight"))?,
+            self.leaf(&format!("{name}.bias"))?,
         );
         let config = &self.model.config;
         let width = [config.hidden_size as i64];
-        Ok(x.f_layer_norm(width, Some(weight), Some(bias), config.layer_norm_eps, true)?)
+        let normed = x.f_layer_norm(width, Some(weight), Some(bias), config.layer_norm_eps, true)?;
+        Ok(normed.f_to_kind(self.kind)?)
     }
 
     fn linear(&self, name: &str, x: &Tensor, bias: bool) -> Result<Tensor, TrainError> {
         let weight = self.cast(&format!("{name}.weight"))?;
         let bias = bias.then(|| self.cast(&format!("{name}.bias"))).transpose()?;
-        Ok(x.f_linear(&weight, bias)?)
+        let y = x.f_linear(&weight, bias)?;
+        let Some((a, b, scale)) = self.model.adapters.as_ref().and_then(|adapters| adapters.of(name)) else {
+            return Ok(y);
+        };
+        // x·Aᵀ·Bᵀ from the left: the change of the matrix is never made.
+        let none = None::<&Tensor>;
+        let low = x.f_linear(&a.f_to_kind(self.kind)?, none)?;
+        let change = low.f_linear(&b.f_to_kind(self.kind)?, none)?;
+        Ok(y.f_add(&change.f_mul_scalar(scale)?)?)
     }
 
-    fn leaf(&self, name: &str) -> Result<&'a Tensor, TrainError> {
+    /// The weight, with gradients unless adapters are trained in its place.
+    fn leaf(&self, name: &str) -> Result<Tensor, TrainError> {
         let missing = || TrainError::Settings(format!("the model has no weight `{name}`"));
-        self.model.weights.leaf(name).ok_or_else(missing)
+        let leaf = self.model.weights.leaf(name).ok_or_else(missing)?;
+        Ok(match self.model.adapters {
+            Some(_) => leaf.detach(),
+            None => leaf.shallow_clone(),
+        })
+    }
+
+    /// The last rows of an embedding matrix, where they are trained beside adapters, and the token of the first.
+    fn rows_of(&self, name: &str) -> Option<(&'a Tensor, i64)> {
+        self.model.adapters.as_ref()?.rows_of(name)
     }
 
     /// The weight in the pass's kind; gradients flow through the cast.
