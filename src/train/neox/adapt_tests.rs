@@ -82,7 +82,7 @@ fn codes_that_look_alike_begin_with_embeddings_alike() {
     let before = leaf(&model, EMBED_IN).copy();
     tch::manual_seed(1);
     let book = Tensor::randn([10, 16], (Kind::Float, Device::Cpu)) * 3.0 + 5.0;
-    let _ = book.get(7).copy_(&(book.get(2) + 0.05));
+    book.get(7).copy_(&(book.get(2) + 0.05));
     model.init_codes_from(30, &book, 1).unwrap();
     for name in [EMBED_IN, EMBED_OUT] {
         let codes = leaf(&model, name).narrow(0, 30, 10);
