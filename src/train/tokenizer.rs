@@ -17,6 +17,9 @@ pub const FEWEST_ENTRIES: usize = 258;
 /// Runs of spaces that have tokens of their own, as in GPT-NeoX-20B's tokenizer.
 const LONGEST_RUN: usize = 24;
 
+/// The added tokens that give prompts their structure, in the order in which dolly-v2 and LLM-CXR add them.
+const CONTROL: [&str; 4] = ["### End", "### Instruction:", "### Response:", "### Response:\n"];
+
 /// Why no tokenizer was trained.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenizerError {
@@ -95,13 +98,36 @@ pub fn train<S: AsRef<str>>(texts: &[S], entries: usize) -> Result<Vec<u8>, Toke
         .rev()
         .map(|length| AddedToken::from(" ".repeat(length), false));
     tokenizer.add_tokens(runs).map_err(failed)?;
-    let control = ["### End", "### Instruction:", "### Response:", "### Response:\n"];
     tokenizer
-        .add_special_tokens(control.map(|token| AddedToken::from(token, true)))
+        .add_special_tokens(CONTROL.map(|token| AddedToken::from(token, true)))
         .map_err(failed)?;
     let json = tokenizer.to_string(false).map_err(failed)?.into_bytes();
     Vocabulary::from_bytes(&json, 1, 1)?;
     Ok(json)
+}
+
+/// A `tokenizer.json` with LLM-CXR's control tokens, and how many were added: those it lacks come after its last id. One that has them
+/// all is returned as it is.
+pub fn with_control_tokens(json: &[u8]) -> Result<(Vec<u8>, usize), TokenizerError> {
+    let failed = |reason: String| TokenizerError::Vocabulary(VocabularyError::Syntax(reason));
+    // The tokenizers crate panics on some files that are not JSON.
+    let value: serde_json::Value = serde_json::from_slice(json).map_err(|e| failed(e.to_string()))?;
+    if !value["model"].is_object() {
+        return Err(failed("it holds no `model`".to_owned()));
+    }
+    let mut tokenizer = Tokenizer::from_bytes(json).map_err(|e| failed(e.to_string()))?;
+    let missing: Vec<&str> = CONTROL
+        .into_iter()
+        .filter(|token| tokenizer.token_to_id(token).is_none())
+        .collect();
+    if missing.is_empty() {
+        return Ok((json.to_vec(), 0));
+    }
+    tokenizer
+        .add_special_tokens(missing.iter().map(|&token| AddedToken::from(token, true)))
+        .map_err(|e| failed(e.to_string()))?;
+    let json = tokenizer.to_string(false).map_err(|e| failed(e.to_string()))?;
+    Ok((json.into_bytes(), missing.len()))
 }
 
 #[cfg(test)]
@@ -118,6 +144,24 @@ mod tests {
         assert_eq!(vocabulary.encode_text("  ").len(), 1);
         let text = "Größe: 3 mm\n\n心臓";
         assert_eq!(vocabulary.decode_text(&vocabulary.encode_text(text)), text);
+    }
+
+    #[test]
+    fn control_tokens_are_added_after_the_last_id_and_only_where_they_are_missing() {
+        let whole = train(&[TEXT], 290).unwrap();
+        assert_eq!(with_control_tokens(&whole).unwrap(), (whole.clone(), 0));
+        let mut value: serde_json::Value = serde_json::from_slice(&whole).unwrap();
+        value["added_tokens"].as_array_mut().unwrap().truncate(2 + 23 + 1);
+        let (grown, added) = with_control_tokens(value.to_string().as_bytes()).unwrap();
+        assert_eq!(added, 3);
+        let (a, b) = (
+            Vocabulary::from_bytes(&whole, 1, 1),
+            Vocabulary::from_bytes(&grown, 1, 1),
+        );
+        assert_eq!(a.unwrap().end(), b.unwrap().end());
+        for wrong in ["", "[]", "{}", "{\"model\": 3}"] {
+            assert!(with_control_tokens(wrong.as_bytes()).is_err());
+        }
     }
 
     #[test]

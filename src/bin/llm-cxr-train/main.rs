@@ -3,8 +3,10 @@
 mod classifier;
 mod encode;
 mod evaluate;
+mod finetune;
 mod init;
 mod phantom;
+mod pretrain;
 mod tokenizer;
 mod vqgan;
 
@@ -30,8 +32,10 @@ enum Command {
     Encode(encode::EncodeArgs),
     Classifier(classifier::ClassifierArgs),
     Evaluate(evaluate::EvaluateArgs),
+    Finetune(Box<finetune::FinetuneArgs>),
     Init(init::InitArgs),
     Phantom(phantom::PhantomArgs),
+    Pretrain(pretrain::PretrainArgs),
     Tokenizer(tokenizer::TokenizerArgs),
     Vqgan(vqgan::VqganArgs),
 }
@@ -41,8 +45,10 @@ fn main() -> ExitCode {
         Command::Encode(args) => encode::run(args),
         Command::Classifier(args) => classifier::run(args),
         Command::Evaluate(args) => evaluate::run(args),
+        Command::Finetune(args) => finetune::run(*args),
         Command::Init(args) => init::run(args),
         Command::Phantom(args) => phantom::run(args),
+        Command::Pretrain(args) => pretrain::run(args),
         Command::Tokenizer(args) => tokenizer::run(args),
         Command::Vqgan(args) => vqgan::run(args),
     };

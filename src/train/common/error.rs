@@ -4,10 +4,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::model::ConfigError;
+use crate::model::bundle::BundleError;
 use crate::model::checkpoint::CheckpointError;
 use crate::model::source::LoadError;
 use crate::radiograph::RadiographError;
 use crate::train::data::DataError;
+use crate::train::encode::EncodeError;
+use crate::train::tokenizer::TokenizerError;
 
 /// A training run that cannot begin or go on. Each message says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +84,15 @@ pub enum TrainError {
     /// A data set.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// A file of image codes.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// A tokenizer.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// A bundle that could not be written.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
     /// An image that could not be written.
     #[error(transparent)]
     Radiograph(#[from] RadiographError),

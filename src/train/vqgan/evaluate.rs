@@ -129,8 +129,8 @@ pub fn ssim(a: &Tensor, b: &Tensor) -> Tensor {
     (above / below).mean_dim([1i64, 2, 3].as_slice(), false, Kind::Float)
 }
 
-/// Pairs side by side, some in a row.
-fn lay_out(pairs: &[(Arc<Pixels>, Pixels)]) -> Option<Pixels> {
+/// Pairs side by side, some in a row; `None` without pairs.
+pub(in crate::train) fn lay_out(pairs: &[(Arc<Pixels>, Pixels)]) -> Option<Pixels> {
     let side = pairs.first()?.0.width();
     let columns = pairs.len().min(SHEET.1);
     let rows = pairs.len().div_ceil(SHEET.1);

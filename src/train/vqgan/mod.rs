@@ -12,6 +12,8 @@ mod settings;
 mod task;
 
 pub use code_book::Use as CodeUse;
+pub(in crate::train) use evaluate::lay_out;
+
 pub use discriminator::Discriminator;
 pub use evaluate::{levels, psnr, ssim};
 pub use features::{FeatureNetwork, Features};

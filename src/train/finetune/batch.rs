@@ -1,0 +1,139 @@
+//! The examples of a step, put together by length so that little padding is computed.
+
+use super::example::{Encoder, IGNORED, Sequence};
+use super::examples::Examples;
+use super::order::Order;
+use crate::train::neox::TokenBatch;
+
+/// Sequences are padded to a multiple of this.
+const PAD_TO: usize = 8;
+
+/// What a step is made from.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StepBatch {
+    /// Computed one after the other; their gradients are added.
+    pub passes: Vec<TokenBatch>,
+    /// Names of the examples.
+    pub names: Vec<String>,
+    /// Sentences on examples that were left out.
+    pub skipped: Vec<String>,
+}
+
+/// Makes the batch of each step from its number alone.
+pub struct Batches {
+    /// The examples.
+    pub examples: std::sync::Arc<Examples>,
+    order: Order,
+    size: usize,
+    pass_tokens: usize,
+    context: usize,
+}
+
+impl Batches {
+    /// `size` examples a step, in passes of at most `pass_tokens` tokens (and at least one sequence).
+    pub fn new(examples: std::sync::Arc<Examples>, seed: u64, size: usize, pass_tokens: usize, context: usize) -> Self {
+        let pools = examples.pools.iter().map(|p| (p.items.len(), p.share)).collect();
+        Self {
+            order: Order::new(pools, seed),
+            examples,
+            size,
+            pass_tokens,
+            context,
+        }
+    }
+
+    /// Steps until every example has come up once.
+    pub fn epoch(&self) -> f64 {
+        self.order.epoch() as f64 / self.size as f64
+    }
+
+    /// The batch of `step`.
+    pub fn step(&self, step: u64) -> StepBatch {
+        let (mut batch, mut sequences) = (StepBatch::default(), Vec::with_capacity(self.size));
+        for position in step * self.size as u64..(step + 1) * self.size as u64 {
+            match self.examples.training(self.order.draw(position), position) {
+                Ok((name, sequence)) => {
+                    batch.names.push(name);
+                    sequences.push(sequence);
+                }
+                Err(sentence) => batch.skipped.push(sentence),
+            }
+        }
+        batch.passes = pack(&self.examples.encoder, sequences, self.pass_tokens, self.context);
+        batch
+    }
+}
+
+/// Puts sequences of similar length together and pads each group to a multiple of eight (but to no more than `context`); the padding
+/// is `<|endoftext|>` and carries no labels.
+pub fn pack(encoder: &Encoder, mut sequences: Vec<Sequence>, pass_tokens: usize, context: usize) -> Vec<TokenBatch> {
+    sequences.sort_by_key(|s| std::cmp::Reverse(s.ids.len()));
+    let pad = i64::from(encoder.vocabulary().end_of_text());
+    let (mut passes, mut rest) = (Vec::new(), sequences.as_slice());
+    while let Some(longest) = rest.first() {
+        let length = longest
+            .ids
+            .len()
+            .next_multiple_of(PAD_TO)
+            .min(context.max(longest.ids.len()));
+        let rows = (pass_tokens / length).clamp(1, rest.len());
+        let (group, others) = rest.split_at(rows);
+        let mut pass = TokenBatch {
+            rows,
+            length,
+            ids: Vec::with_capacity(rows * length),
+            labels: Vec::with_capacity(rows * length),
+        };
+        for sequence in group {
+            pass.ids.extend(sequence.ids.iter().map(|&id| i64::from(id)));
+            pass.labels.extend(encoder.labels(sequence));
+            let end = pass.ids.len().next_multiple_of(length);
+            pass.ids.resize(end, pad);
+            pass.labels.resize(end, IGNORED);
+        }
+        passes.push(pass);
+        rest = others;
+    }
+    passes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::finetune::tests::vocabulary;
+
+    #[test]
+    fn sequences_of_like_length_share_a_pass_and_padding_reaches_a_multiple_of_eight() {
+        let encoder = Encoder::new(vocabulary());
+        let sequence = |length: usize| Sequence {
+            ids: (1..=length as u32).collect(),
+            response: length - 2,
+        };
+        let lengths = [30, 9, 31, 12, 9];
+        let passes = pack(&encoder, lengths.map(sequence).to_vec(), 64, 512);
+        let shapes: Vec<_> = passes.iter().map(|p| (p.rows, p.length)).collect();
+        assert_eq!(shapes, [(2, 32), (3, 16)]);
+        let second = &passes[1];
+        assert_eq!(
+            second.ids[16..32],
+            [[1, 2, 3, 4, 5, 6, 7, 8, 9].as_slice(), &[0; 7]].concat()
+        );
+        assert_eq!(second.labels[16 + 7..32], [[8, 9].as_slice(), &[IGNORED; 7]].concat());
+        let labels = passes.iter().flat_map(|p| &p.labels).filter(|&&l| l != IGNORED);
+        assert_eq!(labels.count(), 2 * lengths.len());
+    }
+
+    #[test]
+    fn a_sequence_longer_than_a_pass_has_a_pass_of_its_own_and_padding_stays_in_the_context() {
+        let encoder = Encoder::new(vocabulary());
+        let sequence = Sequence {
+            ids: vec![1; 27],
+            response: 5,
+        };
+        let passes = pack(&encoder, vec![sequence; 2], 10, 30);
+        assert_eq!(
+            passes.iter().map(|p| (p.rows, p.length)).collect::<Vec<_>>(),
+            [(1, 30); 2]
+        );
+    }
+}

@@ -1,0 +1,214 @@
+//! The data in memory: codes, reports, questions and plain instructions of the splits that are learned from and chosen by.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+
+use crate::train::common::{TrainError, split_share};
+use crate::train::data::{
+    Account, DataError, Dataset, Instruction, Question, Questions, Record, ReportSource, Split, Stage, parse_report,
+};
+use crate::train::encode::{CodeCache, CodeOrigin};
+
+/// One of so many plain instructions is kept for validation, where a file names no splits.
+const HOLD_EACH: usize = 50;
+
+/// An image with what is said of it.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// Its record's id.
+    pub id: Box<str>,
+    /// Training or validation.
+    pub split: Split,
+    /// What the stage learns of its report.
+    pub report: Option<Box<str>>,
+    /// Questions about it.
+    pub questions: Vec<Question>,
+}
+
+/// The images of one data set.
+#[derive(Debug)]
+pub struct ImageSet {
+    /// In the data set's order (MIMIC-CXR-JPG: sorted by id), along which images alternate.
+    pub images: Vec<Image>,
+    /// Share among the data sets.
+    pub share: f64,
+    codes: CodeCache,
+}
+
+impl ImageSet {
+    /// The codes of an image of the set.
+    pub fn codes(&self, image: &Image) -> &[u16] {
+        self.codes.get(&image.id).unwrap_or(&[])
+    }
+}
+
+/// Plain instructions of one file.
+#[derive(Debug)]
+pub struct TextSet {
+    /// Id, split, and the instruction.
+    pub texts: Vec<(Box<str>, Split, Instruction)>,
+    /// Share among the files.
+    pub share: f64,
+}
+
+/// All that is learned from.
+#[derive(Debug, Default)]
+pub struct Corpus {
+    /// Data sets of images.
+    pub sets: Vec<ImageSet>,
+    /// Files of plain instructions.
+    pub texts: Vec<TextSet>,
+    /// What was read and what was skipped.
+    pub account: Account,
+}
+
+/// A record before its files are read.
+struct Pending {
+    id: String,
+    split: Split,
+    report: Option<ReportSource>,
+    questions: Vec<Questions>,
+}
+
+impl Corpus {
+    /// Adds the images of a data set that `codes`, made by `origin`, holds.
+    pub fn add_images(
+        &mut self,
+        spec: &str,
+        codes: &Path,
+        origin: &CodeOrigin,
+        stage: Stage,
+    ) -> Result<(), TrainError> {
+        let (path, share) = split_share(spec);
+        let codes = CodeCache::open(codes, origin)?;
+        let (mut pending, mut places): (Vec<Pending>, HashMap<String, usize>) = Default::default();
+        let mut plain = Vec::new();
+        Dataset::open(Path::new(path))?.visit::<DataError>(&mut self.account, &mut |record: Record, account| {
+            if let (None, Some(instruction)) = (&record.image, record.instruction) {
+                plain.push((record.id.into(), record.split, instruction));
+                return Ok(());
+            }
+            if record.split == Split::Test {
+                return Ok(());
+            }
+            if stage == Stage::Two && !record.selected {
+                account.skip("image is not used in stage 2", || record.id);
+                return Ok(());
+            }
+            if codes.get(&record.id).is_none() {
+                account.skip("image has no codes; `encode` makes them", || record.id);
+                return Ok(());
+            }
+            // A manifest has a row for each question about an image.
+            let at = *places.entry(record.id.clone()).or_insert(pending.len());
+            if at == pending.len() {
+                pending.push(Pending {
+                    id: record.id,
+                    split: record.split,
+                    report: None,
+                    questions: Vec::new(),
+                });
+            }
+            let known = &mut pending[at];
+            known.report = known.report.take().or(record.report);
+            known.questions.extend(record.questions);
+            Ok(())
+        })?;
+        let read: Vec<_> = pending.into_par_iter().map(|record| read(record, stage)).collect();
+        let mut images = Vec::with_capacity(read.len());
+        for (image, reasons) in read {
+            for reason in reasons {
+                self.account.skip(reason, || image.id.to_string());
+            }
+            images.push(image);
+        }
+        self.sets.push(ImageSet { images, share, codes });
+        self.push_texts(plain, share);
+        Ok(())
+    }
+
+    /// Adds a file of plain instructions.
+    pub fn add_texts(&mut self, spec: &str) -> Result<(), TrainError> {
+        let (path, share) = split_share(spec);
+        let mut texts = Vec::new();
+        Dataset::open(Path::new(path))?.visit::<DataError>(&mut self.account, &mut |record, account| {
+            match record.instruction {
+                Some(instruction) => texts.push((record.id.into(), record.split, instruction)),
+                None => account.skip("record of a --text file without an instruction", || record.id),
+            }
+            Ok(())
+        })?;
+        self.push_texts(texts, share);
+        Ok(())
+    }
+
+    fn push_texts(&mut self, mut texts: Vec<(Box<str>, Split, Instruction)>, share: f64) {
+        if texts.is_empty() {
+            return;
+        }
+        if texts.iter().all(|(_, split, _)| *split == Split::Train) {
+            for (_, split, _) in texts.iter_mut().skip(HOLD_EACH - 1).step_by(HOLD_EACH) {
+                *split = Split::Validate;
+            }
+        }
+        texts.retain(|(_, split, _)| *split != Split::Test);
+        self.texts.push(TextSet { texts, share });
+    }
+}
+
+/// Reads a record's files; gives reasons for what cannot be used of it.
+fn read(record: Pending, stage: Stage) -> (Image, Vec<&'static str>) {
+    let mut reasons = Vec::new();
+    let mut note = |reason| {
+        reasons.push(reason);
+        None
+    };
+    let report = match record.report {
+        None => None,
+        Some(source) => match text(source) {
+            Err(reason) => note(reason),
+            Ok((text, plain)) => match stage {
+                Stage::One if plain => Some(text),
+                Stage::Two if plain && !has_sections(&text) => Some(text),
+                _ => match parse_report(&text, stage) {
+                    Some(text) => Some(text),
+                    None => note("report has no section that this stage uses"),
+                },
+            },
+        },
+    };
+    let mut questions = Vec::new();
+    for source in record.questions {
+        match source.read() {
+            Ok(list) => questions.extend(list),
+            Err(reason) => reasons.push(reason),
+        }
+    }
+    let image = Image {
+        id: record.id.into(),
+        split: record.split,
+        report: report.map(Into::into),
+        questions,
+    };
+    (image, reasons)
+}
+
+/// A report's text, and whether it is one without sections by itself.
+fn text(source: ReportSource) -> Result<(String, bool), &'static str> {
+    match source {
+        ReportSource::Text(text) => Ok((text, true)),
+        ReportSource::File(path) => read_text(path).map(|text| (text, false)),
+    }
+}
+
+fn read_text(path: PathBuf) -> Result<String, &'static str> {
+    let bytes = std::fs::read(path).map_err(|_| "report cannot be read")?;
+    // One odd byte (an old degree sign) is no reason to lose a report.
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn has_sections(text: &str) -> bool {
+    text.contains("FINDINGS:") || text.contains("IMPRESSION:")
+}

@@ -1,0 +1,358 @@
+//! Which examples there are, and what each looks like.
+
+use std::fmt;
+
+use rand::Rng;
+use rand::seq::SliceRandom;
+use rayon::prelude::*;
+
+use super::corpus::Corpus;
+use super::example::{Encoder, Response, Sequence};
+use super::order::Draw;
+use super::settings::{FinetuneSettings, Pairing};
+use crate::train::common::TrainError;
+use crate::train::common::random::{Purpose, generator};
+use crate::train::data::Split;
+use crate::vocabulary::{Input, TokenId};
+
+/// What an example teaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Skill {
+    /// Image → report.
+    Report,
+    /// Report → image.
+    Draw,
+    /// Image and question → answer.
+    Vqa,
+    /// Plain instruction → answer.
+    Text,
+}
+
+impl Skill {
+    /// All of them, in the order of the mixture.
+    pub const ALL: [Skill; 4] = [Skill::Report, Skill::Draw, Skill::Vqa, Skill::Text];
+}
+
+impl fmt::Display for Skill {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Report => "report",
+            Self::Draw => "draw",
+            Self::Vqa => "vqa",
+            Self::Text => "text",
+        })
+    }
+}
+
+/// Examples of one skill from one data set.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pool {
+    /// What they teach.
+    pub skill: Skill,
+    /// Which image set, or for [`Skill::Text`] which file.
+    pub set: usize,
+    /// Images (or texts) of the set.
+    pub items: Vec<u32>,
+    /// Share in the mixture.
+    pub share: f64,
+}
+
+/// The wording and the question of an example.
+#[derive(Clone, Copy, Debug)]
+struct Choice {
+    wording: usize,
+    question: usize,
+}
+
+/// Corpus, wording and token space: everything an example is made from.
+#[derive(Debug)]
+pub struct Examples {
+    /// Where the texts are.
+    pub corpus: Corpus,
+    /// The token space.
+    pub encoder: Encoder,
+    /// What is drawn from in training.
+    pub pools: Vec<Pool>,
+    /// Validation examples, in order of skill.
+    pub validation: Vec<Pool>,
+    report_instructions: Vec<String>,
+    draw_instructions: Vec<String>,
+    seed: u64,
+    /// Sequences must be shorter than this.
+    context: usize,
+}
+
+impl Examples {
+    /// Sorts the corpus into pools. What would not fit into `context` tokens is dropped and counted in the corpus's account.
+    pub fn new(
+        corpus: Corpus,
+        encoder: Encoder,
+        settings: &FinetuneSettings,
+        context: usize,
+    ) -> Result<Self, TrainError> {
+        let mut examples = Self {
+            corpus,
+            encoder,
+            pools: Vec::new(),
+            validation: Vec::new(),
+            report_instructions: settings.report_instructions.clone(),
+            draw_instructions: settings.draw_instructions.clone(),
+            seed: settings.seed,
+            context,
+        };
+        examples.drop_long();
+        for skill in Skill::ALL {
+            examples.pools.extend(examples.pools_of(skill, Split::Train, settings));
+            let validation = examples.pools_of(skill, Split::Validate, settings);
+            examples.validation.extend(validation);
+        }
+        examples.pools.retain(|pool| pool.share > 0.0);
+        for pool in &examples.pools {
+            let kind = match pool.skill {
+                Skill::Report => "images to report on",
+                Skill::Draw => "images to draw",
+                Skill::Vqa => "images with questions",
+                Skill::Text => "plain instructions",
+            };
+            pool.items.iter().for_each(|_| examples.corpus.account.used(kind));
+        }
+        if examples.pools.is_empty() {
+            return Err(TrainError::NoData(format!(
+                "there is nothing to train on (split `train`): {}",
+                examples.corpus.account
+            )));
+        }
+        Ok(examples)
+    }
+
+    /// The pools of a skill, whose shares add up to that of the skill.
+    fn pools_of(&self, skill: Skill, split: Split, settings: &FinetuneSettings) -> Vec<Pool> {
+        let weight = match skill {
+            Skill::Report => settings.report_weight,
+            Skill::Draw => settings.draw_weight,
+            Skill::Vqa => settings.vqa_weight,
+            Skill::Text => settings.text_weight,
+        };
+        let mut pools = Vec::new();
+        if skill == Skill::Text {
+            for (set, file) in self.corpus.texts.iter().enumerate() {
+                let kept = (0u32..).zip(&file.texts).filter(|(_, (_, s, _))| *s == split);
+                pools.push((set, kept.map(|(i, _)| i).collect::<Vec<_>>(), file.share));
+            }
+        } else {
+            for (set, images) in self.corpus.sets.iter().enumerate() {
+                let of_split = (0u32..).zip(&images.images).filter(|(_, image)| image.split == split);
+                let items: Vec<u32> = match skill {
+                    Skill::Vqa => of_split
+                        .filter(|(_, i)| !i.questions.is_empty())
+                        .map(|(i, _)| i)
+                        .collect(),
+                    _ => {
+                        let with_report = of_split.filter(|(_, i)| i.report.is_some()).map(|(i, _)| i);
+                        let first = usize::from(skill == Skill::Draw);
+                        match settings.pairing {
+                            // What is measured is measured both ways.
+                            Pairing::Alternate if split == Split::Train => with_report.skip(first).step_by(2).collect(),
+                            _ => with_report.collect(),
+                        }
+                    }
+                };
+                pools.push((set, items, images.share));
+            }
+        }
+        pools.retain(|(_, items, _)| !items.is_empty());
+        let total: f64 = pools.iter().map(|p| p.2).sum();
+        let pool = |(set, items, share)| Pool {
+            skill,
+            set,
+            items,
+            share: weight * share / total,
+        };
+        pools.into_iter().map(pool).collect()
+    }
+
+    /// The training example at a place of the order; `position` is that place's number. The error says why it is left out.
+    pub fn training(&self, draw: Draw, position: u64) -> Result<(String, Sequence), String> {
+        let pool = &self.pools[draw.pool];
+        let item = pool.items[draw.item] as usize;
+        let mut rng = generator(self.seed, Purpose::Step, position);
+        let wordings = self.wordings(pool.skill);
+        let choice = Choice {
+            wording: rng.random_range(0..wordings.max(1)),
+            question: self.question(pool, item, draw.pass),
+        };
+        let name = self.name(pool, item);
+        let sequence = self.sequence(pool, item, choice);
+        match sequence.ids.len() < self.context {
+            true => Ok((name, sequence)),
+            false => Err(format!(
+                "{name}: {} tokens do not fit the context of {}",
+                sequence.ids.len(),
+                self.context
+            )),
+        }
+    }
+
+    /// Up to `most` fixed examples of a skill, spread evenly over the validation split: the first wording, one question an image.
+    pub fn measured(&self, skill: Skill, most: usize) -> Vec<Sequence> {
+        let all: Vec<(&Pool, usize)> = (self.validation.iter().filter(|p| p.skill == skill))
+            .flat_map(|pool| pool.items.iter().map(move |&item| (pool, item as usize)))
+            .collect();
+        let count = most.min(all.len());
+        (0..count)
+            .map(|number| {
+                let (pool, item) = all[number * all.len() / count];
+                let questions = match pool.skill {
+                    Skill::Vqa => self.corpus.sets[pool.set].images[item].questions.len().max(1),
+                    _ => 1,
+                };
+                let choice = Choice {
+                    wording: 0,
+                    question: number % questions,
+                };
+                self.sequence(pool, item, choice)
+            })
+            .filter(|sequence| sequence.ids.len() < self.context)
+            .collect()
+    }
+
+    /// Names an example in messages.
+    fn name(&self, pool: &Pool, item: usize) -> String {
+        let id = match pool.skill {
+            Skill::Text => &self.corpus.texts[pool.set].texts[item].0,
+            _ => &self.corpus.sets[pool.set].images[item].id,
+        };
+        format!("{} {id}", pool.skill)
+    }
+
+    fn wordings(&self, skill: Skill) -> usize {
+        match skill {
+            Skill::Report => self.report_instructions.len(),
+            Skill::Draw => self.draw_instructions.len(),
+            Skill::Vqa | Skill::Text => 1,
+        }
+    }
+
+    /// Which question of an image comes up in a pass: all of them once before one comes again.
+    fn question(&self, pool: &Pool, item: usize, pass: u64) -> usize {
+        if pool.skill != Skill::Vqa {
+            return 0;
+        }
+        let count = self.corpus.sets[pool.set].images[item].questions.len().max(1);
+        let (round, place) = (pass / count as u64, (pass % count as u64) as usize);
+        let mut order: Vec<usize> = (0..count).collect();
+        // Pools have numbers below 2²³; these places lie above them.
+        let stream = 1 << 63 | (pool.set as u64) << 52 | (item as u64) << 20 | round;
+        order.shuffle(&mut generator(self.seed, Purpose::Order, stream));
+        order[place]
+    }
+
+    fn sequence(&self, pool: &Pool, item: usize, choice: Choice) -> Sequence {
+        if pool.skill == Skill::Text {
+            let (_, _, plain) = &self.corpus.texts[pool.set].texts[item];
+            let input = plain.context.as_deref().map_or(Input::None, Input::Text);
+            let response = Response::Text(&plain.response);
+            return self.encoder.example(&plain.instruction, input, &[], response);
+        }
+        let set = &self.corpus.sets[pool.set];
+        let image = &set.images[item];
+        let (codes, report) = (set.codes(image), image.report.as_deref().unwrap_or_default());
+        let encoder = &self.encoder;
+        match (pool.skill, image.questions.get(choice.question)) {
+            (Skill::Draw, _) => {
+                let instruction = &self.draw_instructions[choice.wording];
+                encoder.example(instruction, Input::Text(report), &[], Response::Image(codes))
+            }
+            (Skill::Vqa, Some(q)) => encoder.example(&q.question, Input::Image(0), codes, Response::Text(&q.answer)),
+            _ => {
+                let instruction = &self.report_instructions[choice.wording];
+                encoder.example(instruction, Input::Image(0), codes, Response::Text(report))
+            }
+        }
+    }
+
+    /// Drops reports, questions and texts that the context has no room for, by the longest wording.
+    fn drop_long(&mut self) {
+        let encoder = &self.encoder;
+        let tokens = |text: &str| encoder.vocabulary().encode_text(text).len();
+        let blank = vec![0u16; encoder.vocabulary().codes_per_image()];
+        let around = |instructions: &[String], input: Input<'_>, response: Response<'_>| {
+            let lengths = instructions
+                .iter()
+                .map(|i| encoder.example(i, input, &blank, response).ids.len());
+            lengths.max().unwrap_or(0)
+        };
+        let report = around(&self.report_instructions, Input::Image(0), Response::Text(""));
+        let draw = around(&self.draw_instructions, Input::Text(""), Response::Image(&blank));
+        let question = around(&[String::new()], Input::Image(0), Response::Text(""));
+        // Tokens at the borders may merge differently: two more are allowed for.
+        let context = self.context.saturating_sub(2);
+        // A token has at least one byte: most texts need not be tokenised to know that they fit.
+        let fits = |around: usize, texts: &[&str]| {
+            let bytes: usize = texts.iter().map(|t| t.len()).sum();
+            around + bytes < context || around + texts.iter().map(|t| tokens(t)).sum::<usize>() < context
+        };
+        let mut dropped: Vec<(&'static str, String)> = Vec::new();
+        for set in &mut self.corpus.sets {
+            let long: Vec<Vec<&'static str>> = (set.images.par_iter_mut())
+                .map(|image| {
+                    let mut reasons = Vec::new();
+                    if image
+                        .report
+                        .as_ref()
+                        .is_some_and(|text| !fits(report.max(draw), &[text]))
+                    {
+                        image.report = None;
+                        reasons.push("report is too long for the model's context");
+                    }
+                    image.questions.retain(|q| {
+                        let kept = fits(question, &[&q.question, &q.answer]);
+                        if !kept {
+                            reasons.push("question is too long for the model's context");
+                        }
+                        kept
+                    });
+                    reasons
+                })
+                .collect();
+            for (reasons, image) in long.into_iter().zip(&set.images) {
+                dropped.extend(reasons.into_iter().map(|reason| (reason, image.id.to_string())));
+            }
+        }
+        for set in &mut self.corpus.texts {
+            let keep: Vec<bool> = (set.texts.par_iter())
+                .map(|(_, _, plain)| {
+                    let context = plain.context.as_deref().unwrap_or_default();
+                    fits(question, &[&plain.instruction, context, &plain.response])
+                })
+                .collect();
+            let mut kept = keep.iter();
+            set.texts.retain(|(id, _, _)| {
+                let keep = kept.next().copied().unwrap_or(true);
+                if !keep {
+                    dropped.push(("plain instruction is too long for the model's context", id.to_string()));
+                }
+                keep
+            });
+        }
+        for (reason, id) in dropped {
+            self.corpus.account.skip(reason, || id);
+        }
+    }
+
+    /// The ids with which a report on an image, or the image of a report, is asked for in the first wording.
+    pub fn asked(&self, set: usize, item: usize, skill: Skill) -> Vec<TokenId> {
+        let images = &self.corpus.sets[set];
+        let image = &images.images[item];
+        match skill {
+            Skill::Draw => {
+                let report = image.report.as_deref().unwrap_or_default();
+                self.encoder
+                    .prompt(&self.draw_instructions[0], Input::Text(report), &[])
+            }
+            _ => self
+                .encoder
+                .prompt(&self.report_instructions[0], Input::Image(0), images.codes(image)),
+        }
+    }
+}

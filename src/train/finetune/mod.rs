@@ -1,0 +1,28 @@
+//! Instruction tuning in two stages: images to reports, reports to images, questions about images, and plain instructions
+//! (Lee et al. 2023, arXiv 2305.11490).
+//!
+//! Prompts are laid out by [`crate::vocabulary`], the server's own code. The loss is taken on the response alone. Which examples make
+//! up a step is a function of seed and step, so a run that was interrupted goes on as if it had not been.
+
+mod base;
+mod batch;
+mod corpus;
+mod example;
+mod examples;
+mod export;
+mod generate;
+mod instructions;
+mod learner;
+mod order;
+mod samples;
+mod settings;
+mod task;
+#[cfg(test)]
+mod tests;
+
+pub use base::Shape;
+pub use batch::StepBatch;
+pub use export::Exported;
+pub use learner::{Learner, Method};
+pub use settings::{FinetuneSettings, InitCodes, Pairing, SaveDtype};
+pub use task::train;

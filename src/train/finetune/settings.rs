@@ -1,0 +1,305 @@
+//! Settings of `finetune`.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::instructions;
+use crate::train::common::TrainError;
+use crate::train::common::schedule::Shape;
+use crate::train::data::Stage;
+
+/// Which way each image is used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pairing {
+    /// As the original: one image for its report, the next to be drawn, along the list sorted by id.
+    #[default]
+    Alternate,
+    /// Every image both ways.
+    Both,
+}
+
+/// How the rows of image codes begin that the base does not have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum InitCodes {
+    /// Normal with deviation 0.02, as the original.
+    #[default]
+    Random,
+    /// From the code book by a random projection of the same deviation: codes that look alike begin alike.
+    Codebook,
+}
+
+/// Type in which exported weights are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum SaveDtype {
+    /// 32-bit floats.
+    #[default]
+    F32,
+    /// bfloat16.
+    Bf16,
+}
+
+/// Settings of `llm-cxr-train finetune`.
+#[derive(Clone, Debug, PartialEq, clap::Args, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FinetuneSettings {
+    /// The run's folder; the bundle is left in its `bundle/`
+    #[arg(long)]
+    pub out: PathBuf,
+    /// Images with reports and questions: a folder in the MIMIC-CXR-JPG layout or a manifest (.csv, .jsonl), `PATH` or
+    /// `PATH@SHARE`; several are mixed
+    #[arg(long)]
+    pub data: Vec<String>,
+    /// The file of codes that `encode` made of each --data, in the same order
+    #[arg(long)]
+    pub codes: Vec<PathBuf>,
+    /// Plain instructions with their answers (databricks-dolly's JSON lines, or a manifest), `PATH` or `PATH@SHARE`
+    #[arg(long)]
+    pub text: Vec<String>,
+    /// VQ-GAN that made the codes: its folder, the run's that trained it, or a bundle
+    #[arg(long)]
+    pub vqgan: PathBuf,
+    /// Language model to begin with: a Hugging Face folder, a bundle, or the folder of an earlier run. Without it the
+    /// weights are random, of the shape that the flags give
+    #[arg(long)]
+    pub base: Option<PathBuf>,
+    /// tokenizer.json; by default the base's. Control tokens that it lacks are added
+    #[arg(long)]
+    pub tokenizer: Option<PathBuf>,
+    /// Width without --base
+    #[arg(long, default_value_t = FinetuneSettings::default().hidden)]
+    pub hidden: usize,
+    /// Layers without --base
+    #[arg(long, default_value_t = FinetuneSettings::default().layers)]
+    pub layers: usize,
+    /// Attention heads without --base
+    #[arg(long, default_value_t = FinetuneSettings::default().heads)]
+    pub heads: usize,
+    /// Longest sequence in tokens without --base
+    #[arg(long, default_value_t = FinetuneSettings::default().context)]
+    pub context: usize,
+    /// Without --base: the output matrix is the embedding
+    #[arg(long)]
+    pub tied: bool,
+    /// How the rows of image codes begin that the base does not have
+    #[arg(long, value_enum, default_value_t = InitCodes::Random)]
+    pub init_codes: InitCodes,
+    /// 1: every image, findings and impression; 2: the frontal images of each patient's first study, the impression alone
+    #[arg(long, default_value_t = FinetuneSettings::default().stage)]
+    pub stage: u8,
+    /// Which way each image is used
+    #[arg(long, value_enum, default_value_t = Pairing::Alternate)]
+    pub pairing: Pairing,
+    /// Share of reports in the mixture (shares are relative to one another; tasks without data have none)
+    #[arg(long, default_value_t = FinetuneSettings::default().report_weight)]
+    pub report_weight: f64,
+    /// Share of drawings
+    #[arg(long, default_value_t = FinetuneSettings::default().draw_weight)]
+    pub draw_weight: f64,
+    /// Share of questions about an image
+    #[arg(long, default_value_t = FinetuneSettings::default().vqa_weight)]
+    pub vqa_weight: f64,
+    /// Share of plain instructions
+    #[arg(long, default_value_t = FinetuneSettings::default().text_weight)]
+    pub text_weight: f64,
+    /// Ways to ask for a report (one is drawn for each example); the first one is the bundle's
+    #[arg(long = "report-instruction", default_values_t = instructions::report())]
+    pub report_instructions: Vec<String>,
+    /// Ways to ask for an image; the first one is the bundle's
+    #[arg(long = "draw-instruction", default_values_t = instructions::draw())]
+    pub draw_instructions: Vec<String>,
+    /// Steps of the run
+    #[arg(long, default_value_t = FinetuneSettings::default().steps)]
+    pub steps: u64,
+    /// Instead of --steps: epochs, each so long that all examples of every task come up
+    #[arg(long)]
+    pub epochs: Option<f64>,
+    /// Examples a step
+    #[arg(long, default_value_t = FinetuneSettings::default().batch)]
+    pub batch: usize,
+    /// Most tokens computed at once, padding included: a step's examples are put together by length and computed in as many passes
+    /// as this asks for (memory and speed depend on it, not the result of a step)
+    #[arg(long, default_value_t = FinetuneSettings::default().pass_tokens)]
+    pub pass_tokens: usize,
+    /// Learning rate at its height
+    #[arg(long, default_value_t = FinetuneSettings::default().rate)]
+    pub rate: f64,
+    /// How the learning rate goes
+    #[arg(long, value_enum, default_value_t = FinetuneSettings::default().schedule)]
+    pub schedule: Shape,
+    /// Where linear and cosine end, as a share of --rate
+    #[arg(long, default_value_t = FinetuneSettings::default().floor)]
+    pub floor: f64,
+    /// Steps of warm-up
+    #[arg(long, default_value_t = FinetuneSettings::default().warmup)]
+    pub warmup: u64,
+    /// AdamW: decay of the mean of gradients
+    #[arg(long, default_value_t = FinetuneSettings::default().beta1)]
+    pub beta1: f64,
+    /// AdamW: decay of the mean of their squares
+    #[arg(long, default_value_t = FinetuneSettings::default().beta2)]
+    pub beta2: f64,
+    /// AdamW: added to the denominator
+    #[arg(long, default_value_t = FinetuneSettings::default().eps)]
+    pub eps: f64,
+    /// AdamW: weight decay
+    #[arg(long, default_value_t = FinetuneSettings::default().weight_decay)]
+    pub weight_decay: f64,
+    /// Largest norm of a gradient (0: no limit)
+    #[arg(long, default_value_t = FinetuneSettings::default().clip)]
+    pub clip: f64,
+    /// Decay of the running average of weights that is measured and exported (0: the weights themselves)
+    #[arg(long, default_value_t = FinetuneSettings::default().ema)]
+    pub ema: f64,
+    /// Compute in bf16 (weights stay f32)
+    #[arg(long)]
+    pub bf16: bool,
+    /// Compute activations again on the way back instead of keeping them
+    #[arg(long)]
+    pub checkpointing: bool,
+    /// Train low-rank adapters of this rank, and the rows of new tokens, instead of the weights (0: the weights)
+    #[arg(long, default_value_t = FinetuneSettings::default().lora_rank)]
+    pub lora_rank: usize,
+    /// Scale of the adapters, over their rank
+    #[arg(long, default_value_t = FinetuneSettings::default().lora_alpha)]
+    pub lora_alpha: f64,
+    /// Seed of weights, order and wording
+    #[arg(long, default_value_t = FinetuneSettings::default().seed)]
+    pub seed: u64,
+    /// Steps between evaluations
+    #[arg(long, default_value_t = FinetuneSettings::default().eval_every)]
+    pub eval_every: u64,
+    /// Steps between checkpoints
+    #[arg(long, default_value_t = FinetuneSettings::default().save_every)]
+    pub save_every: u64,
+    /// Steps between lines of the log
+    #[arg(long, default_value_t = FinetuneSettings::default().log_every)]
+    pub log_every: u64,
+    /// Examples of each task measured at an evaluation, from the validation split
+    #[arg(long, default_value_t = FinetuneSettings::default().validate)]
+    pub validate: usize,
+    /// Reports and images made as samples at an evaluation
+    #[arg(long, default_value_t = FinetuneSettings::default().samples)]
+    pub samples: usize,
+    /// End after so many evaluations without a lower validation loss (0: never)
+    #[arg(long, default_value_t = FinetuneSettings::default().patience)]
+    pub patience: u64,
+    /// Type of the exported weights
+    #[arg(long, value_enum, default_value_t = SaveDtype::F32)]
+    pub save_dtype: SaveDtype,
+    /// Name of the bundle; by default the run folder's
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Licence of the weights, as the bundle states it
+    #[arg(long)]
+    pub licence: Option<String>,
+    /// Threads that prepare examples
+    #[arg(long, default_value_t = FinetuneSettings::default().workers)]
+    pub workers: usize,
+}
+
+impl Default for FinetuneSettings {
+    fn default() -> Self {
+        Self {
+            out: PathBuf::from("run-finetune"),
+            data: Vec::new(),
+            codes: Vec::new(),
+            text: Vec::new(),
+            vqgan: PathBuf::from("run-vqgan"),
+            base: None,
+            tokenizer: None,
+            hidden: 256,
+            layers: 6,
+            heads: 4,
+            context: 512,
+            tied: false,
+            init_codes: InitCodes::Random,
+            stage: 1,
+            pairing: Pairing::Alternate,
+            report_weight: 0.3,
+            draw_weight: 0.3,
+            vqa_weight: 0.2,
+            text_weight: 0.2,
+            report_instructions: instructions::report(),
+            draw_instructions: instructions::draw(),
+            steps: 10_000,
+            epochs: None,
+            batch: 32,
+            pass_tokens: 4096,
+            rate: 1e-3,
+            schedule: Shape::Cosine,
+            floor: 0.05,
+            warmup: 100,
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+            weight_decay: 0.0,
+            clip: 1.0,
+            ema: 0.0,
+            bf16: false,
+            checkpointing: false,
+            lora_rank: 0,
+            lora_alpha: 32.0,
+            seed: 1,
+            eval_every: 500,
+            save_every: 500,
+            log_every: 20,
+            validate: 128,
+            samples: 4,
+            patience: 0,
+            save_dtype: SaveDtype::F32,
+            name: None,
+            licence: None,
+            workers: 1,
+        }
+    }
+}
+
+impl FinetuneSettings {
+    /// The stage as the data knows it.
+    pub fn stage(&self) -> Result<Stage, TrainError> {
+        Stage::try_from(self.stage).map_err(TrainError::Settings)
+    }
+
+    /// Refuses settings that no run can have.
+    pub fn check(&self) -> Result<(), TrainError> {
+        let wrong = |text: &str| Err(TrainError::Settings(text.to_owned()));
+        self.stage()?;
+        if self.data.is_empty() && self.text.is_empty() {
+            return wrong("give --data with its --codes, or --text");
+        }
+        if self.data.len() != self.codes.len() {
+            return Err(TrainError::Settings(format!(
+                "{} --data and {} --codes: each data set needs the file of codes that `encode` made of it, in the same order",
+                self.data.len(),
+                self.codes.len()
+            )));
+        }
+        if self.base.is_none() && self.tokenizer.is_none() {
+            return wrong("without --base a --tokenizer is needed; `llm-cxr-train tokenizer` makes one");
+        }
+        if self.report_instructions.is_empty() || self.draw_instructions.is_empty() {
+            return wrong("--report-instruction and --draw-instruction need at least one wording each");
+        }
+        let weights = [self.report_weight, self.draw_weight, self.vqa_weight, self.text_weight];
+        if weights.iter().any(|w| !w.is_finite() || *w < 0.0) {
+            return wrong("the weights of the mixture must be 0 or larger");
+        }
+        if self.epochs.is_some_and(|e| !e.is_finite() || e <= 0.0) {
+            return wrong("--epochs must be a positive number");
+        }
+        if self.batch == 0 || self.steps == 0 || self.pass_tokens == 0 {
+            return wrong("--batch, --steps and --pass-tokens must be at least 1");
+        }
+        if !(0.0..1.0).contains(&self.ema) {
+            return wrong("--ema must lie between 0 and 1");
+        }
+        if !self.rate.is_finite() || self.rate <= 0.0 {
+            return wrong("--rate must be a positive number");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,304 @@
+//! The run: examples in, a bundle out.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::json;
+use tch::{Device, Kind};
+
+use super::base::{Start, VqganFiles};
+use super::batch::{Batches, StepBatch, pack};
+use super::corpus::Corpus;
+use super::example::Encoder;
+use super::examples::{Examples, Skill};
+use super::export::Exported;
+use super::generate::Generator;
+use super::learner::{Learner, Method};
+use super::samples::write_samples;
+use super::settings::FinetuneSettings;
+use crate::model::bundle::{Defaults, Draft};
+use crate::model::vqgan::Vqgan;
+use crate::train::common::adamw::AdamwSettings;
+use crate::train::common::checkpoint::{Restored, Snapshot};
+use crate::train::common::schedule::Schedule;
+use crate::train::common::{Fault, Outcome, Plan, Task, TrainError, drive, split_share};
+use crate::train::neox::{Compute, TokenBatch};
+
+/// The lowest validation loss so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Best {
+    /// Step at which it was measured; its weights are in the bundle.
+    step: u64,
+    /// The loss; `None` before the first evaluation.
+    loss: Option<f64>,
+    /// Evaluations since.
+    since: u64,
+}
+
+pub(super) struct FinetuneTask {
+    settings: FinetuneSettings,
+    pub(super) learner: Learner,
+    examples: Arc<Examples>,
+    tokenizer: Vec<u8>,
+    vqgan: VqganFiles,
+    network: Vqgan,
+    /// Validation examples of each skill with its share in the mixture.
+    measured: Vec<(Skill, f64, Vec<TokenBatch>)>,
+    steps: u64,
+    best: Best,
+    /// Set when patience has run out.
+    exhausted: Arc<AtomicBool>,
+}
+
+/// Tunes a language model on images, reports, questions and instructions, or goes on with it; leaves `bundle/` in the run's folder.
+pub fn train(settings: &FinetuneSettings, device: Device, stop: impl Fn() -> bool) -> Result<Outcome, TrainError> {
+    let (mut task, batches) = FinetuneTask::open(settings, device)?;
+    task.run(move |step| batches.step(step), stop)
+}
+
+impl FinetuneTask {
+    /// Reads data and base; gives the task and what makes its batches.
+    pub(super) fn open(settings: &FinetuneSettings, device: Device) -> Result<(Self, Batches), TrainError> {
+        let s = settings;
+        s.check()?;
+        let vqgan = VqganFiles::find(&s.vqgan)?;
+        let start = Start::open(s, &vqgan, device)?;
+        let config = start.model.config().clone();
+        let mut corpus = Corpus::default();
+        let origin = vqgan.origin()?;
+        for (spec, codes) in s.data.iter().zip(&s.codes) {
+            corpus.add_images(spec, codes, &origin, s.stage()?)?;
+        }
+        for spec in &s.text {
+            corpus.add_texts(spec)?;
+        }
+        let context = config.max_position_embeddings;
+        let examples = Arc::new(Examples::new(corpus, Encoder::new(start.vocabulary), s, context)?);
+        let batches = Batches::new(examples.clone(), s.seed, s.batch, s.pass_tokens, context);
+        let steps = match s.epochs {
+            Some(epochs) => ((epochs * batches.epoch()).ceil() as u64).max(1),
+            None => s.steps,
+        };
+        let measured = Skill::ALL.into_iter().filter_map(|skill| {
+            let share: f64 = examples
+                .pools
+                .iter()
+                .filter(|p| p.skill == skill)
+                .map(|p| p.share)
+                .sum();
+            let sequences = examples.measured(skill, s.validate);
+            let passes = pack(&examples.encoder, sequences, s.pass_tokens, context);
+            (share > 0.0 && !passes.is_empty()).then_some((skill, share, passes))
+        });
+        let method = Method {
+            adamw: AdamwSettings {
+                beta1: s.beta1,
+                beta2: s.beta2,
+                eps: s.eps,
+                weight_decay: s.weight_decay,
+            },
+            schedule: Schedule {
+                peak: s.rate,
+                warmup: s.warmup,
+                steps,
+                shape: s.schedule,
+                floor: s.floor,
+            },
+            clip: s.clip,
+            ema: s.ema,
+            compute: Compute {
+                kind: if s.bf16 { Kind::BFloat16 } else { Kind::Float },
+                checkpointing: s.checkpointing,
+            },
+        };
+        let task = Self {
+            learner: Learner::new(start.model, method),
+            measured: measured.collect(),
+            network: vqgan.load(device)?,
+            settings: s.clone(),
+            examples,
+            tokenizer: start.tokenizer,
+            vqgan,
+            steps,
+            best: Best::default(),
+            exhausted: Arc::default(),
+        };
+        Ok((task, batches))
+    }
+
+    pub(super) fn run(
+        &mut self,
+        batch: impl Fn(u64) -> StepBatch + Send + Sync + 'static,
+        stop: impl Fn() -> bool,
+    ) -> Result<Outcome, TrainError> {
+        let s = &self.settings;
+        let account = &self.examples.corpus.account;
+        eprintln!("{account}\n{} steps of {} examples", self.steps, s.batch);
+        let plan = Plan {
+            title: format!("finetune, stage {}", s.stage),
+            out: s.out.clone(),
+            steps: self.steps,
+            save_every: s.save_every,
+            eval_every: s.eval_every,
+            log_every: s.log_every,
+            keep: 2,
+            workers: s.workers,
+        };
+        let value = serde_json::to_value(s).map_err(|e| TrainError::Settings(e.to_string()))?;
+        let exhausted = self.exhausted.clone();
+        let outcome = drive(self, &plan, &value, batch, || {
+            stop() || exhausted.load(Ordering::Relaxed)
+        })?;
+        match outcome {
+            Outcome::Stopped(step) if self.exhausted.load(Ordering::Relaxed) => {
+                eprintln!(
+                    "ended after step {step}: the validation loss was lowest at step {}, whose weights are in the bundle",
+                    self.best.step
+                );
+                Ok(Outcome::Finished)
+            }
+            outcome => Ok(outcome),
+        }
+    }
+
+    /// Writes the bundle with the weights that were measured.
+    fn export(&self, step: u64, losses: &[(String, f64)]) -> Result<(), TrainError> {
+        let s = &self.settings;
+        self.learner.chosen(|model| {
+            let tensors = model.named();
+            let exported = Exported {
+                config: model.config(),
+                tensors: &tensors,
+                tokenizer: &self.tokenizer,
+                dtype: s.save_dtype,
+            };
+            exported.bundle(&s.out.join("bundle"), &self.vqgan, self.draft(step, losses))
+        })
+    }
+
+    fn draft(&self, step: u64, losses: &[(String, f64)]) -> Draft {
+        let s = &self.settings;
+        let file_name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let sets: Vec<String> = (s.data.iter().chain(&s.text))
+            .map(|spec| file_name(Path::new(split_share(spec).0)))
+            .collect();
+        let from = match &s.base {
+            Some(base) => format!("from {}", file_name(base)),
+            None => "from random weights".to_owned(),
+        };
+        let losses: Vec<String> = losses
+            .iter()
+            .map(|(name, v)| format!("{} {v:.4}", name.trim_start_matches("validation/")))
+            .collect();
+        let measured = match losses.is_empty() {
+            true => String::new(),
+            false => format!("; validation: {}", losses.join(", ")),
+        };
+        Draft {
+            name: s
+                .name
+                .clone()
+                .or_else(|| Some(file_name(&s.out)).filter(|n| !n.is_empty())),
+            command: "finetune",
+            made_from: format!(
+                "{from}, stage {}, {step} steps of {} examples of {} (seed {}){measured}",
+                s.stage,
+                s.batch,
+                sets.join(", "),
+                s.seed
+            ),
+            trained: true,
+            licence: s.licence.clone().unwrap_or_else(|| "not stated".to_owned()),
+            intended_use: format!("Research on chest X-rays. {}", crate::RESEARCH_NOTICE),
+            defaults: Defaults {
+                instruct_max_tokens: 256,
+                ..Defaults::default()
+            },
+        }
+    }
+}
+
+impl Task for FinetuneTask {
+    type Batch = StepBatch;
+
+    fn account(batch: &StepBatch) -> (&[String], &[String]) {
+        (&batch.names, &batch.skipped)
+    }
+
+    fn step(&mut self, batch: &StepBatch, step: u64) -> Result<Vec<(String, f64)>, Fault> {
+        self.learner.step(&batch.passes, step)
+    }
+
+    fn evaluate(&mut self, step: u64) -> Result<Vec<(String, f64)>, TrainError> {
+        let s = &self.settings;
+        let (mut values, mut total) = (Vec::new(), (0.0, 0.0));
+        self.learner.chosen(|model| {
+            let _guard = tch::no_grad_guard();
+            for (skill, share, passes) in &self.measured {
+                let score = self.learner.score(model, passes)?;
+                values.push((format!("validation/{skill}_loss"), score.mean()));
+                total = (total.0 + share * score.mean(), total.1 + share);
+            }
+            if s.samples > 0 {
+                let generator = Generator::new(model, self.examples.encoder.vocabulary())?;
+                let folder = s.out.join("samples");
+                write_samples(
+                    &folder,
+                    step,
+                    &generator,
+                    &self.examples,
+                    &self.network,
+                    s.samples,
+                    s.seed,
+                )?;
+            }
+            Ok::<_, TrainError>(())
+        })?;
+        if self.measured.is_empty() {
+            self.export(step, &[])?;
+            return Ok(values);
+        }
+        let loss = total.0 / total.1;
+        values.insert(0, ("validation/loss".to_owned(), loss));
+        // A loss that is not a number is never the best.
+        if loss.is_finite() && self.best.loss.is_none_or(|best| loss < best) {
+            self.export(step, &values)?;
+            self.best = Best {
+                step,
+                loss: Some(loss),
+                since: 0,
+            };
+        } else {
+            self.best.since += 1;
+            let over = self.settings.patience > 0 && self.best.since >= self.settings.patience;
+            self.exhausted.store(over, Ordering::Relaxed);
+        }
+        values.push(("validation/best_step".to_owned(), self.best.step as f64));
+        Ok(values)
+    }
+
+    fn snapshot(&self, step: u64) -> Snapshot {
+        let (tensors, learner) = self.learner.snapshot();
+        let best = json!({"step": self.best.step, "loss": self.best.loss, "since": self.best.since});
+        Snapshot {
+            step,
+            tensors,
+            state: json!({"learner": learner, "best": best}),
+        }
+    }
+
+    fn restore(&mut self, restored: &Restored) -> Result<(), TrainError> {
+        self.learner.restore(restored, &restored.state["learner"])?;
+        let best = &restored.state["best"];
+        self.best = Best {
+            step: best["step"].as_u64().unwrap_or(0),
+            loss: best["loss"].as_f64(),
+            since: best["since"].as_u64().unwrap_or(0),
+        };
+        let patience = self.settings.patience;
+        self.exhausted
+            .store(patience > 0 && self.best.since >= patience, Ordering::Relaxed);
+        Ok(())
+    }
+}

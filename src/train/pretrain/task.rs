@@ -1,0 +1,138 @@
+//! The run: texts in, a language model out.
+
+use std::sync::Arc;
+
+use tch::{Device, Kind};
+
+use super::settings::PretrainSettings;
+use super::text::{Texts, passes};
+use crate::train::common::adamw::AdamwSettings;
+use crate::train::common::checkpoint::{Restored, Snapshot};
+use crate::train::common::schedule::Schedule;
+use crate::train::common::{Fault, Outcome, Plan, Task, TrainError, drive};
+use crate::train::finetune::{Exported, Learner, Method, Shape, StepBatch};
+use crate::train::neox::{Compute, TokenBatch, TrainableNeox};
+use crate::train::tokenizer::with_control_tokens;
+use crate::vocabulary::Vocabulary;
+
+struct PretrainTask {
+    settings: PretrainSettings,
+    learner: Learner,
+    tokenizer: Vec<u8>,
+    measured: Vec<TokenBatch>,
+}
+
+/// Trains a language model on plain text, or goes on with it; leaves `model/` (config.json, tokenizer.json, model.safetensors) in the
+/// run's folder.
+pub fn train(settings: &PretrainSettings, device: Device, stop: impl Fn() -> bool) -> Result<Outcome, TrainError> {
+    let s = settings;
+    s.check()?;
+    let bytes = std::fs::read(&s.tokenizer).map_err(|e| TrainError::io(&s.tokenizer, e))?;
+    let (tokenizer, _) = with_control_tokens(&bytes)?;
+    // Without images: codes are no part of the model yet.
+    let vocabulary = Vocabulary::from_bytes(&tokenizer, 1, 1).map_err(crate::train::tokenizer::TokenizerError::from)?;
+    let mut texts = Texts::default();
+    for path in &s.text {
+        texts.add(path, &vocabulary)?;
+    }
+    if texts.tokens() < s.length {
+        return Err(TrainError::NoData(format!(
+            "the texts hold {} tokens to learn from, fewer than one sequence of {}; {}",
+            texts.tokens(),
+            s.length,
+            texts.account
+        )));
+    }
+    let shape = Shape {
+        rows: vocabulary.text_len(),
+        hidden: s.hidden,
+        layers: s.layers,
+        heads: s.heads,
+        context: s.context,
+        tied: s.tied,
+    };
+    let model = TrainableNeox::fresh(&shape.config()?, s.seed, device)?;
+    let method = Method {
+        adamw: AdamwSettings {
+            beta2: s.beta2,
+            weight_decay: s.weight_decay,
+            ..AdamwSettings::default()
+        },
+        schedule: Schedule {
+            peak: s.rate,
+            warmup: s.warmup,
+            steps: s.steps,
+            shape: s.schedule,
+            floor: 0.05,
+        },
+        clip: s.clip,
+        ema: s.ema,
+        compute: Compute {
+            kind: if s.bf16 { Kind::BFloat16 } else { Kind::Float },
+            checkpointing: false,
+        },
+    };
+    let mut task = PretrainTask {
+        settings: s.clone(),
+        learner: Learner::new(model, method),
+        tokenizer,
+        measured: passes(&texts.measured(s.validate, s.length), s.pass_tokens),
+    };
+    eprintln!("{}\n{} tokens to learn from", texts.account, texts.tokens());
+    let plan = Plan {
+        title: "pretrain".to_owned(),
+        out: s.out.clone(),
+        steps: s.steps,
+        save_every: s.save_every,
+        eval_every: s.eval_every,
+        log_every: s.log_every,
+        keep: 2,
+        workers: s.workers,
+    };
+    let value = serde_json::to_value(s).map_err(|e| TrainError::Settings(e.to_string()))?;
+    let (texts, s) = (Arc::new(texts), s.clone());
+    let batch = move |step| StepBatch {
+        passes: passes(&texts.training(s.seed, step, s.batch, s.length), s.pass_tokens),
+        names: vec![format!("{} stretches of text", s.batch)],
+        skipped: Vec::new(),
+    };
+    drive(&mut task, &plan, &value, batch, stop)
+}
+
+impl Task for PretrainTask {
+    type Batch = StepBatch;
+
+    fn account(batch: &StepBatch) -> (&[String], &[String]) {
+        (&batch.names, &batch.skipped)
+    }
+
+    fn step(&mut self, batch: &StepBatch, step: u64) -> Result<Vec<(String, f64)>, Fault> {
+        self.learner.step(&batch.passes, step)
+    }
+
+    fn evaluate(&mut self, _: u64) -> Result<Vec<(String, f64)>, TrainError> {
+        self.learner.chosen(|model| {
+            let exported = Exported {
+                config: model.config(),
+                tensors: &model.named(),
+                tokenizer: &self.tokenizer,
+                dtype: self.settings.save_dtype,
+            };
+            exported.folder(&self.settings.out.join("model"))?;
+            if self.measured.is_empty() {
+                return Ok(Vec::new());
+            }
+            let score = self.learner.score(model, &self.measured)?;
+            Ok(vec![("validation/loss".to_owned(), score.mean())])
+        })
+    }
+
+    fn snapshot(&self, step: u64) -> Snapshot {
+        let (tensors, state) = self.learner.snapshot();
+        Snapshot { step, tensors, state }
+    }
+
+    fn restore(&mut self, restored: &Restored) -> Result<(), TrainError> {
+        self.learner.restore(restored, &restored.state)
+    }
+}

@@ -1,0 +1,116 @@
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tch::Device;
+
+use super::text::{Texts, passes};
+use super::*;
+use crate::train::common::Outcome;
+use crate::train::tokenizer;
+use crate::vocabulary::Vocabulary;
+
+const TEXT: &str = "The heart is normal.\nThe lungs are clear.\nNo effusion, no pneumothorax.\n\n> <image>";
+
+fn house() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: &[u8]| std::fs::write(dir.path().join(name), bytes).unwrap();
+    write("tokenizer.json", &tokenizer::train(&[TEXT], 300).unwrap());
+    write("a.txt", TEXT.repeat(5).as_bytes());
+    let lines: String = (0..100)
+        .map(|n| {
+            format!("{{\"instruction\": \"Count to {n}.\", \"context\": \"\", \"response\": \"{n} is the end.\"}}\n")
+        })
+        .collect();
+    write("b.jsonl", (lines + "{\"text\": \"Clear.\"}\nnonsense\n{}\n").as_bytes());
+    dir
+}
+
+fn settings(dir: &Path, run: &str) -> PretrainSettings {
+    PretrainSettings {
+        out: dir.join(run),
+        text: vec![dir.join("a.txt"), dir.join("b.jsonl")],
+        tokenizer: dir.join("tokenizer.json"),
+        hidden: 16,
+        layers: 1,
+        heads: 2,
+        context: 64,
+        length: 24,
+        batch: 4,
+        pass_tokens: 50,
+        steps: 6,
+        warmup: 2,
+        ema: 0.5,
+        eval_every: 3,
+        save_every: 2,
+        workers: 2,
+        ..PretrainSettings::default()
+    }
+}
+
+#[test]
+fn documents_end_with_the_end_of_text_and_some_are_kept_for_measuring() {
+    let dir = house();
+    let bytes = std::fs::read(dir.path().join("tokenizer.json")).unwrap();
+    let vocabulary = Vocabulary::from_bytes(&bytes, 1, 1).unwrap();
+    let mut texts = Texts::default();
+    texts.add(&dir.path().join("b.jsonl"), &vocabulary).unwrap();
+    assert_eq!(texts.account.count("documents"), 101);
+    assert_eq!(texts.account.skipped("line is not JSON"), 1);
+    assert_eq!(texts.account.skipped("line holds no text"), 1);
+    let whole = texts.training(1, 0, 1, texts.tokens());
+    let ends = whole[0].iter().filter(|&&id| id == vocabulary.end_of_text()).count();
+    assert_eq!(ends, 99);
+    // The 50th and the 100th document.
+    let held = texts.measured(1, 20);
+    assert!(vocabulary.decode_text(held[0]).starts_with("Count to 49."));
+}
+
+#[test]
+fn every_token_of_a_stretch_is_learned_and_a_step_alone_decides_the_stretches() {
+    let dir = house();
+    let bytes = std::fs::read(dir.path().join("tokenizer.json")).unwrap();
+    let vocabulary = Vocabulary::from_bytes(&bytes, 1, 1).unwrap();
+    let mut texts = Texts::default();
+    texts.add(&dir.path().join("a.txt"), &vocabulary).unwrap();
+    let stretches = texts.training(7, 3, 5, 10);
+    assert_eq!(stretches, texts.training(7, 3, 5, 10));
+    assert_ne!(stretches, texts.training(7, 4, 5, 10));
+    let batches = passes(&stretches, 20);
+    assert_eq!(
+        batches.iter().map(|b| (b.rows, b.length)).collect::<Vec<_>>(),
+        [(2, 10), (2, 10), (1, 10)]
+    );
+    assert!(batches.iter().all(|b| b.ids == b.labels));
+}
+
+#[test]
+fn a_run_that_was_stopped_ends_with_the_same_bits_and_leaves_a_base_for_finetune() {
+    let dir = house();
+    let whole = settings(dir.path(), "whole");
+    assert_eq!(train(&whole, Device::Cpu, || false).unwrap(), Outcome::Finished);
+    let parted = settings(dir.path(), "parted");
+    for _ in 0..20 {
+        let asked = AtomicU64::new(0);
+        let stop = || asked.fetch_add(1, Ordering::Relaxed) == 2;
+        if train(&parted, Device::Cpu, stop).unwrap() == Outcome::Finished {
+            break;
+        }
+    }
+    let read = |s: &PretrainSettings, name: &str| std::fs::read(s.out.join("model").join(name)).unwrap();
+    for name in ["model.safetensors", "config.json", "tokenizer.json"] {
+        assert!(read(&whole, name) == read(&parted, name), "{name}");
+    }
+}
+
+#[test]
+fn too_little_text_is_refused() {
+    let dir = house();
+    let short = PretrainSettings {
+        context: 4096,
+        length: 4000,
+        text: vec![dir.path().join("a.txt")],
+        ..settings(dir.path(), "run")
+    };
+    let error = train(&short, Device::Cpu, || false).unwrap_err().to_string();
+    assert!(error.contains("fewer than one sequence of 4000"), "{error}");
+}
