@@ -29,6 +29,8 @@ mod show;
 mod studies;
 mod subject;
 mod tasks;
+#[cfg(test)]
+mod tests;
 mod torch;
 
 pub use error::EvaluateError;

@@ -77,10 +77,10 @@ pub fn span(value: Option<(f64, f64)>) -> String {
     value.map_or_else(|| "–".to_owned(), |(low, high)| format!("{low:.3} … {high:.3}"))
 }
 
-/// The sections as text for a terminal.
+/// The sections as text for a terminal; the first, the summary, comes last, where it is seen.
 pub fn text(sections: &[Section]) -> String {
     let mut out = String::new();
-    for section in sections {
+    for section in sections.iter().skip(1).chain(sections.first()) {
         out.push_str(&format!(
             "\n{}\n{}\n",
             section.title,

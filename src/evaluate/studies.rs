@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::settings::SplitChoice;
 use super::{EvaluateError, labeler};
-use crate::phantom::{LABELS, Label};
+use crate::phantom::{LABELS, Label, Truth};
 use crate::train::data::{Account, Dataset, Question, Questions, ReportSource, Stage, parse_report};
 
 /// One image with what is known of it.
@@ -26,6 +26,8 @@ pub struct Study {
     questions: Vec<Questions>,
     /// Labels of the data: 1 present, 0 absent, −1 uncertain.
     pub labels: Vec<(String, f32)>,
+    /// The truth of a phantom, if there is one.
+    truth: PathBuf,
     /// Whether what the labels do not name is absent: so in the tables of MIMIC-CXR-JPG, where a report is labelled as a whole, and of
     /// images that a manifest calls normal. Elsewhere it is unknown.
     complete: bool,
@@ -91,6 +93,7 @@ impl Studies {
                     account.used("images");
                     places.insert(record.id.clone(), list.len());
                     let mut study = Study {
+                        truth: truth_file(data, &image),
                         id: record.id,
                         image,
                         patient: record.patient,
@@ -190,6 +193,12 @@ impl Study {
         }
     }
 
+    /// Everything known of a phantom; `None` for other images.
+    pub fn phantom(&self) -> Option<Truth> {
+        let text = std::fs::read(&self.truth).ok()?;
+        serde_json::from_slice(&text).ok()
+    }
+
     /// What is known of each of [`LABELS`]: by the data's own labels where it has any, else by the report. `None` where nothing is.
     pub fn truth(&self, stage: Stage) -> [Option<Label>; 14] {
         if !self.labels.is_empty() {
@@ -198,6 +207,14 @@ impl Study {
         let text = self.text(stage).ok().flatten();
         text.map_or([None; 14], |text| labeler::read(&text).labels.map(Some))
     }
+}
+
+/// Where `phantom` writes what is true of an image: `truth/files/p10/p10000032/s50414267.json`.
+fn truth_file(data: &Path, image: &Path) -> PathBuf {
+    let study = image.parent().and_then(|study| study.strip_prefix(data).ok());
+    study.map_or_else(PathBuf::new, |study| {
+        data.join("truth").join(study).with_extension("json")
+    })
 }
 
 #[cfg(test)]
@@ -214,6 +231,7 @@ mod tests {
             questions: Vec::new(),
             labels: Vec::new(),
             complete: false,
+            truth: PathBuf::new(),
         };
         let studies = Studies {
             list: (0..30).map(study).collect(),

@@ -36,8 +36,15 @@ impl Subject {
             pending: settings.concurrency + 1,
             ..Limits::default()
         };
+        // Prompts are never parted: where one is cut depends on what else runs, and the last bits of its numbers on where it is cut.
+        let most = bundle
+            .neox
+            .max_position_embeddings
+            .saturating_mul(EngineConfig::default().max_batch);
         let config = EngineConfig {
             queue_jobs: settings.concurrency + 1,
+            prefill_chunk: most,
+            idle_prefill_chunk: most,
             ..EngineConfig::default()
         };
         let torch = TorchOptions {

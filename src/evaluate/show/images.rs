@@ -1,6 +1,6 @@
 //! What was drawn: drawings and reconstructions.
 
-use super::{f1_bars, labels, section};
+use super::{f1_bars, labels, section, sizes};
 use crate::evaluate::page::{Block, Section, Table, figure};
 use crate::evaluate::tasks::{Drawings, ReadScores, Reconstruction};
 
@@ -44,6 +44,11 @@ pub(super) fn drawings(d: &Drawings) -> Section {
         .row(["the two halves of the real (floor)".to_owned(), figure(f.real_halves)])
         .note(&note);
     blocks.push(Block::Table(table));
+    blocks.extend(sizes(
+        "Findings by size, as the phantoms were made",
+        "seen in the drawing",
+        &d.by_size,
+    ));
     blocks.push(Block::Samples(d.samples.clone()));
     section("Drawings", blocks)
 }
@@ -108,6 +113,11 @@ pub(super) fn reconstruction(r: &Reconstruction) -> Section {
             read.feature_distance
         );
         blocks.push(Block::Table(table.note(&note)));
+        blocks.extend(sizes(
+            "Findings by size, as the phantoms were made",
+            "still seen",
+            &read.by_size,
+        ));
         if let (Some(real), Some(after)) = (&read.real, &read.reconstructed) {
             blocks.push(f1_bars(
                 "F1 by label",

@@ -5,7 +5,7 @@ mod texts;
 
 use super::metrics::{LabelTable, Scores};
 use super::page::{Block, Section, Table, figure, span};
-use super::tasks::Perplexity;
+use super::tasks::{Perplexity, SizeScores};
 use super::{Evaluation, html, plots};
 
 /// The page.
@@ -58,9 +58,16 @@ fn section(title: &str, blocks: Vec<Block>) -> Section {
 }
 
 fn summary(e: &Evaluation) -> Section {
-    let mut table = Table::new("", &["measure", "value", "95 % interval", "blind"]);
+    let mut table = Table::new("", &["measure", "value", "95 % interval", "blind", "drop"]);
     let mut put = |name: &str, value: Option<f64>, interval: Option<(f64, f64)>, blind: Option<f64>| {
-        let row = [name.to_owned(), figure(value), span(interval), figure(blind)];
+        let drop = value.zip(blind).map(|(value, blind)| value - blind);
+        let row = [
+            name.to_owned(),
+            figure(value),
+            span(interval),
+            figure(blind),
+            figure(drop),
+        ];
         table.rows.push(row.to_vec());
     };
     if let Some(r) = &e.reports {
@@ -113,7 +120,9 @@ fn summary(e: &Evaluation) -> Section {
         );
     }
     if let Some(r) = &e.reconstruction {
-        let row = |name: &str, value: String| [name.to_owned(), value, "–".to_owned(), "–".to_owned()].to_vec();
+        let row = |name: &str, value: String| {
+            [name.to_owned(), value, "–".to_owned(), "–".to_owned(), "–".to_owned()].to_vec()
+        };
         table
             .rows
             .push(row("reconstruction: PSNR", format!("{:.2} dB", r.all.psnr)));
@@ -126,6 +135,7 @@ fn summary(e: &Evaluation) -> Section {
             format!("AUROC of P(yes): {}", a.question),
             figure(a.auroc),
             span(a.interval),
+            "–".to_owned(),
             "–".to_owned(),
         ];
         table.rows.push(row.to_vec());
@@ -162,6 +172,24 @@ fn labels(title: &str, table: &LabelTable, note: &str) -> Table {
     sum("findings (micro)", three(&table.micro_findings));
     sum("all (macro)", [String::new(), String::new(), figure(table.macro_f1)]);
     out
+}
+
+/// Findings by size; nothing where none has one.
+fn sizes(title: &str, told: &str, rows: &[SizeScores]) -> Option<Block> {
+    let real = rows.iter().any(|row| row.real.is_some());
+    let columns = ["finding", "size", "studies", told, "seen in the real image"];
+    let mut table = Table::new(title, &columns[..if real { 5 } else { 4 }]);
+    for row in rows {
+        let mut cells = vec![
+            row.label.clone(),
+            row.size.to_owned(),
+            row.studies.to_string(),
+            figure(Some(row.told)),
+        ];
+        cells.extend(row.real.map(|real| figure(Some(real))));
+        table.rows.push(cells);
+    }
+    (!rows.is_empty()).then_some(Block::Table(table))
 }
 
 /// F1 of each label that occurs, beside that of another table.

@@ -1,6 +1,6 @@
 //! What was said: reports, answers, P(yes).
 
-use super::{f1_bars, labels, section, three};
+use super::{f1_bars, labels, section, sizes, three};
 use crate::evaluate::metrics::Calibration;
 use crate::evaluate::page::{Block, Section, Table, figure, span};
 use crate::evaluate::plots;
@@ -80,6 +80,11 @@ pub(super) fn reports(r: &Reports) -> Section {
         }
         blocks.push(Block::Table(table));
     }
+    blocks.extend(sizes(
+        "Findings by size, as the phantoms were made",
+        "reported",
+        &r.by_size,
+    ));
     blocks.push(Block::Samples(r.samples.clone()));
     section("Reports", blocks)
 }

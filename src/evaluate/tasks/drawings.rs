@@ -8,6 +8,7 @@ use super::super::metrics::{LabelTable, interval};
 use super::super::page::Sample;
 use super::super::subject::{DECODE, Subject};
 use super::super::torch::{Moments, Reader};
+use super::sizes::{SizeScores, Sizes};
 use super::{Case, Context, pixels, sample};
 use crate::phantom::{LABELS, Label};
 use crate::radiograph::{ImageFormat, Pixels, Preprocess, prepare};
@@ -50,6 +51,8 @@ pub struct Drawings {
     pub drawn: ReadScores,
     /// The same studies' real images, read: the ceiling.
     pub real: ReadScores,
+    /// Findings by size, where the data is of phantoms: the share that the classifier sees.
+    pub by_size: Vec<SizeScores>,
     /// Distances in the space of features.
     pub frechet: FrechetScores,
     /// For the page.
@@ -196,12 +199,19 @@ pub fn drawings(context: &Context<'_>, subject: &Subject, reader: &Reader) -> Re
         drawn_half_real_half: drawn.halves[0].distance(&real.halves[1])?,
         images: (drawn.whole().count(), real.whole().count()),
     };
+    let mut sizes = Sizes::default();
+    for ((case, row), (_, own)) in drawn.rows.iter().zip(&real.rows) {
+        if let Some(truth) = context.studies.list[cases[*case].study].phantom() {
+            sizes.add(&truth, seen(reader, row), Some(&seen(reader, own)));
+        }
+    }
     let rows = |queue: &Queue<'_>| -> Rows {
         let wanted = |(case, row): &(usize, Vec<f64>)| (row.clone(), requested(&cases[*case], reader));
         queue.rows.iter().map(wanted).collect()
     };
     Ok(Some(Drawings {
         cases: drawn.rows.len(),
+        by_size: sizes.scores(),
         drawn: read_scores(&rows(&drawn), &reader.labels(), context.settings.seed),
         real: read_scores(&rows(&real), &reader.labels(), context.settings.seed),
         frechet,
@@ -223,6 +233,15 @@ pub(super) fn known(labels: &[Option<Label>; 14], reader: &Reader) -> Vec<Option
         Some(Label::Uncertain) | None => None,
     });
     each.collect()
+}
+
+/// Whether the label at a place in [`LABELS`] is seen; `None` where the classifier does not tell it.
+pub(super) fn seen<'a>(reader: &'a Reader, row: &'a [f64]) -> impl Fn(usize) -> Option<bool> + 'a {
+    let places = reader.places();
+    move |label| {
+        let at = places.iter().position(|place| *place == label)?;
+        row.get(at).map(|p| *p > 0.5)
+    }
 }
 
 /// The names of what is seen.

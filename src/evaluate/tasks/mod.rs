@@ -5,6 +5,7 @@ mod drawings;
 mod perplexity;
 mod reconstruction;
 mod reports;
+mod sizes;
 mod vqa;
 mod vqa_words;
 
@@ -13,6 +14,7 @@ pub use drawings::{Drawings, ReadScores, drawings};
 pub use perplexity::{Perplexity, perplexity};
 pub use reconstruction::{Reconstruction, reconstruction};
 pub use reports::{ReportScores, Reports, reports};
+pub use sizes::SizeScores;
 pub use vqa::{Answers, VqaScores, vqa};
 
 use std::cell::RefCell;

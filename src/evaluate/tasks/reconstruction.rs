@@ -8,7 +8,8 @@ use serde::Serialize;
 use super::super::EvaluateError;
 use super::super::page::Sample;
 use super::super::torch::{Eye, Reader, feature_distance};
-use super::drawings::{ReadScores, Rows, TOGETHER, known, read_scores};
+use super::drawings::{ReadScores, Rows, TOGETHER, known, read_scores, seen};
+use super::sizes::{SizeScores, Sizes};
 use super::{Context, picture, pixels};
 use crate::phantom::{LABELS, Label};
 use crate::radiograph::Pixels;
@@ -44,6 +45,8 @@ pub struct Readings {
     pub real: Option<ReadScores>,
     /// Their reconstructions.
     pub reconstructed: Option<ReadScores>,
+    /// Findings by size, where the data is of phantoms: the share that the classifier still sees, and that it saw.
+    pub by_size: Vec<SizeScores>,
     /// Before against after.
     pub agreement: Vec<Agreement>,
     /// Mean squared difference of the feature vectors: the clinical-feature distance.
@@ -78,6 +81,7 @@ struct Sums {
     reconstructed: Rows,
     before_after: Vec<(Vec<f64>, Vec<f64>)>,
     features: f64,
+    sizes: Sizes,
 }
 
 /// Sends every image through the VQ-GAN and back.
@@ -151,7 +155,13 @@ pub fn reconstruction(
         }
         if let Some(reader) = reader {
             let drawn: Vec<Pixels> = survivors.into_iter().map(|s| s.drawn).collect();
+            let before = sums.before_after.len();
             compare(reader, &larges, &drawn, &truths, &mut sums)?;
+            for (study, (real, after)) in named.iter().zip(&sums.before_after[before..]) {
+                if let Some(truth) = study.phantom() {
+                    sums.sizes.add(&truth, seen(reader, after), Some(&seen(reader, real)));
+                }
+            }
         }
     }
     if sums.all.images == 0 {
@@ -221,6 +231,7 @@ fn readings(reader: &Reader, sums: &Sums, seed: u64) -> Readings {
     Readings {
         real: scores(&sums.real),
         reconstructed: scores(&sums.reconstructed),
+        by_size: sums.sizes.scores(),
         agreement: agreement.collect(),
         feature_distance: sums.features / pairs.len().max(1) as f64,
     }

@@ -7,6 +7,7 @@ use super::super::labeler::{self, Reading, Sides};
 use super::super::metrics::{Bleu, LabelTable, bleu, cider, interval, meteor, rouge_l};
 use super::super::page::Sample;
 use super::super::subject::Subject;
+use super::sizes::{SizeScores, Sizes};
 use super::{Case, Context, sample};
 use crate::engine::FinishReason;
 use crate::phantom::LABELS;
@@ -85,6 +86,8 @@ pub struct Reports {
     pub against_data: Option<LabelTable>,
     /// The labeler on the references against the data's own labels: its own errors.
     pub labeler: Option<LabelTable>,
+    /// Findings by size, where the data is of phantoms: the share that is reported.
+    pub by_size: Vec<SizeScores>,
     /// Id, reference, generated.
     #[serde(skip)]
     pub texts: Vec<(String, String, String)>,
@@ -146,7 +149,15 @@ pub fn reports(context: &Context<'_>, subject: &Subject) -> Result<Option<Report
             .collect();
         (!rows.is_empty()).then(|| LabelTable::of(&LABELS.map(str::to_owned), &rows))
     };
+    let mut sizes = Sizes::default();
+    for one in &written {
+        if let Some(truth) = study(one).phantom() {
+            let told = labeler::read(&one.text).labels;
+            sizes.add(&truth, |place| Some(context.present(told[place])), None);
+        }
+    }
     Ok(Some(Reports {
+        by_size: sizes.scores(),
         scores: score(context, &cases, &written),
         blind,
         against_data: against_data(true),
