@@ -138,7 +138,7 @@ pub(super) fn vqa(a: &Answers) -> Section {
         })
         .collect();
     blocks.push(Block::Table(topics));
-    blocks.extend(own.calibration.as_ref().map(|c| reliability(c)));
+    blocks.extend(own.calibration.as_ref().map(reliability));
     let mut kinds = Table::new(
         "Other questions",
         &["kind", "questions", "exact", "F1 of words", "exact, blind"],

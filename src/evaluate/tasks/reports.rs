@@ -244,7 +244,7 @@ fn score(context: &Context<'_>, cases: &[Case], written: &[Written]) -> ReportSc
     let (mut rows, mut counts) = (Vec::new(), Vec::new());
     for (generated, reference) in &readings {
         let mut own = Counts::default();
-        for place in 0..LABELS.len() {
+        for (place, of_label) in by_label.iter_mut().enumerate() {
             let (told, present) = (
                 context.present(generated.labels[place]),
                 context.present(reference.labels[place]),
@@ -252,7 +252,7 @@ fn score(context: &Context<'_>, cases: &[Case], written: &[Written]) -> ReportSc
             own.add(told, present);
             if told && present {
                 sides.add(generated.sides[place], reference.sides[place]);
-                by_label[place].add(generated.sides[place], reference.sides[place]);
+                of_label.add(generated.sides[place], reference.sides[place]);
             }
         }
         counts.push(own);
