@@ -8,5 +8,6 @@ pub mod finetune;
 pub mod init;
 pub mod neox;
 pub mod pretrain;
+pub mod recipe;
 pub mod tokenizer;
 pub mod vqgan;

@@ -45,16 +45,15 @@ pub enum TokenizerError {
     Vocabulary(#[from] VocabularyError),
 }
 
-/// Reads texts and trains on them: [`train`].
-pub fn train_on_files(files: &[PathBuf], entries: usize) -> Result<Vec<u8>, TokenizerError> {
+/// Reads files of text.
+pub fn read_texts(files: &[PathBuf]) -> Result<Vec<String>, TokenizerError> {
     let read = |file: &PathBuf| {
         std::fs::read_to_string(file).map_err(|reason| TokenizerError::Io {
             file: file.clone(),
             reason,
         })
     };
-    let texts = files.iter().map(read).collect::<Result<Vec<String>, _>>()?;
-    train(&texts, entries)
+    files.iter().map(read).collect()
 }
 
 /// Trains a tokenizer and gives its `tokenizer.json`.
@@ -173,7 +172,7 @@ mod tests {
     fn too_few_entries_and_empty_texts_are_refused() {
         assert!(matches!(train(&[TEXT], 257), Err(TokenizerError::TooFewEntries(257))));
         assert!(matches!(train(&[" \n"], 300), Err(TokenizerError::NoText)));
-        let error = train_on_files(&[PathBuf::from("no-such-file")], 300).unwrap_err();
+        let error = read_texts(&[PathBuf::from("no-such-file")]).unwrap_err();
         assert!(error.to_string().contains("no-such-file"));
     }
 }

@@ -5,24 +5,24 @@ use llm_cxr::model::device::{DeviceChoice, resolve};
 use llm_cxr::train::classifier::{ClassifierSettings, train};
 use llm_cxr::train::common::{Outcome, Stop};
 
+use crate::Done;
+
 /// Trains a classifier of findings on labelled images, or goes on with a run that was interrupted
 #[derive(Args, Debug)]
 pub struct ClassifierArgs {
     #[command(flatten)]
-    settings: ClassifierSettings,
+    pub settings: ClassifierSettings,
     /// auto, cpu, cuda or cuda:N
     #[arg(long, default_value = "auto")]
-    device: DeviceChoice,
+    pub device: DeviceChoice,
 }
 
-/// Runs the command.
-pub fn run(args: ClassifierArgs) -> crate::Outcome {
+/// Does the work.
+pub fn run(settings: &ClassifierSettings, device: DeviceChoice) -> Done {
     let stop = Stop::on_signals();
-    let outcome = train(&args.settings, resolve(args.device)?, || stop.asked())?;
-    let out = args.settings.out.display();
-    match outcome {
-        Outcome::Finished => println!("{out}/classifier is ready"),
-        Outcome::Stopped(step) => println!("stopped and saved after step {step}; the same command goes on"),
+    let outcome = train(settings, resolve(device)?, || stop.asked())?;
+    if outcome == Outcome::Finished {
+        println!("{}/classifier is ready", settings.out.display());
     }
-    Ok(())
+    Ok(outcome)
 }

@@ -8,44 +8,61 @@ use llm_cxr::model::bundle::Bundle;
 use llm_cxr::model::checkpoint::Weights;
 use llm_cxr::model::device::{DeviceChoice, resolve};
 use llm_cxr::model::vqgan::{Vqgan, VqganConfig};
+use llm_cxr::train::common::Outcome;
 use llm_cxr::train::data::Dataset;
 use llm_cxr::train::encode::{CodeOrigin, encode};
+use serde::{Deserialize, Serialize};
 use tch::Kind;
 
-use crate::Outcome;
+use crate::Done;
 
 /// Encode the images of a data set with a VQ-GAN, once. Run again, it goes on where it was.
 #[derive(Args, Debug)]
 pub struct EncodeArgs {
-    /// Data set: a folder in the MIMIC-CXR-JPG layout, or a manifest (.csv, .jsonl).
-    #[arg(long, value_name = "PATH")]
-    data: PathBuf,
-    /// A model bundle, or the folder of a VQ-GAN (config.yaml and model.safetensors).
-    #[arg(long, value_name = "DIR")]
-    vqgan: PathBuf,
-    /// File of codes to make or go on with.
-    #[arg(long, value_name = "FILE")]
-    out: PathBuf,
-    /// Images encoded together.
-    #[arg(long, default_value_t = 16)]
-    batch: usize,
+    #[command(flatten)]
+    pub settings: EncodeSettings,
     /// auto, cpu, cuda or cuda:N.
     #[arg(long, default_value = "auto")]
-    device: DeviceChoice,
+    pub device: DeviceChoice,
 }
 
-/// Runs the command.
-pub fn run(args: EncodeArgs) -> Outcome {
+/// Settings of `llm-cxr-train encode`.
+#[derive(Args, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EncodeSettings {
+    /// Data set: a folder in the MIMIC-CXR-JPG layout, or a manifest (.csv, .jsonl).
+    #[arg(long, value_name = "PATH")]
+    pub data: PathBuf,
+    /// A model bundle, the folder of a VQ-GAN (config.yaml and model.safetensors), or of the run that trained it.
+    #[arg(long, value_name = "DIR")]
+    pub vqgan: PathBuf,
+    /// File of codes to make or go on with.
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Images encoded together.
+    #[arg(long, default_value_t = 16)]
+    #[serde(default = "batch")]
+    pub batch: usize,
+}
+
+fn batch() -> usize {
+    16
+}
+
+/// Does the work.
+pub fn run(args: &EncodeSettings, device: DeviceChoice) -> Done {
     let dataset = Dataset::open(&args.data)?;
+    // A bundle has it in `vqgan/`, and so has the folder of a run.
     let folder = match args.vqgan.join("bundle.json").is_file() {
         true => Bundle::open(&args.vqgan)?.dir.join("vqgan"),
-        false => args.vqgan,
+        false if args.vqgan.join("vqgan/config.yaml").is_file() => args.vqgan.join("vqgan"),
+        false => args.vqgan.clone(),
     };
     let (yaml, weights) = (folder.join("config.yaml"), folder.join("model.safetensors"));
     let text = std::fs::read(&yaml).map_err(|e| format!("{}: {e}", yaml.display()))?;
     let config = VqganConfig::from_yaml(&text)?;
     let origin = CodeOrigin::of(&yaml, &weights, config.codes_per_image(), config.n_embed)?;
-    let device = resolve(args.device)?;
+    let device = resolve(device)?;
     let vqgan = Vqgan::load(&config, &Weights::open(&[weights])?, Kind::Float, device)?;
     let bar =
         ProgressBar::new_spinner().with_style(ProgressStyle::with_template("{pos} images  {per_sec}  {elapsed}")?);
@@ -54,5 +71,5 @@ pub fn run(args: EncodeArgs) -> Outcome {
     });
     bar.finish_and_clear();
     println!("{}", outcome?);
-    Ok(())
+    Ok(Outcome::Finished)
 }

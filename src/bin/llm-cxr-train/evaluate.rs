@@ -6,6 +6,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use llm_cxr::evaluate::{EvaluateSettings, Progress, evaluate};
 use llm_cxr::model::device::DeviceChoice;
+use llm_cxr::train::common::Outcome;
 
 /// Measures a bundle: its reports, answers, drawings and reconstructions against what is true
 ///
@@ -14,10 +15,10 @@ use llm_cxr::model::device::DeviceChoice;
 #[derive(Args, Debug)]
 pub struct EvaluateArgs {
     #[command(flatten)]
-    settings: EvaluateSettings,
+    pub settings: EvaluateSettings,
     /// auto, cpu, cuda or cuda:N
     #[arg(long, default_value = "auto")]
-    device: DeviceChoice,
+    pub device: DeviceChoice,
 }
 
 /// A bar for each measurement, on stderr.
@@ -49,14 +50,14 @@ impl Bars {
     }
 }
 
-/// Runs the command.
-pub fn run(args: EvaluateArgs) -> crate::Outcome {
+/// Does the work.
+pub fn run(settings: &EvaluateSettings, device: DeviceChoice) -> crate::Done {
     let bars = Bars::default();
-    let outcome = evaluate(&args.settings, args.device, &bars);
+    let outcome = evaluate(settings, device, &bars);
     bars.finish();
     print!("{}", outcome?.text());
-    let out = args.settings.out.display();
+    let out = settings.out.display();
     println!("\n{out}/report.json and {out}/report.html hold all of it");
     println!("{}", llm_cxr::RESEARCH_NOTICE);
-    Ok(())
+    Ok(Outcome::Finished)
 }

@@ -5,24 +5,25 @@ use llm_cxr::model::device::{DeviceChoice, resolve};
 use llm_cxr::train::common::{Outcome, Stop};
 use llm_cxr::train::finetune::{FinetuneSettings, train};
 
+use crate::Done;
+
 /// Tunes a language model on images, reports, questions and instructions, or goes on with a run that was interrupted
 #[derive(Args, Debug)]
 pub struct FinetuneArgs {
     #[command(flatten)]
-    settings: FinetuneSettings,
+    pub settings: FinetuneSettings,
     /// auto, cpu, cuda or cuda:N
     #[arg(long, default_value = "auto")]
-    device: DeviceChoice,
+    pub device: DeviceChoice,
 }
 
-/// Runs the command.
-pub fn run(args: FinetuneArgs) -> crate::Outcome {
+/// Does the work.
+pub fn run(settings: &FinetuneSettings, device: DeviceChoice) -> Done {
     let stop = Stop::on_signals();
-    let outcome = train(&args.settings, resolve(args.device)?, || stop.asked())?;
-    let out = args.settings.out.display();
-    match outcome {
-        Outcome::Finished => println!("{out}/bundle is ready to be served: llm-cxr serve --model {out}/bundle"),
-        Outcome::Stopped(step) => println!("stopped and saved after step {step}; the same command goes on"),
+    let outcome = train(settings, resolve(device)?, || stop.asked())?;
+    if outcome == Outcome::Finished {
+        let out = settings.out.display();
+        println!("{out}/bundle is ready to be served: llm-cxr serve --model {out}/bundle");
     }
-    Ok(())
+    Ok(outcome)
 }

@@ -7,15 +7,20 @@ mod finetune;
 mod init;
 mod phantom;
 mod pretrain;
+mod run;
 mod tokenizer;
 mod vqgan;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use llm_cxr::train::common;
 
-/// What every command returns; the error is printed as one line.
+/// How the program ends; the error is printed as one line.
 type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+/// What the commands return that a recipe can do: they may have been stopped half-way.
+type Done = Result<common::Outcome, Box<dyn std::error::Error>>;
 
 /// Makes model bundles for `llm-cxr`.
 ///
@@ -29,6 +34,7 @@ struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    Run(run::RunArgs),
     Encode(encode::EncodeArgs),
     Classifier(classifier::ClassifierArgs),
     Evaluate(evaluate::EvaluateArgs),
@@ -37,20 +43,21 @@ enum Command {
     Phantom(phantom::PhantomArgs),
     Pretrain(pretrain::PretrainArgs),
     Tokenizer(tokenizer::TokenizerArgs),
-    Vqgan(vqgan::VqganArgs),
+    Vqgan(Box<vqgan::VqganArgs>),
 }
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
-        Command::Encode(args) => encode::run(args),
-        Command::Classifier(args) => classifier::run(args),
-        Command::Evaluate(args) => evaluate::run(args),
-        Command::Finetune(args) => finetune::run(*args),
+        Command::Run(args) => run::run(&args),
+        Command::Encode(args) => ended(encode::run(&args.settings, args.device)),
+        Command::Classifier(args) => ended(classifier::run(&args.settings, args.device)),
+        Command::Evaluate(args) => ended(evaluate::run(&args.settings, args.device)),
+        Command::Finetune(args) => ended(finetune::run(&args.settings, args.device)),
         Command::Init(args) => init::run(args),
-        Command::Phantom(args) => phantom::run(args),
-        Command::Pretrain(args) => pretrain::run(args),
-        Command::Tokenizer(args) => tokenizer::run(args),
-        Command::Vqgan(args) => vqgan::run(args),
+        Command::Phantom(args) => ended(phantom::run(&args)),
+        Command::Pretrain(args) => ended(pretrain::run(&args.settings, args.device)),
+        Command::Tokenizer(args) => ended(tokenizer::run(&args.settings)),
+        Command::Vqgan(args) => ended(vqgan::run(&args.settings, args.device)),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -59,4 +66,12 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Says how to go on with what was stopped.
+fn ended(done: Done) -> Outcome {
+    if let common::Outcome::Stopped(step) = done? {
+        println!("stopped and saved after step {step}; the same command goes on");
+    }
+    Ok(())
 }

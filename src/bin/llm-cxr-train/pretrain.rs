@@ -5,24 +5,25 @@ use llm_cxr::model::device::{DeviceChoice, resolve};
 use llm_cxr::train::common::{Outcome, Stop};
 use llm_cxr::train::pretrain::{PretrainSettings, train};
 
+use crate::Done;
+
 /// Trains a small GPT-NeoX on plain text, or goes on with a run that was interrupted
 #[derive(Args, Debug)]
 pub struct PretrainArgs {
     #[command(flatten)]
-    settings: PretrainSettings,
+    pub settings: PretrainSettings,
     /// auto, cpu, cuda or cuda:N
     #[arg(long, default_value = "auto")]
-    device: DeviceChoice,
+    pub device: DeviceChoice,
 }
 
-/// Runs the command.
-pub fn run(args: PretrainArgs) -> crate::Outcome {
+/// Does the work.
+pub fn run(settings: &PretrainSettings, device: DeviceChoice) -> Done {
     let stop = Stop::on_signals();
-    let outcome = train(&args.settings, resolve(args.device)?, || stop.asked())?;
-    let out = args.settings.out.display();
-    match outcome {
-        Outcome::Finished => println!("{out}/model can be given to `finetune --base`"),
-        Outcome::Stopped(step) => println!("stopped and saved after step {step}; the same command goes on"),
+    let outcome = train(settings, resolve(device)?, || stop.asked())?;
+    if outcome == Outcome::Finished {
+        let out = settings.out.display();
+        println!("{out}/model can be given to `finetune --base`");
     }
-    Ok(())
+    Ok(outcome)
 }

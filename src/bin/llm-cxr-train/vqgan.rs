@@ -5,24 +5,24 @@ use llm_cxr::model::device::{DeviceChoice, resolve};
 use llm_cxr::train::common::{Outcome, Stop};
 use llm_cxr::train::vqgan::{VqganSettings, train};
 
+use crate::Done;
+
 /// Trains a VQ-GAN on images, or goes on with a run that was interrupted
 #[derive(Args, Debug)]
 pub struct VqganArgs {
     #[command(flatten)]
-    settings: VqganSettings,
+    pub settings: VqganSettings,
     /// auto, cpu, cuda or cuda:N
     #[arg(long, default_value = "auto")]
-    device: DeviceChoice,
+    pub device: DeviceChoice,
 }
 
-/// Runs the command.
-pub fn run(args: VqganArgs) -> crate::Outcome {
+/// Does the work.
+pub fn run(settings: &VqganSettings, device: DeviceChoice) -> Done {
     let stop = Stop::on_signals();
-    let outcome = train(&args.settings, resolve(args.device)?, || stop.asked())?;
-    let out = args.settings.out.display();
-    match outcome {
-        Outcome::Finished => println!("{out}/vqgan is ready for a bundle"),
-        Outcome::Stopped(step) => println!("stopped and saved after step {step}; the same command goes on"),
+    let outcome = train(settings, resolve(device)?, || stop.asked())?;
+    if outcome == Outcome::Finished {
+        println!("{}/vqgan is ready for a bundle", settings.out.display());
     }
-    Ok(())
+    Ok(outcome)
 }

@@ -14,6 +14,7 @@ mod report;
 mod splits;
 #[cfg(test)]
 mod tests;
+mod texts;
 
 pub use account::Account;
 pub use error::DataError;
@@ -21,6 +22,7 @@ pub use image::{ImageFault, read_image};
 pub use literal::{Literal, LiteralError, parse_literal};
 pub use record::{Instruction, Question, Questions, Record, ReportSource, Split};
 pub use report::{Stage, parse_report};
+pub use texts::texts;
 
 use std::path::{Path, PathBuf};
 

@@ -55,6 +55,11 @@ pub fn parse_report(text: &str, stage: Stage) -> Option<String> {
     found.filter(|text| !text.is_empty())
 }
 
+/// Whether a text has any heading that [`parse_report`] knows.
+pub(super) fn has_sections(text: &str) -> bool {
+    text.contains(FINDINGS) || text.contains(IMPRESSION)
+}
+
 /// What stands before and after `heading`, if it occurs exactly once.
 fn halves<'a>(text: &'a str, heading: &str) -> Option<(&'a str, &'a str)> {
     text.split_once(heading).filter(|(_, after)| !after.contains(heading))

@@ -149,3 +149,32 @@ fn a_table_with_other_columns_is_an_error_that_shows_both() {
     assert!(error.contains("`image`") && error.contains("picture, words"), "{error}");
     assert!(matches!(read(dir.path()), Err(DataError::Unknown(_))));
 }
+
+#[test]
+fn a_text_with_sections_is_parsed_like_a_file_and_one_without_is_used_as_it_is() {
+    let read = |text: &str, stage| ReportSource::Text(text.to_owned()).read(stage);
+    let whole = "FINDINGS: Clear lungs. IMPRESSION: Normal.";
+    assert_eq!(read(whole, Stage::One).unwrap(), "Clear lungs. Normal.");
+    assert_eq!(read(whole, Stage::Two).unwrap(), "Normal.");
+    for stage in [Stage::One, Stage::Two] {
+        assert_eq!(read("Hazy lungs.", stage).unwrap(), "Hazy lungs.");
+    }
+    assert!(read("FINDINGS: Clear.", Stage::Two).is_err());
+    let missing = ReportSource::File("no-such-file".into());
+    assert_eq!(missing.read(Stage::One), Err("report cannot be read"));
+}
+
+#[test]
+fn the_words_of_a_data_set_are_those_of_its_training_split() {
+    let dir = tempfile::tempdir().unwrap();
+    write(
+        dir.path(),
+        "m.csv",
+        "image,split,report,question,answer,instruction,response\n1.png,train,IMPRESSION: A.,,,,\n1.png,train,,B?,Yes.,,\n\
+         2.png,val,C.,D?,No.,,\n,train,,,,E,F\n3.png,train,IMPRESSION:,,,,\n",
+    );
+    let mut account = Account::default();
+    let words = texts(&Dataset::open(&dir.path().join("m.csv")).unwrap(), &mut account).unwrap();
+    assert_eq!(words, ["A.", "B?", "Yes.", "E", "F"]);
+    assert_eq!(account.skipped("report has no section that this stage uses"), 1);
+}

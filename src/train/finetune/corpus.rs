@@ -1,13 +1,13 @@
 //! The data in memory: codes, reports, questions and plain instructions of the splits that are learned from and chosen by.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rayon::prelude::*;
 
 use crate::train::common::{TrainError, split_share};
 use crate::train::data::{
-    Account, DataError, Dataset, Instruction, Question, Questions, Record, ReportSource, Split, Stage, parse_report,
+    Account, DataError, Dataset, Instruction, Question, Questions, Record, ReportSource, Split, Stage,
 };
 use crate::train::encode::{CodeCache, CodeOrigin};
 
@@ -161,23 +161,13 @@ impl Corpus {
 /// Reads a record's files; gives reasons for what cannot be used of it.
 fn read(record: Pending, stage: Stage) -> (Image, Vec<&'static str>) {
     let mut reasons = Vec::new();
-    let mut note = |reason| {
-        reasons.push(reason);
-        None
-    };
-    let report = match record.report {
+    let report = match record.report.map(|source| source.read(stage)) {
         None => None,
-        Some(source) => match text(source) {
-            Err(reason) => note(reason),
-            Ok((text, plain)) => match stage {
-                Stage::One if plain => Some(text),
-                Stage::Two if plain && !has_sections(&text) => Some(text),
-                _ => match parse_report(&text, stage) {
-                    Some(text) => Some(text),
-                    None => note("report has no section that this stage uses"),
-                },
-            },
-        },
+        Some(Ok(text)) => Some(text),
+        Some(Err(reason)) => {
+            reasons.push(reason);
+            None
+        }
     };
     let mut questions = Vec::new();
     for source in record.questions {
@@ -193,22 +183,4 @@ fn read(record: Pending, stage: Stage) -> (Image, Vec<&'static str>) {
         questions,
     };
     (image, reasons)
-}
-
-/// A report's text, and whether it is one without sections by itself.
-fn text(source: ReportSource) -> Result<(String, bool), &'static str> {
-    match source {
-        ReportSource::Text(text) => Ok((text, true)),
-        ReportSource::File(path) => read_text(path).map(|text| (text, false)),
-    }
-}
-
-fn read_text(path: PathBuf) -> Result<String, &'static str> {
-    let bytes = std::fs::read(path).map_err(|_| "report cannot be read")?;
-    // One odd byte (an old degree sign) is no reason to lose a report.
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-fn has_sections(text: &str) -> bool {
-    text.contains("FINDINGS:") || text.contains("IMPRESSION:")
 }

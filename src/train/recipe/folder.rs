@@ -1,0 +1,239 @@
+//! The folder of a run: which steps are begun and done, and the bundle at the end.
+
+use std::fs::{self, File, TryLockError};
+use std::path::{Component, Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{Planned, RecipeError};
+use crate::train::common::checkpoint::write_whole;
+
+const RECORDS: &str = ".steps";
+const LOCK: &str = ".steps/lock";
+const BUNDLE: &str = "bundle";
+
+/// How far a step is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Nothing is known of it.
+    ToDo,
+    /// Begun with the same settings and inputs.
+    Begun,
+    /// Done with the same settings and inputs.
+    Done,
+    /// Begun or done with other settings; the command knows whether it can go on.
+    OtherSettings(Vec<String>),
+    /// Begun or done from other inputs.
+    OtherInputs(Vec<String>),
+}
+
+/// What is written down of a step.
+#[derive(Serialize, Deserialize)]
+struct Record {
+    command: String,
+    done: bool,
+    stamp: String,
+    inputs: Vec<(String, String)>,
+    settings: Value,
+}
+
+/// The folder of a run, held by one process at a time.
+#[derive(Debug)]
+pub struct RunFolder {
+    root: PathBuf,
+    _lock: Option<File>,
+}
+
+impl RunFolder {
+    /// Makes the folder or takes it up.
+    pub fn open(root: &Path) -> Result<Self, RecipeError> {
+        let path = root.join(LOCK);
+        fs::create_dir_all(root.join(RECORDS)).map_err(RecipeError::io(root))?;
+        let lock = File::create(&path).map_err(RecipeError::io(&path))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(RecipeError::Busy(root.to_owned())),
+            Err(TryLockError::Error(reason)) => return Err(RecipeError::io(&path)(reason)),
+        }
+        Ok(Self {
+            root: root.canonicalize().map_err(RecipeError::io(root))?,
+            _lock: Some(lock),
+        })
+    }
+
+    /// The folder as it is, if it is: to ask for states alone.
+    pub fn look(root: &Path) -> Self {
+        Self {
+            root: root.to_owned(),
+            _lock: None,
+        }
+    }
+
+    /// Its absolute path.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.root.join(RECORDS).join(format!("{name}.json"))
+    }
+
+    /// How far step `number` of `plan` is.
+    pub fn state(&self, plan: &[Planned], number: usize) -> State {
+        let step = &plan[number];
+        // A record that cannot be read is none: the step's command finds what it left.
+        let record = fs::read(self.path(&step.name)).ok();
+        let Some(record) = record.and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok()) else {
+            return State::ToDo;
+        };
+        if !self.root.join(&step.out).exists() {
+            // Somebody removed it to have it done again.
+            return State::ToDo;
+        }
+        if record.stamp == step.stamp {
+            return if record.done { State::Done } else { State::Begun };
+        }
+        let now = inputs(plan, step);
+        if record.command == step.command && record.inputs != now {
+            let changed =
+                |(name, stamp): &(String, String)| !record.inputs.iter().any(|(n, s)| n == name && s == stamp);
+            let mut changes: Vec<String> = now
+                .iter()
+                .filter(|input| changed(input))
+                .map(|(name, _)| format!("`{name}` is another"))
+                .collect();
+            let gone = record
+                .inputs
+                .iter()
+                .filter(|(name, _)| now.iter().all(|(n, _)| n != name));
+            changes.extend(gone.map(|(name, _)| format!("`{name}` is no input any more")));
+            return State::OtherInputs(changes);
+        }
+        let mut changes = Vec::new();
+        if record.command != step.command {
+            changes.push(format!("command: {} → {}", record.command, step.command));
+        }
+        for (key, value) in step.settings.as_object().into_iter().flatten() {
+            if record.settings.get(key) != Some(value) {
+                changes.push(format!("{key}: {} → {value}", record.settings[key]));
+            }
+        }
+        State::OtherSettings(changes)
+    }
+
+    /// Makes sure that step `number` may be done, and writes down that it is begun. With `redo`, what it left from other inputs is
+    /// removed; without, that is an error.
+    pub fn begin(&self, plan: &[Planned], number: usize, redo: bool) -> Result<(), RecipeError> {
+        let step = &plan[number];
+        for &input in &step.inputs {
+            if self.state(plan, input) != State::Done {
+                return Err(RecipeError::InputMissing {
+                    step: step.name.clone(),
+                    input: plan[input].name.clone(),
+                });
+            }
+        }
+        let changes = match self.state(plan, number) {
+            State::OtherInputs(changes) => Some(changes),
+            State::OtherSettings(changes) if redo => Some(changes),
+            _ => None,
+        };
+        if let Some(changes) = changes.filter(|_| step.goes_on) {
+            if !redo {
+                return Err(RecipeError::Stale {
+                    step: step.name.clone(),
+                    changes,
+                    out: self.root.join(&step.out),
+                });
+            }
+            self.remove(step)?;
+        }
+        self.write(plan, step, false)
+    }
+
+    /// Writes down that step `number` is done.
+    pub fn finish(&self, plan: &[Planned], number: usize) -> Result<(), RecipeError> {
+        self.write(plan, &plan[number], true)
+    }
+
+    fn write(&self, plan: &[Planned], step: &Planned, done: bool) -> Result<(), RecipeError> {
+        let record = Record {
+            command: step.command.clone(),
+            done,
+            stamp: step.stamp.clone(),
+            inputs: inputs(plan, step),
+            settings: step.settings.clone(),
+        };
+        let path = self.path(&step.name);
+        let io = |reason: String| RecipeError::io(&path)(std::io::Error::other(reason));
+        let text = serde_json::to_string_pretty(&record).map_err(|e| io(e.to_string()))?;
+        write_whole(&path, text.as_bytes()).map_err(|e| io(e.to_string()))
+    }
+
+    /// Removes what a step left.
+    fn remove(&self, step: &Planned) -> Result<(), RecipeError> {
+        let inside = step.out.components().all(|part| matches!(part, Component::Normal(_)));
+        if !inside || step.out.as_os_str().is_empty() {
+            return Err(RecipeError::Outside {
+                step: step.name.clone(),
+                out: step.out.clone(),
+            });
+        }
+        let path = self.root.join(&step.out);
+        let removed = if path.is_dir() {
+            fs::remove_dir_all(&path)
+        } else {
+            fs::remove_file(&path)
+        };
+        match removed {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(RecipeError::io(&path)(e)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Puts the bundle at `from` (relative to the folder) into `bundle/`; gives its path. Files are shared with `from` where the file
+    /// system allows it.
+    pub fn publish(&self, from: &Path) -> Result<PathBuf, RecipeError> {
+        let (source, target) = (self.root.join(from), self.root.join(BUNDLE));
+        if !source.join("bundle.json").is_file() {
+            return Err(RecipeError::NoBundle(source));
+        }
+        let (new, old) = (self.root.join(".steps/bundle.new"), self.root.join(".steps/bundle.old"));
+        for folder in [&new, &old] {
+            match fs::remove_dir_all(folder) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(RecipeError::io(folder)(e)),
+                _ => {}
+            }
+        }
+        share(&source, &new)?;
+        if target.exists() {
+            fs::rename(&target, &old).map_err(RecipeError::io(&target))?;
+        }
+        fs::rename(&new, &target).map_err(RecipeError::io(&target))?;
+        // What stays costs room, nothing else.
+        let _ = fs::remove_dir_all(&old);
+        Ok(target)
+    }
+}
+
+/// Names and stamps of a step's inputs.
+fn inputs(plan: &[Planned], step: &Planned) -> Vec<(String, String)> {
+    let input = |&n: &usize| (plan[n].name.clone(), plan[n].stamp.clone());
+    step.inputs.iter().map(input).collect()
+}
+
+/// Copies a folder by hard links, or by copying where there are none.
+fn share(from: &Path, to: &Path) -> Result<(), RecipeError> {
+    fs::create_dir_all(to).map_err(RecipeError::io(to))?;
+    for entry in fs::read_dir(from).map_err(RecipeError::io(from))? {
+        let entry = entry.map_err(RecipeError::io(from))?;
+        let (path, target) = (entry.path(), to.join(entry.file_name()));
+        if path.is_dir() {
+            share(&path, &target)?;
+        } else if fs::hard_link(&path, &target).is_err() {
+            fs::copy(&path, &target).map_err(RecipeError::io(&target))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,82 @@
+//! What follows from what.
+
+use std::path::{Component, Path, PathBuf};
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::train::common::split_share;
+
+/// Settings that do not change what a step makes.
+const FREE: &[&str] = &["workers", "jobs", "log_every", "save_every"];
+
+/// A step with its settings complete.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Planned {
+    /// Its name.
+    pub name: String,
+    /// Its command.
+    pub command: String,
+    /// Every setting of the command.
+    pub settings: Value,
+    /// What it leaves, relative to the run folder.
+    pub out: PathBuf,
+    /// Whether it goes on with what it left before, so that this must have been made from the same inputs.
+    pub goes_on: bool,
+    /// Numbers of the earlier steps that it reads.
+    pub inputs: Vec<usize>,
+    /// Checksum of command, settings and inputs' stamps, in hexadecimal.
+    pub stamp: String,
+}
+
+/// Finds each step's inputs and makes its stamp. `steps` are given with name, command, settings (`out` among them) and whether
+/// they go on with what they left.
+pub fn plan(steps: impl IntoIterator<Item = (String, String, Value, bool)>) -> Vec<Planned> {
+    let mut planned: Vec<Planned> = Vec::new();
+    for (name, command, settings, goes_on) in steps {
+        let out = clean(Path::new(settings["out"].as_str().unwrap_or(&name)));
+        let mut paths = Vec::new();
+        texts(&settings, &mut |text| paths.push(clean(Path::new(split_share(text).0))));
+        let inputs: Vec<usize> = (0..planned.len())
+            .filter(|&n| planned[n].out != out && paths.iter().any(|path| path.starts_with(&planned[n].out)))
+            .collect();
+        let kept: serde_json::Map<String, Value> = settings
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter(|(key, _)| !FREE.contains(&key.as_str()))
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
+        let stamps: Vec<_> = inputs.iter().map(|&n| planned[n].stamp.as_str()).collect();
+        let whole = json!({"command": command, "settings": kept, "inputs": stamps}).to_string();
+        let stamp = Sha256::digest(whole.as_bytes())
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect();
+        planned.push(Planned {
+            name,
+            command,
+            settings,
+            out,
+            goes_on,
+            inputs,
+            stamp,
+        });
+    }
+    planned
+}
+
+/// Without `.`, so that `./a` leads into `a`.
+fn clean(path: &Path) -> PathBuf {
+    path.components().filter(|part| *part != Component::CurDir).collect()
+}
+
+/// Every text in `value`.
+fn texts<'a>(value: &'a Value, each: &mut impl FnMut(&'a str)) {
+    match value {
+        Value::String(text) => each(text),
+        Value::Array(items) => items.iter().for_each(|item| texts(item, each)),
+        Value::Object(fields) => fields.values().for_each(|item| texts(item, each)),
+        _ => {}
+    }
+}

@@ -1,0 +1,73 @@
+//! kill -9 at random moments: what is trained in the end is the same, bit for bit.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use crate::house::{PATIENCE, borrowed, checkpoints, finetune, succeed, trainer, vqgan};
+
+/// A number from 0 to 1, another one each time.
+fn chance() -> f64 {
+    RandomState::new().build_hasher().finish() as f64 / u64::MAX as f64
+}
+
+/// Starts `args` in `folder` and kills it `wait` after the run in `out` has made its next checkpoint, or, without `after_save`, after
+/// its start. Gives whether it was still at work.
+fn kill(folder: &Path, args: &[&str], out: &str, after_save: bool, wait: Duration) -> bool {
+    let mut child = trainer(folder, args)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the trainer starts");
+    let (begun, before) = (Instant::now(), checkpoints(&folder.join(out)));
+    while after_save && checkpoints(&folder.join(out)) == before && child.try_wait().expect("its state").is_none() {
+        assert!(begun.elapsed() < PATIENCE, "no checkpoint was made");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    std::thread::sleep(wait);
+    let at_work = child.try_wait().expect("its state").is_none();
+    let _ = (child.kill(), child.wait());
+    at_work
+}
+
+/// Trains twice, once in peace and once killed again and again, and compares the files.
+fn assert_same(folder: &Path, command: impl Fn(&str) -> Vec<String>, exported: &str, last: u64) {
+    let begun = Instant::now();
+    succeed(folder, &borrowed(&command("peace")));
+    let whole = begun.elapsed();
+    let args = command("war");
+    let args = borrowed(&args);
+    let mut told = Vec::new();
+    for attempt in 0..4 {
+        // Twice at any moment, from the start of the program on; twice close to a checkpoint, where most is being written.
+        let (after_save, wait) = match attempt % 2 {
+            0 => (true, Duration::from_secs_f64(0.05 * chance())),
+            _ => (false, whole.mul_f64(0.5 * chance())),
+        };
+        let at_work = kill(folder, &args, "war", after_save, wait);
+        told.push((after_save, wait, at_work, checkpoints(&folder.join("war"))));
+    }
+    assert!(told[0].2, "the run ended before it was killed: {told:?}");
+    succeed(folder, &args);
+    for file in [exported, &format!("checkpoints/step-{last:010}/tensors.safetensors")] {
+        let read = |run: &str| std::fs::read(folder.join(run).join(file)).expect("the file is there");
+        assert!(
+            read("peace") == read("war"),
+            "{file} differs after these kills: {told:?}"
+        );
+    }
+}
+
+#[test]
+fn a_vqgan_killed_at_random_moments_ends_with_the_weights_of_one_that_was_not() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    assert_same(dir.path(), vqgan, "vqgan/model.safetensors", 24);
+}
+
+#[test]
+fn a_language_model_killed_at_random_moments_ends_with_the_weights_of_one_that_was_not() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    assert_same(dir.path(), finetune, "bundle/model.safetensors", 24);
+}
