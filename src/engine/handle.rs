@@ -23,9 +23,10 @@ pub struct EngineConfig {
     pub queue_bytes: usize,
     /// Most sequences in one step.
     pub max_batch: usize,
-    /// Most prompt tokens in a step while other sequences decode: bounds how long a long prompt holds up running streams.
+    /// Prompts are cut at multiples of this; one such piece runs in a step while other sequences decode, which bounds how long a long
+    /// prompt holds up running streams.
     pub prefill_chunk: usize,
-    /// Most prompt tokens in a step while nobody decodes.
+    /// Most prompt tokens in a step, over all prompts, while nobody decodes.
     pub idle_prefill_chunk: usize,
     /// Time given to the VQ-GAN between two token steps.
     pub vision_slice: Duration,

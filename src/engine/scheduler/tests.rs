@@ -75,6 +75,9 @@ impl Bench {
         if prompts.iter().map(|part| part.tokens.len()).sum::<usize>() > chunk {
             self.broken = Some("too many prompt tokens in a step".into());
         }
+        if prompts.iter().any(|part| part.position % config().prefill_chunk != 0) {
+            self.broken = Some("a prompt was cut where it would not be cut alone".into());
+        }
         if others.len() != decoding || others.iter().any(|part| part.tokens.len() != 1) {
             self.broken = Some("not every decoding sequence runs one token".into());
         }

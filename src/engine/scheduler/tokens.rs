@@ -69,19 +69,25 @@ impl Scheduler {
         } else {
             self.idle_prefill_chunk
         };
-        let mut parts = Vec::new();
+        let (mut parts, mut prefilled) = (Vec::new(), false);
         for (&key, sequence) in &self.sequences {
             let pending = sequence.pending().len();
             let (count, prompt) = match sequence.phase {
                 Phase::Decoding(_) => (pending, false),
-                Phase::Prefilling(_) => (pending.min(budget), true),
+                Phase::Prefilling(_) => (pending.min(self.to_next_cut(sequence.position())), true),
                 Phase::WaitingForCodes | Phase::WaitingForKv | Phase::Drawing => continue,
             };
             if count == 0 {
                 continue;
             }
             if prompt {
-                budget -= count;
+                if prefilled && count > budget {
+                    // In order of arrival: a shorter piece behind it does not overtake.
+                    budget = 0;
+                    continue;
+                }
+                budget = budget.saturating_sub(count);
+                prefilled = true;
             }
             let logits = sequence.wants_logits(count, &self.rules, self.facts.vocabulary);
             parts.push(Part {
@@ -93,6 +99,12 @@ impl Scheduler {
             });
         }
         Plan { parts }
+    }
+
+    /// Tokens from `position` of a prompt to its next cut. Prompts are cut at multiples of the chunk whatever else runs: the last bits
+    /// of a matrix product can depend on its number of rows, and a reply must not depend on its company.
+    fn to_next_cut(&self, position: usize) -> usize {
+        self.prefill_chunk - position % self.prefill_chunk
     }
 
     /// Reserves KV memory in order of arrival; the first that does not fit holds the line.
