@@ -38,6 +38,7 @@ use tower_http::cors::CorsLayer;
 pub use error::{ApiError, ErrorCode, ErrorKind};
 pub use life::Life;
 pub use metrics::Meters;
+pub use respond::finish_reason;
 pub use state::AppState;
 
 use routes::{chat, generate_image, images, instruct, models, ops, report, vqa};

@@ -98,7 +98,7 @@ pub fn now() -> u64 {
         .map_or(0, |elapsed| elapsed.as_secs())
 }
 
-/// `stop` or `length`.
+/// Why a reply ended, as the API words it: `stop` or `length`.
 pub fn finish_reason(reason: FinishReason) -> String {
     match reason {
         FinishReason::Stop => "stop",

@@ -5,9 +5,10 @@ use std::path::Path;
 use llm_cxr::config::{DeviceChoice, DtypeChoice};
 use llm_cxr::engine::torch::{self, TorchOptions};
 use llm_cxr::engine::{Engine, EngineConfig, TokenRules};
-use llm_cxr::model::bundle::{Bundle, BundleError};
+use llm_cxr::model::bundle::Bundle;
 use llm_cxr::radiograph::{DecodeLimits, Preprocess};
 use llm_cxr::service::{Assistant, ImageDesk, Limits, ModelCard};
+use llm_cxr::vocabulary::Vocabulary;
 use tokio::runtime::Runtime;
 
 /// What an assistant is made of, beside its bundle.
@@ -20,8 +21,8 @@ pub struct Recipe {
     pub limits: Limits,
 }
 
-/// Starts the engine, which loads the bundle in its own thread, and puts the assistant in front of it.
-pub fn assistant(bundle: Bundle, recipe: Recipe) -> Result<Assistant, BundleError> {
+/// Starts the engine, which loads the bundle in its own thread, and puts the assistant in front of it. `vocabulary` is the bundle's.
+pub fn assistant(bundle: Bundle, vocabulary: Vocabulary, recipe: Recipe) -> Assistant {
     let Recipe {
         engine,
         torch,
@@ -30,13 +31,12 @@ pub fn assistant(bundle: Bundle, recipe: Recipe) -> Result<Assistant, BundleErro
         image_workers,
         limits,
     } = recipe;
-    let vocabulary = bundle.vocabulary()?;
     let card = ModelCard::from(&bundle.manifest);
     let desk = ImageDesk::new(image_workers, decode, preprocess, card.image_side);
     let engine = Engine::start(engine, TokenRules::of(&vocabulary), move || {
         torch::load(&bundle, &torch)
     });
-    Ok(Assistant::new(engine, vocabulary, card, desk, limits))
+    Assistant::new(engine, vocabulary, card, desk, limits)
 }
 
 /// An assistant that is ready, and the runtime it lives on.
@@ -54,6 +54,7 @@ pub fn offline(
     threads: Option<usize>,
 ) -> Result<Assembled, Box<dyn std::error::Error>> {
     let bundle = Bundle::open(model)?;
+    let vocabulary = bundle.vocabulary()?;
     let limits = Limits::default();
     let torch = TorchOptions {
         device,
@@ -81,7 +82,7 @@ pub fn offline(
         .enable_all()
         .build()?;
     let assistant = runtime.block_on(async {
-        let assistant = assistant(bundle, recipe)?;
+        let assistant = assistant(bundle, vocabulary, recipe);
         assistant.engine().ready().await?;
         Ok::<_, Box<dyn std::error::Error>>(assistant)
     })?;

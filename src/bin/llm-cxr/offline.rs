@@ -8,7 +8,9 @@ use bytes::Bytes;
 use clap::Args;
 use llm_cxr::RESEARCH_NOTICE;
 use llm_cxr::config::{DeviceChoice, DtypeChoice};
-use llm_cxr::engine::{Event, FinishReason, Job};
+use llm_cxr::engine::{Event, Job};
+use llm_cxr::http::finish_reason;
+use llm_cxr::http::wire::{ModelRef, SamplingUsed, TimingMs, TokenUsage};
 use llm_cxr::radiograph::{ImageFormat, Preprocess};
 use llm_cxr::service::{Assistant, Options, Outcome as Answers, Request, Task, Update};
 use serde_json::{Value, json};
@@ -146,7 +148,7 @@ pub fn report(args: ReportArgs) -> Outcome {
         let mut out = account(&assistant, &answers);
         let answer = answers.answers.first().ok_or("no report came")?;
         out["report"] = answer.text.as_str().into();
-        out["finish_reason"] = finish(answer.finish).into();
+        out["finish_reason"] = finish_reason(answer.finish).into();
         out["token_ids"] = answer.token_ids.clone().into();
         out["codes"] = json!(answers.input_codes.as_deref());
         return print_json(&out);
@@ -168,7 +170,7 @@ pub fn ask(args: AskArgs) -> Outcome {
         let mut out = account(&assistant, &answers);
         out["answers"] = pairs
             .map(|(question, a)| {
-                json!({"question": question, "answer": a.text, "finish_reason": finish(a.finish), "p_yes": a.p_yes, "token_ids": a.token_ids})
+                json!({"question": question, "answer": a.text, "finish_reason": finish_reason(a.finish), "p_yes": a.p_yes, "token_ids": a.token_ids})
             })
             .collect();
         out["codes"] = json!(answers.input_codes.as_deref());
@@ -322,32 +324,20 @@ fn run_job(assembled: &Assembled, job: Job) -> Result<Vec<Event>, Box<dyn std::e
     })
 }
 
-/// What every JSON answer holds, in the HTTP API's words.
+/// What every JSON answer holds, as the HTTP API words it.
 fn account(assistant: &Assistant, a: &Answers) -> Value {
     let card = assistant.card();
-    let ms = |d: std::time::Duration| (d.as_secs_f64() * 1e6).round() / 1e3;
-    let (u, p, s) = (&a.usage, &a.phases, &a.sampling);
     let mut out = json!({
-        "model": {"name": card.name, "revision": card.revision, "trained": card.trained},
-        "sampling": {"temperature": s.temperature, "top_p": s.top_p, "top_k": s.top_k, "seed": s.seed},
-        "usage": {"prompt_tokens": u.prompt_tokens, "image_tokens": u.image_tokens, "completion_tokens": u.completion_tokens},
-        "timing_ms": {
-            "preprocess": ms(p.preprocess), "queue": ms(p.queue), "encode": ms(p.encode), "prefill": ms(p.prefill),
-            "decode": ms(p.decode), "draw": ms(p.draw), "total": ms(p.total),
-        },
+        "model": ModelRef::from(card),
+        "sampling": SamplingUsed::from(&a.sampling),
+        "usage": TokenUsage::from(a.usage),
+        "timing_ms": TimingMs::from(a.phases),
         "disclaimer": RESEARCH_NOTICE,
     });
     if let Some(warning) = card.warning() {
         out["warning"] = warning.into();
     }
     out
-}
-
-fn finish(reason: FinishReason) -> &'static str {
-    match reason {
-        FinishReason::Stop => "stop",
-        FinishReason::Length => "length",
-    }
 }
 
 /// On stderr, so that stdout holds the result alone.

@@ -23,7 +23,7 @@ pub fn run(config: &ServeConfig) -> crate::Outcome {
     let keys = config.check()?;
     start_log(config);
     let bundle = Bundle::open(&config.model)?;
-    bundle.vocabulary()?;
+    let vocabulary = bundle.vocabulary()?;
     if config.device != DeviceChoice::Auto {
         device::resolve(config.device)?;
     }
@@ -60,7 +60,7 @@ pub fn run(config: &ServeConfig) -> crate::Outcome {
             image_workers: config.image_workers,
             limits,
         };
-        let assistant = assemble::assistant(bundle, recipe)?;
+        let assistant = assemble::assistant(bundle, vocabulary, recipe);
         let engine = assistant.engine().clone();
         let server = Server::bind(config, AppState::new(assistant, config, keys, meters)).await?;
         tracing::info!(address = %server.local_addr()?, "listening; the model is loading");
