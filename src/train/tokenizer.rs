@@ -163,6 +163,19 @@ mod tests {
         }
     }
 
+    /// Needs the published file, which lies beside the repository where its makers work.
+    #[test]
+    fn the_published_gpt_neox_tokenizer_gets_the_ids_that_llm_cxr_gives() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/tokenizer/20B_tokenizer.json");
+        let Ok(json) = std::fs::read(path) else {
+            return;
+        };
+        let (grown, added) = with_control_tokens(&json).unwrap();
+        let vocabulary = Vocabulary::from_bytes(&grown, 1024, 256).unwrap();
+        assert_eq!((added, vocabulary.text_len(), vocabulary.len()), (4, 50_281, 51_305));
+        assert_eq!((vocabulary.end(), vocabulary.code_base()), (50_277, 50_281));
+    }
+
     #[test]
     fn the_same_text_gives_the_same_tokenizer() {
         assert_eq!(train(&[TEXT], 300).unwrap(), train(&[TEXT], 300).unwrap());

@@ -10,7 +10,7 @@ use super::checkpoint::{Checkpoints, Restored, Snapshot};
 use super::{Loader, RunLog, TrainError, open_folder};
 
 /// Settings that may change when a run is taken up again: they do not change what is learned up to any step.
-const FREE: &[&str] = &[
+pub const FREE: &[&str] = &[
     "steps",
     "workers",
     "device",
@@ -19,6 +19,10 @@ const FREE: &[&str] = &[
     "log_every",
     "keep",
     "validate_images",
+    "samples",
+    "patience",
+    "name",
+    "licence",
 ];
 
 /// What is wrong with a step.
@@ -141,7 +145,7 @@ pub fn drive<T: Task>(
         }
         if ids.is_empty() {
             return Err(TrainError::NoData(format!(
-                "no image of batch {step} can be read; the lines above say why"
+                "nothing of batch {step} can be used; the lines above say why"
             )));
         }
         let values = match task.step(&batch, step) {

@@ -16,7 +16,7 @@ mod stop;
 mod tensorboard;
 
 pub use adamw::{Adamw, AdamwSettings};
-pub use drive::{Fault, Outcome, Plan, Task, drive, finite};
+pub use drive::{FREE, Fault, Outcome, Plan, Task, drive, finite};
 pub use error::{LastGood, TrainError};
 pub use files::{Files, open_sources, split_share};
 pub use images::{ImageBatch, ImageSource, ImageStream, Sample};

@@ -100,7 +100,7 @@ pub fn pack(encoder: &Encoder, mut sequences: Vec<Sequence>, pass_tokens: usize,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::train::finetune::tests::vocabulary;
+    use crate::train::finetune::house::vocabulary;
 
     #[test]
     fn sequences_of_like_length_share_a_pass_and_padding_reaches_a_multiple_of_eight() {

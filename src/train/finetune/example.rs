@@ -90,7 +90,7 @@ impl Encoder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::train::finetune::tests::vocabulary;
+    use crate::train::finetune::house::vocabulary;
 
     fn encoder() -> Encoder {
         Encoder::new(vocabulary())

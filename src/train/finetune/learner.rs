@@ -33,11 +33,13 @@ pub struct Learner {
     average: Option<Tensor>,
 }
 
-/// Loss over some sequences.
+/// Loss and accuracy over some sequences.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Score {
     /// Sum of the cross entropies.
     pub loss: f64,
+    /// Labels whose token is the likeliest one.
+    pub hits: u64,
     /// Labels.
     pub labels: u64,
 }
@@ -46,6 +48,11 @@ impl Score {
     /// Cross entropy of a token.
     pub fn mean(&self) -> f64 {
         self.loss / self.labels.max(1) as f64
+    }
+
+    /// Share of tokens that the model would have chosen.
+    pub fn accuracy(&self) -> f64 {
+        self.hits as f64 / self.labels.max(1) as f64
     }
 }
 
@@ -121,12 +128,13 @@ impl Learner {
         result
     }
 
-    /// Loss of a model over passes.
+    /// Loss and accuracy of a model over passes.
     pub fn score(&self, model: &TrainableNeox, passes: &[TokenBatch]) -> Result<Score, TrainError> {
         let mut score = Score::default();
         for pass in passes {
-            let (loss, labels) = tch::no_grad(|| model.loss(pass, &self.method.compute))?;
-            score.loss += loss.f_double_value(&[])?;
+            let (loss, hits, labels) = model.measure(pass, &self.method.compute)?;
+            score.loss += loss;
+            score.hits += hits;
             score.labels += labels;
         }
         Ok(score)

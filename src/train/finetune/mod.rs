@@ -11,6 +11,8 @@ mod example;
 mod examples;
 mod export;
 mod generate;
+#[cfg(test)]
+mod house;
 mod instructions;
 mod learner;
 mod order;

@@ -20,9 +20,9 @@ use super::settings::FinetuneSettings;
 use crate::model::bundle::{Defaults, Draft};
 use crate::model::vqgan::Vqgan;
 use crate::train::common::adamw::AdamwSettings;
-use crate::train::common::checkpoint::{Restored, Snapshot};
+use crate::train::common::checkpoint::{Checkpoints, Restored, Snapshot};
 use crate::train::common::schedule::Schedule;
-use crate::train::common::{Fault, Outcome, Plan, Task, TrainError, drive, split_share};
+use crate::train::common::{FREE, Fault, Outcome, Plan, Task, TrainError, drive, open_folder, split_share};
 use crate::train::neox::{Compute, TokenBatch};
 
 /// The lowest validation loss so far.
@@ -146,6 +146,15 @@ impl FinetuneTask {
             workers: s.workers,
         };
         let value = serde_json::to_value(s).map_err(|e| TrainError::Settings(e.to_string()))?;
+        if s.patience > 0 {
+            // A run that ended early has nothing left to do.
+            open_folder(&s.out, &value, FREE)?;
+            let newest = Checkpoints::new(s.out.join("checkpoints"), plan.keep).newest().0;
+            let since = newest.and_then(|restored| restored.state["best"]["since"].as_u64());
+            if since.is_some_and(|since| since >= s.patience) {
+                return Ok(Outcome::Finished);
+            }
+        }
         let exhausted = self.exhausted.clone();
         let outcome = drive(self, &plan, &value, batch, || {
             stop() || exhausted.load(Ordering::Relaxed)
@@ -238,6 +247,7 @@ impl Task for FinetuneTask {
             for (skill, share, passes) in &self.measured {
                 let score = self.learner.score(model, passes)?;
                 values.push((format!("validation/{skill}_loss"), score.mean()));
+                values.push((format!("validation/{skill}_accuracy"), score.accuracy()));
                 total = (total.0 + share * score.mean(), total.1 + share);
             }
             if s.samples > 0 {

@@ -1,127 +1,16 @@
 use std::path::Path;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tch::{Device, Kind};
 
-use super::corpus::Corpus;
-use super::example::Encoder;
 use super::examples::{Examples, Skill};
+use super::house::House;
 use super::task::FinetuneTask;
 use super::*;
 use crate::model::bundle::Bundle;
 use crate::model::checkpoint::Weights;
-use crate::radiograph::{ImageFormat, Pixels, write};
 use crate::train::common::{Outcome, TrainError};
-use crate::train::data::{Dataset, Stage};
-use crate::train::encode::encode;
-use crate::train::init::{InitOptions, init};
-use crate::train::tokenizer;
-use crate::vocabulary::Vocabulary;
-
-const TEXT: &str = "The heart is normal.\nThe lungs are clear.\nNo effusion, no pneumothorax.\n\n> <image>";
-
-/// A small token space with images of four codes.
-pub(super) fn vocabulary() -> Vocabulary {
-    static VOCABULARY: OnceLock<Vocabulary> = OnceLock::new();
-    let make = || Vocabulary::from_bytes(&tokenizer::train(&[TEXT], 300).unwrap(), 8, 4).unwrap();
-    VOCABULARY.get_or_init(make).clone()
-}
-
-/// A folder with a random bundle of a tiny shape, a manifest of images with its codes, and a file of plain instructions.
-struct House(tempfile::TempDir);
-
-const ROWS: &str = "image,split,report,question,answer
-0.png,train,The heart is large.,Is the heart large?,yes
-0.png,train,,Is there an effusion?,no
-1.png,train,The lungs are clear.,Is the heart large?,no
-2.png,train,FINDINGS: A left effusion. IMPRESSION: Effusion.,,
-3.png,train,A right effusion.,,
-4.png,validate,No effusion.,Is there an effusion?,no
-5.png,validate,The heart is normal.,,
-6.png,test,No pneumothorax.,,
-7.png,train,Never encoded.,,
-";
-
-impl House {
-    fn new() -> Self {
-        let house = Self(tempfile::tempdir().unwrap());
-        let options = InitOptions {
-            vocabulary: 300,
-            hidden: 16,
-            layers: 1,
-            heads: 2,
-            context: 256,
-            resolution: 8,
-            multipliers: vec![1, 1],
-            code_width: 4,
-            codes: 16,
-            ..InitOptions::demo(house.path("start"))
-        };
-        init(&options, &mut |_| {}).unwrap();
-        for number in 0..7u8 {
-            let rgb = (0..8 * 8 * 3).map(|i| (i as u8).wrapping_mul(number + 1)).collect();
-            let png = write(&Pixels::new(8, 8, rgb).unwrap(), ImageFormat::Png, &[]).unwrap();
-            std::fs::write(house.path(&format!("{number}.png")), png).unwrap();
-        }
-        std::fs::write(house.path("data.csv"), ROWS).unwrap();
-        let line =
-            |n: usize| format!("{{\"instruction\": \"Count to {n}.\", \"context\": \"\", \"response\": \"{n}\"}}\n");
-        std::fs::write(house.path("text.jsonl"), (0..60).map(line).collect::<String>()).unwrap();
-        let vqgan = house.vqgan();
-        let origin = vqgan.origin().unwrap();
-        let network = vqgan.load(Device::Cpu).unwrap();
-        let data = Dataset::open(&house.path("data.csv")).unwrap();
-        encode(&data, &network, &origin, &house.path("codes"), 4, &mut |_| {}).unwrap();
-        house
-    }
-
-    fn path(&self, name: &str) -> std::path::PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn vqgan(&self) -> base::VqganFiles {
-        base::VqganFiles::find(&self.path("start")).unwrap()
-    }
-
-    fn settings(&self, run: &str) -> FinetuneSettings {
-        let text = |name: &str| self.path(name).to_string_lossy().into_owned();
-        FinetuneSettings {
-            out: self.path(run),
-            data: vec![text("data.csv")],
-            codes: vec![self.path("codes")],
-            text: vec![text("text.jsonl")],
-            vqgan: self.path("start"),
-            base: Some(self.path("start")),
-            steps: 6,
-            batch: 4,
-            pass_tokens: 400,
-            warmup: 2,
-            ema: 0.5,
-            eval_every: 3,
-            save_every: 2,
-            validate: 4,
-            samples: 1,
-            workers: 2,
-            ..FinetuneSettings::default()
-        }
-    }
-
-    fn examples(&self, settings: &FinetuneSettings, context: usize) -> Examples {
-        let bundle = Bundle::open(&self.path("start")).unwrap();
-        let (mut corpus, origin) = (Corpus::default(), self.vqgan().origin().unwrap());
-        corpus
-            .add_images(
-                &settings.data[0],
-                &settings.codes[0],
-                &origin,
-                settings.stage().unwrap(),
-            )
-            .unwrap();
-        corpus.add_texts(&settings.text[0]).unwrap();
-        Examples::new(corpus, Encoder::new(bundle.vocabulary().unwrap()), settings, context).unwrap()
-    }
-}
+use crate::train::data::Stage;
 
 /// Ids of the images (numbers of the texts) of a skill's training pools.
 fn ids(examples: &Examples, skill: Skill) -> Vec<String> {
@@ -253,7 +142,7 @@ fn a_run_that_was_stopped_ends_with_the_same_bits_and_leaves_a_whole_bundle() {
         let stop = || asked.fetch_add(1, Ordering::Relaxed) == 1;
         match train(&parted, Device::Cpu, stop).unwrap() {
             Outcome::Finished => break,
-            Outcome::Stopped(step) => assert_eq!(step % 2, 0),
+            Outcome::Stopped(step) => assert!(step < 6),
         }
     }
     assert_eq!(weights(&whole.out), weights(&parted.out));
@@ -298,6 +187,65 @@ fn a_loss_that_is_no_number_ends_the_run_with_step_examples_and_last_checkpoint(
         panic!("{error}");
     };
     assert_eq!((step, ids.len(), last_good.0.unwrap().0), (3, 4, 2));
+}
+
+#[test]
+fn a_run_that_gets_no_better_ends_early_with_its_best_weights_and_stays_ended() {
+    let house = House::new();
+    // Too slow to change a weight.
+    let settings = FinetuneSettings {
+        rate: 1e-15,
+        warmup: 0,
+        ema: 0.0,
+        samples: 0,
+        eval_every: 1,
+        patience: 2,
+        steps: 40,
+        ..house.settings("run")
+    };
+    let log = || std::fs::read_to_string(settings.out.join("log.jsonl")).unwrap();
+    assert_eq!(train(&settings, Device::Cpu, || false).unwrap(), Outcome::Finished);
+    let (lines, first) = (log(), weights(&settings.out));
+    let values: Vec<serde_json::Value> = lines.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let last = values.iter().rfind(|v| v["validation/loss"].is_number()).unwrap();
+    let (step, best) = (
+        last["step"].as_u64().unwrap(),
+        last["validation/best_step"].as_f64().unwrap(),
+    );
+    // Two evaluations without a lower loss, and the step after which the run is asked whether to go on.
+    assert_eq!((step, best), (4, 1.0));
+    let bundle = Bundle::open(&settings.out.join("bundle")).unwrap();
+    assert!(
+        bundle.manifest.made_from.contains("1 steps of"),
+        "{}",
+        bundle.manifest.made_from
+    );
+    assert_eq!(train(&settings, Device::Cpu, || false).unwrap(), Outcome::Finished);
+    assert_eq!((log(), weights(&settings.out)), (lines, first));
+}
+
+#[test]
+fn adapters_are_trained_saved_and_merged_into_the_bundle() {
+    let house = House::new();
+    let settings = |run: &str| FinetuneSettings {
+        lora_rank: 2,
+        ..house.settings(run)
+    };
+    let whole = settings("whole");
+    assert_eq!(train(&whole, Device::Cpu, || false).unwrap(), Outcome::Finished);
+    let (parted, asked) = (settings("parted"), AtomicU64::new(0));
+    let stop = || asked.fetch_add(1, Ordering::Relaxed) == 2;
+    assert_eq!(train(&parted, Device::Cpu, stop).unwrap(), Outcome::Stopped(3));
+    assert_eq!(train(&parted, Device::Cpu, || false).unwrap(), Outcome::Finished);
+    assert_eq!(weights(&whole.out), weights(&parted.out));
+    let start = Bundle::open(&house.path("start")).unwrap();
+    let bundle = Bundle::open(&whole.out.join("bundle")).unwrap();
+    let (before, after) = (start.neox_weights().unwrap(), bundle.neox_weights().unwrap());
+    for name in before.names() {
+        let adapted = [".query_key_value.weight", ".dense.weight", "_4h.weight", "_to_h.weight"];
+        let changes = adapted.iter().any(|end| name.ends_with(end));
+        assert_eq!(before.bytes(name) != after.bytes(name), changes, "{name}");
+    }
 }
 
 #[test]

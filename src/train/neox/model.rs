@@ -110,6 +110,20 @@ impl TrainableNeox {
         Ok((pass.loss(&prepared)?, prepared.count))
     }
 
+    /// Without a graph: the sum of the cross entropies, the number of labels whose token has the highest logit, and the number of
+    /// labels.
+    ///
+    /// # Errors
+    /// As [`Self::loss`].
+    pub fn measure(&self, batch: &TokenBatch, compute: &Compute) -> Result<(f64, u64, u64), TrainError> {
+        let prepared = batch.prepare(&self.config, self.device)?;
+        if prepared.count == 0 {
+            return Ok((0.0, 0, 0));
+        }
+        let (loss, hits) = Pass::new(self, compute.kind, batch.length)?.measure(&prepared)?;
+        Ok((loss, hits, prepared.count))
+    }
+
     /// Adds `scale` times the gradient of [`Self::loss`] to `into`, which is laid out as [`Self::trainable`]. Gives the sum of the
     /// cross entropies (f32, a scalar without graph) and the number of labels.
     ///

@@ -62,11 +62,16 @@ impl<'a> Pass<'a> {
 
     /// The sum of the cross entropies, with its graph.
     pub(super) fn loss(&self, batch: &Prepared) -> Result<Tensor, TrainError> {
+        self.head(&self.output(batch)?, batch)
+    }
+
+    /// What leaves the last layer, `[labels, hidden]`.
+    fn output(&self, batch: &Prepared) -> Result<Tensor, TrainError> {
         let mut x = self.embed(&batch.ids)?;
         for layer in 0..self.model.config.num_hidden_layers {
             x = self.layer(layer, &x, batch)?;
         }
-        self.head(&x, batch)
+        Ok(x)
     }
 
     /// `ids`: `[rows, length]` → the residual stream, `[rows, length, hidden]`, f32.
@@ -105,6 +110,24 @@ impl<'a> Pass<'a> {
 
     /// `x`: `[labels, hidden]`, f32 → the sum of the cross entropies.
     pub(super) fn head(&self, x: &Tensor, batch: &Prepared) -> Result<Tensor, TrainError> {
+        cross_entropy(&self.logits(x)?, batch)
+    }
+
+    /// Without a graph: the sum of the cross entropies, and at how many labels theirs is the highest logit.
+    pub(super) fn measure(&self, batch: &Prepared) -> Result<(f64, u64), TrainError> {
+        tch::no_grad(|| {
+            let logits = self.logits(&self.output(batch)?)?;
+            let loss = cross_entropy(&logits, batch)?.f_double_value(&[])?;
+            let hits = logits
+                .f_argmax(-1, false)?
+                .f_eq_tensor(&batch.targets)?
+                .f_sum(Kind::Int64)?;
+            Ok((loss, hits.f_int64_value(&[])? as u64))
+        })
+    }
+
+    /// `x`: what leaves the last layer at the labelled positions, `[labels, hidden]` → f32 `[labels, vocab_size]`.
+    fn logits(&self, x: &Tensor) -> Result<Tensor, TrainError> {
         let config = &self.model.config;
         let x = self.norm("gpt_neox.final_layer_norm", x)?;
         let name = if config.tie_word_embeddings {
@@ -120,8 +143,7 @@ impl<'a> Pass<'a> {
                 Tensor::f_cat(&[old, x.f_linear(&rows.f_to_kind(self.kind)?, none)?], -1)?
             }
         };
-        let logits = logits.f_to_kind(Kind::Float)?;
-        Ok(logits.f_cross_entropy_loss(&batch.targets, None::<&Tensor>, Reduction::Sum, super::IGNORED, 0.0)?)
+        Ok(logits.f_to_kind(Kind::Float)?)
     }
 
     /// What each position sees of those before it, `[rows, length, hidden]`.
@@ -233,4 +255,9 @@ fn plain_attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: &Tensor) -> Result<
         start = end;
     }
     Tensor::f_cat(&seen, 1)?.f_view([rows, heads, length, dim])
+}
+
+/// The sum of the cross entropies of f32 logits, `[labels, vocab_size]`.
+fn cross_entropy(logits: &Tensor, batch: &Prepared) -> Result<Tensor, TrainError> {
+    Ok(logits.f_cross_entropy_loss(&batch.targets, None::<&Tensor>, Reduction::Sum, super::IGNORED, 0.0)?)
 }

@@ -123,7 +123,10 @@ impl Task for PretrainTask {
                 return Ok(Vec::new());
             }
             let score = self.learner.score(model, &self.measured)?;
-            Ok(vec![("validation/loss".to_owned(), score.mean())])
+            Ok(vec![
+                ("validation/loss".to_owned(), score.mean()),
+                ("validation/accuracy".to_owned(), score.accuracy()),
+            ])
         })
     }
 
