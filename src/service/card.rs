@@ -11,6 +11,8 @@ pub struct ModelCard {
     pub revision: String,
     /// Whether the weights were trained; if not, answers are noise and say so.
     pub trained: bool,
+    /// What the bundle wants said with every answer.
+    pub caution: Option<String>,
     /// Licence of the weights.
     pub licence: String,
     /// What the model is meant for.
@@ -34,11 +36,11 @@ pub struct ModelCard {
 }
 
 impl ModelCard {
-    /// What must be said with every answer of an untrained model.
-    pub fn warning(&self) -> Option<&'static str> {
+    /// What must be said with every answer: the bundle's own words, or that the model is untrained.
+    pub fn warning(&self) -> Option<&str> {
         const UNTRAINED: &str =
             "This model is untrained: its weights are random, and every answer and image is noise without meaning.";
-        (!self.trained).then_some(UNTRAINED)
+        self.caution.as_deref().or((!self.trained).then_some(UNTRAINED))
     }
 }
 
@@ -49,6 +51,7 @@ impl From<&Manifest> for ModelCard {
             name: manifest.name.clone(),
             revision: manifest.version.clone(),
             trained: manifest.trained,
+            caution: manifest.warning.clone(),
             licence: manifest.licence.clone(),
             intended_use: manifest.intended_use.clone(),
             report_instruction: instructions.report.clone(),

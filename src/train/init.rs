@@ -145,6 +145,7 @@ pub fn init(options: &InitOptions, progress: &mut dyn FnMut(Progress<'_>)) -> Re
         command: "init",
         made_from: format!("random weights of seed {}", options.seed),
         trained: false,
+        warning: None,
         licence: "Apache-2.0".to_owned(),
         intended_use: format!("Trying the service; the weights are random. {}", crate::RESEARCH_NOTICE),
         defaults: Defaults {

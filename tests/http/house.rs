@@ -343,6 +343,7 @@ fn card() -> ModelCard {
         name: "scripted".into(),
         revision: "1".into(),
         trained: true,
+        caution: None,
         licence: "unknown".into(),
         intended_use: "tests".into(),
         report_instruction: "Write the report.".into(),

@@ -86,6 +86,23 @@ async fn an_untrained_model_says_so_in_every_answer() {
 }
 
 #[tokio::test]
+async fn what_a_bundle_wants_said_is_said_with_its_answers() {
+    let plan = Plan::default();
+    let card = llm_cxr::service::ModelCard {
+        caution: Some("It misses small findings.".into()),
+        ..plan.card.clone()
+    };
+    let house = House::ready(Plan { card, ..plan }).await;
+    let answer = house
+        .json("/v1/report", json!({"image": base64(&png(16, 16))}))
+        .await
+        .ok()
+        .json();
+    assert_eq!(answer["warning"], "It misses small findings.");
+    assert_eq!(answer["model"]["trained"], true);
+}
+
+#[tokio::test]
 async fn questions_are_answered_together_and_in_order() {
     let vocabulary = vocabulary();
     let (first, second) = (

@@ -20,6 +20,9 @@ pub struct Manifest {
     pub made_from: String,
     /// Whether the weights were trained. If not, every answer is noise, and says so.
     pub trained: bool,
+    /// What must be said with every answer, if anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
     /// Licence of the weights.
     pub licence: String,
     /// What the model is for, and what not.

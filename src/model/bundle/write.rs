@@ -20,6 +20,8 @@ pub struct Draft {
     pub made_from: String,
     /// Whether the weights were trained.
     pub trained: bool,
+    /// What must be said with every answer, if anything.
+    pub warning: Option<String>,
     /// Licence of the weights.
     pub licence: String,
     /// What the model is for.
@@ -117,6 +119,7 @@ impl BundleWriter {
             ),
             made_from: draft.made_from,
             trained: draft.trained,
+            warning: draft.warning,
             licence: draft.licence,
             intended_use: draft.intended_use,
             default_instructions: DefaultInstructions::default(),

@@ -144,6 +144,7 @@ pub fn convert(options: &ConvertOptions, progress: &mut dyn FnMut(Progress<'_>))
         command: "convert",
         made_from: format!("{} and {}", short(&options.llm), short(&options.vqgan_checkpoint)),
         trained: true,
+        warning: None,
         licence: "that of the published checkpoints; see where they were obtained".to_owned(),
         intended_use: crate::RESEARCH_NOTICE.to_owned(),
         defaults: Defaults::default(),

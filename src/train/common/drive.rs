@@ -23,6 +23,7 @@ pub const FREE: &[&str] = &[
     "patience",
     "name",
     "licence",
+    "warning",
 ];
 
 /// What is wrong with a step.

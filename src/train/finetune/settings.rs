@@ -196,6 +196,9 @@ pub struct FinetuneSettings {
     /// Licence of the weights, as the bundle states it
     #[arg(long)]
     pub licence: Option<String>,
+    /// What the bundle must say with every answer, such as what it cannot do yet
+    #[arg(long)]
+    pub warning: Option<String>,
     /// Threads that prepare examples
     #[arg(long, default_value_t = FinetuneSettings::default().workers)]
     pub workers: usize,
@@ -253,6 +256,7 @@ impl Default for FinetuneSettings {
             save_dtype: SaveDtype::F32,
             name: None,
             licence: None,
+            warning: None,
             workers: 1,
         }
     }

@@ -218,6 +218,7 @@ impl FinetuneTask {
                 s.seed
             ),
             trained: true,
+            warning: s.warning.clone(),
             licence: s.licence.clone().unwrap_or_else(|| "not stated".to_owned()),
             intended_use: format!("Research on chest X-rays. {}", crate::RESEARCH_NOTICE),
             defaults: Defaults {
