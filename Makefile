@@ -28,7 +28,7 @@ help: ## Show this help
 serve: build $(MODEL)/bundle.json ## Build what is needed and serve MODEL on LISTEN (CUDA=1: on a GPU)
 	$(GPU) $(SERVER) serve --model $(MODEL) --listen $(LISTEN) --device $(DEVICE)
 
-# A small random model, made on the spot; it says that it is untrained wherever it answers.
+# The repository brings a trained demo. Where it was removed, a small random model is made, which says that it is untrained.
 models/demo/bundle.json: | build
 	$(TRAINER) init --out models/demo
 

@@ -44,7 +44,8 @@ fn the_sides_of_phantom_reports_are_recovered() {
         let study = phantom.study(index);
         let text = study.report.to_string();
         let reading = read(&text);
-        let cases: [(usize, fn(&crate::phantom::Kind) -> bool); 7] = {
+        type IsKind = fn(&crate::phantom::Kind) -> bool;
+        let cases: [(usize, IsKind); 7] = {
             use crate::phantom::Kind;
             [
                 (0, |k| matches!(k, Kind::Atelectasis { .. })),
