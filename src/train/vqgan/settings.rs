@@ -87,6 +87,10 @@ pub struct VqganSettings {
     /// Steps at the beginning in which the encoder learns findings alone, at a third of the cost of a whole step
     #[arg(long, default_value_t = VqganSettings::default().findings_first)]
     pub findings_first: u64,
+    /// Learning rate at its height after --findings-first, where the decoder begins: with a warm-up and a cosine of its own (0: the
+    /// first cosine goes on)
+    #[arg(long, default_value_t = VqganSettings::default().draw_rate)]
+    pub draw_rate: f64,
     /// Weight of the discriminator's loss (0: none)
     #[arg(long, default_value_t = VqganSettings::default().disc_weight)]
     pub disc_weight: f64,
@@ -165,6 +169,7 @@ impl Default for VqganSettings {
             clinical_weight: 1.0,
             findings_weight: 0.0,
             findings_first: 0,
+            draw_rate: 0.0,
             disc_weight: 0.8,
             disc_start: 10_000,
             disc_width: 32,
@@ -235,6 +240,9 @@ impl VqganSettings {
             .all(|b| (0.0..1.0).contains(b))
         {
             return wrong("--adam-beta1 and --adam-beta2 must lie between 0 and 1");
+        }
+        if !self.draw_rate.is_finite() || self.draw_rate < 0.0 {
+            return wrong("--draw-rate must be 0 or larger");
         }
         if self.findings_first > 0 && self.findings_weight == 0.0 {
             return wrong("--findings-first needs --findings-weight");

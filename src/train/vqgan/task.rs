@@ -180,9 +180,22 @@ impl VqganTask {
         Ok((loss, parts))
     }
 
+    /// Learning rate of a step.
+    fn rate(&self, step: u64) -> f64 {
+        let s = &self.settings;
+        match step.checked_sub(s.findings_first) {
+            Some(since) if s.findings_first > 0 && s.draw_rate > 0.0 => {
+                let steps = s.steps.saturating_sub(s.findings_first);
+                let peak = s.draw_rate;
+                Schedule { peak, steps, ..self.schedule }.rate(since)
+            }
+            _ => self.schedule.rate(step),
+        }
+    }
+
     /// Steps weights and their average along `gradient`.
     fn learn(&mut self, gradient: &Tensor, step: u64) {
-        let rate = self.schedule.rate(step);
+        let rate = self.rate(step);
         self.optimizer.step(&self.generator.parameters, gradient, rate);
         if let Some(average) = &mut self.average {
             // Young averages follow faster.
@@ -306,7 +319,7 @@ impl Task for VqganTask {
         }
         let values = numbers(&values)?;
         self.learn(&gradient, step);
-        let rate = self.schedule.rate(step);
+        let rate = self.rate(step);
         if let Some(gradient) = disc_gradient {
             self.disc_optimizer
                 .step(&self.discriminator.parameters, &gradient, rate);
