@@ -143,6 +143,7 @@ const CONFIG: EngineConfig = EngineConfig {
     vision_slice: std::time::Duration::ZERO,
     faults_before_exit: 3,
     stall_after: std::time::Duration::from_secs(600),
+    give_up_after: std::time::Duration::from_secs(600),
 };
 
 async fn engine() -> Engine {

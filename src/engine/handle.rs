@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::constraint::TokenRules;
 use super::shared::{Phase, Shared, Ticket};
@@ -34,6 +35,8 @@ pub struct EngineConfig {
     pub faults_before_exit: u32,
     /// A step that takes longer than this makes the engine unhealthy.
     pub stall_after: Duration,
+    /// A step that takes longer than this will never end: [`Engine::stopped`] resolves.
+    pub give_up_after: Duration,
 }
 
 impl Default for EngineConfig {
@@ -47,6 +50,7 @@ impl Default for EngineConfig {
             vision_slice: Duration::from_millis(20),
             faults_before_exit: 3,
             stall_after: Duration::from_secs(60),
+            give_up_after: Duration::from_secs(300),
         }
     }
 }
@@ -224,6 +228,8 @@ impl Engine {
             receiver,
             deadline,
             alarm: None,
+            cut: Box::pin(shared.cut().cancelled_owned()),
+            engine: Arc::clone(&self.owner.shared),
             ended: false,
         })
     }
@@ -255,15 +261,23 @@ impl Engine {
         self.shared().wait_idle().await;
     }
 
-    /// Resolves with the reason when the engine's thread has ended; the process should then exit non-zero.
+    /// Ends every job that waits or runs, now, with `why`; no new work is taken. Callers are told even while the device hangs.
+    pub fn cut_off(&self, why: EngineError) {
+        self.shared().cut_off(why);
+    }
+
+    /// Resolves with the reason when the engine's thread has ended, or will never come back from the device; the process should
+    /// then exit non-zero. Needs a tokio runtime with its timer.
     pub async fn stopped(&self) -> String {
-        match self
-            .shared()
-            .wait_phase(|phase| matches!(phase, Phase::Failed(_) | Phase::Stopped))
-            .await
-        {
-            Phase::Failed(why) => why,
-            _ => EngineError::Stopped.to_string(),
+        let shared = self.shared();
+        tokio::select! {
+            phase = shared.wait_phase(|phase| matches!(phase, Phase::Failed(_) | Phase::Stopped)) => match phase {
+                Phase::Failed(why) => why,
+                _ => EngineError::Stopped.to_string(),
+            },
+            () = shared.wait_hung() => {
+                format!("the device has not answered for {} s; it hangs", shared.config.give_up_after.as_secs_f64())
+            }
         }
     }
 
@@ -275,11 +289,13 @@ impl Engine {
 
 /// The events of one job, in order, ending with exactly one [`Event::Done`] or [`Event::Failed`]. Dropping it cancels the job.
 ///
-/// The job's deadline holds here too, so that its caller is answered in time even while the device hangs.
+/// The job's deadline, and [`Engine::cut_off`], hold here too, so that its caller is answered in time even while the device hangs.
 pub struct Events {
     receiver: mpsc::UnboundedReceiver<Event>,
     deadline: Option<Instant>,
     alarm: Option<Pin<Box<tokio::time::Sleep>>>,
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    engine: Arc<Shared>,
     ended: bool,
 }
 
@@ -306,6 +322,10 @@ impl Events {
         if let Poll::Ready(event) = self.receiver.poll_recv(context) {
             return Poll::Ready(Some(self.note(event)));
         }
+        if self.cut.as_mut().poll(context).is_ready() {
+            let why = self.engine.cut_why();
+            return Poll::Ready(Some(self.give_up(why)));
+        }
         let Some(deadline) = self.deadline else {
             return Poll::Pending;
         };
@@ -314,12 +334,14 @@ impl Events {
             .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.into())));
         match alarm.as_mut().poll(context) {
             Poll::Pending => Poll::Pending,
-            Poll::Ready(()) => {
-                // Closing makes the worker see a departed caller.
-                self.receiver.close();
-                Poll::Ready(Some(self.note(Some(Event::Failed(EngineError::DeadlineExceeded)))))
-            }
+            Poll::Ready(()) => Poll::Ready(Some(self.give_up(EngineError::DeadlineExceeded))),
         }
+    }
+
+    /// Ends the job with an error from here. Closing makes the worker see a departed caller.
+    fn give_up(&mut self, why: EngineError) -> Event {
+        self.receiver.close();
+        self.note(Some(Event::Failed(why)))
     }
 
     /// Keeps the promise of one last event, also when the thread ended without a word.

@@ -5,6 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
 
 use super::queue::{Full, Queue, Removed};
 use super::{EngineConfig, EngineError, Event, Facts, Job, Stats, TokenRules};
@@ -52,6 +53,9 @@ pub(super) struct Shared {
     jobs: watch::Sender<usize>,
     stats: Mutex<Stats>,
     draining: AtomicBool,
+    /// Cancelled when every job is to end now; callers then read `cut_why`.
+    cut: CancellationToken,
+    cut_why: OnceLock<EngineError>,
     started: Instant,
     /// Milliseconds after `started` (plus one) when the call into the backend under way began; 0 when none is.
     busy_since: AtomicU64,
@@ -95,6 +99,8 @@ impl Shared {
             jobs: watch::Sender::new(0),
             stats: Mutex::default(),
             draining: AtomicBool::new(false),
+            cut: CancellationToken::new(),
+            cut_why: OnceLock::new(),
             started: Instant::now(),
             busy_since: AtomicU64::new(0),
         }
@@ -132,6 +138,23 @@ impl Shared {
     pub(super) fn drain(&self) {
         lock(&self.mailbox).draining = true;
         self.draining.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn cut_off(&self, why: EngineError) {
+        self.drain();
+        self.cut_why.get_or_init(|| why);
+        self.cut.cancel();
+        self.news.notify_all();
+    }
+
+    /// Cancelled by [`Shared::cut_off`].
+    pub(super) fn cut(&self) -> CancellationToken {
+        self.cut.clone()
+    }
+
+    /// Why jobs were cut off.
+    pub(super) fn cut_why(&self) -> EngineError {
+        self.cut_why.get().cloned().unwrap_or(EngineError::Stopped)
     }
 
     pub(super) fn close(&self) {
@@ -175,9 +198,22 @@ impl Shared {
     }
 
     pub(super) fn is_stalled(&self) -> bool {
+        self.busy_for() > self.config.stall_after
+    }
+
+    /// How long the call into the backend that is under way has taken so far.
+    fn busy_for(&self) -> Duration {
         match self.busy_since.load(Ordering::Relaxed) {
-            0 => false,
-            since => self.started.elapsed() > Duration::from_millis(since - 1) + self.config.stall_after,
+            0 => Duration::ZERO,
+            since => self.started.elapsed().saturating_sub(Duration::from_millis(since - 1)),
+        }
+    }
+
+    /// Resolves when a call into the backend has taken longer than [`EngineConfig::give_up_after`].
+    pub(super) async fn wait_hung(&self) {
+        let limit = self.config.give_up_after;
+        while self.busy_for() <= limit {
+            tokio::time::sleep((limit / 4).max(Duration::from_millis(1))).await;
         }
     }
 

@@ -243,16 +243,16 @@ impl IntoResponse for ApiError {
 
 impl From<ServiceError> for ApiError {
     fn from(error: ServiceError) -> Self {
-        let message = error.to_string();
+        let message = sentence(&error.to_string());
         match error {
             ServiceError::Parameter { param, .. } => Self::about(ErrorCode::InvalidParameter, param, message),
             ServiceError::TextTooLong { param, .. } => Self::about(ErrorCode::TextTooLong, param, message),
             ServiceError::Image(error) => error.into(),
             ServiceError::Engine(error) => error.into(),
             ServiceError::NoImage => Self::new(ErrorCode::NoImage, message),
-            ServiceError::ImageWorker => Self::new(
+            ServiceError::Worker => Self::new(
                 ErrorCode::Internal,
-                "The image could not be worked on; send the request again.",
+                "The request could not be worked on; send it again.",
             ),
         }
     }
@@ -274,7 +274,7 @@ impl From<RadiographError> for ApiError {
 
 impl From<EngineError> for ApiError {
     fn from(error: EngineError) -> Self {
-        let message = format!("{}.", capital(&error.to_string()));
+        let message = sentence(&error.to_string());
         match error {
             EngineError::QueueFull { retry_after } => Self {
                 retry_after: Some(retry_after),
@@ -311,10 +311,9 @@ impl From<EngineError> for ApiError {
     }
 }
 
-/// The sentence with a capital first letter.
-fn capital(sentence: &str) -> String {
-    let mut letters = sentence.chars();
-    letters
-        .next()
-        .map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+/// The words with a capital first letter and a full stop.
+fn sentence(words: &str) -> String {
+    let mut letters = words.trim_end_matches('.').chars();
+    let first = letters.next().into_iter().flat_map(char::to_uppercase);
+    first.chain(letters).chain(['.']).collect()
 }

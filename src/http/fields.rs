@@ -21,7 +21,10 @@ impl Fields {
         let text = utf8(body)?;
         let value: Value = serde_json::from_str(text).map_err(|error| {
             let place = format!("line {}, column {}", error.line(), error.column());
-            ApiError::new(ErrorCode::InvalidJson, format!("The body is not valid JSON ({place})."))
+            ApiError::new(
+                ErrorCode::InvalidJson,
+                format!("The body is not valid JSON ({place}); send a JSON object."),
+            )
         })?;
         match value {
             Value::Object(left) => Ok(Self {
@@ -216,7 +219,7 @@ pub fn utf8(bytes: &[u8]) -> Result<&str, ApiError> {
 
 /// The error for a field that must be there.
 pub fn missing(name: &'static str) -> ApiError {
-    ApiError::about(ErrorCode::MissingField, name, format!("`{name}` is missing."))
+    ApiError::about(ErrorCode::MissingField, name, format!("`{name}` is missing; send it."))
 }
 
 /// The error for a field of the wrong type.

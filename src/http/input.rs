@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, FromRequest, Multipart, Request};
 use axum::http::HeaderMap;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
@@ -101,6 +101,11 @@ impl Input {
 }
 
 fn kind_of(headers: &HeaderMap, kinds: &[Kind]) -> Result<Kind, ApiError> {
+    // Nothing is unpacked: a small body could grow without end.
+    if headers.get(CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+        let message = "Compressed bodies are not read; send the body without `Content-Encoding`.";
+        return Err(ApiError::new(ErrorCode::UnsupportedMediaType, message));
+    }
     let value = headers
         .get(CONTENT_TYPE)
         .and_then(|v| v.to_str().ok())

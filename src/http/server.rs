@@ -22,6 +22,7 @@ use super::error::{ApiError, ErrorCode};
 use super::state::AppState;
 use super::timed::Timed;
 use crate::config::ServeConfig;
+use crate::engine::EngineError;
 
 /// Time for last bytes to go out once nothing runs any more.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -33,7 +34,7 @@ const REFUSALS: usize = 64;
 pub enum Ending {
     /// Everything that ran was finished.
     Drained,
-    /// The drain deadline passed; so many requests were cut off.
+    /// The drain deadline passed; so many requests were ended with an error.
     CutOff(usize),
     /// The engine ended by itself; the process should exit non-zero.
     EngineStopped(String),
@@ -115,23 +116,29 @@ async fn conduct(
     };
     state.life.drain();
     engine.drain();
-    if let Some(why) = fault {
-        // Callers are told by the engine; give their answers time to go out.
+    let ending = if let Some(why) = fault {
+        Ending::EngineStopped(why)
+    } else {
+        let (under_way, deadline_s) = (state.life.under_way(), drain.as_secs_f64());
+        tracing::info!(under_way, deadline_s, "shutting down; no new work is taken");
         tokio::select! {
             never = &mut serving => match never {},
-            () = state.life.idle() => {}
-            () = tokio::time::sleep(FAREWELL) => {}
+            () = state.life.idle() => return Ending::Drained,
+            why = &mut stopped => Ending::EngineStopped(why),
+            () = tokio::time::sleep(drain) => Ending::CutOff(state.life.under_way()),
         }
-        return Ending::EngineStopped(why);
-    }
-    let (under_way, deadline_s) = (state.life.under_way(), drain.as_secs_f64());
-    tracing::info!(under_way, deadline_s, "shutting down; no new work is taken");
+    };
+    // Whoever still waits gets an error instead of a closed connection, and a moment for it to go out.
+    engine.cut_off(match ending {
+        Ending::EngineStopped(_) => EngineError::Stopped,
+        _ => EngineError::ShuttingDown,
+    });
     tokio::select! {
         never = &mut serving => match never {},
-        () = state.life.idle() => Ending::Drained,
-        why = &mut stopped => Ending::EngineStopped(why),
-        () = tokio::time::sleep(drain) => Ending::CutOff(state.life.under_way()),
+        () = state.life.idle() => {}
+        () = tokio::time::sleep(FAREWELL) => {}
     }
+    ending
 }
 
 /// Where connections come in.

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::{FromRequestParts, MatchedPath, Request, State};
-use axum::http::header::{ALLOW, CONNECTION, CONTENT_LENGTH};
+use axum::http::header::{CONNECTION, CONTENT_LENGTH};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
@@ -117,14 +117,11 @@ fn known(method: &Method) -> &'static str {
 fn in_one_shape(mut response: Response, context: &RequestContext) -> Response {
     let error = match response.extensions_mut().remove::<ApiError>() {
         Some(error) => error,
-        None if response.status() == StatusCode::METHOD_NOT_ALLOWED => {
-            let allowed = response
-                .headers()
-                .get(ALLOW)
-                .and_then(|v| v.to_str().ok())
-                .unwrap_or("another method");
-            ApiError::new(ErrorCode::MethodNotAllowed, format!("This path takes {allowed}."))
-        }
+        // Axum adds the header after this layer.
+        None if response.status() == StatusCode::METHOD_NOT_ALLOWED => ApiError::new(
+            ErrorCode::MethodNotAllowed,
+            "This path takes other methods; the header `Allow` names them.",
+        ),
         None if response.status().is_client_error() || response.status().is_server_error() => ApiError::new(
             ErrorCode::Internal,
             "Something went wrong in the server; send the request again.",

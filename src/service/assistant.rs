@@ -4,41 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use super::limits::{Limits, SEED_END};
 use super::reply::Plan;
 use super::{Constraint, ImageDesk, Material, ModelCard, Options, Reply, Request, ServiceError, Task};
 use crate::engine::{Engine, EngineError, EngineState, Facts, Job, Rule, Sampling, SequenceSpec};
 use crate::radiograph::{ImageFormat, Pixels};
 use crate::vocabulary::{Input, Prompt, Vocabulary};
 
-/// Seeds are below this, so that a JSON reader that knows only doubles keeps them.
-const SEED_END: u64 = 1 << 53;
-
-/// What one request may ask for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Most bytes of UTF-8 in one text.
-    pub text_bytes: usize,
-    /// Most questions in one request.
-    pub questions: usize,
-    /// Most images, or choices, in one request.
-    pub images: usize,
-    /// Most stop texts.
-    pub stops: usize,
-    /// Most jobs that are prepared or wait; one more is refused at once, before any of its pixels are touched.
-    pub pending: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            text_bytes: 32 << 10,
-            questions: 16,
-            images: 8,
-            stops: 4,
-            pending: 256,
-        }
-    }
-}
+/// Texts of more bytes than this are tokenised on a blocking thread: some take tens of milliseconds, and probes must not wait for them.
+const LONG_TEXT: usize = 2 << 10;
 
 /// The product: takes requests, gives replies. Cheap to clone.
 #[derive(Clone)]
@@ -123,21 +97,39 @@ impl Assistant {
         let begun = Instant::now();
         let inner = &*self.0;
         let facts = inner.ready_facts()?;
-        inner.check_options(&request.options)?;
-        let draft = inner.draft(request.task, &request.options, &facts)?;
-        let plan = inner.plan(draft, &request.options, &facts)?;
+        let Request {
+            task,
+            options,
+            deadline,
+        } = request;
+        inner.limits.check_options(&options)?;
         let _place = inner.place()?;
-        let images = inner.read_image(plan.image.clone(), request.deadline).await?;
+        let plan = self.lay_out(task, &options, facts).await?;
+        let images = inner.read_image(plan.image.clone(), deadline).await?;
         let preprocess = begun.elapsed();
         let job = Job {
             images,
             sequences: plan.sequences.clone(),
             codes: Vec::new(),
-            deadline: request.deadline,
+            deadline,
         };
         let events = inner.engine.submit(job)?;
         let parts = (inner.vocabulary.clone(), inner.desk.clone());
-        Ok(Reply::new(events, plan, &request.options, parts, begun, preprocess))
+        Ok(Reply::new(events, plan, &options, parts, begun, preprocess))
+    }
+
+    /// Tokenises a task's texts and plans its replies.
+    async fn lay_out(&self, task: Task, options: &Options, facts: Arc<Facts>) -> Result<Plan, ServiceError> {
+        let long = task.text_bytes() > LONG_TEXT;
+        let (inner, options) = (Arc::clone(&self.0), options.clone());
+        let work = move || inner.plan(inner.draft(task, &options, &facts)?, &options, &facts);
+        if long {
+            tokio::task::spawn_blocking(work)
+                .await
+                .map_err(|_| ServiceError::Worker)?
+        } else {
+            work()
+        }
     }
 }
 
@@ -180,56 +172,6 @@ impl Inner {
         Ok(vec![pixels])
     }
 
-    fn check_options(&self, options: &Options) -> Result<(), ServiceError> {
-        if options.temperature.is_some_and(|t| !(0.0..=2.0).contains(&t)) {
-            return Err(ServiceError::parameter(
-                "temperature",
-                "`temperature` must be from 0 (greedy) to 2",
-            ));
-        }
-        if options.top_p.is_some_and(|p| !(p > 0.0 && p <= 1.0)) {
-            return Err(ServiceError::parameter(
-                "top_p",
-                "`top_p` must be above 0 and at most 1 (off)",
-            ));
-        }
-        if options.max_tokens == Some(0) {
-            return Err(ServiceError::parameter("max_tokens", "`max_tokens` must be at least 1"));
-        }
-        if options.seed.is_some_and(|s| s >= SEED_END) {
-            return Err(ServiceError::parameter(
-                "seed",
-                "`seed` must be from 0 to 9007199254740991",
-            ));
-        }
-        if options.stop.len() > self.limits.stops || options.stop.iter().any(|s| s.is_empty() || s.len() > 256) {
-            let message = format!("`stop` takes at most {} texts of 1 to 256 bytes", self.limits.stops);
-            return Err(ServiceError::parameter("stop", message));
-        }
-        Ok(())
-    }
-
-    fn check_text(&self, param: &'static str, text: &str) -> Result<(), ServiceError> {
-        let limit = self.limits.text_bytes;
-        if text.len() > limit {
-            Err(ServiceError::TextTooLong {
-                param,
-                bytes: text.len(),
-                limit,
-            })
-        } else {
-            Ok(())
-        }
-    }
-
-    fn check_count(&self, n: usize) -> Result<(), ServiceError> {
-        let most = self.limits.images;
-        if (1..=most).contains(&n) {
-            return Ok(());
-        }
-        Err(ServiceError::parameter("n", format!("`n` must be from 1 to {most}")))
-    }
-
     /// Checks a task's texts and lays its prompts out.
     fn draft(&self, task: Task, options: &Options, facts: &Facts) -> Result<Draft, ServiceError> {
         let text_rule = if options.constraint == Constraint::Auto {
@@ -250,13 +192,13 @@ impl Inner {
         match task {
             Task::Report { image, instruction } => {
                 let instruction = instruction.as_deref().unwrap_or(&self.card.report_instruction);
-                self.check_text("instruction", instruction)?;
+                self.limits.check_text("instruction", instruction)?;
                 let prompt = self.vocabulary.prompt(instruction, Input::Image(0));
                 Ok(greedy_text(vec![prompt], Some(image), self.card.report_max_tokens))
             }
             Task::Vqa { image, questions } => {
                 if questions.is_empty() || questions.len() > self.limits.questions {
-                    let message = format!("from 1 to {} questions are answered together", self.limits.questions);
+                    let message = format!("send from 1 to {} questions at a time", self.limits.questions);
                     return Err(ServiceError::parameter("questions", message));
                 }
                 let mut prompts = Vec::new();
@@ -264,15 +206,18 @@ impl Inner {
                     if question.trim().is_empty() {
                         return Err(ServiceError::parameter("question", "a question must not be empty"));
                     }
-                    self.check_text("question", question)?;
-                    prompts.push(self.vocabulary.prompt(question, Input::Image(0)));
+                    self.limits.check_text("question", question)?;
+                    let prompt = self.vocabulary.prompt(question, Input::Image(0));
+                    // The other questions need not be tokenised when one is too long already.
+                    room(&prompt, 1, facts)?;
+                    prompts.push(prompt);
                 }
                 let draft = greedy_text(prompts, Some(image), self.card.vqa_max_tokens);
                 Ok(Draft { watch: true, ..draft })
             }
             Task::Draw { text, n, format } => {
-                self.check_count(n)?;
-                self.check_text("text", &text)?;
+                self.limits.check_count(n)?;
+                self.limits.check_text("text", &text)?;
                 let prompt = self.vocabulary.prompt(&self.card.draw_instruction, Input::Text(&text));
                 let free = options.constraint == Constraint::None;
                 let whole_image = facts.codes_per_image + 3;
@@ -311,7 +256,7 @@ impl Inner {
                 material,
                 n,
             } => {
-                self.check_count(n)?;
+                self.limits.check_count(n)?;
                 let (prompt, image) = self.lay_out(&instruction, material)?;
                 let sampled = image.is_none();
                 let draft = greedy_text(vec![prompt; n], image, self.card.instruct_max_tokens);
@@ -327,11 +272,11 @@ impl Inner {
                 "`instruction` must not be empty",
             ));
         }
-        self.check_text("instruction", instruction)?;
+        self.limits.check_text("instruction", instruction)?;
         Ok(match material {
             Material::None => (self.vocabulary.prompt(instruction, Input::None), None),
             Material::Text(text) => {
-                self.check_text("input", &text)?;
+                self.limits.check_text("input", &text)?;
                 (self.vocabulary.prompt(instruction, Input::Text(&text)), None)
             }
             Material::Image(file) => (self.vocabulary.prompt(instruction, Input::Image(0)), Some(file)),
@@ -370,20 +315,14 @@ impl Inner {
         };
         let mut sequences = Vec::new();
         for (index, prompt) in draft.prompts.into_iter().enumerate() {
-            let length = prompt.len(facts.codes_per_image);
-            let room = facts.context.saturating_sub(length);
             let reply = options.max_tokens.unwrap_or(draft.max_tokens);
             let may_shrink = options.max_tokens.is_none() && draft.rule != Rule::Image;
-            let max_new_tokens = if may_shrink { reply.min(room).max(1) } else { reply };
-            if max_new_tokens > room {
-                let context = facts.context;
-                return Err(EngineError::ContextExceeded {
-                    prompt: length,
-                    reply: max_new_tokens,
-                    context,
-                }
-                .into());
-            }
+            let max_new_tokens = if may_shrink {
+                reply.min(room(&prompt, 1, facts)?)
+            } else {
+                room(&prompt, reply, facts)?;
+                reply
+            };
             sequences.push(SequenceSpec {
                 prompt,
                 rule: draft.rule,
@@ -405,4 +344,21 @@ impl Inner {
             codes_per_image: facts.codes_per_image,
         })
     }
+}
+
+/// Tokens that the context leaves for a reply to `prompt`.
+///
+/// # Errors
+/// When they are fewer than `wanted`.
+fn room(prompt: &Prompt, wanted: usize, facts: &Facts) -> Result<usize, EngineError> {
+    let (length, context) = (prompt.len(facts.codes_per_image), facts.context);
+    let room = context.saturating_sub(length);
+    if wanted > room {
+        return Err(EngineError::ContextExceeded {
+            prompt: length,
+            reply: wanted,
+            context,
+        });
+    }
+    Ok(room)
 }

@@ -53,11 +53,11 @@ impl ImageDesk {
         let place = Arc::clone(&self.workers)
             .acquire_owned()
             .await
-            .map_err(|_| ServiceError::ImageWorker)?;
+            .map_err(|_| ServiceError::Worker)?;
         let done = tokio::task::spawn_blocking(move || {
             let _place = place;
             work()
         });
-        done.await.map_err(|_| ServiceError::ImageWorker)
+        done.await.map_err(|_| ServiceError::Worker)
     }
 }

@@ -15,7 +15,7 @@ pub enum ServiceError {
         message: String,
     },
     /// A text is longer than any context could hold.
-    #[error("`{param}` is {bytes} bytes long; at most {limit} are taken")]
+    #[error("`{param}` is {bytes} bytes long, and at most {limit} are taken; send a shorter text")]
     TextTooLong {
         /// The field's name, as the API spells it.
         param: &'static str,
@@ -35,9 +35,9 @@ pub enum ServiceError {
         "the model ended its reply without a whole image; try another seed, or leave out `constraint` so that an image always comes"
     )]
     NoImage,
-    /// The worker that reads or writes images broke; the request can be sent again.
-    #[error("the image worker failed on this image")]
-    ImageWorker,
+    /// The thread that worked on the request's image or text broke; the request can be sent again.
+    #[error("a worker thread failed on this request")]
+    Worker,
 }
 
 impl ServiceError {

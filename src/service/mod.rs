@@ -10,13 +10,15 @@ mod assistant;
 mod card;
 mod desk;
 mod error;
+mod limits;
 mod polish;
 mod reply;
 mod request;
 
-pub use assistant::{Assistant, Limits};
+pub use assistant::Assistant;
 pub use card::ModelCard;
 pub use desk::ImageDesk;
 pub use error::ServiceError;
+pub use limits::Limits;
 pub use reply::{Answer, Drawing, Outcome, Phases, Reply, Update, Usage};
 pub use request::{Constraint, Material, Options, Request, Task};

@@ -93,6 +93,25 @@ pub enum Task {
 }
 
 impl Task {
+    /// Bytes of all its texts together.
+    pub fn text_bytes(&self) -> usize {
+        let of = |material: &Material| match material {
+            Material::Text(text) => text.len(),
+            Material::None | Material::Image(_) => 0,
+        };
+        match self {
+            Self::Report { instruction, .. } => instruction.as_ref().map_or(0, String::len),
+            Self::Vqa { questions, .. } => questions.iter().map(String::len).sum(),
+            Self::Draw { text, .. } => text.len(),
+            Self::Instruct {
+                instruction, material, ..
+            }
+            | Self::Chat {
+                instruction, material, ..
+            } => instruction.len() + of(material),
+        }
+    }
+
     /// The task's name in metrics.
     pub fn name(&self) -> &'static str {
         match self {

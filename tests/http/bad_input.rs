@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::Request;
+use llm_cxr::engine::EngineError;
+use llm_cxr::radiograph::ImageFormat;
+use llm_cxr::service::{self, Options, ServiceError, Task};
 use serde_json::{Value, json};
 
 use crate::house::*;
@@ -61,6 +64,11 @@ async fn bodies_that_are_nothing_or_of_the_wrong_kind_are_refused() {
         .refused(415, "dicom_not_supported");
     let no_kind = Request::post("/v1/report").body(Body::from("x")).expect("a request");
     house.send(no_kind).await.refused(415, "unsupported_media_type");
+    let packed = Request::post("/v1/instruct")
+        .header("content-type", "application/json")
+        .header("content-encoding", "gzip");
+    let packed = packed.body(Body::from("\x1f")).expect("a request");
+    house.send(packed).await.refused(415, "unsupported_media_type");
     healthy(&house).await;
 }
 
@@ -343,4 +351,35 @@ async fn paths_and_methods_that_are_not_there_are_told_in_the_same_shape() {
     let answer = house.get("/v1/report").await;
     answer.refused(405, "method_not_allowed");
     assert_eq!(answer.header("allow"), "POST");
+    for name in ["other", "%20", "%ff", "%00"] {
+        house
+            .get(&format!("/v1/models/{name}"))
+            .await
+            .refused(404, "model_not_found");
+    }
+}
+
+#[tokio::test]
+async fn a_long_text_does_not_hold_up_the_thread_that_answers_others() {
+    let house = House::plain().await;
+    let task = Task::Draw {
+        text: "white lung ".repeat(2000),
+        n: 1,
+        format: ImageFormat::Png,
+    };
+    let request = service::Request {
+        task,
+        options: Options::default(),
+        deadline: None,
+    };
+    let mut asked = std::pin::pin!(house.state.assistant.start(request));
+    assert!(
+        futures::poll!(asked.as_mut()).is_pending(),
+        "it was tokenised in this thread"
+    );
+    let refused = soon(asked).await.err().expect("too long for the context");
+    assert!(matches!(
+        refused,
+        ServiceError::Engine(EngineError::ContextExceeded { .. })
+    ));
 }

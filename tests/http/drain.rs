@@ -12,11 +12,11 @@ async fn get(served: &Served, path: &str) -> (u16, String) {
     (answer.status().as_u16(), answer.text().await.expect("a body"))
 }
 
-fn begin(served: &Served) -> tokio::task::JoinHandle<(u16, String)> {
+fn begin(served: &Served, streamed: bool) -> tokio::task::JoinHandle<(u16, String)> {
     let request = reqwest::Client::new()
         .post(served.url("/v1/instruct"))
         .header("content-type", "application/json")
-        .body("{\"instruction\": \"Say hello.\", \"stream\": true}");
+        .body(format!("{{\"instruction\": \"Say hello.\", \"stream\": {streamed}}}"));
     tokio::spawn(async move {
         let answer = request.send().await.expect("answered");
         (answer.status().as_u16(), answer.text().await.unwrap_or_default())
@@ -37,14 +37,14 @@ async fn streams_finish_and_nothing_new_begins_after_the_signal() {
     let house = House::plain().await;
     let mut served = house.serve().await;
     house.controls.pause();
-    let running: Vec<_> = (0..20).map(|_| begin(&served)).collect();
+    let running: Vec<_> = (0..20).map(|_| begin(&served, true)).collect();
     until(|| house.state.life.under_way() == 20 && house.controls.steps() > 0).await;
     served.terminate();
     until(|| house.state.life.is_draining()).await;
     let (status, body) = get(&served, "/readyz").await;
     assert!(status == 503 && body.contains("shutting_down"));
     assert_eq!(get(&served, "/livez").await.0, 200);
-    let late = soon(begin(&served)).await.expect("answered");
+    let late = soon(begin(&served, true)).await.expect("answered");
     assert!(late.0 == 503 && late.1.contains("shutting_down"), "{late:?}");
     let fresh = soon(reqwest::get(served.url("/livez"))).await.expect("answered");
     assert_eq!(
@@ -65,17 +65,40 @@ async fn streams_finish_and_nothing_new_begins_after_the_signal() {
 }
 
 #[tokio::test]
-async fn a_stuck_request_does_not_hold_the_end_back() {
+async fn a_stuck_request_does_not_hold_the_end_back_and_is_told_why_it_ends() {
     let mut plan = Plan::default();
     plan.config.drain_timeout = Duration::from_millis(100);
     let house = House::ready(plan).await;
     let mut served = house.serve().await;
     house.controls.pause();
-    let stuck = begin(&served);
-    until(|| house.controls.steps() > 0).await;
+    let stuck = begin(&served, true);
+    let whole = begin(&served, false);
+    until(|| house.state.life.under_way() == 2 && house.controls.steps() > 0).await;
     served.terminate();
-    assert_eq!(served.ending().await, Ending::CutOff(1));
-    stuck.abort();
+    assert_eq!(served.ending().await, Ending::CutOff(2));
+    let (status, text) = soon(stuck).await.expect("answered");
+    let last = events(&text).pop().expect("a last event");
+    assert_eq!((status, last.0.as_str()), (200, "error"));
+    assert!(last.1.contains("shutting_down"), "{text}");
+    let (status, text) = soon(whole).await.expect("answered");
+    assert!(status == 503 && text.contains("shutting_down"), "{status} {text}");
+    house.controls.resume();
+}
+
+#[tokio::test]
+async fn a_device_that_hangs_for_good_ends_the_server_and_its_callers_are_told() {
+    let mut plan = Plan::default();
+    plan.engine.give_up_after = Duration::from_millis(50);
+    let house = House::ready(plan).await;
+    let served = house.serve().await;
+    house.controls.pause();
+    let waiting = begin(&served, false);
+    let Ending::EngineStopped(why) = served.ending().await else {
+        panic!("the server should end with a fault");
+    };
+    assert!(why.contains("hangs"), "{why}");
+    let (status, text) = soon(waiting).await.expect("answered");
+    assert!(status == 503 && text.contains("engine_stopped"), "{status} {text}");
     house.controls.resume();
 }
 
@@ -99,7 +122,7 @@ async fn a_dead_engine_ends_the_server_and_says_why() {
     let served = house.serve().await;
     house.controls.fail_always(Some(Fault::Panic));
     for _ in 0..10 {
-        let (status, text) = soon(begin(&served)).await.unwrap_or((503, String::new()));
+        let (status, text) = soon(begin(&served, true)).await.unwrap_or((503, String::new()));
         assert!(status == 503 || text.contains("error"), "{text}");
         if served.task.is_finished() {
             break;

@@ -247,7 +247,12 @@ impl Answer {
         );
         let error = &self.json()["error"];
         assert_eq!(error["request_id"].as_str(), Some(self.header("x-request-id")));
-        assert!(error["message"].as_str().is_some_and(|m| m.len() > 10), "{error}");
+        let message = error["message"].as_str().expect("a message");
+        let begins = message.starts_with(|c: char| c.is_uppercase() || c == '`');
+        assert!(
+            message.len() > 10 && begins && message.ends_with('.'),
+            "no sentence: {message}"
+        );
     }
 }
 

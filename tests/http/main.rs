@@ -5,6 +5,7 @@ mod bad_input;
 mod connection;
 mod contract;
 mod drain;
+mod hostile_bodies;
 mod house;
 mod openai;
 mod operation;

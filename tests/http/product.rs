@@ -205,9 +205,19 @@ async fn an_image_is_sent_as_bytes_to_those_who_ask_for_it() {
     ask("image/png", json!({"text": "Clear.", "format": "jpeg"}))
         .await
         .refused(400, "conflicting_fields");
-    ask("text/csv", json!({"text": "Clear."}))
-        .await
-        .refused(406, "not_acceptable");
+    for refused in ["text/csv", "image/png;q=0"] {
+        ask(refused, json!({"text": "Clear."}))
+            .await
+            .refused(406, "not_acceptable");
+    }
+    for (accept, kind) in [
+        ("*/*", "application/json"),
+        ("text/html, image/png;q=0.9, */*;q=0.8", "image/png"),
+        ("application/json;q=0.1, image/jpeg", "image/jpeg"),
+    ] {
+        let answer = ask(accept, json!({"text": "Clear."})).await.ok();
+        assert_eq!(answer.header("content-type"), kind, "{accept}");
+    }
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use llm_cxr::config::{DeviceChoice, DtypeChoice};
+use llm_cxr::config::{DeviceChoice, DtypeChoice, ServeConfig};
 use llm_cxr::engine::torch::{self, TorchOptions};
 use llm_cxr::engine::{Engine, EngineConfig, TokenRules};
 use llm_cxr::model::bundle::Bundle;
@@ -70,7 +70,11 @@ pub fn offline(
         ..DecodeLimits::default()
     };
     let recipe = Recipe {
-        engine: EngineConfig::default(),
+        // Prompts are cut where the server cuts them, so that both give the same bits.
+        engine: EngineConfig {
+            prefill_chunk: ServeConfig::default().prefill_chunk,
+            ..EngineConfig::default()
+        },
         torch,
         decode,
         preprocess,

@@ -1,6 +1,6 @@
 //! `llm-cxr report`, `ask`, `draw`, `encode` and `decode`: single images, with the server's own engine and no server.
 
-use std::io::{IsTerminal as _, Read as _, Write as _};
+use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -129,8 +129,9 @@ pub struct EncodeArgs {
 /// Draw VQ-GAN codes. The image is synthetic, and marked so.
 #[derive(Args, Debug)]
 pub struct DecodeArgs {
-    /// File with what `encode` printed, or with a plain JSON list of codes; `-` reads standard input
-    codes: PathBuf,
+    /// What `encode` printed, or a plain JSON list of codes: a file with it, the JSON itself, or `-` for standard input
+    #[arg(value_name = "CODES")]
+    codes: String,
     /// Where the image goes: .png, .jpg or .jpeg
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
@@ -380,16 +381,16 @@ fn format_of(path: &Path) -> Result<ImageFormat, String> {
     }
 }
 
-fn read_codes(path: &Path) -> Result<Vec<u16>, String> {
-    let mut text = String::new();
-    let said = |e: std::io::Error| format!("{}: {e}", path.display());
-    match path == Path::new("-") {
-        true => std::io::stdin().read_to_string(&mut text).map_err(said)?,
-        false => std::fs::File::open(path)
-            .and_then(|mut file| file.read_to_string(&mut text))
-            .map_err(said)?,
+fn read_codes(codes: &str) -> Result<Vec<u16>, String> {
+    let (name, text) = if codes.trim_start().starts_with(['[', '{']) {
+        ("CODES", Ok(codes.to_owned()))
+    } else if codes == "-" {
+        ("standard input", std::io::read_to_string(std::io::stdin()))
+    } else {
+        (codes, std::fs::read_to_string(codes))
     };
-    parse_codes(&text).ok_or_else(|| format!("{}: holds no list of codes, plain or under \"codes\"", path.display()))
+    let text = text.map_err(|e| format!("{name}: {e}"))?;
+    parse_codes(&text).ok_or_else(|| format!("{name}: holds no list of codes, plain or under \"codes\""))
 }
 
 fn parse_codes(text: &str) -> Option<Vec<u16>> {
@@ -411,6 +412,8 @@ mod tests {
         for wrong in ["", "{}", "[1.5]", "[-1]", "[65536]", "\"codes\""] {
             assert_eq!(parse_codes(wrong), None, "{wrong}");
         }
+        assert_eq!(read_codes(" [3, 4]"), Ok(vec![3, 4]));
+        assert!(read_codes("no/such/file").is_err_and(|said| said.starts_with("no/such/file: ")));
     }
 
     #[test]

@@ -22,6 +22,12 @@ use crate::assemble::{self, Recipe};
 pub fn run(config: &ServeConfig) -> crate::Outcome {
     let keys = config.check()?;
     start_log(config);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // From here on a signal is an orderly end, also while the bundle is opened and the model loads.
+    let signals = {
+        let _context = runtime.enter();
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
+    };
     let bundle = Bundle::open(&config.model)?;
     let vocabulary = bundle.vocabulary()?;
     if config.device != DeviceChoice::Auto {
@@ -42,7 +48,6 @@ pub fn run(config: &ServeConfig) -> crate::Outcome {
         tracing::warn!(listen = %config.listen, "everybody who can reach this address is served, without a key");
     }
     let meters = Meters::install()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let ending = runtime.block_on(async {
         let limits = Limits {
             pending: config.queue_jobs,
@@ -70,13 +75,14 @@ pub fn run(config: &ServeConfig) -> crate::Outcome {
                 tracing::info!(device, dtype, kv_tokens, context = facts.context, "ready");
             }
         });
-        let signals = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         Ok::<_, Box<dyn std::error::Error>>(server.run(first_signal(signals)).await)
     })?;
     runtime.shutdown_background();
     match ending {
         Ending::Drained => tracing::info!("everything was finished"),
-        Ending::CutOff(requests) => tracing::warn!(requests, "the drain deadline passed; requests were cut off"),
+        Ending::CutOff(requests) => {
+            tracing::warn!(requests, "the drain deadline passed; requests were ended with an error")
+        }
         Ending::EngineStopped(why) => {
             tracing::error!(why, "the engine ended");
             leave(1);

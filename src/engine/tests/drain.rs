@@ -28,6 +28,24 @@ async fn draining_refuses_new_work_and_finishes_what_was_admitted() {
 }
 
 #[tokio::test]
+async fn who_is_cut_off_is_told_at_once_even_while_the_device_hangs() {
+    let (engine, controls) = ready(says(&[1])).await;
+    controls.pause();
+    let running = engine.submit(job(vec![spec(&[7], Rule::Text, 20)])).unwrap();
+    let waiting = engine.submit(job(vec![spec(&[7], Rule::Text, 20)])).unwrap();
+    assert!(controls.wait_for(|calls| !calls.is_empty()));
+    engine.cut_off(EngineError::ShuttingDown);
+    for events in [running, waiting] {
+        assert_eq!(error(&all(events).await), Some(EngineError::ShuttingDown));
+    }
+    let late = engine.submit(job(vec![spec(&[7], Rule::Text, 20)]));
+    assert_eq!(late.err(), Some(EngineError::ShuttingDown));
+    controls.resume();
+    engine.idle().await;
+    assert_eq!(engine.stats().kv_tokens_used, 0, "its memory is free again");
+}
+
+#[tokio::test]
 async fn an_engine_with_nothing_to_do_is_idle() {
     let (engine, _controls) = ready(says(&[1])).await;
     engine.idle().await;

@@ -140,6 +140,20 @@ async fn health_goes_through_the_thread_and_the_device() {
 }
 
 #[tokio::test]
+async fn a_step_that_hangs_for_good_is_given_up() {
+    let limits = EngineConfig {
+        give_up_after: Duration::from_millis(4),
+        ..config()
+    };
+    let (engine, controls) = engine(limits, facts(), says(&[1, END]));
+    engine.ready().await.unwrap();
+    controls.pause();
+    let _events = engine.submit(job(vec![spec(&[7], Rule::Text, 20)])).unwrap();
+    assert!(engine.stopped().await.contains("hangs"));
+    controls.resume();
+}
+
+#[tokio::test]
 async fn a_step_that_hangs_makes_the_engine_unhealthy_until_it_returns() {
     let limits = EngineConfig {
         stall_after: Duration::ZERO,

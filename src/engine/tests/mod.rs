@@ -59,6 +59,7 @@ pub(super) fn config() -> EngineConfig {
         vision_slice: Duration::ZERO,
         faults_before_exit: 3,
         stall_after: Duration::from_secs(600),
+        give_up_after: Duration::from_secs(600),
     }
 }
 

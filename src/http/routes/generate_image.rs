@@ -105,32 +105,35 @@ pub async fn generate_image(
     .await
 }
 
-/// The image format that `Accept` asks for; `None` for JSON.
+/// The image format that `Accept` asks for; `None` for JSON. Of several types the one with the highest `q` counts, the first of equals.
 fn wanted(headers: &HeaderMap) -> Result<Option<ImageFormat>, ApiError> {
     let lines = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    let mut some = false;
+    let mut best: Option<(f32, Option<ImageFormat>)> = None;
+    let mut asked = false;
     for entry in lines.flat_map(|line| line.split(',')) {
-        some = true;
-        match entry
-            .split(';')
-            .next()
-            .unwrap_or_default()
-            .trim()
-            .to_ascii_lowercase()
-            .as_str()
-        {
-            "image/png" => return Ok(Some(ImageFormat::Png)),
-            "image/jpeg" | "image/jpg" => return Ok(Some(ImageFormat::Jpeg)),
-            "*/*" | "application/*" | "application/json" | "text/event-stream" | "" => return Ok(None),
-            "image/*" => return Ok(Some(ImageFormat::Png)),
-            _ => {}
+        asked = true;
+        let mut parts = entry.split(';').map(|part| part.trim().to_ascii_lowercase());
+        let format = match parts.next().unwrap_or_default().as_str() {
+            "image/png" | "image/*" => Some(ImageFormat::Png),
+            "image/jpeg" | "image/jpg" => Some(ImageFormat::Jpeg),
+            "*/*" | "application/*" | "application/json" | "text/event-stream" | "" => None,
+            _ => continue,
+        };
+        let quality = parts
+            .find_map(|part| part.strip_prefix("q=")?.parse().ok())
+            .unwrap_or(1.0);
+        if quality > 0.0 && best.is_none_or(|(highest, _)| quality > highest) {
+            best = Some((quality, format));
         }
     }
-    if some {
-        let message = "The answer is application/json, image/png or image/jpeg; ask for one of these with Accept.";
-        return Err(ApiError::new(ErrorCode::NotAcceptable, message));
+    match best {
+        Some((_, format)) => Ok(format),
+        None if asked => {
+            let message = "The answer is application/json, image/png or image/jpeg; ask for one of these with Accept.";
+            Err(ApiError::new(ErrorCode::NotAcceptable, message))
+        }
+        None => Ok(None),
     }
-    Ok(None)
 }
 
 /// The image itself.

@@ -1,6 +1,7 @@
 //! `GET /v1/models` and `GET /v1/models/{id}`, in the OpenAI way.
 
 use axum::Json;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 
 use crate::http::error::{ApiError, ErrorCode};
@@ -47,7 +48,11 @@ pub async fn list(State(state): State<AppState>) -> Json<ModelList> {
     params(("id" = String, Path, description = "Its name.")),
     responses((status = 200, description = "The model.", body = ModelObject), (status = "4XX", description = "There is none of this name.", body = ErrorBody))
 )]
-pub async fn one(State(state): State<AppState>, Path(id): Path<String>) -> Result<Json<ModelObject>, ApiError> {
-    check_model(&state, &id)?;
+pub async fn one(
+    State(state): State<AppState>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Json<ModelObject>, ApiError> {
+    // A name that is not even text is no model's.
+    check_model(&state, id.as_ref().map_or("", |Path(id)| id))?;
     Ok(Json(model(&state)))
 }

@@ -40,6 +40,8 @@ struct Params {
     embed_dim: usize,
     n_embed: usize,
     ddconfig: DdConfig,
+    #[serde(default)]
+    remap: Value,
 }
 
 #[derive(Deserialize)]
@@ -92,6 +94,12 @@ impl VqganConfig {
                 reason,
             })
         };
+        if !params.remap.is_null() {
+            return value(
+                "remap",
+                "is set: such a model numbers its codes by a file of its own, which is not supported".to_owned(),
+            );
+        }
         if dd.double_z {
             return value(
                 "double_z",
@@ -239,6 +247,7 @@ mod tests {
             ("resolution: 256", "resolution: 100", "resolution"),
             ("double_z: False", "double_z: True", "double_z"),
             ("in_channels: 3", "in_channels: 4", "in_channels"),
+            ("n_embed: 1024", "n_embed: 1024\n    remap: used.npy", "remap"),
         ] {
             let error = VqganConfig::from_yaml(PUBLISHED.replace(from, to).as_bytes())
                 .unwrap_err()

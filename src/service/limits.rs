@@ -1,0 +1,85 @@
+//! What one request may ask for, before any of it is worked on.
+
+use super::{Options, ServiceError};
+
+/// Seeds are below this, so that a JSON reader that knows only doubles keeps them.
+pub(super) const SEED_END: u64 = 1 << 53;
+
+/// What one request may ask for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Most bytes of UTF-8 in one text.
+    pub text_bytes: usize,
+    /// Most questions in one request.
+    pub questions: usize,
+    /// Most images, or choices, in one request.
+    pub images: usize,
+    /// Most stop texts.
+    pub stops: usize,
+    /// Most jobs that are prepared or wait; one more is refused at once, before any of its pixels are touched.
+    pub pending: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            text_bytes: 32 << 10,
+            questions: 16,
+            images: 8,
+            stops: 4,
+            pending: 256,
+        }
+    }
+}
+
+impl Limits {
+    pub(super) fn check_options(&self, options: &Options) -> Result<(), ServiceError> {
+        if options.temperature.is_some_and(|t| !(0.0..=2.0).contains(&t)) {
+            return Err(ServiceError::parameter(
+                "temperature",
+                "`temperature` must be from 0 (greedy) to 2",
+            ));
+        }
+        if options.top_p.is_some_and(|p| !(p > 0.0 && p <= 1.0)) {
+            return Err(ServiceError::parameter(
+                "top_p",
+                "`top_p` must be above 0 and at most 1 (off)",
+            ));
+        }
+        if options.max_tokens == Some(0) {
+            return Err(ServiceError::parameter("max_tokens", "`max_tokens` must be at least 1"));
+        }
+        if options.seed.is_some_and(|s| s >= SEED_END) {
+            return Err(ServiceError::parameter(
+                "seed",
+                "`seed` must be from 0 to 9007199254740991",
+            ));
+        }
+        if options.stop.len() > self.stops || options.stop.iter().any(|s| s.is_empty() || s.len() > 256) {
+            let message = format!("`stop` takes at most {} texts of 1 to 256 bytes", self.stops);
+            return Err(ServiceError::parameter("stop", message));
+        }
+        Ok(())
+    }
+
+    pub(super) fn check_text(&self, param: &'static str, text: &str) -> Result<(), ServiceError> {
+        let limit = self.text_bytes;
+        if text.len() > limit {
+            Err(ServiceError::TextTooLong {
+                param,
+                bytes: text.len(),
+                limit,
+            })
+        } else {
+            Ok(())
+        }
+    }
+
+    pub(super) fn check_count(&self, n: usize) -> Result<(), ServiceError> {
+        let most = self.images;
+        if (1..=most).contains(&n) {
+            return Ok(());
+        }
+        Err(ServiceError::parameter("n", format!("`n` must be from 1 to {most}")))
+    }
+}
