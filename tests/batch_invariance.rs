@@ -53,7 +53,7 @@ fn alone(model: &Neox, tokens: &[u32], pieces: &[usize]) -> Vec<Vec<u32>> {
             span: Span { start: 0, len: 96 },
             position,
             tokens: &tokens[position..position + len],
-            logits: true,
+            logits: 1,
         };
         position += len;
         bits(&model.step(&mut kv, &[segment]).unwrap(), 0)
@@ -93,7 +93,7 @@ fn logits_are_the_same_bits_alone_and_in_any_company() {
                         span: Span { start: 96 * s, len: 96 },
                         position: from,
                         tokens: &tokens[s][from..prompts[s] + age],
-                        logits: true,
+                        logits: 1,
                     }
                 })
                 .collect();
@@ -141,6 +141,7 @@ const CONFIG: EngineConfig = EngineConfig {
     prefill_chunk: 24,
     idle_prefill_chunk: 60,
     vision_slice: std::time::Duration::ZERO,
+    speculation: true,
     faults_before_exit: 3,
     stall_after: std::time::Duration::from_secs(600),
 };

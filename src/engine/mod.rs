@@ -13,12 +13,14 @@
 //! | `scheduler` | who is in the next step: sequences as state machines, KV memory in order of arrival, chunked prompts |
 //! | `kv` | the ledger of KV memory |
 //! | `sampler`, `constraint` | which token comes next, and which may |
+//! | `drafts` | what may come next by what was said before, to be checked by the model |
 //! | `metrics` | the meters by name |
 //! | `torch`, `scripted` | two backends: libtorch, and one without tensors for tests |
 
 mod admission;
 mod backend;
 mod constraint;
+mod drafts;
 mod handle;
 mod job;
 mod kv;

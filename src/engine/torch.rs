@@ -7,6 +7,7 @@ use tch::{Device, Kind, Tensor};
 use super::backend::{Backend, BackendError, Facts, VisionOutput, VisionWork};
 use crate::model::bundle::Bundle;
 use crate::model::device::{self, DeviceChoice, DtypeChoice};
+use crate::model::drafts::DraftTable;
 use crate::model::neox::{KvMemory, Neox, NeoxConfig, Segment};
 use crate::model::vqgan::{Pass, Vqgan};
 use crate::radiograph::Pixels;
@@ -91,6 +92,7 @@ pub fn load(bundle: &Bundle, options: &TorchOptions) -> Result<Box<dyn Backend>,
     // On a CPU one image at a time is fastest, and an image's codes cannot depend on its company, not even by a rounding.
     let vision_batch = if on.is_cuda() { 16 } else { 1 };
     let mut backend = TorchBackend::new(neox, vqgan, kv_tokens, vision_batch, kind, on);
+    backend.drafts = bundle.drafts().map_err(|e| said(&e))?;
     backend.warm_up()?;
     Ok(Box::new(backend))
 }
@@ -101,6 +103,7 @@ pub struct TorchBackend {
     vqgan: Vqgan,
     kv: KvMemory,
     pass: Option<(Pass, bool)>,
+    drafts: DraftTable,
     facts: Facts,
     device: Device,
     _no_grad: tch::NoGradGuard,
@@ -129,6 +132,7 @@ impl TorchBackend {
             vqgan,
             kv,
             pass: None,
+            drafts: DraftTable::default(),
             facts,
             device: on,
             _no_grad: tch::no_grad_guard(),
@@ -147,14 +151,14 @@ impl TorchBackend {
                 span,
                 position: 0,
                 tokens: &prompt,
-                logits: false,
+                logits: 0,
             }])?;
         }
         self.step(&[Segment {
             span,
             position: prompt.len(),
             tokens: &[0],
-            logits: true,
+            logits: 1,
         }])?;
         let side = self.facts.image_side;
         let black = Pixels::new(side, side, vec![0; side * side * 3]);
@@ -218,6 +222,10 @@ impl Backend for TorchBackend {
 
     fn vision_cancel(&mut self) {
         self.pass = None;
+    }
+
+    fn drafts(&mut self) -> DraftTable {
+        std::mem::take(&mut self.drafts)
     }
 
     fn health(&mut self) -> Result<(), BackendError> {

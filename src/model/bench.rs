@@ -166,7 +166,7 @@ pub fn run(plan: &Plan, progress: &dyn Fn(&str)) -> Result<Report, LoadError> {
             span,
             position: 0,
             tokens: &prompt,
-            logits: true,
+            logits: 1,
         };
         timed(plan.device, || drop(model.step(&mut kv, &[segment])))
     });
@@ -216,7 +216,7 @@ fn decode_step(model: &Neox, kv: &mut KvMemory, plan: &Plan, batch: usize) -> f6
                 },
                 position: plan.prompt + position,
                 tokens: token,
-                logits: true,
+                logits: 1,
             })
             .collect();
         let begun = Instant::now();

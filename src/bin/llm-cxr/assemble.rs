@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use llm_cxr::config::{DeviceChoice, DtypeChoice};
+use llm_cxr::config::{DeviceChoice, DtypeChoice, Speculation};
 use llm_cxr::engine::torch::{self, TorchOptions};
 use llm_cxr::engine::{Engine, EngineConfig, TokenRules};
 use llm_cxr::model::bundle::Bundle;
@@ -52,6 +52,7 @@ pub fn offline(
     dtype: DtypeChoice,
     preprocess: Preprocess,
     threads: Option<usize>,
+    speculation: Speculation,
 ) -> Result<Assembled, Box<dyn std::error::Error>> {
     let bundle = Bundle::open(model)?;
     let vocabulary = bundle.vocabulary()?;
@@ -70,7 +71,10 @@ pub fn offline(
         ..DecodeLimits::default()
     };
     let recipe = Recipe {
-        engine: EngineConfig::default(),
+        engine: EngineConfig {
+            speculation: speculation == Speculation::On,
+            ..EngineConfig::default()
+        },
         torch,
         decode,
         preprocess,

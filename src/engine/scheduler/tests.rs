@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::engine::drafts::STEP_ROWS;
 use crate::engine::scripted::{Fault, Reply, ScriptedBackend};
 use crate::engine::tests::{GREEDY, about, config, facts, job, picture, rules, sampled, spec};
 use crate::engine::{Backend, Rule, Sampling};
@@ -19,13 +20,22 @@ struct Bench {
     /// Terminal events of each job, and whether anything came after them.
     ends: BTreeMap<JobId, usize>,
     broken: Option<String>,
+    speculates: bool,
+    /// Tokens of each reply.
+    said: BTreeMap<(JobId, usize), Vec<u32>>,
 }
 
 impl Bench {
     fn new(facts: Facts, reply: Reply) -> Self {
+        Self::with(config(), facts, reply)
+    }
+
+    fn with(config: EngineConfig, facts: Facts, reply: Reply) -> Self {
         let (backend, controls) = ScriptedBackend::new(facts.clone(), reply);
         Self {
-            scheduler: Scheduler::new(&config(), Arc::new(facts), rules()),
+            speculates: config.speculation,
+            said: BTreeMap::new(),
+            scheduler: Scheduler::new(&config, Arc::new(facts), rules()),
             backend,
             controls,
             now: Instant::now(),
@@ -45,6 +55,9 @@ impl Bench {
 
     fn listen(&mut self) {
         for (id, event) in self.scheduler.take().events {
+            if let Event::Token { sequence, id: token } = event {
+                self.said.entry((id, sequence)).or_default().push(token);
+            }
             let ends = self.ends.entry(id).or_default();
             if *ends > 0 {
                 self.broken = Some(format!("job {id} heard {event:?} after its end"));
@@ -78,8 +91,12 @@ impl Bench {
         if prompts.iter().any(|part| part.position % config().prefill_chunk != 0) {
             self.broken = Some("a prompt was cut where it would not be cut alone".into());
         }
-        if others.len() != decoding || others.iter().any(|part| part.tokens.len() != 1) {
-            self.broken = Some("not every decoding sequence runs one token".into());
+        if others.len() != decoding || others.iter().any(|part| part.tokens.is_empty()) {
+            self.broken = Some("not every decoding sequence runs a token".into());
+        }
+        let rows: usize = others.iter().map(|part| part.tokens.len()).sum();
+        if rows > STEP_ROWS.max(decoding) || (!self.speculates && rows > decoding) {
+            self.broken = Some("drafts take more rows than there are".into());
         }
         if plan.len() > config().max_batch || segments.len() != plan.len() {
             self.broken = Some("the batch is too large, or a segment is missing".into());
@@ -354,4 +371,128 @@ fn logits_of_the_wrong_size_are_an_error() {
     let plan = bench.scheduler.plan(bench.now);
     assert!(bench.scheduler.absorb(&plan, &[0.0; 95], bench.now, bench.now).is_err());
     assert!(bench.scheduler.take().events.is_empty());
+}
+
+/// A model that says the same few sentences again and again, as reports do, each with a word of its own.
+fn formulaic() -> Reply {
+    Reply::ByPrompt(Box::new(|prompt| {
+        let own = prompt.iter().fold(7, |sum, id| (sum * 31 + id) % 9);
+        let sentence = |n: u32| (0..6).map(move |i| 1 + (n * 5 + i) % 50);
+        let sentences = [own % 3, 3, own % 2, 3, 4];
+        sentences.into_iter().flat_map(sentence).chain([own, 60]).collect()
+    }))
+}
+
+/// The tokens of all replies, and the counters, of jobs that join three steps apart.
+fn replies(speculation: bool, reply: Reply, jobs: &[Job]) -> (BTreeMap<(JobId, usize), Vec<u32>>, Counters) {
+    let config = EngineConfig { speculation, ..config() };
+    let mut bench = Bench::with(config, facts(), reply);
+    for asked in jobs {
+        bench.submit(asked.clone());
+        for _ in 0..3 {
+            bench.step();
+            bench.see();
+        }
+    }
+    bench.finish().unwrap();
+    assert_eq!(bench.scheduler.kv().used(), 0);
+    (bench.said, bench.scheduler.counters())
+}
+
+/// Replies about images, so that later ones draft from earlier ones.
+fn reports(count: u64, seed: impl Fn(u64) -> Sampling) -> Vec<Job> {
+    let report = |n: u64| Job {
+        images: vec![picture(n as u8)],
+        ..job(vec![crate::engine::SequenceSpec {
+            sampling: seed(n),
+            ..about(0, 40)
+        }])
+    };
+    (0..count).map(report).collect()
+}
+
+#[test]
+fn drafts_of_formulaic_replies_save_steps_and_change_no_token() {
+    for seed in [(|_| GREEDY) as fn(u64) -> Sampling, sampled] {
+        let jobs = reports(12, seed);
+        let (with, drafted) = replies(true, formulaic(), &jobs);
+        let (without, plain) = replies(false, formulaic(), &jobs);
+        assert_eq!(with, without);
+        assert_eq!((plain.drafted_tokens, plain.accepted_tokens), (0, 0));
+        assert!(drafted.accepted_tokens * 2 > drafted.drafted_tokens, "{drafted:?}");
+        assert!(drafted.accepted_tokens * 3 > drafted.tokens_generated, "{drafted:?}");
+        assert!(drafted.steps < plain.steps, "{} of {} steps", drafted.steps, plain.steps);
+        assert_eq!(drafted.tokens_generated, plain.tokens_generated);
+    }
+}
+
+#[test]
+fn where_drafts_fail_sequences_stop_drafting() {
+    // Every reply repeats itself for a while and then goes on otherwise.
+    let fickle = || Reply::ByPrompt(Box::new(|_| (0..120u32).map(|i| if i % 4 == 3 { 10 + i % 47 } else { 1 + i % 4 }).collect()));
+    let (with, drafted) = replies(true, fickle(), &[job(vec![spec(&[7], Rule::Text, 120)])]);
+    assert_eq!(with, replies(false, fickle(), &[job(vec![spec(&[7], Rule::Text, 120)])]).0);
+    assert!(drafted.drafted_tokens > 0 && drafted.drafted_tokens < 60, "{drafted:?}");
+}
+
+#[test]
+fn a_reply_whose_draft_reaches_its_limit_stays_within_its_memory() {
+    // The backend refuses a segment that leaves its span.
+    for max in 1..20 {
+        let (said, _) = replies(true, Reply::Tokens(vec![1]), &[job(vec![spec(&[7, 1, 1, 1, 1], Rule::Text, max)])]);
+        assert_eq!(said[&(0, 0)], vec![1; max]);
+    }
+}
+
+#[test]
+fn full_batches_leave_no_room_for_drafts() {
+    let config = EngineConfig { max_batch: 12, ..config() };
+    let mut bench = Bench::with(config, Facts { kv_tokens: 2048, ..facts() }, Reply::Tokens(vec![1]));
+    bench.submit(job(vec![spec(&[7, 1, 1, 1, 1], Rule::Text, 60); 9]));
+    bench.finish().unwrap();
+    assert_eq!(bench.scheduler.counters().drafted_tokens, 0);
+}
+
+#[test]
+fn sampled_tokens_have_the_same_distribution_with_drafts_and_without() {
+    // A coin of the model: after each prompt two tokens are about as likely, and drafts favour one of them.
+    let weight = |counts: &BTreeMap<u32, usize>, id: u32| *counts.get(&id).unwrap_or(&0) as f64;
+    let count = |speculation: bool, offset: u64| {
+        let jobs: Vec<Job> = (0..300).map(|n| job(vec![crate::engine::SequenceSpec {
+            sampling: Sampling { temperature: 1.0, top_p: 1.0, top_k: 0, seed: n + offset },
+            ..spec(&[5, 6, 5, 6, 5, 6, 5], Rule::Text, 12)
+        }])).collect();
+        let (said, counters) = replies(speculation, Reply::Hashed, &jobs);
+        assert_eq!(counters.drafted_tokens > 0, speculation);
+        let mut counts = BTreeMap::new();
+        said.values().flatten().for_each(|id| *counts.entry(*id).or_insert(0) += 1);
+        counts
+    };
+    // Other seeds: what is compared is the distribution.
+    let (with, without) = (count(true, 0), count(false, 10_000));
+    let (n, m) = (with.values().sum::<usize>() as f64, without.values().sum::<usize>() as f64);
+    let statistic: f64 = (0..64).filter_map(|id| {
+        let (a, b) = (weight(&with, id), weight(&without, id));
+        (a + b > 0.0).then(|| ((m / n).sqrt() * a - (n / m).sqrt() * b).powi(2) / (a + b))
+    }).sum();
+    // Chi-square of two samples over up to 64 ids: the 99.99th percentile at 63 degrees of freedom is 113.
+    assert!(statistic < 113.0, "{statistic}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    #[test]
+    fn any_mixture_of_requests_says_the_same_with_drafts_and_without(plans in prop::collection::vec(prop::collection::vec(any_sequence(), 1..3), 1..10)) {
+        let jobs: Vec<Job> = plans.iter().map(|plans| {
+            let sequences = plans.iter().map(RandomReply::spec).collect();
+            Job { images: vec![picture(3)], ..job(sequences) }
+        }).collect();
+        for reply in [formulaic as fn() -> Reply, || Reply::Hashed] {
+            let (with, drafted) = replies(true, reply(), &jobs);
+            let (without, _) = replies(false, reply(), &jobs);
+            prop_assert_eq!(with, without);
+            prop_assert!(drafted.accepted_tokens <= drafted.drafted_tokens);
+        }
+    }
 }

@@ -57,6 +57,7 @@ pub(super) fn config() -> EngineConfig {
         prefill_chunk: 8,
         idle_prefill_chunk: 32,
         vision_slice: Duration::ZERO,
+        speculation: true,
         faults_before_exit: 3,
         stall_after: Duration::from_secs(600),
     }

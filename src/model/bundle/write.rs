@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::manifest::{DefaultInstructions, Defaults, FORMAT, FileEntry, Manifest};
-use super::{BundleError, CONFIG, MANIFEST, Progress, TOKENIZER, VQGAN_CONFIG, WEIGHTS, hex, sha256};
+use super::{BundleError, CONFIG, DRAFTS, MANIFEST, Progress, TOKENIZER, VQGAN_CONFIG, WEIGHTS, hex, sha256};
 use crate::model::vqgan::VqganConfig;
 
 /// What a maker says of its bundle; the rest of the manifest follows from the files.
@@ -81,6 +81,7 @@ impl BundleWriter {
         let mut names: Vec<String> = [CONFIG, TOKENIZER, WEIGHTS, VQGAN_CONFIG, super::VQGAN_WEIGHTS]
             .map(str::to_owned)
             .into();
+        names.extend(self.path(DRAFTS).is_file().then(|| DRAFTS.to_owned()));
         names.sort();
         let mut files = Vec::new();
         for path in names {

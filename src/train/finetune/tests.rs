@@ -9,6 +9,7 @@ use super::task::FinetuneTask;
 use super::*;
 use crate::model::bundle::Bundle;
 use crate::model::checkpoint::Weights;
+use crate::model::drafts::DraftTable;
 use crate::train::common::{Outcome, TrainError};
 use crate::train::data::Stage;
 
@@ -271,6 +272,7 @@ fn a_base_without_codes_grows_rows_for_them_and_keeps_its_own() {
         })
         .collect();
     let exported = Exported {
+        drafts: &DraftTable::default(),
         config: &config,
         tensors: &tensors,
         tokenizer: &std::fs::read(house.path("start/tokenizer.json")).unwrap(),
