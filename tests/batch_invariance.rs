@@ -176,6 +176,7 @@ fn job(number: usize, temperature: f32) -> Job {
     let spec = SequenceSpec {
         prompt: Prompt {
             parts: vec![PromptPart::Tokens(prompt.collect())],
+            head: 0,
         },
         rule: Rule::Text,
         sampling: Sampling {

@@ -72,10 +72,9 @@ impl Drafter {
 
 /// What followed when the last tokens stood in `ids` before.
 fn again(ids: &[TokenId]) -> Option<TokenId> {
-    let (earlier, last) = ids.split_at(ids.len().checked_sub(OWN_CONTEXT)?);
+    let last = ids.get(ids.len().checked_sub(OWN_CONTEXT)?..)?;
     let at = ids[..ids.len() - 1]
         .windows(OWN_CONTEXT)
-        .take(earlier.len())
         .rposition(|window| window == last)?;
     ids.get(at + OWN_CONTEXT).copied()
 }
@@ -137,16 +136,28 @@ mod tests {
         let mut drafter = Drafter::new(DraftTable::default());
         let mut ids = vec![1, 2, 3, 4, 5, 6, 9, 1, 2, 3];
         assert_eq!(drafter.extend(&mut ids, 8, 1.0, |_| true), 1);
-        assert_eq!(ids.last(), Some(&4), "its own text, one token: the second would be too unlikely");
+        assert_eq!(
+            ids.last(),
+            Some(&4),
+            "its own text, one token: the second would be too unlikely"
+        );
         for _ in 0..8 {
             drafter.learn(&[7, 7, 1, 2, 3, 4, 5, 6], 2);
         }
         let mut ids = vec![7, 7, 1, 2];
         assert_eq!(drafter.extend(&mut ids, 3, 1.0, |_| true), 3);
         assert_eq!(ids, [7, 7, 1, 2, 3, 4, 5]);
-        assert_eq!(drafter.extend(&mut ids, 8, 1.0, |id| id != 6), 0, "what may not come is not drafted");
+        assert_eq!(
+            drafter.extend(&mut ids, 8, 1.0, |id| id != 6),
+            0,
+            "what may not come is not drafted"
+        );
         assert_eq!(drafter.extend(&mut ids, 0, 1.0, |_| true), 0);
-        assert_eq!(drafter.extend(&mut ids, 8, 0.1, |_| true), 0, "nor is anything without trust");
+        assert_eq!(
+            drafter.extend(&mut ids, 8, 0.1, |_| true),
+            0,
+            "nor is anything without trust"
+        );
     }
 
     #[test]

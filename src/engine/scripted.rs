@@ -330,6 +330,28 @@ impl Backend for ScriptedBackend {
         Ok(rows)
     }
 
+    fn copy(&mut self, from: Span, to: Span, len: usize) -> Result<(), BackendError> {
+        let most = self.facts.kv_tokens + self.facts.head_tokens;
+        let source = self.memory.get(&from.start).filter(|memory| memory.span == from);
+        let tokens = source.and_then(|memory| memory.tokens.get(..len)).map(<[_]>::to_vec);
+        let Some(tokens) = tokens.filter(|_| len <= to.len && to.start + to.len <= most && !overlap(from, to)) else {
+            return Err(BackendError(
+                "contract broken: a copy of what is not there, or to where it has no room".into(),
+            ));
+        };
+        self.memory.retain(|_, old| !overlap(old.span, to));
+        self.memory.insert(
+            to.start,
+            Memory {
+                span: to,
+                firm: tokens.len(),
+                tokens,
+                reply: None,
+            },
+        );
+        Ok(())
+    }
+
     fn vision_begin(&mut self, work: VisionWork) -> Result<(), BackendError> {
         let (call, count) = match &work {
             VisionWork::Encode(images) => (Call::Encode(images.len()), images.len()),

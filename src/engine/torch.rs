@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 
-use super::backend::{Backend, BackendError, Facts, VisionOutput, VisionWork};
+use super::backend::{Backend, BackendError, Facts, Span, VisionOutput, VisionWork};
+use super::heads::HEAD_TOKENS;
 use crate::model::bundle::Bundle;
 use crate::model::device::{self, DeviceChoice, DtypeChoice};
 use crate::model::drafts::DraftTable;
@@ -110,13 +111,14 @@ pub struct TorchBackend {
 }
 
 impl TorchBackend {
-    /// Puts the parts together. `kv_tokens` positions of KV memory are set aside; code `c` is the token `code_base + c`.
+    /// Puts the parts together. `kv_tokens` positions of KV memory are set aside, and a few more for shared heads of prompts; code `c` is the token `code_base + c`.
     pub fn new(neox: Neox, vqgan: Vqgan, kv_tokens: usize, vision_batch: usize, kind: Kind, on: Device) -> Self {
         let config = neox.config();
         let facts = Facts {
             vocabulary: config.vocab_size,
             context: config.max_position_embeddings,
             kv_tokens,
+            head_tokens: HEAD_TOKENS,
             kv_bytes_per_token: KvMemory::bytes_per_token(config, kind),
             codes_per_image: vqgan.config().codes_per_image(),
             code_base: (config.vocab_size - vqgan.config().n_embed) as u32,
@@ -126,7 +128,7 @@ impl TorchBackend {
             device: device::name(on),
             dtype: device::dtype_name(kind).to_owned(),
         };
-        let kv = neox.kv_memory(kv_tokens);
+        let kv = neox.kv_memory(kv_tokens + HEAD_TOKENS);
         Self {
             neox,
             vqgan,
@@ -141,7 +143,7 @@ impl TorchBackend {
 
     /// Runs a prompt, a token, an encoding and a drawing: libraries choose and compile their kernels at first use.
     fn warm_up(&mut self) -> Result<(), BackendError> {
-        let span = super::Span {
+        let span = Span {
             start: 0,
             len: 9.min(self.facts.context),
         };
@@ -195,6 +197,11 @@ impl Backend for TorchBackend {
         let length = out.len();
         logits.f_copy_data(&mut out, length).map_err(torch)?;
         Ok(out)
+    }
+
+    fn copy(&mut self, from: Span, to: Span, len: usize) -> Result<(), BackendError> {
+        self.kv.copy(from.start, to.start, len);
+        Ok(())
     }
 
     fn vision_begin(&mut self, work: VisionWork) -> Result<(), BackendError> {

@@ -216,9 +216,13 @@ impl Worker {
         }
         let segments = self.scheduler.segments(plan);
         let (shared, backend) = (&self.shared, &mut self.backend);
-        let result = shared
-            .watched(|| guarded(|| backend.step(&segments)))
-            .map_err(|error| error.0);
+        let run = || {
+            for copy in plan.copies() {
+                backend.copy(copy.from, copy.to, copy.len)?;
+            }
+            backend.step(&segments)
+        };
+        let result = shared.watched(|| guarded(run)).map_err(|error| error.0);
         drop(segments);
         let now = Instant::now();
         match result.and_then(|logits| self.scheduler.absorb(plan, &logits, began, now)) {

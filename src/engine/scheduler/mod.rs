@@ -21,6 +21,7 @@ use vision::{Draw, Encode, Items, VisionLines};
 pub(super) use tokens::Plan;
 
 use super::drafts::Drafter;
+use super::heads::Heads;
 use super::kv::KvLedger;
 use super::sampler::Scratch;
 use super::{EngineConfig, EngineError, Event, Facts, Job, TokenRules, VisionOutput, VisionWork};
@@ -116,6 +117,7 @@ pub(super) struct Scheduler {
     scratch: Vec<Scratch>,
     /// `None` where nothing is drafted.
     drafter: Option<Drafter>,
+    heads: Heads,
     told: Told,
     counters: Counters,
 }
@@ -128,6 +130,7 @@ impl Scheduler {
             prefill_chunk: config.prefill_chunk.max(1),
             idle_prefill_chunk: config.idle_prefill_chunk.max(1),
             kv: KvLedger::new(facts.kv_tokens),
+            heads: Heads::new(&facts),
             facts,
             rules,
             jobs: BTreeMap::new(),
@@ -395,5 +398,7 @@ impl Scheduler {
     }
 }
 
+#[cfg(test)]
+mod draft_tests;
 #[cfg(test)]
 mod tests;

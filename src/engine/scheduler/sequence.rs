@@ -51,6 +51,8 @@ pub(super) struct Sequence {
     chosen: Vec<TokenId>,
     trust: Trust,
     prompt_len: usize,
+    /// Tokens of the prompt's head, fewer than the prompt has.
+    head: usize,
     image_tokens: usize,
     /// How many of `tokens` have their keys and values in memory.
     computed: usize,
@@ -81,6 +83,7 @@ impl Sequence {
             chosen: Vec::new(),
             trust: Trust::default(),
             prompt_len: 0,
+            head: 0,
             image_tokens: 0,
             computed: 0,
             sampler: Sampler::new(spec.sampling),
@@ -145,6 +148,8 @@ impl Sequence {
             }
         }
         self.prompt_len = self.tokens.len();
+        // After a head that was run for another prompt there must be something to run for this one.
+        self.head = self.spec.prompt.head.min(self.prompt_len.saturating_sub(1));
         self.phase = Phase::WaitingForKv;
     }
 
@@ -164,6 +169,16 @@ impl Sequence {
     /// Tokens whose keys and values are still to be computed, those of the draft among them.
     pub(super) fn pending(&self) -> &[TokenId] {
         self.tokens.get(self.computed..).unwrap_or_default()
+    }
+
+    /// The prompt's head.
+    pub(super) fn head(&self) -> &[TokenId] {
+        self.tokens.get(..self.head).unwrap_or_default()
+    }
+
+    /// The keys and values of the prompt's first tokens have been copied from another's.
+    pub(super) fn skip(&mut self, tokens: usize) {
+        self.computed = tokens;
     }
 
     /// How many tokens are in memory: the position of the next one to run.

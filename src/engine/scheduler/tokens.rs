@@ -8,6 +8,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::{Draw, Event, Observation, Phase, Scheduler, Sequence, SequenceKey};
 use crate::engine::drafts::STEP_ROWS;
+use crate::engine::heads::HeadCopy;
 use crate::engine::sampler::{SampleError, Scratch};
 use crate::engine::{EngineError, Segment};
 
@@ -42,6 +43,8 @@ struct Part {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::engine) struct Plan {
     parts: Vec<Part>,
+    /// Heads of prompts to be copied before the step, in order.
+    copies: Vec<HeadCopy>,
 }
 
 impl Plan {
@@ -53,6 +56,11 @@ impl Plan {
     /// Sequences in the step.
     pub(in crate::engine) fn len(&self) -> usize {
         self.parts.len()
+    }
+
+    /// Heads of prompts to be copied before the step, in order.
+    pub(in crate::engine) fn copies(&self) -> &[HeadCopy] {
+        &self.copies
     }
 }
 
@@ -72,15 +80,32 @@ impl Scheduler {
         } else {
             self.idle_prefill_chunk
         };
-        let (mut parts, mut prefilled) = (Vec::new(), false);
+        let (mut parts, mut copies, mut prefilled) = (Vec::new(), Vec::new(), false);
         for (&key, sequence) in &mut self.sequences {
             if let (Phase::Decoding(_), Some(drafter)) = (sequence.phase, &self.drafter) {
                 sequence.draft(drafter, room, &self.rules, self.facts.vocabulary);
             }
-            let pending = sequence.pending().len();
+            let (mut pending, mut known) = (sequence.pending().len(), None);
             let (count, prompt) = match sequence.phase {
                 Phase::Decoding(_) => (pending, false),
-                Phase::Prefilling(_) => (pending.min(to_next_cut(self.prefill_chunk, sequence.position())), true),
+                Phase::Prefilling(span) => {
+                    let (mut position, head) = (sequence.position(), self.heads.cut(sequence.head()));
+                    if position == 0 {
+                        known = self.heads.find(sequence.head());
+                        if known.is_some() {
+                            (position, pending) = (head, pending - head);
+                        }
+                    } else if position >= head
+                        && let Some(slot) = self.heads.keep(sequence.head())
+                    {
+                        copies.push(HeadCopy {
+                            from: span,
+                            to: slot,
+                            len: head,
+                        });
+                    }
+                    (pending.min(to_next_cut(self.prefill_chunk, head, position)), true)
+                }
                 Phase::WaitingForCodes | Phase::WaitingForKv | Phase::Drawing => continue,
             };
             if count == 0 {
@@ -95,6 +120,11 @@ impl Scheduler {
                 budget = budget.saturating_sub(count);
                 prefilled = true;
             }
+            if let (Some(from), Some(to)) = (known, sequence.span()) {
+                let len = sequence.head().len();
+                copies.push(HeadCopy { from, to, len });
+                sequence.skip(len);
+            }
             let logits = sequence.wants_logits(count, &self.rules, self.facts.vocabulary);
             parts.push(Part {
                 key,
@@ -104,7 +134,7 @@ impl Scheduler {
                 prompt,
             });
         }
-        Plan { parts }
+        Plan { parts, copies }
     }
 
     /// Reserves KV memory in order of arrival; the first that does not fit holds the line.
@@ -258,6 +288,7 @@ impl Scheduler {
 
     /// The step has failed: the jobs in it end with it, all others go on.
     pub(in crate::engine) fn fail_step(&mut self, plan: &Plan, error: &EngineError) {
+        self.heads.clear();
         for part in &plan.parts {
             if let Some(job) = self.sequences.get(&part.key).map(|sequence| sequence.job) {
                 self.fail(job, error.clone());
@@ -266,8 +297,12 @@ impl Scheduler {
     }
 }
 
-/// Tokens from `position` of a prompt to its next cut. Prompts are cut at multiples of `chunk` whatever else runs: the last bits of a
-/// matrix product can depend on its number of rows, and a reply must not depend on its company.
-fn to_next_cut(chunk: usize, position: usize) -> usize {
-    chunk - position % chunk
+/// Tokens from `position` of a prompt to its next cut. Prompts are cut after their head and at multiples of `chunk`, whatever else runs and
+/// has run: the last bits of a matrix product can depend on its number of rows, and a reply must not depend on its company.
+fn to_next_cut(chunk: usize, head: usize, position: usize) -> usize {
+    let regular = chunk - position % chunk;
+    match head.checked_sub(position) {
+        Some(left) if left > 0 => regular.min(left),
+        _ => regular,
+    }
 }

@@ -128,7 +128,9 @@ impl RowPath {
                 token: token as usize,
                 start: segment.span.start,
                 position: segment.position + i,
-                logits: (i + segment.logits).checked_sub(segment.tokens.len()).map(|row| output + row),
+                logits: (i + segment.logits)
+                    .checked_sub(segment.tokens.len())
+                    .map(|row| output + row),
             })
         });
         loop {
