@@ -25,7 +25,7 @@ pub use error::BundleError;
 pub(crate) use inspect::size;
 pub use inspect::{Checksums, Inspection, Network, inspect};
 pub use manifest::{DefaultInstructions, Defaults, FORMAT, FileEntry, Manifest};
-pub use write::{BundleWriter, Draft};
+pub use write::{BundleWriter, Draft, add_file};
 
 pub(crate) const MANIFEST: &str = "bundle.json";
 pub(crate) const CONFIG: &str = "config.json";
