@@ -27,7 +27,10 @@ fn replies(speculation: bool, reply: Reply, jobs: &[Job]) -> (BTreeMap<(JobId, u
         speculation,
         ..config()
     };
-    let mut bench = Bench::with(config, facts(), reply);
+    // Heads are shared in the one case only, too.
+    let head_tokens = if speculation { HEAD_TOKENS } else { 0 };
+    let facts = Facts { head_tokens, ..facts() };
+    let mut bench = Bench::with(config, facts, reply);
     for asked in jobs {
         bench.submit(asked.clone());
         for _ in 0..3 {

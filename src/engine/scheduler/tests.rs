@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::engine::drafts::STEP_ROWS;
+use crate::engine::heads::HEAD_TOKENS;
 use crate::engine::scripted::{Fault, Reply, ScriptedBackend};
 use crate::engine::tests::{GREEDY, about, config, facts, job, picture, rules, sampled, spec};
 use crate::engine::{Backend, Rule, Sampling};
@@ -81,9 +82,9 @@ impl Bench {
         let decoding = phases().filter(|phase| matches!(phase, Phase::Decoding(_))).count();
         let (prompts, others): (Vec<_>, Vec<_>) = segments.iter().partition(|part| prefilling(part.span));
         let chunk = if decoding > 0 {
-            config().prefill_chunk
+            self.config.prefill_chunk
         } else {
-            config().idle_prefill_chunk
+            self.config.idle_prefill_chunk
         };
         if prompts.iter().map(|part| part.tokens.len()).sum::<usize>() > chunk {
             self.broken = Some("too many prompt tokens in a step".into());
@@ -91,7 +92,7 @@ impl Bench {
         // `about` has a head of two tokens.
         if prompts
             .iter()
-            .any(|part| part.position != 2 && part.position % config().prefill_chunk != 0)
+            .any(|part| part.position != 2 && part.position % self.config.prefill_chunk != 0)
         {
             self.broken = Some("a prompt was cut where it would not be cut alone".into());
         }
@@ -247,7 +248,11 @@ proptest! {
 
     #[test]
     fn nothing_leaks_nothing_starves_and_each_job_ends_once(ops in prop::collection::vec(any_op(), 1..120)) {
-        let mut bench = Bench::new(facts(), Reply::Hashed);
+        let with_heads = Facts {
+            head_tokens: HEAD_TOKENS,
+            ..facts()
+        };
+        let mut bench = Bench::new(with_heads, Reply::Hashed);
         let mut cancelled = std::collections::BTreeSet::new();
         let mut passes = 0;
         for op in ops {
