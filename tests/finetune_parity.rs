@@ -54,6 +54,7 @@ impl Fixture {
             length: shape[1],
             ids: values("ids"),
             labels: values("labels"),
+            weights: Vec::new(),
         }
     }
 }

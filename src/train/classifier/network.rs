@@ -7,6 +7,7 @@ use tch::{Device, Kind, Tensor};
 use super::config::{ClassifierConfig, GROUPS};
 use crate::model::checkpoint::Weights;
 use crate::model::source::{LoadError, TensorSource};
+use crate::model::vqgan::Memory;
 use crate::train::common::TrainError;
 
 struct Conv(Tensor, Tensor);
@@ -27,6 +28,7 @@ pub struct Classifier {
     transitions: Vec<(Norm, Conv)>,
     norm: Norm,
     head: (Tensor, Tensor),
+    memory: Memory,
     kind: Kind,
 }
 
@@ -48,6 +50,7 @@ impl Classifier {
         kind: Kind,
         device: Device,
     ) -> Result<Self, LoadError> {
+        let memory = Memory::for_training(device);
         let conv = |name: &str, input: usize, output: usize, kernel: usize| {
             let weight = source.tensor(
                 &format!("{name}.weight"),
@@ -55,7 +58,7 @@ impl Classifier {
                 kind,
                 device,
             )?;
-            let weight = weight.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]);
+            let weight = memory.lay(&weight);
             let bias = source.tensor(&format!("{name}.bias"), &[output], kind, device)?;
             Ok::<_, LoadError>(Conv(weight, bias))
         };
@@ -101,6 +104,7 @@ impl Classifier {
             blocks,
             transitions,
             head,
+            memory,
             kind,
         })
     }
@@ -119,7 +123,7 @@ impl Classifier {
 
     /// `x`: `[n, channels, side, side]` in [−1, 1]; another number of channels or side is converted.
     pub fn see(&self, x: &Tensor) -> Seen {
-        let x = self.fitted(x).to_kind(self.kind);
+        let x = self.memory.lay(&self.fitted(x).to_kind(self.kind));
         let mut h = self.stem.forward(&x, 2, 1);
         let mut maps = Vec::new();
         for (b, block) in self.blocks.iter().enumerate() {

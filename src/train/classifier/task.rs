@@ -12,8 +12,8 @@ use crate::train::common::adamw::{Adamw, AdamwSettings};
 use crate::train::common::checkpoint::{Restored, Snapshot, write_tensors, write_whole};
 use crate::train::common::schedule::{Schedule, Shape};
 use crate::train::common::{
-    Fault, Files, ImageBatch, ImageStream, Initial, Outcome, Parameters, Plan, Task, TrainError, clip, drive, finite,
-    open_sources, split_share,
+    Fault, ImageBatch, ImageStream, Initial, Known, Labels, Outcome, Parameters, Plan, Task, TrainError, clip, drive,
+    finite, keep, open_sources,
 };
 
 /// Settings of `llm-cxr-train classifier`.
@@ -53,6 +53,9 @@ pub struct ClassifierSettings {
     /// Weight decay
     #[arg(long, default_value_t = ClassifierSettings::default().weight_decay)]
     pub weight_decay: f64,
+    /// Mebibytes of decoded images kept in memory (0: each is decoded every time)
+    #[arg(long, default_value_t = ClassifierSettings::default().cache_mib)]
+    pub cache_mib: usize,
     /// Seed of weights and order
     #[arg(long, default_value_t = ClassifierSettings::default().seed)]
     pub seed: u64,
@@ -87,6 +90,7 @@ impl Default for ClassifierSettings {
             batch: 32,
             rate: 1e-3,
             weight_decay: 1e-4,
+            cache_mib: 0,
             seed: 1,
             bf16: false,
             eval_every: 500,
@@ -99,6 +103,7 @@ impl Default for ClassifierSettings {
 
 struct ClassifierTask {
     config: ClassifierConfig,
+    labels: Labels,
     parameters: Parameters,
     optimizer: Adamw,
     schedule: Schedule,
@@ -111,14 +116,11 @@ struct ClassifierTask {
 /// Trains a classifier, or goes on with it; leaves `classifier/config.json` and `classifier/model.safetensors` in the run's folder.
 pub fn train(settings: &ClassifierSettings, device: Device, stop: impl Fn() -> bool) -> Result<Outcome, TrainError> {
     let s = settings;
-    let mut labels = s.labels.clone();
-    if labels.is_empty() {
-        for spec in &s.data {
-            labels.extend_from_slice(Files::open(split_share(spec).0.as_ref(), true)?.labels());
-        }
-        labels.sort();
-        labels.dedup();
-    }
+    let (sources, named) = open_sources(&s.data, true, Known::Labels)?;
+    let labels = match s.labels.is_empty() {
+        true => named,
+        false => s.labels.clone(),
+    };
     let config = ClassifierConfig {
         resolution: s.resolution,
         channels: s.channels,
@@ -127,11 +129,9 @@ pub fn train(settings: &ClassifierSettings, device: Device, stop: impl Fn() -> b
         labels,
     };
     config.check()?;
-    let stream = |training| {
-        let sources = open_sources(&s.data, training)?;
-        Ok::<_, TrainError>(ImageStream::new(sources, s.seed, s.resolution, s.channels))
-    };
-    let (training, validation) = (stream(true)?, stream(false)?);
+    let stream = |sources| ImageStream::new(sources, s.seed, s.resolution, s.channels);
+    let training = stream(keep(sources, s.cache_mib));
+    let validation = stream(open_sources(&s.data, false, Known::Labels)?.0);
     if training.is_empty() || s.batch == 0 {
         return Err(TrainError::NoData(
             "the data has no training image (split `train`), or --batch is 0".to_owned(),
@@ -146,6 +146,7 @@ pub fn train(settings: &ClassifierSettings, device: Device, stop: impl Fn() -> b
     let mut task = ClassifierTask {
         optimizer: Adamw::new(adamw, &parameters),
         parameters,
+        labels: Labels::new(&config.labels),
         config,
         schedule: Schedule {
             peak: s.rate,
@@ -178,24 +179,6 @@ pub fn train(settings: &ClassifierSettings, device: Device, stop: impl Fn() -> b
 }
 
 impl ClassifierTask {
-    /// Targets `[n, labels]` and a mask of the same shape: 1 where the label is known.
-    fn targets(&self, batch: &ImageBatch) -> (Tensor, Tensor) {
-        let (mut target, mut mask) = (Vec::new(), Vec::new());
-        for labels in &batch.labels {
-            for name in &self.config.labels {
-                let known = labels
-                    .iter()
-                    .find(|(n, _)| n.eq_ignore_ascii_case(name))
-                    .or_else(|| labels.iter().find(|(n, _)| n == "*"));
-                target.push(known.map_or(0.0, |k| k.1));
-                mask.push(f32::from(u8::from(known.is_some())));
-            }
-        }
-        let shape = [batch.labels.len() as i64, self.config.labels.len() as i64];
-        let tensor = |v: &[f32]| Tensor::from_slice(v).view(shape).to_device(self.device);
-        (tensor(&target), tensor(&mask))
-    }
-
     fn pixels(&self, batch: &ImageBatch) -> Tensor {
         batch.tensor(self.config.resolution, self.config.channels, self.device)
     }
@@ -210,7 +193,7 @@ impl Task for ClassifierTask {
 
     fn step(&mut self, batch: &ImageBatch, step: u64) -> Result<Vec<(String, f64)>, Fault> {
         let network = Classifier::load(&self.config, &self.parameters, self.kind, self.device)?;
-        let (target, mask) = self.targets(batch);
+        let (target, mask) = self.labels.targets(batch, self.device);
         let logits = network.see(&self.pixels(batch)).logits;
         let none = None::<&Tensor>;
         let each = logits.binary_cross_entropy_with_logits(&target, none, none, tch::Reduction::None);
@@ -233,7 +216,7 @@ impl Task for ClassifierTask {
         let count = self.config.labels.len();
         let mut scored = vec![Vec::new(); count];
         for batch in self.validation.iter().filter(|b| !b.ids.is_empty()) {
-            let (target, mask) = self.targets(batch);
+            let (target, mask) = self.labels.targets(batch, self.device);
             let rows = |t: &Tensor| Vec::<f32>::try_from(t.to_device(Device::Cpu).view([-1])).map_err(TrainError::from);
             let (p, y, m) = (
                 rows(&network.see(&self.pixels(batch)).logits)?,

@@ -13,6 +13,7 @@ use super::{Loader, RunLog, TrainError, open_folder};
 pub const FREE: &[&str] = &[
     "steps",
     "workers",
+    "cache_mib",
     "device",
     "eval_every",
     "save_every",

@@ -5,13 +5,24 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::answers::answers;
+use super::labels::ALL_OTHERS;
 use super::{ImageSource, Sample, TrainError};
-use crate::train::data::{Account, DataError, Dataset, Split, read_image};
+use crate::train::data::{Account, DataError, Dataset, Questions, Split, read_image};
 
 /// Labels that mean that every other one is absent, not unknown.
 const NORMAL: &[&str] = &["no finding", "normal"];
 /// One of so many images of a plain folder is kept for validation.
 const VALIDATE_EACH: usize = 20;
+
+/// What is taken for labels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// What the data set calls labels.
+    Labels,
+    /// Common answers to its questions too.
+    LabelsAndAnswers,
+}
 
 struct Entry {
     path: PathBuf,
@@ -36,20 +47,21 @@ impl Files {
     ///
     /// In a MIMIC-CXR-JPG layout a label that is not mentioned is absent; in a manifest it is unknown, unless the image is named
     /// normal. Uncertain labels are unknown.
-    pub fn open(path: &Path, training: bool) -> Result<Self, TrainError> {
+    pub fn open(path: &Path, training: bool, known: Known) -> Result<Self, TrainError> {
         match Dataset::open(path) {
-            Ok(dataset) => Self::index(&dataset, path, training),
+            Ok(dataset) => Self::index(&dataset, path, training, known),
             Err(_) if path.is_dir() => folder(path, training),
             Err(error) => Err(error.into()),
         }
     }
 
-    fn index(dataset: &Dataset, path: &Path, training: bool) -> Result<Self, TrainError> {
+    fn index(dataset: &Dataset, path: &Path, training: bool, wanted: Known) -> Result<Self, TrainError> {
+        let asks = wanted == Known::LabelsAndAnswers;
         let wanted = if training { Split::Train } else { Split::Validate };
         let mut names = Names::default();
         // Their order is the table's, so that it does not depend on which are mentioned.
         let closed: Vec<u16> = dataset.closed_labels()?.iter().map(|name| names.number(name)).collect();
-        let mut entries: Vec<Entry> = Vec::new();
+        let (mut entries, mut questions): (Vec<Entry>, Vec<Vec<Questions>>) = Default::default();
         let (mut known, mut account) = (HashMap::<PathBuf, usize>::new(), Account::default());
         dataset.visit::<DataError>(&mut account, &mut |record, _| {
             let Some(path) = record.image.filter(|_| record.split == wanted) else {
@@ -73,9 +85,13 @@ impl Files {
             };
             let normal = record.labels.iter().any(normal);
             match known.get(&path) {
-                Some(&at) => entries[at].join(&labels, normal),
+                Some(&at) => {
+                    entries[at].join(&labels, normal);
+                    questions[at].extend(record.questions.filter(|_| asks));
+                }
                 None => {
                     known.insert(path.clone(), entries.len());
+                    questions.push(record.questions.filter(|_| asks).into_iter().collect());
                     entries.push(Entry {
                         path,
                         labels: labels.into(),
@@ -85,6 +101,14 @@ impl Files {
             }
             Ok(())
         })?;
+        if asks {
+            let (answers, known) = answers(questions);
+            let numbers: Vec<u16> = answers.iter().map(|name| names.number(name)).collect();
+            for (entry, known) in entries.iter_mut().zip(known) {
+                let labels: Vec<_> = known.iter().map(|&(answer, value)| (numbers[answer], value)).collect();
+                entry.join(&labels, false);
+            }
+        }
         let root = if path.is_dir() { Some(path) } else { path.parent() };
         Ok(Self {
             root: root.unwrap_or(Path::new("")).to_owned(),
@@ -158,7 +182,7 @@ impl ImageSource for Files {
             .filter_map(|(number, value)| Some((self.names.get(usize::from(*number))?.clone(), *value)));
         let mut labels: Vec<_> = named.collect();
         if entry.normal {
-            labels.push(("*".to_owned(), 0.0));
+            labels.push((ALL_OTHERS.to_owned(), 0.0));
         }
         Ok(Sample { pixels, id, labels })
     }
@@ -167,13 +191,32 @@ impl ImageSource for Files {
 /// A source and its weight in the mixture.
 pub type Weighted = (Arc<dyn ImageSource>, f64);
 
-/// Sources written as `PATH` or `PATH@SHARE`. What of the training data is used and skipped is told on standard error.
-pub fn open_sources(specs: &[String], training: bool) -> Result<Vec<Weighted>, TrainError> {
+/// Sources written as `PATH` or `PATH@SHARE`, and the names of their labels. What of the training data is used and skipped is told on
+/// standard error.
+pub fn open_sources(
+    specs: &[String],
+    training: bool,
+    known: Known,
+) -> Result<(Vec<Weighted>, Vec<String>), TrainError> {
+    let mut names = Vec::new();
+    let sources = open_each(specs, training, known, &mut names)?;
+    names.sort();
+    names.dedup();
+    Ok((sources, names))
+}
+
+fn open_each(
+    specs: &[String],
+    training: bool,
+    known: Known,
+    names: &mut Vec<String>,
+) -> Result<Vec<Weighted>, TrainError> {
     specs
         .iter()
         .map(|spec| {
             let (path, share) = split_share(spec);
-            let files = Files::open(Path::new(path), training)?;
+            let files = Files::open(Path::new(path), training, known)?;
+            names.extend_from_slice(files.labels());
             if training {
                 let skips = files.account().to_string();
                 let skips = skips.lines().skip(1).map(|line| format!("\n  {line}"));
@@ -255,7 +298,10 @@ mod tests {
             "file,split,labels\na.png,train,Pneumonia;bacteria\nb.png,val,NORMAL\nc.png,train,Edema=-1;No Finding=0\n",
         )
         .unwrap();
-        let (train, validate) = (Files::open(&csv, true).unwrap(), Files::open(&csv, false).unwrap());
+        let (train, validate) = (
+            Files::open(&csv, true, Known::Labels).unwrap(),
+            Files::open(&csv, false, Known::Labels).unwrap(),
+        );
         assert_eq!(
             (names(&train), names(&validate)),
             (vec!["a.png".to_owned(), "c.png".to_owned()], vec!["b.png".to_owned()])
@@ -276,7 +322,7 @@ mod tests {
              {\"image\":\"a.png\",\"labels\":[\"x\",\"y\"],\"question\":\"Y?\",\"answer\":\"Yes.\"}\n",
         )
         .unwrap();
-        let files = Files::open(&lines, true).unwrap();
+        let files = Files::open(&lines, true, Known::Labels).unwrap();
         assert_eq!(names(&files), ["a.png", "b.png"]);
         assert_eq!(labels(&files, 0), [("x", 1.0), ("y", 1.0)]);
         assert_eq!(files.account().skipped("line is not a JSON object"), 1);
@@ -301,7 +347,7 @@ mod tests {
         for (study, image) in [("s50", "d1"), ("s52", "d3")] {
             write(&format!("files/p10/p10000032/{study}/{image}.jpg"), "");
         }
-        let files = Files::open(dir.path(), true).unwrap();
+        let files = Files::open(dir.path(), true, Known::Labels).unwrap();
         assert_eq!(
             names(&files),
             ["files/p10/p10000032/s50/d1.jpg", "files/p10/p10000032/s52/d3.jpg"]
@@ -324,14 +370,16 @@ mod tests {
         }
         fs::write(dir.path().join("notes.txt"), "").unwrap();
         let (train, validate) = (
-            Files::open(dir.path(), true).unwrap(),
-            Files::open(dir.path(), false).unwrap(),
+            Files::open(dir.path(), true, Known::Labels).unwrap(),
+            Files::open(dir.path(), false, Known::Labels).unwrap(),
         );
         assert_eq!(
             (train.count(), names(&validate)),
             (Some(19), vec!["sub/19.png".to_owned()])
         );
-        let missing = Files::open(&dir.path().join("none"), true).err().unwrap();
+        let missing = Files::open(&dir.path().join("none"), true, Known::Labels)
+            .err()
+            .unwrap();
         assert!(missing.to_string().contains("is no data set"), "{missing}");
     }
 

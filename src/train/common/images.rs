@@ -10,6 +10,7 @@ use super::random::{Purpose, generator};
 use crate::radiograph::Pixels;
 
 /// One image with what is known of it.
+#[derive(Clone)]
 pub struct Sample {
     /// Names it in messages.
     pub id: String,

@@ -1,12 +1,15 @@
 //! What every training run needs: data in a seeded order, weights, optimizer, schedule, checkpoints, logs, and the loop itself.
 
 pub mod adamw;
+mod answers;
+mod cache;
 pub mod checkpoint;
 mod curves;
 mod drive;
 mod error;
 mod files;
 mod images;
+mod labels;
 mod loader;
 mod log;
 mod parameters;
@@ -16,10 +19,12 @@ mod stop;
 mod tensorboard;
 
 pub use adamw::{Adamw, AdamwSettings};
+pub use cache::keep;
 pub use drive::{FREE, Fault, Outcome, Plan, Task, drive, finite};
 pub use error::{LastGood, TrainError};
-pub use files::{Files, open_sources, split_share};
+pub use files::{Files, Known, open_sources, split_share};
 pub use images::{ImageBatch, ImageSource, ImageStream, Sample};
+pub use labels::Labels;
 pub use loader::Loader;
 pub use log::{RunLog, open_folder};
 pub use parameters::{FlatSource, Initial, Parameters, clip};

@@ -190,8 +190,19 @@ impl Parameters {
 
     /// Reads into `flat` (these parameters, or something laid out like them) what [`Self::named`] gave to a checkpoint.
     pub fn read(&self, prefix: &str, flat: &Tensor, weights: &Weights) -> Result<(), TrainError> {
+        self.read_those(prefix, flat, weights, |_| true)
+    }
+
+    /// The same for the tensors that `which` picks by name; the others stay as they are.
+    pub fn read_those(
+        &self,
+        prefix: &str,
+        flat: &Tensor,
+        weights: &Weights,
+        which: impl Fn(&str) -> bool,
+    ) -> Result<(), TrainError> {
         tch::no_grad(|| {
-            for place in &self.places {
+            for place in self.places.iter().filter(|place| which(&place.name)) {
                 let shape: Vec<usize> = place.shape.iter().map(|&d| d as usize).collect();
                 let stored = weights.tensor(
                     &format!("{prefix}{}", place.name),

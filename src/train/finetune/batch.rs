@@ -3,6 +3,7 @@
 use super::example::{Encoder, IGNORED, Sequence};
 use super::examples::Examples;
 use super::order::Order;
+use super::settings::FinetuneSettings;
 use crate::train::neox::TokenBatch;
 
 /// Sequences are padded to a multiple of this.
@@ -27,18 +28,20 @@ pub struct Batches {
     size: usize,
     pass_tokens: usize,
     context: usize,
+    label_power: f64,
 }
 
 impl Batches {
-    /// `size` examples a step, in passes of at most `pass_tokens` tokens (and at least one sequence).
-    pub fn new(examples: std::sync::Arc<Examples>, seed: u64, size: usize, pass_tokens: usize, context: usize) -> Self {
+    /// Steps of `settings.batch` examples, in passes of at most `settings.pass_tokens` tokens (and at least one sequence).
+    pub fn new(examples: std::sync::Arc<Examples>, settings: &FinetuneSettings, context: usize) -> Self {
         let pools = examples.pools.iter().map(|p| (p.items.len(), p.share)).collect();
         Self {
-            order: Order::new(pools, seed),
+            order: Order::new(pools, settings.seed),
             examples,
-            size,
-            pass_tokens,
+            size: settings.batch,
+            pass_tokens: settings.pass_tokens,
             context,
+            label_power: settings.label_power,
         }
     }
 
@@ -60,6 +63,9 @@ impl Batches {
             }
         }
         batch.passes = pack(&self.examples.encoder, sequences, self.pass_tokens, self.context);
+        if self.label_power > 0.0 {
+            batch.passes.iter_mut().for_each(|pass| weigh(pass, self.label_power));
+        }
         batch
     }
 }
@@ -83,6 +89,7 @@ pub fn pack(encoder: &Encoder, mut sequences: Vec<Sequence>, pass_tokens: usize,
             length,
             ids: Vec::with_capacity(rows * length),
             labels: Vec::with_capacity(rows * length),
+            weights: Vec::new(),
         };
         for sequence in group {
             pass.ids.extend(sequence.ids.iter().map(|&id| i64::from(id)));
@@ -95,6 +102,13 @@ pub fn pack(encoder: &Encoder, mut sequences: Vec<Sequence>, pass_tokens: usize,
         rest = others;
     }
     passes
+}
+
+/// Gives each label of a sequence with n of them the weight n^−power.
+fn weigh(pass: &mut TokenBatch, power: f64) {
+    let rows = pass.labels.chunks(pass.length.max(1));
+    let count = |labels: &[i64]| labels.iter().filter(|&&label| label != IGNORED).count().max(1);
+    pass.weights = rows.map(|labels| (count(labels) as f64).powf(-power) as f32).collect();
 }
 
 #[cfg(test)]
@@ -121,6 +135,21 @@ mod tests {
         assert_eq!(second.labels[16 + 7..32], [[8, 9].as_slice(), &[IGNORED; 7]].concat());
         let labels = passes.iter().flat_map(|p| &p.labels).filter(|&&l| l != IGNORED);
         assert_eq!(labels.count(), 2 * lengths.len());
+    }
+
+    #[test]
+    fn with_power_one_every_example_weighs_the_same_and_with_a_half_short_answers_weigh_less_but_each_label_more() {
+        let encoder = Encoder::new(vocabulary());
+        let sequence = |labels: usize| Sequence {
+            ids: vec![1; 20],
+            response: 20 - labels,
+        };
+        let mut pass = pack(&encoder, vec![sequence(16), sequence(4)], 64, 64).swap_remove(0);
+        assert_eq!(pass.weight(), 20.0);
+        weigh(&mut pass, 1.0);
+        assert_eq!((pass.weights.clone(), pass.weight()), (vec![0.0625, 0.25], 2.0));
+        weigh(&mut pass, 0.5);
+        assert_eq!((pass.weights.clone(), pass.weight()), (vec![0.25, 0.5], 6.0));
     }
 
     #[test]

@@ -67,11 +67,12 @@ impl Learner {
         }
     }
 
-    /// One step: the mean loss over all labels of the passes, whichever pass they are in. Weights stay as they are if the loss or the
+    /// One step: the weighted mean loss over all labels of the passes, whichever pass they are in. Weights stay as they are if the loss or the
     /// gradient is not finite.
     pub fn step(&mut self, passes: &[TokenBatch], step: u64) -> Result<Vec<(String, f64)>, Fault> {
         let labels: u64 = passes.iter().map(TokenBatch::labelled).sum();
-        let scale = 1.0 / labels.max(1) as f64;
+        let weight: f64 = passes.iter().map(TokenBatch::weight).sum();
+        let scale = if weight > 0.0 { weight.recip() } else { 1.0 };
         let parameters = self.model.trainable();
         let (mut gradient, mut losses) = (parameters.zeros(), Vec::with_capacity(passes.len()));
         for pass in passes {

@@ -124,6 +124,10 @@ pub struct FinetuneSettings {
     /// as this asks for (memory and speed depend on it, not the result of a step)
     #[arg(long, default_value_t = FinetuneSettings::default().pass_tokens)]
     pub pass_tokens: usize,
+    /// Each label of an example with n of them weighs n to the power of minus this: 0, every token the same, as the original; 1, every
+    /// example the same, however short its answer
+    #[arg(long, default_value_t = FinetuneSettings::default().label_power)]
+    pub label_power: f64,
     /// Learning rate at its height
     #[arg(long, default_value_t = FinetuneSettings::default().rate)]
     pub rate: f64,
@@ -232,6 +236,7 @@ impl Default for FinetuneSettings {
             epochs: None,
             batch: 32,
             pass_tokens: 4096,
+            label_power: 0.0,
             rate: 1e-3,
             schedule: Shape::Cosine,
             floor: 0.05,
@@ -297,6 +302,9 @@ impl FinetuneSettings {
         }
         if self.batch == 0 || self.steps == 0 || self.pass_tokens == 0 {
             return wrong("--batch, --steps and --pass-tokens must be at least 1");
+        }
+        if !(0.0..=1.0).contains(&self.label_power) {
+            return wrong("--label-power must lie between 0 and 1");
         }
         if !(0.0..1.0).contains(&self.ema) {
             return wrong("--ema must lie between 0 and 1");

@@ -78,7 +78,7 @@ impl FinetuneTask {
         }
         let context = config.max_position_embeddings;
         let examples = Arc::new(Examples::new(corpus, Encoder::new(start.vocabulary), s, context)?);
-        let batches = Batches::new(examples.clone(), s.seed, s.batch, s.pass_tokens, context);
+        let batches = Batches::new(examples.clone(), s, context);
         let steps = match s.epochs {
             Some(epochs) => ((epochs * batches.epoch()).ceil() as u64).max(1),
             None => s.steps,

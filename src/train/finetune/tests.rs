@@ -92,10 +92,11 @@ fn every_question_of_an_image_comes_up_before_one_comes_again() {
         draw_weight: 0.0,
         text_weight: 0.0,
         batch: 2,
+        seed: 3,
         ..house.settings("run")
     };
     let examples = std::sync::Arc::new(house.examples(&settings, 256));
-    let batches = batch::Batches::new(examples.clone(), 3, 2, 4096, 256);
+    let batches = batch::Batches::new(examples.clone(), &settings, 256);
     let v = examples.encoder.vocabulary();
     let asked = |step| {
         let batch = batches.step(step);
@@ -115,10 +116,14 @@ fn every_question_of_an_image_comes_up_before_one_comes_again() {
 #[test]
 fn a_step_gives_the_same_batch_whoever_asks_and_an_epoch_holds_every_example() {
     let house = House::new();
-    let settings = house.settings("run");
+    let settings = FinetuneSettings {
+        batch: 4,
+        pass_tokens: 400,
+        ..house.settings("run")
+    };
     let make = || {
         let examples = std::sync::Arc::new(house.examples(&settings, 256));
-        batch::Batches::new(examples, settings.seed, 4, 400, 256)
+        batch::Batches::new(examples, &settings, 256)
     };
     let (a, b) = (make(), make());
     let forward: Vec<_> = (0..40).map(|step| a.step(step)).collect();

@@ -9,7 +9,7 @@ use crate::train::common::TrainError;
 pub const IGNORED: i64 = -100;
 
 /// Token sequences of one (micro) batch, padded on the right to a common length.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct TokenBatch {
     /// Sequences.
     pub rows: usize,
@@ -20,6 +20,8 @@ pub struct TokenBatch {
     /// Labels in the same places: the token that is to be predicted there from those before it (its own id, as in transformers), or
     /// [`IGNORED`]. That of a sequence's first token is never counted.
     pub labels: Vec<i64>,
+    /// What each label of a sequence weighs in the loss, a number for each sequence. Empty: 1.
+    pub weights: Vec<f32>,
 }
 
 /// A batch on the device.
@@ -30,6 +32,8 @@ pub(super) struct Prepared {
     pub(super) from: Tensor,
     /// The tokens that are to be predicted there.
     pub(super) targets: Tensor,
+    /// What each weighs, f32. `None`: 1.
+    pub(super) weights: Option<Tensor>,
     /// How many there are.
     pub(super) count: u64,
 }
@@ -38,6 +42,17 @@ impl TokenBatch {
     /// The number of labels that count.
     pub fn labelled(&self) -> u64 {
         self.positions().count() as u64
+    }
+
+    /// What the labels that count weigh together.
+    pub fn weight(&self) -> f64 {
+        self.positions().map(|(from, _)| f64::from(self.weight_at(from))).sum()
+    }
+
+    /// What a label predicted at this position weighs.
+    fn weight_at(&self, from: i64) -> f32 {
+        let row = from as usize / self.length.max(1);
+        self.weights.get(row).copied().unwrap_or(1.0)
     }
 
     /// Where each label that counts is predicted from, and the label.
@@ -77,11 +92,14 @@ impl TokenBatch {
             )));
         }
         let (from, targets): (Vec<i64>, Vec<i64>) = self.positions().unzip();
+        let weights: Vec<f32> = from.iter().map(|&from| self.weight_at(from)).collect();
+        let weights = (!self.weights.is_empty()).then(|| Tensor::from_slice(&weights).f_to_device(device));
         let put = |values: &[i64]| Tensor::from_slice(values).f_to_device(device);
         Ok(Prepared {
             ids: put(&self.ids)?.f_view([self.rows as i64, self.length as i64])?,
             from: put(&from)?,
             targets: put(&targets)?,
+            weights: weights.transpose()?,
             count: from.len() as u64,
         })
     }

@@ -257,7 +257,11 @@ fn plain_attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: &Tensor) -> Result<
     Tensor::f_cat(&seen, 1)?.f_view([rows, heads, length, dim])
 }
 
-/// The sum of the cross entropies of f32 logits, `[labels, vocab_size]`.
+/// The sum of the cross entropies of f32 logits, `[labels, vocab_size]`, each times its weight.
 fn cross_entropy(logits: &Tensor, batch: &Prepared) -> Result<Tensor, TrainError> {
-    Ok(logits.f_cross_entropy_loss(&batch.targets, None::<&Tensor>, Reduction::Sum, super::IGNORED, 0.0)?)
+    let of = |reduction| logits.f_cross_entropy_loss(&batch.targets, None::<&Tensor>, reduction, super::IGNORED, 0.0);
+    Ok(match &batch.weights {
+        None => of(Reduction::Sum)?,
+        Some(weights) => of(Reduction::None)?.f_mul(weights)?.f_sum(Kind::Float)?,
+    })
 }

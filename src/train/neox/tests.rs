@@ -42,6 +42,7 @@ pub(super) fn batch() -> TokenBatch {
         length: 7,
         ids: vec![3, 17, 39, 4, 4, 21, 9, 8, 0, 30, 12, 0, 0, 0],
         labels: vec![x, x, 39, 4, 4, 21, 9, x, x, 30, 12, x, x, x],
+        weights: Vec::new(),
     }
 }
 
@@ -134,6 +135,7 @@ fn attention_in_blocks_is_that_of_one_sequence() {
         length: 300,
         labels: ids.clone(),
         ids,
+        weights: Vec::new(),
     };
     let [exact, rounded] = [Compute::F32, Compute::BF16].map(|compute| gradient(&model, &batch, &compute));
     assert!((rounded.0 / exact.0 - 1.0).abs() < 0.01, "{} {}", rounded.0, exact.0);
@@ -167,6 +169,7 @@ fn the_same_inputs_give_the_same_gradient_bit_for_bit() {
         length,
         labels: ids.clone(),
         ids,
+        weights: Vec::new(),
     };
     for compute in [Compute::F32, Compute::BF16] {
         let (_, first) = gradient(&model, &batch, &compute);
@@ -187,12 +190,14 @@ fn gradients_of_micro_batches_add_up_and_padding_adds_nothing() {
             length: 7,
             ids: whole.ids[..7].to_vec(),
             labels: whole.labels[..7].to_vec(),
+            weights: Vec::new(),
         },
         TokenBatch {
             rows: 1,
             length: 4,
             ids: whole.ids[7..11].to_vec(),
             labels: whole.labels[7..11].to_vec(),
+            weights: Vec::new(),
         },
         // No label counts: that of the first token has nothing to be predicted from.
         TokenBatch {
@@ -200,6 +205,7 @@ fn gradients_of_micro_batches_add_up_and_padding_adds_nothing() {
             length: 2,
             ids: vec![1, 2],
             labels: vec![1, IGNORED],
+            weights: Vec::new(),
         },
     ];
     let mut into = model.trainable().zeros();
@@ -224,6 +230,7 @@ fn a_batch_that_does_not_fit_the_model_is_refused_with_its_reason() {
         length,
         ids: vec![id; length],
         labels: vec![label; length],
+        weights: Vec::new(),
     };
     assert!(refused(one(40, 1, 3)).contains("token 40"));
     assert!(refused(one(1, -1, 3)).contains("token -1"));

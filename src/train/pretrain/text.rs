@@ -103,6 +103,7 @@ pub fn passes(stretches: &[&[TokenId]], pass_tokens: usize) -> Vec<TokenBatch> {
             length,
             labels: ids.clone(),
             ids,
+            weights: Vec::new(),
         }
     };
     stretches.chunks((pass_tokens / length).max(1)).map(batch).collect()

@@ -2,6 +2,7 @@
 
 use tch::{Device, Kind, Tensor};
 
+use crate::model::ExpectedTensor;
 use crate::model::source::{LoadError, TensorSource};
 use crate::model::vqgan::layout::LayerSpec;
 use crate::model::vqgan::{Layer, Memory, VqganConfig};
@@ -11,6 +12,11 @@ use crate::train::common::{Initial, Parameters, TrainError};
 pub(super) const CODE_BOOK: &str = "quantize.embedding.weight";
 /// The last layer, whose gradients weigh the discriminator's loss.
 pub(super) const LAST_LAYER: &str = "decoder.conv_out.weight";
+
+/// Whether a weight is used behind the latents.
+pub(super) fn of_decoder(name: &str) -> bool {
+    name.starts_with("decoder.") || name.starts_with("post_quant_conv.")
+}
 
 /// A VQ-GAN's trainable weights.
 pub struct Generator {
@@ -22,10 +28,17 @@ pub struct Generator {
 }
 
 impl Generator {
-    /// Fresh weights.
-    pub fn new(config: &VqganConfig, seed: u64, device: Device) -> Result<Self, TrainError> {
+    /// Fresh weights; `beside` are trained with them and not exported.
+    pub fn new(
+        config: &VqganConfig,
+        beside: Vec<ExpectedTensor>,
+        seed: u64,
+        device: Device,
+    ) -> Result<Self, TrainError> {
+        let mut expected = config.expected_tensors();
+        expected.extend(beside);
         Ok(Self {
-            parameters: Parameters::fresh(&config.expected_tensors(), Initial::Torch, seed, device)?,
+            parameters: Parameters::fresh(&expected, Initial::Torch, seed, device)?,
             config: config.clone(),
             device,
         })
@@ -33,10 +46,11 @@ impl Generator {
 
     /// The network over the present weights, which computes in `kind`; gradients flow to the weights.
     pub fn network(&self, kind: Kind) -> Result<Network, TrainError> {
+        let memory = Memory::for_training(self.device);
         let load = |specs: Vec<LayerSpec>| {
             specs
                 .iter()
-                .map(|spec| Layer::load(&self.parameters, spec, Memory::ChannelsLast, kind, self.device))
+                .map(|spec| Layer::load(&self.parameters, spec, memory, kind, self.device))
                 .collect::<Result<Vec<_>, LoadError>>()
         };
         let shape = [self.config.n_embed, self.config.embed_dim];
@@ -45,6 +59,7 @@ impl Generator {
             decoder: load(self.config.decoder_layers())?,
             code_book: self.parameters.tensor(CODE_BOOK, &shape, Kind::Float, self.device)?,
             kind,
+            memory,
         })
     }
 }
@@ -56,12 +71,13 @@ pub struct Network {
     /// `[n_embed, embed_dim]`, f32.
     pub code_book: Tensor,
     kind: Kind,
+    memory: Memory,
 }
 
 impl Network {
     /// Images `[n, c, side, side]` in [−1, 1] → latents `[n, embed_dim, h, w]`, f32.
     pub fn encode(&self, x: &Tensor) -> Tensor {
-        let x = x.to_kind(self.kind);
+        let x = self.memory.lay(&x.to_kind(self.kind));
         self.encoder
             .iter()
             .fold(x, |x, layer| layer.forward(&x))
@@ -70,7 +86,7 @@ impl Network {
 
     /// Latents → images, f32.
     pub fn decode(&self, z: &Tensor) -> Tensor {
-        let z = z.to_kind(self.kind);
+        let z = self.memory.lay(&z.to_kind(self.kind));
         self.decoder
             .iter()
             .fold(z, |z, layer| layer.forward(&z))

@@ -6,6 +6,7 @@ mod code_book;
 mod discriminator;
 mod evaluate;
 mod features;
+mod findings;
 mod generator;
 pub mod loss;
 mod settings;

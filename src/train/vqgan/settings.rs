@@ -59,7 +59,7 @@ pub struct VqganSettings {
     /// Steps of warm-up
     #[arg(long, default_value_t = VqganSettings::default().warmup)]
     pub warmup: u64,
-    /// Step from which latents are quantised; the code book is then made from them by k-means (0: at once)
+    /// Step after --findings-first from which latents are quantised; the code book is then made from them by k-means (0: at once)
     #[arg(long, default_value_t = VqganSettings::default().quantise_from)]
     pub quantise_from: u64,
     /// Weight of the code-book loss
@@ -80,6 +80,13 @@ pub struct VqganSettings {
     /// Weight of the clinical-feature term
     #[arg(long, default_value_t = VqganSettings::default().clinical_weight)]
     pub clinical_weight: f64,
+    /// Pull of findings on the latents, as a share of the reconstruction's pull: labels and common answers must be readable off the
+    /// codes (0: none)
+    #[arg(long, default_value_t = VqganSettings::default().findings_weight)]
+    pub findings_weight: f64,
+    /// Steps at the beginning in which the encoder learns findings alone, at a third of the cost of a whole step
+    #[arg(long, default_value_t = VqganSettings::default().findings_first)]
+    pub findings_first: u64,
     /// Weight of the discriminator's loss (0: none)
     #[arg(long, default_value_t = VqganSettings::default().disc_weight)]
     pub disc_weight: f64,
@@ -98,6 +105,15 @@ pub struct VqganSettings {
     /// Largest norm of a gradient (0: no limit)
     #[arg(long, default_value_t = VqganSettings::default().clip)]
     pub clip: f64,
+    /// Adam: decay of the mean of gradients
+    #[arg(long, default_value_t = VqganSettings::default().adam_beta1)]
+    pub adam_beta1: f64,
+    /// Adam: decay of the mean of their squares
+    #[arg(long, default_value_t = VqganSettings::default().adam_beta2)]
+    pub adam_beta2: f64,
+    /// Mebibytes of decoded images kept in memory (0: each is decoded every time)
+    #[arg(long, default_value_t = VqganSettings::default().cache_mib)]
+    pub cache_mib: usize,
     /// Seed of weights, order and revival
     #[arg(long, default_value_t = VqganSettings::default().seed)]
     pub seed: u64,
@@ -147,12 +163,18 @@ impl Default for VqganSettings {
             perceptual: None,
             perceptual_weight: 0.1,
             clinical_weight: 1.0,
+            findings_weight: 0.0,
+            findings_first: 0,
             disc_weight: 0.8,
             disc_start: 10_000,
             disc_width: 32,
             disc_layers: 3,
             ema: 0.999,
             clip: 1.0,
+            // Those of taming, for adversarial training.
+            adam_beta1: 0.5,
+            adam_beta2: 0.9,
+            cache_mib: 0,
             seed: 1,
             bf16: false,
             eval_every: 1000,
@@ -207,6 +229,18 @@ impl VqganSettings {
         }
         if !self.rate.is_finite() || self.rate <= 0.0 {
             return wrong("--rate must be a positive number");
+        }
+        if ![self.adam_beta1, self.adam_beta2]
+            .iter()
+            .all(|b| (0.0..1.0).contains(b))
+        {
+            return wrong("--adam-beta1 and --adam-beta2 must lie between 0 and 1");
+        }
+        if self.findings_first > 0 && self.findings_weight == 0.0 {
+            return wrong("--findings-first needs --findings-weight");
+        }
+        if !self.findings_weight.is_finite() || self.findings_weight < 0.0 {
+            return wrong("--findings-weight must be 0 or larger");
         }
         Ok(())
     }

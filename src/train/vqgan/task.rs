@@ -10,7 +10,8 @@ use super::code_book::{self, Use};
 use super::discriminator::Discriminator;
 use super::evaluate;
 use super::features::FeatureNetwork;
-use super::generator::{Generator, LAST_LAYER, quantize, rows};
+use super::findings::{FindingsReader, is_reader};
+use super::generator::{Generator, LAST_LAYER, of_decoder, quantize, rows};
 use super::loss::{adaptive_weight, generator, hinge};
 use super::settings::VqganSettings;
 use crate::model::checkpoint::Weights;
@@ -20,11 +21,9 @@ use crate::train::common::adamw::{Adamw, AdamwSettings};
 use crate::train::common::checkpoint::{Restored, Snapshot, read_counts, write_tensors, write_whole};
 use crate::train::common::schedule::{Schedule, Shape};
 use crate::train::common::{
-    Fault, FlatSource, ImageBatch, ImageStream, Outcome, Plan, Task, TrainError, clip, drive, finite, open_sources,
+    Fault, FlatSource, ImageBatch, ImageStream, Known, Labels, Outcome, Plan, Task, TrainError, clip, drive, finite,
+    keep, open_sources,
 };
-
-/// Decays of Adam's moments in adversarial training, as taming's.
-const BETAS: (f64, f64) = (0.5, 0.9);
 
 /// Terms of a loss by name, for the log.
 type Terms = Vec<(&'static str, Tensor)>;
@@ -38,26 +37,27 @@ pub(super) struct VqganTask {
     average: Option<Tensor>,
     used: Use,
     features: Option<FeatureNetwork>,
+    findings: Option<FindingsReader>,
     schedule: Schedule,
     kind: Kind,
     device: Device,
     validation: Vec<Arc<Pixels>>,
+    /// The same images with their labels.
+    labelled: ImageBatch,
 }
 
 /// Trains a VQ-GAN, or goes on with it; leaves `vqgan/config.yaml` and `vqgan/model.safetensors` in the run's folder.
 pub fn train(settings: &VqganSettings, device: Device, stop: impl Fn() -> bool) -> Result<Outcome, TrainError> {
-    let mut task = VqganTask::new(settings, device)?;
-    let config = task.generator.config.clone();
-    let stream = |training| {
-        let sources = open_sources(&settings.data, training)?;
-        Ok::<_, TrainError>(ImageStream::new(
-            sources,
-            settings.seed,
-            config.resolution,
-            config.in_channels,
-        ))
+    let known = match settings.findings_weight > 0.0 {
+        true => Known::LabelsAndAnswers,
+        false => Known::Labels,
     };
-    let (training, validation) = (stream(true)?, stream(false)?);
+    let (sources, labels) = open_sources(&settings.data, true, known)?;
+    let mut task = VqganTask::new(settings, &labels, device)?;
+    let config = task.generator.config.clone();
+    let stream = |sources| ImageStream::new(sources, settings.seed, config.resolution, config.in_channels);
+    let training = stream(keep(sources, settings.cache_mib));
+    let validation = stream(open_sources(&settings.data, false, known)?.0);
     if training.is_empty() {
         return Err(TrainError::NoData(
             "the data has no training image (split `train`)".to_owned(),
@@ -66,26 +66,38 @@ pub fn train(settings: &VqganSettings, device: Device, stop: impl Fn() -> bool) 
     if !validation.is_empty() {
         let batch = validation.batch(0, settings.validate_images);
         task.validation = evaluate::pixels(&batch, config.resolution, config.in_channels);
+        task.labelled = batch;
     }
     let size = settings.batch;
     task.drive(move |number| training.batch(number, size), stop)
 }
 
 impl VqganTask {
-    pub(super) fn new(settings: &VqganSettings, device: Device) -> Result<Self, TrainError> {
+    /// `labels` are those of the data, which `--findings-weight` asks to be readable.
+    pub(super) fn new(settings: &VqganSettings, labels: &[String], device: Device) -> Result<Self, TrainError> {
         let s = settings;
         s.check()?;
         let config = s.shape()?;
-        let generator = Generator::new(&config, s.seed, device)?;
+        if s.findings_weight > 0.0 && labels.is_empty() {
+            return Err(TrainError::Settings(
+                "--findings-weight needs data with labels or questions; there are none".to_owned(),
+            ));
+        }
+        let findings = (s.findings_weight > 0.0).then(|| FindingsReader::new(Labels::new(labels)));
+        let beside = findings
+            .as_ref()
+            .map(|reader| reader.expected_tensors(config.embed_dim));
+        let generator = Generator::new(&config, beside.unwrap_or_default(), s.seed, device)?;
         if let Some(folder) = &s.init {
             let weights = Weights::open(&[folder.join("model.safetensors")])?;
-            generator.parameters.read("", generator.parameters.flat(), &weights)?;
+            let p = &generator.parameters;
+            p.read_those("", p.flat(), &weights, |name| !is_reader(name))?;
         }
         let discriminator = Discriminator::new(config.out_ch, s.disc_width, s.disc_layers, s.seed, device)?;
         let kind = if s.bf16 { Kind::BFloat16 } else { Kind::Float };
         let adamw = AdamwSettings {
-            beta1: BETAS.0,
-            beta2: BETAS.1,
+            beta1: s.adam_beta1,
+            beta2: s.adam_beta2,
             ..AdamwSettings::default()
         };
         Ok(Self {
@@ -98,6 +110,7 @@ impl VqganTask {
                 .as_ref()
                 .map(|path| FeatureNetwork::open(path, kind, device))
                 .transpose()?,
+            findings,
             schedule: Schedule {
                 peak: s.rate,
                 warmup: s.warmup,
@@ -111,6 +124,7 @@ impl VqganTask {
             kind,
             device,
             validation: Vec::new(),
+            labelled: ImageBatch::default(),
         })
     }
 
@@ -166,14 +180,39 @@ impl VqganTask {
         Ok((loss, parts))
     }
 
+    /// Steps weights and their average along `gradient`.
+    fn learn(&mut self, gradient: &Tensor, step: u64) {
+        let rate = self.schedule.rate(step);
+        self.optimizer.step(&self.generator.parameters, gradient, rate);
+        if let Some(average) = &mut self.average {
+            // Young averages follow faster.
+            let decay = self.settings.ema.min((1.0 + step as f64) / (10.0 + step as f64));
+            tch::no_grad(|| {
+                let _ = average.lerp_(self.generator.parameters.flat(), 1.0 - decay);
+            });
+        }
+    }
+
     fn export(&self) -> Result<(), TrainError> {
         let folder = self.settings.out.join("vqgan");
         std::fs::create_dir_all(&folder).map_err(|e| TrainError::io(&folder, e))?;
         write_whole(&folder.join("config.yaml"), self.generator.config.to_yaml().as_bytes())?;
         let new = folder.join("model.new");
-        write_tensors(&new, &self.generator.parameters.named("", self.chosen()))?;
+        let mut tensors = self.generator.parameters.named("", self.chosen());
+        tensors.retain(|(name, _)| !is_reader(name));
+        write_tensors(&new, &tensors)?;
         std::fs::rename(&new, folder.join("model.safetensors")).map_err(|e| TrainError::io(&folder, e))
     }
+}
+
+/// Scalars as numbers, by one transfer from the device; one that is not finite is a fault.
+fn numbers(values: &[(&str, Tensor)]) -> Result<Vec<(String, f64)>, Fault> {
+    let row = Tensor::stack(&values.iter().map(|v| v.1.detach().view([1])).collect::<Vec<_>>(), 0);
+    let numbers = Vec::<f32>::try_from(row.to_device(Device::Cpu).view([-1])).map_err(TrainError::from)?;
+    let named = values.iter().zip(numbers).map(|(v, n)| (v.0.to_owned(), f64::from(n)));
+    let values: Vec<(String, f64)> = named.collect();
+    finite(&values)?;
+    Ok(values)
 }
 
 impl Task for VqganTask {
@@ -187,16 +226,28 @@ impl Task for VqganTask {
         let s = self.settings.clone();
         let config = &self.generator.config;
         let x = batch.tensor(config.resolution, config.in_channels, self.device);
-        if step == s.quantise_from && s.init.is_none() {
+        let start = s.findings_first + s.quantise_from;
+        if step == start && s.init.is_none() {
             // Before this step's graph is built: it must not see weights change.
             let latents = tch::no_grad(|| Ok::<_, TrainError>(rows(&self.generator.network(self.kind)?.encode(&x))))?;
             code_book::from_data(&self.generator.parameters, &latents, s.seed, step)?;
         }
         let network = self.generator.network(self.kind)?;
         let z = network.encode(&x);
+        if let Some(reader) = self.findings.as_ref().filter(|_| step < s.findings_first) {
+            let loss = reader.loss(&self.generator.parameters, &z, batch, self.device)?;
+            let mut gradient = self.generator.parameters.gradient(&[&loss])?;
+            let norm = tch::no_grad(|| clip(&mut gradient, s.clip));
+            let values = numbers(&[("loss/findings", loss), ("gradient/norm", norm)])?;
+            self.learn(&gradient, step);
+            return Ok(values);
+        }
         let latents = rows(&z).detach();
-        let quantised = (step >= s.quantise_from).then(|| quantize(&z, &network.code_book, s.beta));
-        let drawn = network.decode(quantised.as_ref().map_or(&z, |q| &q.straight));
+        let quantised = (step >= start).then(|| quantize(&z, &network.code_book, s.beta));
+        let entering = quantised.as_ref().map_or(&z, |q| &q.straight);
+        // What enters the decoder is a leaf of its own: every pull on the latents meets there, and can be weighed.
+        let latent = entering.detach().set_requires_grad(true);
+        let drawn = network.decode(&latent);
 
         // The losses are taken on a leaf of their own, so that each feature network is passed back through once: by the chain rule
         // the gradient of ⟨drawn, ∂loss/∂drawn⟩ is that of the loss.
@@ -221,13 +272,28 @@ impl Task for VqganTask {
             pull += push * &weight;
             values.extend([("adversary/generator", loss), ("adversary/weight", weight)]);
         }
+        let parameters = &self.generator.parameters;
+        let mut gradient = parameters.zeros();
         let carried = (&drawn * &pull).sum(Kind::Float);
-        let mut losses = vec![carried];
+        let mut at_latent = parameters
+            .add_gradient(&carried, of_decoder, &[&latent], &gradient)?
+            .swap_remove(0);
+        if let Some(reader) = &self.findings {
+            let loss = reader.loss(parameters, &latent, batch, self.device)?;
+            let push = parameters
+                .add_gradient(&loss, is_reader, &[&latent], &gradient)?
+                .swap_remove(0);
+            let weight = adaptive_weight(&at_latent, &push) * s.findings_weight;
+            at_latent += push * &weight;
+            values.extend([("loss/findings", loss), ("findings/weight", weight)]);
+        }
+        let mut encoded = (entering * &at_latent).sum(Kind::Float);
         if let Some(q) = &quantised {
-            losses.push(&q.loss * s.code_book_weight);
+            encoded += &q.loss * s.code_book_weight;
             values.push(("loss/code_book", q.loss.shallow_clone()));
         }
-        let mut gradient = self.generator.parameters.gradient(&losses.iter().collect::<Vec<_>>())?;
+        let rest = |name: &str| !of_decoder(name) && !is_reader(name);
+        parameters.add_gradient(&encoded, rest, &[], &gradient)?;
         values.push(("gradient/norm", tch::no_grad(|| clip(&mut gradient, s.clip))));
 
         let mut disc_gradient = None;
@@ -238,32 +304,16 @@ impl Task for VqganTask {
             disc_gradient = Some(self.discriminator.parameters.gradient(&[&loss])?);
             values.push(("adversary/discriminator", loss));
         }
-        // One transfer from the device for all of them.
-        let row = Tensor::stack(&values.iter().map(|v| v.1.detach().view([1])).collect::<Vec<_>>(), 0);
-        let numbers = Vec::<f32>::try_from(row.to_device(Device::Cpu).view([-1])).map_err(TrainError::from)?;
-        let values: Vec<(String, f64)> = values
-            .iter()
-            .zip(numbers)
-            .map(|(v, n)| (v.0.to_owned(), f64::from(n)))
-            .collect();
-        finite(&values)?;
-
+        let values = numbers(&values)?;
+        self.learn(&gradient, step);
         let rate = self.schedule.rate(step);
-        self.optimizer.step(&self.generator.parameters, &gradient, rate);
         if let Some(gradient) = disc_gradient {
             self.disc_optimizer
                 .step(&self.discriminator.parameters, &gradient, rate);
         }
-        if let Some(average) = &mut self.average {
-            // Young averages follow faster.
-            let decay = s.ema.min((1.0 + step as f64) / (10.0 + step as f64));
-            tch::no_grad(|| {
-                let _ = average.lerp_(self.generator.parameters.flat(), 1.0 - decay);
-            });
-        }
         if let Some(q) = &quantised {
             self.used.count(&q.codes)?;
-            let since = step + 1 - s.quantise_from;
+            let since = step + 1 - start;
             if s.revive_every > 0 && since.is_multiple_of(s.revive_every) {
                 let (parameters, average) = (&self.generator.parameters, self.average.as_ref());
                 let place = (s.seed, step);
@@ -288,10 +338,34 @@ impl Task for VqganTask {
         }
         let source = FlatSource::new(&self.generator.parameters, self.chosen());
         let network = Vqgan::load(&self.generator.config, &source, Kind::Float, self.device)?;
-        let folder: PathBuf = self.settings.out.join("sheets");
+        let s = &self.settings;
+        let folder: PathBuf = s.out.join("sheets");
         std::fs::create_dir_all(&folder).map_err(|e| TrainError::io(&folder, e))?;
         let sheet = folder.join(format!("step-{step:010}.png"));
-        evaluate::measure(&network, &self.validation, self.features.as_ref(), self.device, &sheet)
+        let mut values = Vec::new();
+        if let Some(reader) = &self.findings {
+            let network = self.generator.network(self.kind)?;
+            let x = self.labelled.tensor(
+                self.generator.config.resolution,
+                self.generator.config.in_channels,
+                self.device,
+            );
+            let z = network.encode(&x);
+            let read = |z: &Tensor| reader.f1(&self.generator.parameters, z, &self.labelled, self.device);
+            values.push(("validation/findings_f1".to_owned(), read(&z)?));
+            if step > s.findings_first + s.quantise_from {
+                let quantised = quantize(&z, &network.code_book, s.beta).straight;
+                values.push(("validation/findings_f1_codes".to_owned(), read(&quantised)?));
+            }
+        }
+        values.extend(evaluate::measure(
+            &network,
+            &self.validation,
+            self.features.as_ref(),
+            self.device,
+            &sheet,
+        )?);
+        Ok(values)
     }
 
     fn snapshot(&self, step: u64) -> Snapshot {

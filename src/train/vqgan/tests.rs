@@ -55,7 +55,7 @@ fn settings(out: &Path, steps: u64) -> VqganSettings {
 }
 
 fn run(s: &VqganSettings, stop: impl Fn() -> bool) -> Result<Outcome, TrainError> {
-    VqganTask::new(s, Device::Cpu)?.drive(|n| discs(n, 32), stop)
+    VqganTask::new(s, &[], Device::Cpu)?.drive(|n| discs(n, 32), stop)
 }
 
 fn logged(out: &Path, name: &str) -> Vec<f64> {
@@ -84,7 +84,7 @@ fn the_loss_falls_and_what_is_left_is_what_the_server_loads() {
     // The server's codes are those of the training network.
     let network = Vqgan::load(&config, &weights, Kind::Float, Device::Cpu).unwrap();
     let task = {
-        let mut task = VqganTask::new(&s, Device::Cpu).unwrap();
+        let mut task = VqganTask::new(&s, &[], Device::Cpu).unwrap();
         let newest = Checkpoints::new(dir.path().join("checkpoints"), 2).newest().0.unwrap();
         task.restore(&newest).unwrap();
         task
@@ -143,7 +143,7 @@ fn nan_stops_the_run_with_the_step_the_batch_and_the_last_good_checkpoint() {
     let dir = tempfile::tempdir().unwrap();
     let s = settings(dir.path(), 12);
     run(&VqganSettings { steps: 5, ..s.clone() }, || false).unwrap();
-    let mut task = VqganTask::new(&s, Device::Cpu).unwrap();
+    let mut task = VqganTask::new(&s, &[], Device::Cpu).unwrap();
     let newest = Checkpoints::new(dir.path().join("checkpoints"), 2).newest().0.unwrap();
     task.restore(&newest).unwrap();
     tch::no_grad(|| {
@@ -178,7 +178,7 @@ fn other_settings_are_refused_with_their_names() {
 #[test]
 fn codes_that_were_not_used_are_replaced_by_latents_of_the_batch() {
     let dir = tempfile::tempdir().unwrap();
-    let mut task = VqganTask::new(&settings(dir.path(), 9), Device::Cpu).unwrap();
+    let mut task = VqganTask::new(&settings(dir.path(), 9), &[], Device::Cpu).unwrap();
     let latents = Tensor::arange(16, (Kind::Float, Device::Cpu)).view([2, 8]) + 100.0;
     let parameters = &task.generator.parameters;
     let book = || parameters.leaf(generator::CODE_BOOK).unwrap().detach().copy();
@@ -195,4 +195,41 @@ fn codes_that_were_not_used_are_replaced_by_latents_of_the_batch() {
     }
     assert!(after.get(3).double_value(&[0]) >= 100.0);
     task.settings.steps = 9;
+}
+
+#[test]
+fn findings_can_be_read_off_the_codes_once_the_encoder_has_learned_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let s = VqganSettings {
+        steps: 120,
+        findings_weight: 1.0,
+        findings_first: 80,
+        quantise_from: 10,
+        disc_weight: 0.0,
+        ema: 0.0,
+        adam_beta1: 0.9,
+        adam_beta2: 0.98,
+        ..settings(dir.path(), 120)
+    };
+    // Whether a disc stands on the left.
+    let labelled = |number| {
+        let mut batch = discs(number, 32);
+        let left = |n: u64| (8 + (number * 2 + n) * 7 % 16) < 16;
+        batch.labels = (0..2)
+            .map(|n| vec![("left".to_owned(), f32::from(u8::from(left(n))))])
+            .collect();
+        batch
+    };
+    let mut task = VqganTask::new(&s, &["left".to_owned()], Device::Cpu).unwrap();
+    assert_eq!(task.drive(labelled, || false).unwrap(), Outcome::Finished);
+    let losses = logged(dir.path(), "loss/findings");
+    assert_eq!(losses.len(), 120);
+    assert_eq!(logged(dir.path(), "loss/l1").len(), 40);
+    let mean = |v: &[f64]| v.iter().sum::<f64>() / v.len() as f64;
+    assert!(mean(&losses[110..]) < 0.3 * mean(&losses[..10]), "{losses:?}");
+    // The reader stays here.
+    let weights = Weights::open(&[dir.path().join("vqgan/model.safetensors")]).unwrap();
+    assert_eq!(weights.names().count(), task.generator.config.expected_tensors().len());
+    let without = VqganTask::new(&s, &[], Device::Cpu).err().unwrap().to_string();
+    assert!(without.contains("needs data with labels"), "{without}");
 }

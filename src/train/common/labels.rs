@@ -1,0 +1,91 @@
+//! The labels that a network learns, as targets with a mask.
+
+use std::collections::HashMap;
+
+use tch::{Device, Tensor};
+
+use super::ImageBatch;
+
+/// Label of a sample whose every label that is not named is absent.
+pub(super) const ALL_OTHERS: &str = "*";
+
+/// Begins the name of a label that is an answer to a question; those stay unknown where all others are absent.
+pub(super) const ANSWER: &str = "answer: ";
+
+/// Names of labels, in the order of a network's logits.
+pub struct Labels {
+    numbers: HashMap<String, usize>,
+    /// Whether each is an answer.
+    answers: Vec<bool>,
+    count: usize,
+}
+
+impl Labels {
+    /// These names; they are compared without regard to case.
+    pub fn new(names: &[String]) -> Self {
+        let numbers = names.iter().enumerate().map(|(n, name)| (name.to_lowercase(), n));
+        Self {
+            numbers: numbers.rev().collect(),
+            answers: names.iter().map(|name| name.starts_with(ANSWER)).collect(),
+            count: names.len(),
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Targets `[n, labels]` and a mask of the same shape, both f32: 1 where the label is known.
+    pub fn targets(&self, batch: &ImageBatch, device: Device) -> (Tensor, Tensor) {
+        let size = batch.labels.len() * self.count;
+        let (mut target, mut mask) = (vec![0f32; size], vec![0f32; size]);
+        for (image, labels) in batch.labels.iter().enumerate() {
+            let row = image * self.count..(image + 1) * self.count;
+            if let Some((_, value)) = labels.iter().find(|(name, _)| name == ALL_OTHERS) {
+                for place in row.clone().filter(|place| !self.answers[place - row.start]) {
+                    target[place] = *value;
+                    mask[place] = 1.0;
+                }
+            }
+            // The first of several values of a label counts.
+            for (name, value) in labels.iter().rev() {
+                if let Some(number) = self.numbers.get(&name.to_lowercase()) {
+                    target[row.start + number] = *value;
+                    mask[row.start + number] = 1.0;
+                }
+            }
+        }
+        let shape = [batch.labels.len() as i64, self.count as i64];
+        let tensor = |v: &[f32]| Tensor::from_slice(v).view(shape).to_device(device);
+        (tensor(&target), tensor(&mask))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_labels_have_targets_and_normal_means_that_every_other_one_is_absent() {
+        let names = ["Edema", "Fracture", "No Finding", "answer: PA or AP? PA."];
+        let labels = Labels::new(&names.map(str::to_owned));
+        let known = |list: &[(&str, f32)]| list.iter().map(|(n, v)| ((*n).to_owned(), *v)).collect();
+        let batch = ImageBatch {
+            labels: vec![
+                known(&[("edema", 1.0), ("Edema", 0.0), ("other", 1.0)]),
+                known(&[("No Finding", 1.0), ("*", 0.0)]),
+            ],
+            ..ImageBatch::default()
+        };
+        let (target, mask) = labels.targets(&batch, Device::Cpu);
+        let rows = |t: Tensor| Vec::<f32>::try_from(t.view([-1])).unwrap();
+        assert_eq!(rows(target), [1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0]);
+        assert_eq!(rows(mask), [1.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0]);
+    }
+}
