@@ -201,9 +201,9 @@ fn the_head_of_a_prompt_is_run_once_and_copied_from_then_on() {
         let starts: Vec<usize> = bench.controls.calls().into_iter().flat_map(run).collect();
         (bench.said, bench.scheduler.counters().prompt_tokens, starts)
     };
-    let config_off = reports(4, |_| GREEDY);
-    let (shared, ran, starts) = run(HEAD_TOKENS, &config_off);
-    let (plain, ran_plain, _) = run(0, &config_off);
+    let jobs = reports(4, |_| GREEDY);
+    let (shared, ran, starts) = run(HEAD_TOKENS, &jobs);
+    let (plain, ran_plain, _) = run(0, &jobs);
     assert_eq!(shared, plain);
     assert_eq!(ran_plain - ran, 3 * 2, "all but the first skip the head of two tokens");
     assert_eq!(starts.iter().filter(|&&at| at == 0).count(), 1);
@@ -211,11 +211,11 @@ fn the_head_of_a_prompt_is_run_once_and_copied_from_then_on() {
 
 #[test]
 fn a_failed_step_forgets_the_heads_that_were_kept() {
-    let facts = Facts {
+    let with_heads = Facts {
         head_tokens: HEAD_TOKENS,
         ..facts()
     };
-    let mut bench = Bench::with(config(), facts, Reply::Hashed);
+    let mut bench = Bench::with(config(), with_heads, Reply::Hashed);
     for (number, asked) in reports(3, |_| GREEDY).into_iter().enumerate() {
         if number == 1 {
             bench
@@ -225,17 +225,13 @@ fn a_failed_step_forgets_the_heads_that_were_kept() {
         bench.submit(asked);
         bench.finish().unwrap();
     }
-    let prompt = 2 + facts_prompt_rest();
+    // The prompt of `about`: a head of two tokens, the codes, two more.
+    let prompt = 4 + facts().codes_per_image as u64;
     assert_eq!(
         bench.scheduler.counters().prompt_tokens,
         2 * prompt,
         "the third ran its head again"
     );
-}
-
-/// Tokens of the prompt of [`about`] after its head.
-fn facts_prompt_rest() -> u64 {
-    facts().codes_per_image as u64 + 2
 }
 
 #[test]
