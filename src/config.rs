@@ -27,6 +27,16 @@ pub enum LogFormat {
     Json,
 }
 
+/// Whether replies of text are drafted ahead.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Speculation {
+    /// Several tokens of a reply may come in one step.
+    #[default]
+    On,
+    /// One token comes in a step.
+    Off,
+}
+
 /// Everything the server can be told. [`ServeConfig::check`] looks at all of it before anything is opened or bound.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ServeConfig {
@@ -59,6 +69,9 @@ pub struct ServeConfig {
     /// Prompt tokens run in one step while other replies are being written.
     #[arg(long, env = "LLM_CXR_PREFILL_CHUNK", value_name = "N", default_value_t = 256)]
     pub prefill_chunk: usize,
+    /// Whether text is drafted from reports that are known and checked several tokens in a step: on or off. The reply is the same.
+    #[arg(long, env = "LLM_CXR_SPECULATION", value_enum, default_value_t = Speculation::On)]
+    pub speculation: Speculation,
     /// CPU threads of the model. Not given: one for each core.
     #[arg(long, env = "LLM_CXR_THREADS", value_name = "N")]
     pub threads: Option<usize>,
@@ -140,6 +153,7 @@ impl Default for ServeConfig {
             kv_tokens: None,
             kv_memory: None,
             prefill_chunk: 256,
+            speculation: Speculation::On,
             threads: None,
             queue_jobs: 256,
             queue_bytes: 256 << 20,

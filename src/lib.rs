@@ -20,7 +20,7 @@
 //! | --- | --- | --- |
 //! | [`vocabulary`] | the one token space: text ids, control ids, image codes; prompt layout | – |
 //! | [`radiograph`] | PNG, JPEG → pixels for the model, exactly as Pillow makes them; pixels → PNG, JPEG | – |
-//! | [`model`] | GPT-NeoX, VQ-GAN, KV memory, checkpoint reading, the bundle | `vocabulary`, `radiograph` (plain pixels) |
+//! | [`model`] | GPT-NeoX, VQ-GAN, KV memory, checkpoint reading, tables for drafts, the bundle | `vocabulary`, `radiograph` (plain pixels) |
 //! | [`engine`] | admission queue and scheduler (no tensors), sampling, constraints, the one thread that owns the model | `vocabulary`, `radiograph` (plain pixels), `model` |
 //! | [`service`] | report, question, drawing, instruction: what the product does, without HTTP | `engine`, `radiograph`, `vocabulary`, `model::bundle` |
 //! | [`http`] | routes, wire types, errors, keys, limits, the contract | `service`, `config`, and plain values of `engine` (states, errors) and `radiograph` (formats, errors) |

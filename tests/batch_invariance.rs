@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use llm_cxr::engine::torch::TorchBackend;
 use llm_cxr::engine::{
@@ -10,6 +11,7 @@ use llm_cxr::engine::{
 use llm_cxr::model::neox::{Neox, NeoxConfig, Segment, Span};
 use llm_cxr::model::source::{LoadError, TensorSource};
 use llm_cxr::model::vqgan::{Vqgan, VqganConfig};
+use llm_cxr::radiograph::Pixels;
 use llm_cxr::vocabulary::{Prompt, PromptPart};
 use tch::{Device, Kind, Tensor};
 
@@ -53,7 +55,7 @@ fn alone(model: &Neox, tokens: &[u32], pieces: &[usize]) -> Vec<Vec<u32>> {
             span: Span { start: 0, len: 96 },
             position,
             tokens: &tokens[position..position + len],
-            logits: true,
+            logits: 1,
         };
         position += len;
         bits(&model.step(&mut kv, &[segment]).unwrap(), 0)
@@ -93,7 +95,7 @@ fn logits_are_the_same_bits_alone_and_in_any_company() {
                         span: Span { start: 96 * s, len: 96 },
                         position: from,
                         tokens: &tokens[s][from..prompts[s] + age],
-                        logits: true,
+                        logits: 1,
                     }
                 })
                 .collect();
@@ -122,12 +124,28 @@ fn tokens_run_together_give_the_bits_they_give_one_by_one() {
         let model = neox("neox-parallel", kind);
         let tokens: Vec<u32> = (0..30).map(|i| i * 13 % 150).collect();
         let single = alone(&model, &tokens, &[1; 30]);
-        // As a draft is verified: up to sixteen tokens in one step.
+        // As a draft is verified: up to sixteen tokens in one step, with the logits after each; the next piece takes two of them back, as
+        // where a draft is refused.
         for pieces in [vec![16, 14], vec![5, 16, 9], vec![3; 10]] {
-            let mut end = 0;
-            for (logits, len) in alone(&model, &tokens, &pieces).iter().zip(&pieces) {
-                end += len;
-                assert_eq!(logits, &single[end - 1], "{kind:?} {pieces:?} at {end}");
+            let mut kv = model.kv_memory(96);
+            let mut start: usize = 0;
+            for len in pieces {
+                start = start.saturating_sub(2);
+                let segment = Segment {
+                    span: Span { start: 0, len: 96 },
+                    position: start,
+                    tokens: &tokens[start..start + len],
+                    logits: len,
+                };
+                let logits = model.step(&mut kv, &[segment]).unwrap();
+                for (row, expected) in single[start..start + len].iter().enumerate() {
+                    assert_eq!(
+                        &bits(&logits, row as i64),
+                        expected,
+                        "{kind:?} {len} from {start}, row {row}"
+                    );
+                }
+                start += len;
             }
         }
     }
@@ -141,12 +159,13 @@ const CONFIG: EngineConfig = EngineConfig {
     prefill_chunk: 24,
     idle_prefill_chunk: 60,
     vision_slice: std::time::Duration::ZERO,
+    speculation: true,
     faults_before_exit: 3,
     stall_after: std::time::Duration::from_secs(600),
     give_up_after: std::time::Duration::from_secs(600),
 };
 
-async fn engine() -> Engine {
+async fn engine(speculation: bool) -> Engine {
     let vqgan_config = VqganConfig::from_yaml(&std::fs::read(path("vqgan-colour.yaml")).unwrap()).unwrap();
     let neox_config = NeoxConfig::from_json(&std::fs::read(path("neox-parallel.json")).unwrap()).unwrap();
     let rules = TokenRules {
@@ -158,7 +177,8 @@ async fn engine() -> Engine {
         end: 60,
         stops: vec![60],
     };
-    let engine = Engine::start(CONFIG, rules, move || {
+    let config = EngineConfig { speculation, ..CONFIG };
+    let engine = Engine::start(config, rules, move || {
         let failed = |e: LoadError| BackendError(e.to_string());
         let model = neox("neox-parallel", Kind::Float);
         let weights = fixture("vqgan-colour");
@@ -170,12 +190,28 @@ async fn engine() -> Engine {
     engine
 }
 
+/// One of two images of the model's size.
+fn picture(number: usize) -> Arc<Pixels> {
+    let yaml = std::fs::read(path("vqgan-colour.yaml")).unwrap();
+    let side = VqganConfig::from_yaml(&yaml).unwrap().resolution;
+    let rgb = (0..side * side * 3).map(|i| (i * (7 + number)) as u8).collect();
+    Arc::new(Pixels::new(side, side, rgb).unwrap())
+}
+
 fn job(number: usize, temperature: f32) -> Job {
-    // From one token to two and a half pieces.
-    let prompt = (0..1 + number * 11 % 60).map(|i| ((number * 37 + i * 11) % 90) as u32);
+    // From one token to two and a half pieces; each third is about an image, so that later ones draft from its reply.
+    let seeing = number % 3 == 2;
+    let length = if seeing { 4 } else { 1 + number * 11 % 60 };
+    let prompt = (0..length).map(|i| ((number * 37 + i * 11) % 90) as u32);
+    let mut parts = vec![PromptPart::Tokens(prompt.collect())];
+    if seeing {
+        parts.extend([PromptPart::Image(0), PromptPart::Tokens(vec![31, 61])]);
+    }
+    let images = seeing.then(|| picture(number % 2)).into_iter();
     let spec = SequenceSpec {
         prompt: Prompt {
-            parts: vec![PromptPart::Tokens(prompt.collect())],
+            head: if seeing { 4 } else { 0 },
+            parts,
         },
         rule: Rule::Text,
         sampling: Sampling {
@@ -189,7 +225,7 @@ fn job(number: usize, temperature: f32) -> Job {
         draw: false,
     };
     Job {
-        images: Vec::new(),
+        images: images.collect(),
         sequences: vec![spec],
         codes: Vec::new(),
         deadline: None,
@@ -209,12 +245,13 @@ async fn reply(mut events: Events) -> Vec<u32> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_request_gets_the_same_tokens_alone_and_among_requests_that_join_and_leave() {
-    let engine = engine().await;
+async fn a_request_gets_the_same_tokens_alone_and_among_requests_that_join_and_leave_with_drafts_and_without() {
+    let plain = engine(false).await;
+    let engine = engine(true).await;
     for temperature in [0.0, 1.0] {
         let mut quiet = Vec::new();
         for number in 0..24 {
-            quiet.push(reply(engine.submit(job(number, temperature)).unwrap()).await);
+            quiet.push(reply(plain.submit(job(number, temperature)).unwrap()).await);
         }
         assert!(quiet.iter().map(Vec::len).sum::<usize>() > 100);
         let mut running = Vec::new();
@@ -236,4 +273,7 @@ async fn a_request_gets_the_same_tokens_alone_and_among_requests_that_join_and_l
             );
         }
     }
+    let (drafting, plain) = (engine.stats(), plain.stats());
+    assert_eq!((plain.drafted_tokens, plain.accepted_tokens), (0, 0));
+    assert!(drafting.accepted_tokens > 50, "{drafting:?}");
 }

@@ -57,7 +57,7 @@ fn logits_equal_those_of_transformers_at_every_position() {
                     span,
                     position: i * cut,
                     tokens: chunk,
-                    logits: true,
+                    logits: 1,
                 };
                 let logits = model.step(&mut kv, &[segment]).unwrap().squeeze();
                 let reference = expected.0["logits"].get(last as i64);
@@ -100,7 +100,7 @@ fn greedy_tokens_equal_those_of_transformers_alone_and_beside_other_sequences() 
                     span: spans[s],
                     position: done[s],
                     tokens: &sequences[s][done[s]..],
-                    logits: true,
+                    logits: 1,
                 })
                 .collect();
             let next = tokens(Vec::try_from(model.step(&mut kv, &segments).unwrap().argmax(1, false)).unwrap());
@@ -127,7 +127,7 @@ fn logits_in_bfloat16_stay_near_those_in_float() {
             span: Span { start: 0, len: 64 },
             position: 0,
             tokens: &prompt,
-            logits: true,
+            logits: 1,
         };
         let logits = model.step(&mut kv, &[segment]).unwrap().squeeze();
         let reference = expected.0["logits"].get(-1);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::model::drafts::DraftTable;
 pub use crate::model::neox::{Segment, Span};
 use crate::radiograph::Pixels;
 use crate::vocabulary::TokenId;
@@ -15,6 +16,8 @@ pub struct Facts {
     pub context: usize,
     /// Token positions in the KV memory, shared by all running sequences.
     pub kv_tokens: usize,
+    /// Positions behind these for the shared heads of prompts.
+    pub head_tokens: usize,
     /// Bytes of KV memory one token takes (for metrics).
     pub kv_bytes_per_token: usize,
     /// Codes of one image.
@@ -63,8 +66,13 @@ pub trait Backend {
 
     /// Runs all segments in one pass of the language model and writes their keys and values into their spans.
     ///
-    /// Returns one row of `facts().vocabulary` logits for each segment that wants them, in order, one after the other.
+    /// Returns rows of `facts().vocabulary` logits, as many as each segment wants, in order, one after the other. Positions that were run
+    /// may be run again with other tokens, if their logits were wanted: drafts that were refused.
     fn step(&mut self, segments: &[Segment<'_>]) -> Result<Vec<f32>, BackendError>;
+
+    /// Copies keys and values of the first `len` positions of a span to another, which begins with them then. One of the two lies in the
+    /// memory for heads.
+    fn copy(&mut self, from: Span, to: Span, len: usize) -> Result<(), BackendError>;
 
     /// Starts a VQ-GAN pass. At most one is under way; at most `facts().vision_batch` images are in it.
     fn vision_begin(&mut self, work: VisionWork) -> Result<(), BackendError>;
@@ -75,6 +83,11 @@ pub trait Backend {
 
     /// Drops the pass under way, if any (its requests have left).
     fn vision_cancel(&mut self);
+
+    /// The bundle's table of drafts, asked for once; an empty one makes no guesses.
+    fn drafts(&mut self) -> DraftTable {
+        DraftTable::default()
+    }
 
     /// A small real computation on the device.
     fn health(&mut self) -> Result<(), BackendError>;

@@ -31,6 +31,8 @@ pub struct EngineConfig {
     pub idle_prefill_chunk: usize,
     /// Time given to the VQ-GAN between two token steps.
     pub vision_slice: Duration,
+    /// Whether replies of text are drafted ahead, to be checked several tokens in a step. Which tokens come does not depend on it.
+    pub speculation: bool,
     /// So many steps in a row that fail end the engine.
     pub faults_before_exit: u32,
     /// A step that takes longer than this makes the engine unhealthy.
@@ -48,6 +50,7 @@ impl Default for EngineConfig {
             prefill_chunk: 128,
             idle_prefill_chunk: 512,
             vision_slice: Duration::from_millis(20),
+            speculation: true,
             faults_before_exit: 3,
             stall_after: Duration::from_secs(60),
             give_up_after: Duration::from_secs(300),
@@ -93,6 +96,10 @@ pub struct Stats {
     pub prompt_tokens: u64,
     /// Tokens generated.
     pub tokens_generated: u64,
+    /// Tokens that were drafted.
+    pub drafted_tokens: u64,
+    /// Drafted tokens that came; the others were rolled back.
+    pub accepted_tokens: u64,
     /// Images encoded.
     pub images_encoded: u64,
     /// Images drawn.

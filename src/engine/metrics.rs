@@ -20,6 +20,8 @@ const KV_USED: &str = "llm_cxr_kv_tokens_used";
 const KV_TOTAL: &str = "llm_cxr_kv_tokens_total";
 const PROMPT_TOKENS: &str = "llm_cxr_prompt_tokens_total";
 const GENERATED_TOKENS: &str = "llm_cxr_generated_tokens_total";
+const DRAFTED_TOKENS: &str = "llm_cxr_drafted_tokens_total";
+const ACCEPTED_TOKENS: &str = "llm_cxr_accepted_tokens_total";
 const IMAGES_ENCODED: &str = "llm_cxr_images_encoded_total";
 const IMAGES_DRAWN: &str = "llm_cxr_images_drawn_total";
 const STEP_FAULTS: &str = "llm_cxr_step_faults_total";
@@ -47,6 +49,8 @@ pub fn describe() {
     describe_gauge!(KV_TOTAL, Unit::Count, "KV token positions there are");
     describe_counter!(PROMPT_TOKENS, Unit::Count, "Prompt tokens run");
     describe_counter!(GENERATED_TOKENS, Unit::Count, "Tokens generated");
+    describe_counter!(DRAFTED_TOKENS, Unit::Count, "Tokens drafted ahead of the model");
+    describe_counter!(ACCEPTED_TOKENS, Unit::Count, "Drafted tokens that the model gave too");
     describe_counter!(IMAGES_ENCODED, Unit::Count, "Images encoded by the VQ-GAN");
     describe_counter!(IMAGES_DRAWN, Unit::Count, "Images drawn by the VQ-GAN");
     describe_counter!(STEP_FAULTS, Unit::Count, "Token steps and VQ-GAN passes that failed");
@@ -77,6 +81,8 @@ pub(super) fn publish(stats: &Stats) {
     gauge!(KV_TOTAL).set(stats.kv_tokens_total as f64);
     counter!(PROMPT_TOKENS).absolute(stats.prompt_tokens);
     counter!(GENERATED_TOKENS).absolute(stats.tokens_generated);
+    counter!(DRAFTED_TOKENS).absolute(stats.drafted_tokens);
+    counter!(ACCEPTED_TOKENS).absolute(stats.accepted_tokens);
     counter!(IMAGES_ENCODED).absolute(stats.images_encoded);
     counter!(IMAGES_DRAWN).absolute(stats.images_drawn);
     counter!(STEP_FAULTS).absolute(stats.step_faults);

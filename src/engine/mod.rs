@@ -11,15 +11,18 @@
 //! | `admission`, `queue` | what can never run is refused; what waits is bounded in jobs and bytes |
 //! | `worker` | the thread: mail, departures, one token step, a slice of VQ-GAN; faults and panics |
 //! | `scheduler` | who is in the next step: sequences as state machines, KV memory in order of arrival, chunked prompts |
-//! | `kv` | the ledger of KV memory |
+//! | `kv`, `heads` | the ledger of KV memory; heads of prompts that are shared |
 //! | `sampler`, `constraint` | which token comes next, and which may |
+//! | `drafts` | what may come next by what was said before, to be checked by the model |
 //! | `metrics` | the meters by name |
 //! | `torch`, `scripted` | two backends: libtorch, and one without tensors for tests |
 
 mod admission;
 mod backend;
 mod constraint;
+mod drafts;
 mod handle;
+mod heads;
 mod job;
 mod kv;
 mod metrics;

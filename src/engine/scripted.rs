@@ -47,8 +47,8 @@ pub struct SegmentRecord {
     pub position: usize,
     /// How many tokens.
     pub tokens: usize,
-    /// Whether logits were wanted.
-    pub logits: bool,
+    /// Rows of logits that were wanted.
+    pub logits: usize,
 }
 
 /// A recorded call.
@@ -192,6 +192,8 @@ impl Controls {
 struct Memory {
     span: Span,
     tokens: Vec<TokenId>,
+    /// How many of the tokens are sure to stay; the others were run as a draft, and may be run again otherwise.
+    firm: usize,
     /// The scripted reply and where it starts, from the first logits on.
     reply: Option<(usize, Vec<TokenId>)>,
 }
@@ -224,8 +226,8 @@ impl ScriptedBackend {
         )
     }
 
-    /// Runs one segment; gives its logits if wanted.
-    fn run(&mut self, segment: &Segment<'_>) -> Result<Option<Vec<f32>>, BackendError> {
+    /// Runs one segment; appends the rows of logits that it wants.
+    fn run(&mut self, segment: &Segment<'_>, rows: &mut Vec<f32>) -> Result<(), BackendError> {
         let Segment {
             span,
             position,
@@ -246,6 +248,7 @@ impl ScriptedBackend {
                 Memory {
                     span,
                     tokens: Vec::new(),
+                    firm: 0,
                     reply: None,
                 },
             );
@@ -254,25 +257,30 @@ impl ScriptedBackend {
             .memory
             .get_mut(&span.start)
             .ok_or_else(|| breach("a span was never begun"))?;
-        if memory.span != span || memory.tokens.len() != position {
+        if memory.span != span || !(memory.firm..=memory.tokens.len()).contains(&position) {
             return Err(breach("positions are not contiguous or the span was overwritten"));
         }
+        if logits > tokens.len() {
+            return Err(breach("more rows of logits are wanted than tokens run"));
+        }
+        memory.tokens.truncate(position);
         memory.tokens.extend_from_slice(tokens);
-        if !logits {
-            return Ok(None);
+        memory.firm = memory.tokens.len() - logits.saturating_sub(1);
+        for end in memory.tokens.len() - logits + 1..=memory.tokens.len() {
+            let before = &memory.tokens[..end];
+            let mut row = noise(hash(before), self.facts.vocabulary);
+            let reply = match &self.reply {
+                Reply::Hashed => None,
+                Reply::Tokens(tokens) => Some(memory.reply.get_or_insert_with(|| (end, tokens.clone()))),
+                Reply::ByPrompt(choose) => Some(memory.reply.get_or_insert_with(|| (end, choose(before)))),
+            };
+            let wanted = reply.and_then(|(begin, ids)| ids.get(end - *begin).or(ids.last()));
+            if let Some(logit) = wanted.and_then(|&id| row.get_mut(id as usize)) {
+                *logit = FAVOUR;
+            }
+            rows.extend(row);
         }
-        let mut row = noise(hash(&memory.tokens), self.facts.vocabulary);
-        let begin = memory.tokens.len();
-        let reply = match &self.reply {
-            Reply::Hashed => return Ok(Some(row)),
-            Reply::Tokens(tokens) => memory.reply.get_or_insert_with(|| (begin, tokens.clone())),
-            Reply::ByPrompt(choose) => memory.reply.get_or_insert_with(|| (begin, choose(&memory.tokens))),
-        };
-        let wanted = reply.1.get(begin - reply.0).or(reply.1.last());
-        if let Some(logit) = wanted.and_then(|&id| row.get_mut(id as usize)) {
-            *logit = FAVOUR;
-        }
-        Ok(Some(row))
+        Ok(())
     }
 
     fn finish(&self, work: VisionWork) -> VisionOutput {
@@ -314,12 +322,34 @@ impl Backend for ScriptedBackend {
         }
         let mut rows = Vec::new();
         for segment in segments {
-            rows.extend(self.run(segment)?.unwrap_or_default());
+            self.run(segment, &mut rows)?;
         }
         if fault == Some(Fault::Nonsense) {
             rows.fill(f32::NAN);
         }
         Ok(rows)
+    }
+
+    fn copy(&mut self, from: Span, to: Span, len: usize) -> Result<(), BackendError> {
+        let most = self.facts.kv_tokens + self.facts.head_tokens;
+        let source = self.memory.get(&from.start).filter(|memory| memory.span == from);
+        let tokens = source.and_then(|memory| memory.tokens.get(..len)).map(<[_]>::to_vec);
+        let Some(tokens) = tokens.filter(|_| len <= to.len && to.start + to.len <= most && !overlap(from, to)) else {
+            return Err(BackendError(
+                "contract broken: a copy of what is not there, or to where it has no room".into(),
+            ));
+        };
+        self.memory.retain(|_, old| !overlap(old.span, to));
+        self.memory.insert(
+            to.start,
+            Memory {
+                span: to,
+                firm: tokens.len(),
+                tokens,
+                reply: None,
+            },
+        );
+        Ok(())
     }
 
     fn vision_begin(&mut self, work: VisionWork) -> Result<(), BackendError> {

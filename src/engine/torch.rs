@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 
-use super::backend::{Backend, BackendError, Facts, VisionOutput, VisionWork};
+use super::backend::{Backend, BackendError, Facts, Span, VisionOutput, VisionWork};
+use super::heads::HEAD_TOKENS;
 use crate::model::bundle::Bundle;
 use crate::model::device::{self, DeviceChoice, DtypeChoice};
+use crate::model::drafts::DraftTable;
 use crate::model::neox::{KvMemory, Neox, NeoxConfig, Segment};
 use crate::model::vqgan::{Pass, Vqgan};
 use crate::radiograph::Pixels;
@@ -91,6 +93,7 @@ pub fn load(bundle: &Bundle, options: &TorchOptions) -> Result<Box<dyn Backend>,
     // On a CPU one image at a time is fastest, and an image's codes cannot depend on its company, not even by a rounding.
     let vision_batch = if on.is_cuda() { 16 } else { 1 };
     let mut backend = TorchBackend::new(neox, vqgan, kv_tokens, vision_batch, kind, on);
+    backend.drafts = bundle.drafts().map_err(|e| said(&e))?;
     backend.warm_up()?;
     Ok(Box::new(backend))
 }
@@ -101,19 +104,21 @@ pub struct TorchBackend {
     vqgan: Vqgan,
     kv: KvMemory,
     pass: Option<(Pass, bool)>,
+    drafts: DraftTable,
     facts: Facts,
     device: Device,
     _no_grad: tch::NoGradGuard,
 }
 
 impl TorchBackend {
-    /// Puts the parts together. `kv_tokens` positions of KV memory are set aside; code `c` is the token `code_base + c`.
+    /// Puts the parts together. `kv_tokens` positions of KV memory are set aside, and a few more for shared heads of prompts; code `c` is the token `code_base + c`.
     pub fn new(neox: Neox, vqgan: Vqgan, kv_tokens: usize, vision_batch: usize, kind: Kind, on: Device) -> Self {
         let config = neox.config();
         let facts = Facts {
             vocabulary: config.vocab_size,
             context: config.max_position_embeddings,
             kv_tokens,
+            head_tokens: HEAD_TOKENS,
             kv_bytes_per_token: KvMemory::bytes_per_token(config, kind),
             codes_per_image: vqgan.config().codes_per_image(),
             code_base: (config.vocab_size - vqgan.config().n_embed) as u32,
@@ -123,12 +128,13 @@ impl TorchBackend {
             device: device::name(on),
             dtype: device::dtype_name(kind).to_owned(),
         };
-        let kv = neox.kv_memory(kv_tokens);
+        let kv = neox.kv_memory(kv_tokens + HEAD_TOKENS);
         Self {
             neox,
             vqgan,
             kv,
             pass: None,
+            drafts: DraftTable::default(),
             facts,
             device: on,
             _no_grad: tch::no_grad_guard(),
@@ -137,7 +143,7 @@ impl TorchBackend {
 
     /// Runs a prompt, a token, an encoding and a drawing: libraries choose and compile their kernels at first use.
     fn warm_up(&mut self) -> Result<(), BackendError> {
-        let span = super::Span {
+        let span = Span {
             start: 0,
             len: 9.min(self.facts.context),
         };
@@ -147,14 +153,14 @@ impl TorchBackend {
                 span,
                 position: 0,
                 tokens: &prompt,
-                logits: false,
+                logits: 0,
             }])?;
         }
         self.step(&[Segment {
             span,
             position: prompt.len(),
             tokens: &[0],
-            logits: true,
+            logits: 1,
         }])?;
         let side = self.facts.image_side;
         let black = Pixels::new(side, side, vec![0; side * side * 3]);
@@ -193,6 +199,11 @@ impl Backend for TorchBackend {
         Ok(out)
     }
 
+    fn copy(&mut self, from: Span, to: Span, len: usize) -> Result<(), BackendError> {
+        self.kv.copy(from.start, to.start, len);
+        Ok(())
+    }
+
     fn vision_begin(&mut self, work: VisionWork) -> Result<(), BackendError> {
         self.pass = Some(match work {
             VisionWork::Encode(images) => (self.vqgan.begin_encode(&images), true),
@@ -218,6 +229,10 @@ impl Backend for TorchBackend {
 
     fn vision_cancel(&mut self) {
         self.pass = None;
+    }
+
+    fn drafts(&mut self) -> DraftTable {
+        std::mem::take(&mut self.drafts)
     }
 
     fn health(&mut self) -> Result<(), BackendError> {

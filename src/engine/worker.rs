@@ -102,8 +102,9 @@ struct Worker {
 }
 
 impl Worker {
-    fn new(shared: Arc<Shared>, backend: Box<dyn Backend>, facts: Arc<Facts>) -> Self {
-        let scheduler = Scheduler::new(&shared.config, facts, shared.rules.clone());
+    fn new(shared: Arc<Shared>, mut backend: Box<dyn Backend>, facts: Arc<Facts>) -> Self {
+        let mut scheduler = Scheduler::new(&shared.config, facts, shared.rules.clone());
+        scheduler.use_drafts(backend.drafts());
         Self {
             shared,
             backend,
@@ -215,9 +216,13 @@ impl Worker {
         }
         let segments = self.scheduler.segments(plan);
         let (shared, backend) = (&self.shared, &mut self.backend);
-        let result = shared
-            .watched(|| guarded(|| backend.step(&segments)))
-            .map_err(|error| error.0);
+        let run = || {
+            for copy in plan.copies() {
+                backend.copy(copy.from, copy.to, copy.len)?;
+            }
+            backend.step(&segments)
+        };
+        let result = shared.watched(|| guarded(run)).map_err(|error| error.0);
         drop(segments);
         let now = Instant::now();
         match result.and_then(|logits| self.scheduler.absorb(plan, &logits, began, now)) {
@@ -317,6 +322,8 @@ impl Worker {
         self.stats.steps = counters.steps;
         self.stats.prompt_tokens = counters.prompt_tokens;
         self.stats.tokens_generated = counters.tokens_generated;
+        self.stats.drafted_tokens = counters.drafted_tokens;
+        self.stats.accepted_tokens = counters.accepted_tokens;
         self.stats.images_encoded = counters.images_encoded;
         self.stats.images_drawn = counters.images_drawn;
         metrics::publish(&self.shared.publish(self.stats));

@@ -81,6 +81,8 @@ pub struct Plan {
     pub new: usize,
     /// Numbers of streams.
     pub batches: Vec<usize>,
+    /// Prompt tokens that run beside the streams in further steps, to see how long they hold the streams up (0: none).
+    pub beside: usize,
     /// Times each thing is measured; the median is given.
     pub repeat: usize,
     /// Where.
@@ -123,6 +125,8 @@ pub struct Decode {
     pub batch: usize,
     /// One step, in milliseconds.
     pub step_ms: f64,
+    /// One step that runs [`Plan::beside`] prompt tokens too, in milliseconds.
+    pub beside_ms: Option<f64>,
     /// Tokens/s of all streams.
     pub tokens_per_s: f64,
     /// Weights read per second, GB/s.
@@ -148,7 +152,7 @@ pub fn run(plan: &Plan, progress: &dyn Fn(&str)) -> Result<Report, LoadError> {
     let model = Neox::load(&config, &RandomSource::new(1), kind, plan.device)?;
     let load_seconds = begun.elapsed().as_secs_f64();
     let streams = plan.batches.iter().copied().max().unwrap_or(1).max(1);
-    let mut kv = model.kv_memory(streams * length);
+    let mut kv = model.kv_memory(streams * length + plan.beside);
 
     // The embedding is looked up, not read through, unless it is the output matrix too.
     let embedding = if config.tie_word_embeddings {
@@ -166,7 +170,7 @@ pub fn run(plan: &Plan, progress: &dyn Fn(&str)) -> Result<Report, LoadError> {
             span,
             position: 0,
             tokens: &prompt,
-            logits: true,
+            logits: 1,
         };
         timed(plan.device, || drop(model.step(&mut kv, &[segment])))
     });
@@ -174,11 +178,17 @@ pub fn run(plan: &Plan, progress: &dyn Fn(&str)) -> Result<Report, LoadError> {
     let mut decode = Vec::new();
     for &batch in &plan.batches {
         progress(&format!("decode, {batch} streams"));
-        let step = decode_step(&model, &mut kv, plan, batch);
+        let step = decode_step(&model, &mut kv, plan, batch, None);
+        let behind = Span {
+            start: streams * length,
+            len: plan.beside,
+        };
+        let beside = (plan.beside > 0).then(|| decode_step(&model, &mut kv, plan, batch, Some(behind)));
         let bandwidth = weight_bytes as f64 / step / 1e9;
         decode.push(Decode {
             batch,
             step_ms: step * 1e3,
+            beside_ms: beside.map(|seconds| seconds * 1e3),
             tokens_per_s: batch as f64 / step,
             weights_gb_per_s: bandwidth,
             of_read: read.map(|read| bandwidth / read),
@@ -200,12 +210,20 @@ pub fn run(plan: &Plan, progress: &dyn Fn(&str)) -> Result<Report, LoadError> {
     })
 }
 
-/// Median seconds of one step at `batch` streams, each `prompt` tokens in (their keys and values are whatever the memory holds).
-fn decode_step(model: &Neox, kv: &mut KvMemory, plan: &Plan, batch: usize) -> f64 {
+/// Median seconds of one step at `batch` streams, each `prompt` tokens in (their keys and values are whatever the memory holds), and of a
+/// piece of a prompt that fills the span `beside` in the same steps.
+fn decode_step(model: &Neox, kv: &mut KvMemory, plan: &Plan, batch: usize, beside: Option<Span>) -> f64 {
+    let piece = vec![0u32; beside.map_or(0, |span| span.len)];
     let length = plan.prompt + plan.new;
     let mut tokens = vec![[0u32]; batch];
     let mut position = 0;
     median(plan.new.max(1), || {
+        let piece = beside.map(|span| Segment {
+            span,
+            position: 0,
+            tokens: &piece,
+            logits: 0,
+        });
         let segments: Vec<Segment<'_>> = tokens
             .iter()
             .enumerate()
@@ -216,8 +234,9 @@ fn decode_step(model: &Neox, kv: &mut KvMemory, plan: &Plan, batch: usize) -> f6
                 },
                 position: plan.prompt + position,
                 tokens: token,
-                logits: true,
+                logits: 1,
             })
+            .chain(piece)
             .collect();
         let begun = Instant::now();
         let next = model.step(kv, &segments).map(|logits| logits.argmax(1, false));
@@ -317,11 +336,13 @@ mod tests {
             prompt: 5,
             new: 3,
             batches: vec![1, 2],
+            beside: 4,
             repeat: 1,
             device: Device::Cpu,
         };
         let report = run(&plan, &|_| ()).unwrap();
         assert_eq!(report.decode.iter().map(|d| d.batch).collect::<Vec<_>>(), [1, 2]);
         assert!(report.prefill_tokens_per_s > 0.0 && report.weight_bytes > 0);
+        assert!(report.decode.iter().all(|d| d.beside_ms > Some(0.0)));
     }
 }

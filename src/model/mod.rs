@@ -7,6 +7,7 @@ pub mod bundle;
 pub mod checkpoint;
 pub mod convert;
 pub mod device;
+pub mod drafts;
 pub mod kernels;
 mod load;
 pub mod neox;

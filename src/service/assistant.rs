@@ -191,9 +191,14 @@ impl Inner {
         };
         match task {
             Task::Report { image, instruction } => {
-                let instruction = instruction.as_deref().unwrap_or(&self.card.report_instruction);
-                self.limits.check_text("instruction", instruction)?;
-                let prompt = self.vocabulary.prompt(instruction, Input::Image(0));
+                let own = instruction.as_deref();
+                let text = own.unwrap_or(&self.card.report_instruction);
+                self.limits.check_text("instruction", text)?;
+                let prompt = self.vocabulary.prompt(text, Input::Image(0));
+                let prompt = match own {
+                    None => prompt.with_usual_instruction(),
+                    Some(_) => prompt,
+                };
                 Ok(greedy_text(vec![prompt], Some(image), self.card.report_max_tokens))
             }
             Task::Vqa { image, questions } => {

@@ -16,9 +16,19 @@ pub enum PromptPart {
 pub struct Prompt {
     /// The parts in order.
     pub parts: Vec<PromptPart>,
+    /// How many of the first tokens other prompts are likely to share. They lie in the first part.
+    pub head: usize,
 }
 
 impl Prompt {
+    /// The same prompt, whose instruction is one that is used again and again: all that comes before its image is likely to be shared.
+    pub fn with_usual_instruction(mut self) -> Self {
+        if let [PromptPart::Tokens(ids), PromptPart::Image(_), ..] = &self.parts[..] {
+            self.head = ids.len();
+        }
+        self
+    }
+
     /// The length in tokens once each image has become `codes_per_image` tokens.
     pub fn len(&self, codes_per_image: usize) -> usize {
         let part = |p: &PromptPart| match p {

@@ -37,6 +37,7 @@ pub fn facts() -> Facts {
         vocabulary: vocabulary.len(),
         context: 512,
         kv_tokens: 4096,
+        head_tokens: 0,
         kv_bytes_per_token: 8,
         codes_per_image: CODES_PER_IMAGE,
         code_base: vocabulary.code_base(),

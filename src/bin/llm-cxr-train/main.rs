@@ -1,6 +1,7 @@
 //! `llm-cxr-train`: makes model bundles.
 
 mod classifier;
+mod drafts;
 mod encode;
 mod evaluate;
 mod finetune;
@@ -37,6 +38,7 @@ enum Command {
     Run(run::RunArgs),
     Encode(encode::EncodeArgs),
     Classifier(classifier::ClassifierArgs),
+    Drafts(drafts::DraftsArgs),
     Evaluate(evaluate::EvaluateArgs),
     Finetune(Box<finetune::FinetuneArgs>),
     Init(init::InitArgs),
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Encode(args) => ended(encode::run(&args.settings, args.device)),
         Command::Classifier(args) => ended(classifier::run(&args.settings, args.device)),
+        Command::Drafts(args) => drafts::run(&args),
         Command::Evaluate(args) => ended(evaluate::run(&args.settings, args.device)),
         Command::Finetune(args) => ended(finetune::run(&args.settings, args.device)),
         Command::Init(args) => init::run(args),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use llm_cxr::config::{DeviceChoice, DtypeChoice, ServeConfig};
+use llm_cxr::config::{DeviceChoice, DtypeChoice, ServeConfig, Speculation};
 use llm_cxr::engine::torch::{self, TorchOptions};
 use llm_cxr::engine::{Engine, EngineConfig, TokenRules};
 use llm_cxr::model::bundle::Bundle;
@@ -52,6 +52,7 @@ pub fn offline(
     dtype: DtypeChoice,
     preprocess: Preprocess,
     threads: Option<usize>,
+    speculation: Speculation,
 ) -> Result<Assembled, Box<dyn std::error::Error>> {
     let bundle = Bundle::open(model)?;
     let vocabulary = bundle.vocabulary()?;
@@ -73,6 +74,7 @@ pub fn offline(
         // Prompts are cut where the server cuts them, so that both give the same bits.
         engine: EngineConfig {
             prefill_chunk: ServeConfig::default().prefill_chunk,
+            speculation: speculation == Speculation::On,
             ..EngineConfig::default()
         },
         torch,

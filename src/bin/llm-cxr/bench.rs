@@ -28,6 +28,9 @@ pub struct BenchArgs {
     /// Numbers of streams decoded together
     #[arg(long, default_value = "1,8", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=1024))]
     batch: Vec<u32>,
+    /// Also time steps that run so many prompt tokens beside the streams (0: do not): how long an arriving prompt holds them up
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=65536))]
+    beside: u32,
     /// How often prefill and read are measured
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
     repeat: u32,
@@ -52,6 +55,7 @@ pub fn run(args: BenchArgs) -> Outcome {
         prompt: args.prompt as usize,
         new: args.new as usize,
         batches: args.batch.iter().map(|&b| b as usize).collect(),
+        beside: args.beside as usize,
         repeat: args.repeat as usize,
         device: device::resolve(args.device)?,
     };
@@ -92,6 +96,12 @@ fn print(r: &Report) {
             "decode, {:3} streams {:8.1} tokens/s  ({:.1} ms a step; weights read at {:.1} GB/s{share})",
             d.batch, d.tokens_per_s, d.step_ms, d.weights_gb_per_s
         );
+        if let Some(beside) = d.beside_ms {
+            println!(
+                "  with a piece of a prompt beside them {beside:.1} ms, which holds them up by {:.1} steps' time",
+                beside / d.step_ms - 1.0
+            );
+        }
     }
     if let Some(peak) = r.peak_memory_bytes {
         println!(

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use clap::Args;
 use llm_cxr::RESEARCH_NOTICE;
-use llm_cxr::config::{DeviceChoice, DtypeChoice};
+use llm_cxr::config::{DeviceChoice, DtypeChoice, Speculation};
 use llm_cxr::engine::{Event, Job};
 use llm_cxr::http::finish_reason;
 use llm_cxr::http::wire::{ModelRef, SamplingUsed, TimingMs, TokenUsage};
@@ -37,6 +37,9 @@ pub struct ModelArgs {
     /// CPU threads of the model (one for each core if not given)
     #[arg(long, env = "LLM_CXR_THREADS", value_name = "N")]
     threads: Option<usize>,
+    /// Whether text is drafted and checked several tokens in a step; the reply is the same
+    #[arg(long, env = "LLM_CXR_SPECULATION", value_enum, default_value_t = Speculation::On)]
+    speculation: Speculation,
     /// Print JSON, with tokens, codes and timing
     #[arg(long)]
     json: bool,
@@ -261,7 +264,14 @@ pub fn decode(args: DecodeArgs) -> Outcome {
 /// Loads the bundle, with a spinner meanwhile.
 fn assemble(args: &ModelArgs) -> Result<Assembled, Box<dyn std::error::Error>> {
     let spinner = spinner("loading the model");
-    let assembled = assemble::offline(&args.model, args.device, args.dtype, args.preprocess, args.threads);
+    let assembled = assemble::offline(
+        &args.model,
+        args.device,
+        args.dtype,
+        args.preprocess,
+        args.threads,
+        args.speculation,
+    );
     spinner.finish_and_clear();
     assembled
 }

@@ -3,7 +3,7 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
-use llm_cxr::config::{DeviceChoice, LogFormat, ServeConfig};
+use llm_cxr::config::{DeviceChoice, LogFormat, ServeConfig, Speculation};
 use llm_cxr::engine::EngineConfig;
 use llm_cxr::engine::torch::{KvBudget, TorchOptions};
 use llm_cxr::http::server::{Ending, Server};
@@ -120,6 +120,7 @@ fn engine_config(config: &ServeConfig) -> EngineConfig {
         queue_bytes: usize::try_from(config.queue_bytes).unwrap_or(usize::MAX),
         max_batch: config.max_batch,
         prefill_chunk: config.prefill_chunk,
+        speculation: config.speculation == Speculation::On,
         idle_prefill_chunk: config.prefill_chunk.max(ordinary.idle_prefill_chunk),
         // A step on a slow CPU may take long; only what outlasts the requests themselves is taken for a fault.
         stall_after: ordinary

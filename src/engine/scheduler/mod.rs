@@ -20,9 +20,12 @@ use vision::{Draw, Encode, Items, VisionLines};
 
 pub(super) use tokens::Plan;
 
+use super::drafts::Drafter;
+use super::heads::Heads;
 use super::kv::KvLedger;
 use super::sampler::Scratch;
 use super::{EngineConfig, EngineError, Event, Facts, Job, TokenRules, VisionOutput, VisionWork};
+use crate::model::drafts::DraftTable;
 
 /// Names a job within the engine.
 pub(super) type JobId = u64;
@@ -50,12 +53,24 @@ pub(super) enum Observation {
     NextToken(Duration),
 }
 
+impl From<Pace> for Observation {
+    fn from(pace: Pace) -> Self {
+        match pace {
+            Pace::First(after) => Self::FirstToken(after),
+            Pace::Next(after) => Self::NextToken(after),
+        }
+    }
+}
+
 /// Counters since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counters {
     pub(super) steps: u64,
     pub(super) prompt_tokens: u64,
     pub(super) tokens_generated: u64,
+    /// Tokens that drafts proposed, and those of them that came; the others' KV positions were rolled back.
+    pub(super) drafted_tokens: u64,
+    pub(super) accepted_tokens: u64,
     pub(super) images_encoded: u64,
     pub(super) images_drawn: u64,
 }
@@ -100,6 +115,9 @@ pub(super) struct Scheduler {
     lines: VisionLines,
     next_key: SequenceKey,
     scratch: Vec<Scratch>,
+    /// `None` where nothing is drafted.
+    drafter: Option<Drafter>,
+    heads: Heads,
     told: Told,
     counters: Counters,
 }
@@ -112,6 +130,7 @@ impl Scheduler {
             prefill_chunk: config.prefill_chunk.max(1),
             idle_prefill_chunk: config.idle_prefill_chunk.max(1),
             kv: KvLedger::new(facts.kv_tokens),
+            heads: Heads::new(&facts),
             facts,
             rules,
             jobs: BTreeMap::new(),
@@ -119,8 +138,16 @@ impl Scheduler {
             lines: VisionLines::default(),
             next_key: 0,
             scratch: Vec::new(),
+            drafter: config.speculation.then(|| Drafter::new(DraftTable::default())),
             told: Told::default(),
             counters: Counters::default(),
+        }
+    }
+
+    /// Takes a bundle's table to draft from.
+    pub(super) fn use_drafts(&mut self, table: DraftTable) {
+        if let Some(drafter) = &mut self.drafter {
+            *drafter = Drafter::new(table);
         }
     }
 
@@ -369,14 +396,9 @@ impl Scheduler {
         }
         self.close_part(item.job);
     }
-
-    fn observe(&mut self, pace: Pace) {
-        self.told.observations.push(match pace {
-            Pace::First(after) => Observation::FirstToken(after),
-            Pace::Next(after) => Observation::NextToken(after),
-        });
-    }
 }
 
+#[cfg(test)]
+mod draft_tests;
 #[cfg(test)]
 mod tests;

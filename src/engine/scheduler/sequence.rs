@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use super::JobId;
 use crate::engine::constraint::{Constraint, Next};
+use crate::engine::drafts::{Drafter, Trust};
 use crate::engine::sampler::{self, SampleError, Sampler, Scratch};
-use crate::engine::{FinishReason, SequenceSpec, SequenceSummary, Span, Timing, TokenRules};
+use crate::engine::{FinishReason, Rule, SequenceSpec, SequenceSummary, Span, Timing, TokenRules};
 use crate::vocabulary::{PromptPart, TokenId};
 
 /// Where a sequence stands. What is finished is no longer there.
@@ -42,9 +43,16 @@ pub(super) struct Sequence {
     pub(super) index: usize,
     pub(super) phase: Phase,
     spec: SequenceSpec,
-    /// Prompt, then reply; empty until the prompt is whole.
+    /// Prompt, then reply, then what is drafted for the step under way; empty until the prompt is whole.
     tokens: Vec<TokenId>,
+    /// How many of `tokens` are a draft.
+    drafted: usize,
+    /// What the step under way has given.
+    chosen: Vec<TokenId>,
+    trust: Trust,
     prompt_len: usize,
+    /// Tokens of the prompt's head, fewer than the prompt has.
+    head: usize,
     image_tokens: usize,
     /// How many of `tokens` have their keys and values in memory.
     computed: usize,
@@ -71,7 +79,11 @@ impl Sequence {
             index,
             phase: Phase::WaitingForCodes,
             tokens: Vec::new(),
+            drafted: 0,
+            chosen: Vec::new(),
+            trust: Trust::default(),
             prompt_len: 0,
+            head: 0,
             image_tokens: 0,
             computed: 0,
             sampler: Sampler::new(spec.sampling),
@@ -136,6 +148,8 @@ impl Sequence {
             }
         }
         self.prompt_len = self.tokens.len();
+        // After a head that was run for another prompt there must be something to run for this one.
+        self.head = self.spec.prompt.head.min(self.prompt_len.saturating_sub(1));
         self.phase = Phase::WaitingForKv;
     }
 
@@ -152,9 +166,19 @@ impl Sequence {
         }
     }
 
-    /// Tokens whose keys and values are still to be computed.
+    /// Tokens whose keys and values are still to be computed, those of the draft among them.
     pub(super) fn pending(&self) -> &[TokenId] {
         self.tokens.get(self.computed..).unwrap_or_default()
+    }
+
+    /// The prompt's head.
+    pub(super) fn head(&self) -> &[TokenId] {
+        self.tokens.get(..self.head).unwrap_or_default()
+    }
+
+    /// The keys and values of the prompt's first tokens have been copied from another's.
+    pub(super) fn skip(&mut self, tokens: usize) {
+        self.computed = tokens;
     }
 
     /// How many tokens are in memory: the position of the next one to run.
@@ -164,43 +188,96 @@ impl Sequence {
 
     /// Tokens generated so far.
     fn reply(&self) -> &[TokenId] {
-        self.tokens.get(self.prompt_len..).unwrap_or_default()
+        let end = self.tokens.len() - self.drafted;
+        self.tokens.get(self.prompt_len..end).unwrap_or_default()
+    }
+
+    /// Drafts up to `most` tokens of a text for the next step, where that has paid of late. The draft of a step that was planned but not
+    /// run is dropped.
+    pub(super) fn draft(&mut self, drafter: &Drafter, most: usize, rules: &TokenRules, vocabulary: usize) {
+        self.tokens.truncate(self.tokens.len() - self.drafted);
+        self.drafted = 0;
+        let Some(trust) = self.trust.now().filter(|_| self.spec.rule != Rule::Image) else {
+            return;
+        };
+        let Next::Choice(allowed) = self.constraint.next(rules, vocabulary) else {
+            return;
+        };
+        // The last token of a reply is drawn, not run.
+        let left = self.spec.max_new_tokens.saturating_sub(self.reply().len() + 1);
+        let usable = |id| allowed.contains(&id) && !rules.is_stop(id);
+        self.drafted = drafter.extend(&mut self.tokens, most.min(left), trust, usable);
+    }
+
+    /// Whether others may draft from its reply: it is about an image, and so much like the next one.
+    pub(super) fn is_of_an_image(&self) -> bool {
+        self.spec.rule == Rule::Text && self.image_tokens > 0
+    }
+
+    /// Prompt and reply, and where the reply begins.
+    pub(super) fn ids(&self) -> (&[TokenId], usize) {
+        (&self.tokens, self.prompt_len)
     }
 
     fn watches(&self) -> bool {
         !self.spec.watch.is_empty() && self.reply().is_empty()
     }
 
-    /// Whether the logits are needed once `count` more tokens have run.
-    pub(super) fn wants_logits(&self, count: usize, rules: &TokenRules, vocabulary: usize) -> bool {
+    /// After how many of the last of `count` more tokens the logits are needed: the one to come, and those of the draft.
+    pub(super) fn wants_logits(&self, count: usize, rules: &TokenRules, vocabulary: usize) -> usize {
         let drawn = matches!(self.constraint.next(rules, vocabulary), Next::Choice(_));
-        count == self.pending().len() && (drawn || self.watches())
+        match count == self.pending().len() && (drawn || self.watches()) {
+            true => 1 + self.drafted,
+            false => 0,
+        }
     }
 
-    /// Draws the next token from `row` (where one was wanted); nothing else changes but the random stream.
+    /// Draws the next tokens from `rows` (those that were wanted, one after the other): the one to come, and after each that is as it
+    /// was drafted one more. Nothing else changes but the random stream, which gives each token the number that it would have had alone.
     pub(super) fn choose(
         &mut self,
-        row: Option<&[f32]>,
+        rows: &[f32],
         rules: &TokenRules,
         vocabulary: usize,
         scratch: &mut Scratch,
-    ) -> Result<TokenId, SampleError> {
-        if let Some(row) = row.filter(|_| self.watches()) {
+    ) -> Result<(), SampleError> {
+        if !rows.is_empty() && self.watches() {
+            let row = rows.get(..vocabulary).unwrap_or(rows);
             self.probabilities = sampler::probabilities(row, &self.spec.watch)?;
         }
-        match self.constraint.next(rules, vocabulary) {
-            Next::Forced(id) => Ok(id),
-            Next::Choice(allowed) => self.sampler.draw(row.unwrap_or_default(), &allowed, scratch),
+        self.chosen.clear();
+        let mut constraint = self.constraint.clone();
+        let mut rows = rows.chunks_exact(vocabulary.max(1));
+        let mut draft = self.tokens[self.tokens.len() - self.drafted..].iter();
+        loop {
+            let id = match constraint.next(rules, vocabulary) {
+                Next::Forced(id) => id,
+                Next::Choice(allowed) => self.sampler.draw(rows.next().unwrap_or_default(), &allowed, scratch)?,
+            };
+            self.chosen.push(id);
+            constraint.accept(id, rules);
+            if draft.next() != Some(&id) || constraint.ended() {
+                return Ok(());
+            }
         }
     }
 
-    /// Notes that `count` pending tokens have been run.
-    pub(super) fn ran(&mut self, count: usize, began: Instant) {
-        self.computed += count;
+    /// Notes that `count` pending tokens have been run. Of a draft those positions stay whose tokens have come true; the others' keys and
+    /// values are as if they had never been. Gives the new tokens, and how many were drafted and kept.
+    pub(super) fn ran(&mut self, count: usize, began: Instant) -> (Vec<TokenId>, usize, usize) {
+        let chosen = std::mem::take(&mut self.chosen);
+        let (drafted, kept) = (self.drafted, chosen.len().saturating_sub(1));
+        self.tokens.truncate(self.tokens.len() - drafted);
+        self.drafted = 0;
+        self.computed += count - drafted + kept;
+        if !chosen.is_empty() {
+            self.trust.note(drafted, kept);
+        }
         self.clock.prefill_began.get_or_insert(began);
+        (chosen, drafted, kept)
     }
 
-    /// Takes the new token and whatever must follow it; gives all new tokens through `each` and whether the reply is complete.
+    /// Takes a new token and whatever must follow it; gives all new tokens through `each` and whether the reply is complete.
     pub(super) fn take(
         &mut self,
         id: TokenId,

@@ -7,12 +7,13 @@ use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::{Draw, Event, Observation, Phase, Scheduler, Sequence, SequenceKey};
+use crate::engine::drafts::STEP_ROWS;
+use crate::engine::heads::HeadCopy;
 use crate::engine::sampler::{SampleError, Scratch};
 use crate::engine::{EngineError, Segment};
-use crate::vocabulary::TokenId;
 
-/// From so many draws on they are spread over threads: drawing from 50,000 logits takes a good part of a millisecond.
-const PARALLEL_DRAWS: usize = 4;
+/// From so many logits on, draws are spread over threads: drawing from 50,000 takes a good part of a millisecond, waking threads a tenth.
+const PARALLEL_LOGITS: usize = 200_000;
 
 /// Threads for drawing alone: those of rayon's global pool may be busy with radiographs, and a step must not wait for them.
 /// `None` where they cannot be had; drawing is done in the engine's thread then.
@@ -30,8 +31,8 @@ struct Part {
     key: SequenceKey,
     /// How many pending tokens run.
     count: usize,
-    /// Whether its logits are wanted.
-    logits: bool,
+    /// Rows of logits that are wanted.
+    logits: usize,
     /// Whether its next token is known after this step.
     completes: bool,
     /// Whether the tokens belong to the prompt.
@@ -42,6 +43,8 @@ struct Part {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::engine) struct Plan {
     parts: Vec<Part>,
+    /// Heads of prompts to be copied before the step, in order.
+    copies: Vec<HeadCopy>,
 }
 
 impl Plan {
@@ -54,6 +57,11 @@ impl Plan {
     pub(in crate::engine) fn len(&self) -> usize {
         self.parts.len()
     }
+
+    /// Heads of prompts to be copied before the step, in order.
+    pub(in crate::engine) fn copies(&self) -> &[HeadCopy] {
+        &self.copies
+    }
 }
 
 impl Scheduler {
@@ -63,18 +71,41 @@ impl Scheduler {
         let decoding = self
             .sequences
             .values()
-            .any(|sequence| matches!(sequence.phase, Phase::Decoding(_)));
-        let mut budget = if decoding {
+            .filter(|sequence| matches!(sequence.phase, Phase::Decoding(_)))
+            .count();
+        // Each has its token; what is left of the rows that cost little is shared among the drafts.
+        let room = STEP_ROWS.saturating_sub(decoding).checked_div(decoding).unwrap_or(0);
+        let mut budget = if decoding > 0 {
             self.prefill_chunk
         } else {
             self.idle_prefill_chunk
         };
-        let (mut parts, mut prefilled) = (Vec::new(), false);
-        for (&key, sequence) in &self.sequences {
-            let pending = sequence.pending().len();
+        let (mut parts, mut copies, mut prefilled) = (Vec::new(), Vec::new(), false);
+        for (&key, sequence) in &mut self.sequences {
+            if let (Phase::Decoding(_), Some(drafter)) = (sequence.phase, &self.drafter) {
+                sequence.draft(drafter, room, &self.rules, self.facts.vocabulary);
+            }
+            let (mut pending, mut known) = (sequence.pending().len(), None);
             let (count, prompt) = match sequence.phase {
                 Phase::Decoding(_) => (pending, false),
-                Phase::Prefilling(_) => (pending.min(self.to_next_cut(sequence.position())), true),
+                Phase::Prefilling(span) => {
+                    let (mut position, head) = (sequence.position(), self.heads.cut(sequence.head()));
+                    if position == 0 {
+                        known = self.heads.find(sequence.head());
+                        if known.is_some() {
+                            (position, pending) = (head, pending - head);
+                        }
+                    } else if position >= head
+                        && let Some(slot) = self.heads.keep(sequence.head())
+                    {
+                        copies.push(HeadCopy {
+                            from: span,
+                            to: slot,
+                            len: head,
+                        });
+                    }
+                    (pending.min(to_next_cut(self.prefill_chunk, head, position)), true)
+                }
                 Phase::WaitingForCodes | Phase::WaitingForKv | Phase::Drawing => continue,
             };
             if count == 0 {
@@ -89,6 +120,11 @@ impl Scheduler {
                 budget = budget.saturating_sub(count);
                 prefilled = true;
             }
+            if let (Some(from), Some(to)) = (known, sequence.span()) {
+                let len = sequence.head().len();
+                copies.push(HeadCopy { from, to, len });
+                sequence.skip(len);
+            }
             let logits = sequence.wants_logits(count, &self.rules, self.facts.vocabulary);
             parts.push(Part {
                 key,
@@ -98,13 +134,7 @@ impl Scheduler {
                 prompt,
             });
         }
-        Plan { parts }
-    }
-
-    /// Tokens from `position` of a prompt to its next cut. Prompts are cut at multiples of the chunk whatever else runs: the last bits
-    /// of a matrix product can depend on its number of rows, and a reply must not depend on its company.
-    fn to_next_cut(&self, position: usize) -> usize {
-        self.prefill_chunk - position % self.prefill_chunk
+        Plan { parts, copies }
     }
 
     /// Reserves KV memory in order of arrival; the first that does not fit holds the line.
@@ -152,24 +182,29 @@ impl Scheduler {
         began: Instant,
         now: Instant,
     ) -> Result<(), String> {
-        let chosen = self.choose(plan, logits)?;
+        self.choose(plan, logits)?;
         self.counters.steps += 1;
-        for (part, id) in plan.parts.iter().zip(chosen) {
+        for part in &plan.parts {
             let Some(sequence) = self.sequences.get_mut(&part.key) else {
                 continue;
             };
-            sequence.ran(part.count, began);
+            let (chosen, drafted, kept) = sequence.ran(part.count, began);
             if part.prompt {
                 self.counters.prompt_tokens += part.count as u64;
             }
-            let Some(id) = id else { continue };
+            self.counters.drafted_tokens += drafted as u64;
+            self.counters.accepted_tokens += kept as u64;
             let (job, index) = (sequence.job, sequence.index);
-            let (events, counters) = (&mut self.told.events, &mut self.counters);
-            let (complete, pace) = sequence.take(id, &self.rules, now, |id| {
-                counters.tokens_generated += 1;
-                events.push((job, Event::Token { sequence: index, id }));
-            });
-            self.observe(pace);
+            let (told, counters) = (&mut self.told, &mut self.counters);
+            let mut complete = false;
+            for id in chosen {
+                let (last, pace) = sequence.take(id, &self.rules, now, |id| {
+                    counters.tokens_generated += 1;
+                    told.events.push((job, Event::Token { sequence: index, id }));
+                });
+                told.observations.push(pace.into());
+                complete |= last;
+            }
             if complete {
                 self.complete(part.key);
             }
@@ -177,10 +212,10 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Draws the next token of each part that is complete with this step, in the plan's order.
-    fn choose(&mut self, plan: &Plan, logits: &[f32]) -> Result<Vec<Option<TokenId>>, String> {
+    /// Draws the next tokens of each part that is complete with this step.
+    fn choose(&mut self, plan: &Plan, logits: &[f32]) -> Result<(), String> {
         let vocabulary = self.facts.vocabulary;
-        let wanted = plan.parts.iter().filter(|part| part.logits).count();
+        let wanted: usize = plan.parts.iter().map(|part| part.logits).sum();
         if logits.len() != wanted * vocabulary {
             return Err(format!(
                 "{} logits came where {wanted} rows of {vocabulary} were wanted",
@@ -190,29 +225,30 @@ impl Scheduler {
         if self.scratch.len() < plan.parts.len() {
             self.scratch.resize_with(plan.parts.len(), Scratch::default);
         }
-        let mut rows = logits.chunks_exact(vocabulary.max(1));
+        let mut rest = logits;
         let mut parts = plan.parts.iter().peekable();
         // Both the plan and the map are in order of keys, so one walk joins them.
-        let mut draws: Vec<(Part, Option<&[f32]>, &mut Sequence)> = Vec::with_capacity(plan.parts.len());
+        let mut draws: Vec<(&[f32], &mut Sequence)> = Vec::with_capacity(plan.parts.len());
         for (key, sequence) in &mut self.sequences {
             if let Some(part) = parts.next_if(|part| part.key == *key) {
-                draws.push((*part, if part.logits { rows.next() } else { None }, sequence));
+                let (rows, others) = rest.split_at(part.logits * vocabulary);
+                rest = others;
+                if part.completes {
+                    draws.push((rows, sequence));
+                }
             }
         }
         let rules = &self.rules;
-        let draw = |((part, row, sequence), scratch): ((Part, Option<&[f32]>, &mut Sequence), &mut Scratch)| {
-            if !part.completes {
-                return Ok(None);
-            }
-            sequence.choose(row, rules, vocabulary, scratch).map(Some)
+        let draw = |((rows, sequence), scratch): ((&[f32], &mut Sequence), &mut Scratch)| {
+            sequence.choose(rows, rules, vocabulary, scratch)
         };
         let scratch = &mut self.scratch;
-        let chosen: Result<Vec<Option<TokenId>>, SampleError> =
-            match DRAWERS.as_ref().filter(|_| wanted >= PARALLEL_DRAWS) {
-                Some(pool) => pool.install(|| draws.into_par_iter().zip(scratch.par_iter_mut()).map(draw).collect()),
-                None => draws.into_iter().zip(scratch).map(draw).collect(),
-            };
-        chosen.map_err(|error| error.to_string())
+        let work = draws.len() * vocabulary;
+        let drawn: Result<(), SampleError> = match DRAWERS.as_ref().filter(|_| work >= PARALLEL_LOGITS) {
+            Some(pool) => pool.install(|| draws.into_par_iter().zip(scratch.par_iter_mut()).try_for_each(draw)),
+            None => draws.into_iter().zip(scratch).try_for_each(draw),
+        };
+        drawn.map_err(|error| error.to_string())
     }
 
     /// A reply has all its tokens: its memory is free, and its image, if it has one, is drawn.
@@ -222,6 +258,10 @@ impl Scheduler {
         };
         if let Some(span) = sequence.span() {
             self.kv.release(span);
+        }
+        if let Some(drafter) = self.drafter.as_mut().filter(|_| sequence.is_of_an_image()) {
+            let (ids, from) = sequence.ids();
+            drafter.learn(ids, from);
         }
         let (job, index) = (sequence.job, sequence.index);
         if let Some(codes) = sequence.image(&self.rules) {
@@ -248,10 +288,21 @@ impl Scheduler {
 
     /// The step has failed: the jobs in it end with it, all others go on.
     pub(in crate::engine) fn fail_step(&mut self, plan: &Plan, error: &EngineError) {
+        self.heads.clear();
         for part in &plan.parts {
             if let Some(job) = self.sequences.get(&part.key).map(|sequence| sequence.job) {
                 self.fail(job, error.clone());
             }
         }
+    }
+}
+
+/// Tokens from `position` of a prompt to its next cut. Prompts are cut after their head and at multiples of `chunk`, whatever else runs and
+/// has run: the last bits of a matrix product can depend on its number of rows, and a reply must not depend on its company.
+fn to_next_cut(chunk: usize, head: usize, position: usize) -> usize {
+    let regular = chunk - position % chunk;
+    match head.checked_sub(position) {
+        Some(left) if left > 0 => regular.min(left),
+        _ => regular,
     }
 }

@@ -142,6 +142,9 @@ async fn dropping_the_last_handle_finishes_what_was_admitted_and_ends_the_thread
         fn step(&mut self, segments: &[Segment<'_>]) -> Result<Vec<f32>, BackendError> {
             self.1.step(segments)
         }
+        fn copy(&mut self, from: Span, to: Span, len: usize) -> Result<(), BackendError> {
+            self.1.copy(from, to, len)
+        }
         fn vision_begin(&mut self, work: VisionWork) -> Result<(), BackendError> {
             self.1.vision_begin(work)
         }

@@ -21,6 +21,7 @@ pub(super) fn facts() -> Facts {
         vocabulary: 96,
         context: 256,
         kv_tokens: 512,
+        head_tokens: 0,
         kv_bytes_per_token: 8,
         codes_per_image: 16,
         code_base: 64,
@@ -57,6 +58,7 @@ pub(super) fn config() -> EngineConfig {
         prefill_chunk: 8,
         idle_prefill_chunk: 32,
         vision_slice: Duration::ZERO,
+        speculation: true,
         faults_before_exit: 3,
         stall_after: Duration::from_secs(600),
         give_up_after: Duration::from_secs(600),
@@ -83,6 +85,7 @@ pub(super) fn spec(prompt: &[TokenId], rule: Rule, max_new_tokens: usize) -> Seq
     SequenceSpec {
         prompt: Prompt {
             parts: vec![PromptPart::Tokens(prompt.to_vec())],
+            head: 0,
         },
         rule,
         sampling: GREEDY,
@@ -100,7 +103,7 @@ pub(super) fn about(image: usize, max_new_tokens: usize) -> SequenceSpec {
         PromptPart::Tokens(vec![CLOSE, 6]),
     ];
     SequenceSpec {
-        prompt: Prompt { parts },
+        prompt: Prompt { parts, head: 2 },
         ..spec(&[], Rule::Text, max_new_tokens)
     }
 }

@@ -64,7 +64,7 @@ impl Foresight {
                     span: span(slot),
                     position,
                     tokens,
-                    logits: true,
+                    logits: 1,
                 });
                 wanted.push((slot, target));
             }

@@ -1,7 +1,8 @@
 //! The bundle: one folder with everything the server loads.
 //!
 //! `bundle.json` (the [`Manifest`]), `config.json`, `tokenizer.json`, `model.safetensors` or shards of it,
-//! `vqgan/config.yaml`, `vqgan/model.safetensors`. Weights are safetensors only: nothing in a bundle can run code.
+//! `vqgan/config.yaml`, `vqgan/model.safetensors`, perhaps `drafts.safetensors`. Weights are safetensors only: nothing in a bundle can run
+//! code.
 
 mod error;
 mod inspect;
@@ -15,6 +16,7 @@ use std::path::{Component, Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::checkpoint::{CheckpointError, Weights};
+use super::drafts::DraftTable;
 use super::neox::NeoxConfig;
 use super::vqgan::VqganConfig;
 use crate::vocabulary::Vocabulary;
@@ -23,12 +25,13 @@ pub use error::BundleError;
 pub(crate) use inspect::size;
 pub use inspect::{Checksums, Inspection, Network, inspect};
 pub use manifest::{DefaultInstructions, Defaults, FORMAT, FileEntry, Manifest};
-pub use write::{BundleWriter, Draft};
+pub use write::{BundleWriter, Draft, add_file};
 
 pub(crate) const MANIFEST: &str = "bundle.json";
 pub(crate) const CONFIG: &str = "config.json";
 pub(crate) const TOKENIZER: &str = "tokenizer.json";
 pub(crate) const WEIGHTS: &str = "model.safetensors";
+pub(crate) const DRAFTS: &str = "drafts.safetensors";
 pub(crate) const VQGAN_CONFIG: &str = "vqgan/config.yaml";
 pub(crate) const VQGAN_WEIGHTS: &str = "vqgan/model.safetensors";
 
@@ -151,6 +154,14 @@ impl Bundle {
     /// The VQ-GAN's weights, mapped.
     pub fn vqgan_weights(&self) -> Result<Weights, CheckpointError> {
         self.weights("vqgan/model")
+    }
+
+    /// The table that drafts of replies are made from; an empty one where the bundle has none.
+    pub fn drafts(&self) -> Result<DraftTable, CheckpointError> {
+        match self.manifest.files.iter().any(|entry| entry.path == DRAFTS) {
+            true => DraftTable::read(&self.dir.join(DRAFTS)),
+            false => Ok(DraftTable::default()),
+        }
     }
 
     fn weights(&self, prefix: &str) -> Result<Weights, CheckpointError> {

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::manifest::{DefaultInstructions, Defaults, FORMAT, FileEntry, Manifest};
-use super::{BundleError, CONFIG, MANIFEST, Progress, TOKENIZER, VQGAN_CONFIG, WEIGHTS, hex, sha256};
+use super::{
+    BundleError, CONFIG, DRAFTS, MANIFEST, Progress, TOKENIZER, VQGAN_CONFIG, WEIGHTS, hex, read_manifest, sha256,
+};
 use crate::model::vqgan::VqganConfig;
 
 /// What a maker says of its bundle; the rest of the manifest follows from the files.
@@ -81,6 +83,7 @@ impl BundleWriter {
         let mut names: Vec<String> = [CONFIG, TOKENIZER, WEIGHTS, VQGAN_CONFIG, super::VQGAN_WEIGHTS]
             .map(str::to_owned)
             .into();
+        names.extend(self.path(DRAFTS).is_file().then(|| DRAFTS.to_owned()));
         names.sort();
         let mut files = Vec::new();
         for path in names {
@@ -128,12 +131,7 @@ impl BundleWriter {
             image_side: vqgan.resolution,
             files,
         };
-        let mut json = serde_json::to_vec_pretty(&manifest).map_err(|e| BundleError::Manifest {
-            file: self.path(MANIFEST),
-            reason: e.to_string(),
-        })?;
-        json.push(b'\n');
-        self.write(MANIFEST, &json)?;
+        self.write(MANIFEST, &json(&manifest, &self.path(MANIFEST))?)?;
         self.move_into_place()?;
         Ok(manifest)
     }
@@ -161,6 +159,46 @@ impl Drop for BundleWriter {
         // After `finish` there is nothing left to remove.
         let _ = fs::remove_dir_all(&self.partial);
     }
+}
+
+/// Puts one more file into a bundle that is there, or another in its place: `write` is given the path to write it at.
+///
+/// # Errors
+/// When the folder is no bundle, and what `write` says. The bundle is as it was then.
+pub fn add_file(
+    dir: &Path,
+    name: &str,
+    write: &dyn Fn(&Path) -> Result<(), BundleError>,
+) -> Result<Manifest, BundleError> {
+    let path = dir.join(MANIFEST);
+    let mut manifest = read_manifest(&path)?;
+    let new = dir.join(format!(".{name}.partial"));
+    write(&new)?;
+    let entry = FileEntry {
+        path: name.to_owned(),
+        size: new.metadata().map_err(BundleError::io(&new))?.len(),
+        sha256: sha256(&new, &mut |_| ())?,
+    };
+    manifest.files.retain(|file| file.path != name);
+    manifest.files.push(entry);
+    manifest.files.sort_by(|a, b| a.path.cmp(&b.path));
+    manifest.version = version(&manifest.files);
+    let listed = dir.join(format!(".{MANIFEST}.partial"));
+    fs::write(&listed, json(&manifest, &path)?).map_err(BundleError::io(&listed))?;
+    for (from, to) in [(&new, &dir.join(name)), (&listed, &path)] {
+        fs::rename(from, to).map_err(BundleError::io(to))?;
+    }
+    Ok(manifest)
+}
+
+/// The manifest as it is written to `file`.
+fn json(manifest: &Manifest, file: &Path) -> Result<Vec<u8>, BundleError> {
+    let mut json = serde_json::to_vec_pretty(manifest).map_err(|e| BundleError::Manifest {
+        file: file.to_owned(),
+        reason: e.to_string(),
+    })?;
+    json.push(b'\n');
+    Ok(json)
 }
 
 /// A hidden path beside `out`, on the same disk.

@@ -167,7 +167,7 @@ mod tests {
             span: Span { start, len: 20 },
             position,
             tokens: &token,
-            logits: true,
+            logits: 1,
         };
         let segments = [segment(0, 3), segment(20, 17), segment(40, 0)];
         let q = Tensor::randn([3, 4, 8], (Kind::Float, cpu));

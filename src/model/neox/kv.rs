@@ -53,6 +53,14 @@ impl KvMemory {
         let _ = v.index_copy_(1, positions, &values.transpose(0, 1));
     }
 
+    /// Copies `len` positions from one place to another in every layer. The two do not overlap.
+    pub fn copy(&mut self, from: usize, to: usize, len: usize) {
+        for tensor in self.layers.iter().flat_map(|(k, v)| [k, v]) {
+            let cut = |start: usize| tensor.narrow(1, start as i64, len as i64);
+            cut(to).copy_(&cut(from));
+        }
+    }
+
     /// Views of `len` positions from `start`: keys and values, `[1, heads, len, head_dim]`, no copy.
     pub(super) fn view(&self, layer: usize, start: usize, len: usize) -> (Tensor, Tensor) {
         let (k, v) = &self.layers[layer];

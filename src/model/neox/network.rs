@@ -166,8 +166,8 @@ impl Neox {
         KvMemory::new(&self.config, tokens, self.kind, self.device)
     }
 
-    /// Runs the segments in one pass: their keys and values are written to `kv`, and the logits (f32, `[wanted, vocab_size]`) after the
-    /// last token of each segment that wants them come back, in order; `None` if none does.
+    /// Runs the segments in one pass: their keys and values are written to `kv`, and the logits (f32, `[wanted, vocab_size]`) after those
+    /// tokens that they are wanted of come back, in order; `None` if of none.
     ///
     /// On a CPU a segment's numbers depend on itself alone, bit for bit, not on the others of the step: segments of few tokens go
     /// through kernels that promise it, and each longer one makes a pass of its own (whose products are large enough to gain nothing
@@ -178,7 +178,7 @@ impl Neox {
             Some(rows) if segments.len() > 1 || !segments.iter().any(long) => rows,
             _ => return self.pass(kv, segments),
         };
-        let wanted = segments.iter().filter(|segment| segment.logits).count();
+        let wanted = segments.iter().map(|segment| segment.logits).sum::<usize>();
         let shape = [wanted as i64, self.config.vocab_size as i64];
         let logits = Tensor::empty(shape, (Kind::Float, Device::Cpu));
         let numbers = logits.numel();
@@ -191,11 +191,11 @@ impl Neox {
         let mut output = 0;
         for segment in segments {
             if long(segment)
-                && let Some(row) = self.pass(kv, std::slice::from_ref(segment))
+                && let Some(rows) = self.pass(kv, std::slice::from_ref(segment))
             {
-                logits.get(output).copy_(&row.squeeze_dim(0));
+                logits.narrow(0, output, segment.logits as i64).copy_(&rows);
             }
-            output += i64::from(segment.logits);
+            output += segment.logits as i64;
         }
         (wanted > 0).then_some(logits)
     }
@@ -210,9 +210,7 @@ impl Neox {
                 positions.push((segment.position + i) as i64);
                 places.push((segment.span.start + segment.position + i) as i64);
             }
-            if segment.logits {
-                last.push(ids.len() as i64 - 1);
-            }
+            last.extend(ids.len() as i64 - segment.logits as i64..ids.len() as i64);
         }
         let (count, heads, dim) = (
             ids.len() as i64,

@@ -114,7 +114,7 @@ impl RowPath {
         }
     }
 
-    /// Runs those of `segments` that have few tokens. `logits` is `[segments that want any, vocab_size]`: the rows of these segments
+    /// Runs those of `segments` that have few tokens. `logits` is `[rows that are wanted, vocab_size]`: the rows of these segments
     /// are written, others left alone.
     pub(super) fn step(&self, kv: &mut KvMemory, segments: &[Segment<'_>], logits: &mut [f32]) {
         let scratch = &mut *self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
@@ -128,7 +128,9 @@ impl RowPath {
                 token: token as usize,
                 start: segment.span.start,
                 position: segment.position + i,
-                logits: output.filter(|_| i + 1 == segment.tokens.len()),
+                logits: (i + segment.logits)
+                    .checked_sub(segment.tokens.len())
+                    .map(|row| output + row),
             })
         });
         loop {
@@ -155,14 +157,14 @@ impl RowPath {
     }
 }
 
-/// The segments of few tokens, each with its row of the logits.
-fn few<'a, 'b>(segments: &'a [Segment<'b>]) -> impl Iterator<Item = (&'a Segment<'b>, Option<usize>)> {
+/// The segments of few tokens, each with its first row of the logits.
+fn few<'a, 'b>(segments: &'a [Segment<'b>]) -> impl Iterator<Item = (&'a Segment<'b>, usize)> {
     let mut wanted = 0;
     segments
         .iter()
         .map(move |segment| {
-            let output = segment.logits.then_some(wanted);
-            wanted += usize::from(segment.logits);
+            let output = wanted;
+            wanted += segment.logits;
             (segment, output)
         })
         .filter(|(segment, _)| segment.tokens.len() <= FEW)

@@ -20,6 +20,6 @@ pub struct Segment<'a> {
     pub position: usize,
     /// The tokens to run, at least one.
     pub tokens: &'a [TokenId],
-    /// Whether the logits after the last token are wanted.
-    pub logits: bool,
+    /// After how many of the last tokens the logits are wanted: 0 for none, 1 after the last, more where a draft is checked.
+    pub logits: usize,
 }

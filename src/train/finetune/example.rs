@@ -43,7 +43,7 @@ impl Encoder {
     /// An instruction about an image (report, question) or about nothing or a text (drawing, plain instruction), as the server asks
     /// it. `codes` are those of the image, if there is one.
     pub fn prompt(&self, instruction: &str, input: Input<'_>, codes: &[u16]) -> Vec<TokenId> {
-        let Prompt { parts } = self.vocabulary.prompt(instruction, input);
+        let Prompt { parts, .. } = self.vocabulary.prompt(instruction, input);
         let mut ids = Vec::new();
         for part in parts {
             match part {

@@ -10,10 +10,14 @@ use super::corpus::Corpus;
 use super::example::{Encoder, Response, Sequence};
 use super::order::Draw;
 use super::settings::{FinetuneSettings, Pairing};
+use crate::model::drafts::DraftTable;
 use crate::train::common::TrainError;
 use crate::train::common::random::{Purpose, generator};
 use crate::train::data::Split;
 use crate::vocabulary::{Input, TokenId};
+
+/// Reports that the table for drafts is made from, at most: more say little new.
+const DRAFT_REPORTS: usize = 20_000;
 
 /// What an example teaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -214,6 +218,25 @@ impl Examples {
             })
             .filter(|sequence| sequence.ids.len() < self.context)
             .collect()
+    }
+
+    /// The table for drafts of reports, from those of the training split, at most [`DRAFT_REPORTS`] of them.
+    pub fn drafts(&self) -> DraftTable {
+        let reports = self.pools.iter().filter(|pool| pool.skill == Skill::Report);
+        let items: Vec<(&Pool, usize)> = reports
+            .flat_map(|pool| pool.items.iter().map(move |&item| (pool, item as usize)))
+            .collect();
+        let step = items.len().div_ceil(DRAFT_REPORTS).max(1);
+        let choice = Choice {
+            wording: 0,
+            question: 0,
+        };
+        let texts: Vec<Sequence> = items
+            .into_par_iter()
+            .step_by(step)
+            .map(|(pool, item)| self.sequence(pool, item, choice))
+            .collect();
+        DraftTable::of_texts(texts.iter().map(|text| (&text.ids[..], text.response)))
     }
 
     /// Names an example in messages.

@@ -7,8 +7,9 @@ use tch::{Device, Kind, Tensor};
 
 use super::base::VqganFiles;
 use super::settings::SaveDtype;
-use crate::model::bundle::{BundleWriter, CONFIG, Draft, TOKENIZER, VQGAN_CONFIG, VQGAN_WEIGHTS, WEIGHTS};
+use crate::model::bundle::{BundleWriter, CONFIG, DRAFTS, Draft, TOKENIZER, VQGAN_CONFIG, VQGAN_WEIGHTS, WEIGHTS};
 use crate::model::checkpoint::{Dtype, SafetensorsWriter, TensorInfo};
+use crate::model::drafts::DraftTable;
 use crate::model::neox::{Activation, NeoxConfig};
 use crate::train::common::TrainError;
 
@@ -85,6 +86,8 @@ pub struct Exported<'a> {
     pub tokenizer: &'a [u8],
     /// Type to store.
     pub dtype: SaveDtype,
+    /// What drafts of replies are made from.
+    pub drafts: &'a DraftTable,
 }
 
 impl Exported<'_> {
@@ -96,6 +99,9 @@ impl Exported<'_> {
         write_weights(&writer.path(WEIGHTS), self.tensors, self.dtype)?;
         for (name, file) in [(VQGAN_CONFIG, &vqgan.yaml), (VQGAN_WEIGHTS, &vqgan.weights)] {
             std::fs::copy(file, writer.path(name)).map_err(|e| TrainError::io(file, e))?;
+        }
+        if !self.drafts.is_empty() {
+            self.drafts.write(&writer.path(DRAFTS))?;
         }
         writer.finish(draft, &vqgan.config, &mut |_| {})?;
         Ok(())

@@ -99,7 +99,7 @@ impl<'a> Generator<'a> {
                         span: spans[row],
                         position,
                         tokens,
-                        logits: true,
+                        logits: 1,
                     }
                 })
                 .collect();

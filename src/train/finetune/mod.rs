@@ -24,6 +24,7 @@ mod tests;
 
 pub use base::Shape;
 pub use batch::StepBatch;
+pub use example::{Encoder, Response, Sequence};
 pub use export::Exported;
 pub use learner::{Learner, Method};
 pub use settings::{FinetuneSettings, InitCodes, Pairing, SaveDtype};

@@ -18,6 +18,7 @@ use super::learner::{Learner, Method};
 use super::samples::write_samples;
 use super::settings::FinetuneSettings;
 use crate::model::bundle::{Defaults, Draft};
+use crate::model::drafts::DraftTable;
 use crate::model::vqgan::Vqgan;
 use crate::train::common::adamw::AdamwSettings;
 use crate::train::common::checkpoint::{Checkpoints, Restored, Snapshot};
@@ -40,6 +41,8 @@ pub(super) struct FinetuneTask {
     settings: FinetuneSettings,
     pub(super) learner: Learner,
     examples: Arc<Examples>,
+    /// Of the training reports.
+    drafts: DraftTable,
     tokenizer: Vec<u8>,
     vqgan: VqganFiles,
     network: Vqgan,
@@ -117,6 +120,7 @@ impl FinetuneTask {
             measured: measured.collect(),
             network: vqgan.load(device)?,
             settings: s.clone(),
+            drafts: examples.drafts(),
             examples,
             tokenizer: start.tokenizer,
             vqgan,
@@ -181,6 +185,7 @@ impl FinetuneTask {
                 tensors: &tensors,
                 tokenizer: &self.tokenizer,
                 dtype: s.save_dtype,
+                drafts: &self.drafts,
             };
             exported.bundle(&s.out.join("bundle"), &self.vqgan, self.draft(step, losses))
         })

@@ -9,6 +9,7 @@ use super::task::FinetuneTask;
 use super::*;
 use crate::model::bundle::Bundle;
 use crate::model::checkpoint::Weights;
+use crate::model::drafts::DraftTable;
 use crate::train::common::{Outcome, TrainError};
 use crate::train::data::Stage;
 
@@ -276,6 +277,7 @@ fn a_base_without_codes_grows_rows_for_them_and_keeps_its_own() {
         })
         .collect();
     let exported = Exported {
+        drafts: &DraftTable::default(),
         config: &config,
         tensors: &tensors,
         tokenizer: &std::fs::read(house.path("start/tokenizer.json")).unwrap(),
@@ -350,5 +352,21 @@ fn settings_that_no_run_can_have_are_refused_with_what_to_do() {
     ] {
         let error = train(&wrong, Device::Cpu, || false).unwrap_err().to_string();
         assert!(error.contains(says), "{error}");
+    }
+}
+
+#[test]
+fn a_bundle_that_is_there_takes_a_table_of_drafts_and_stays_whole() {
+    let house = House::new();
+    let (folder, data) = (house.path("start"), house.settings("run").data);
+    let before = Bundle::open(&folder).unwrap();
+    assert!(before.drafts().unwrap().is_empty());
+    for _ in 0..2 {
+        let (account, guesses) = crate::train::drafts::add_drafts(&folder, &data, Stage::One).unwrap();
+        let bundle = Bundle::open(&folder).unwrap();
+        bundle.verify(&mut |_| {}).unwrap();
+        assert_eq!(bundle.drafts().unwrap().len(), guesses, "{account}");
+        assert_eq!(bundle.manifest.files.len(), before.manifest.files.len() + 1);
+        assert_ne!(bundle.manifest.version, before.manifest.version);
     }
 }

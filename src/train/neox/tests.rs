@@ -76,7 +76,7 @@ fn the_loss_is_that_of_the_inference_networks_logits() {
                     span: Span { start: 0, len: 16 },
                     position: 0,
                     tokens: &ids[..at],
-                    logits: true,
+                    logits: 1,
                 };
                 let logits = network.step(&mut network.kv_memory(16), &[segment]).unwrap();
                 expected -= logits.log_softmax(-1, Kind::Float).double_value(&[0, label]);

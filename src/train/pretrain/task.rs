@@ -6,6 +6,7 @@ use tch::{Device, Kind};
 
 use super::settings::PretrainSettings;
 use super::text::{Texts, passes};
+use crate::model::drafts::DraftTable;
 use crate::train::common::adamw::AdamwSettings;
 use crate::train::common::checkpoint::{Restored, Snapshot};
 use crate::train::common::schedule::Schedule;
@@ -113,6 +114,7 @@ impl Task for PretrainTask {
     fn evaluate(&mut self, _: u64) -> Result<Vec<(String, f64)>, TrainError> {
         self.learner.chosen(|model| {
             let exported = Exported {
+                drafts: &DraftTable::default(),
                 config: model.config(),
                 tensors: &model.named(),
                 tokenizer: &self.tokenizer,
