@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use llm_cxr::config::{DeviceChoice, DtypeChoice};
+use llm_cxr::config::{DeviceChoice, DtypeChoice, WeightsChoice};
 use llm_cxr::engine::torch::{self, TorchOptions};
 use llm_cxr::engine::{Engine, EngineConfig, TokenRules};
 use llm_cxr::model::bundle::Bundle;
@@ -50,6 +50,7 @@ pub fn offline(
     model: &Path,
     device: DeviceChoice,
     dtype: DtypeChoice,
+    weights: WeightsChoice,
     preprocess: Preprocess,
     threads: Option<usize>,
 ) -> Result<Assembled, Box<dyn std::error::Error>> {
@@ -59,6 +60,7 @@ pub fn offline(
     let torch = TorchOptions {
         device,
         dtype,
+        weights,
         threads,
         max_batch: limits.questions,
         verify: true,

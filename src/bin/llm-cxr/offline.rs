@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use clap::Args;
 use llm_cxr::RESEARCH_NOTICE;
-use llm_cxr::config::{DeviceChoice, DtypeChoice};
+use llm_cxr::config::{DeviceChoice, DtypeChoice, WeightsChoice};
 use llm_cxr::engine::{Event, Job};
 use llm_cxr::http::finish_reason;
 use llm_cxr::http::wire::{ModelRef, SamplingUsed, TimingMs, TokenUsage};
@@ -31,6 +31,9 @@ pub struct ModelArgs {
     /// What the language model computes in
     #[arg(long, env = "LLM_CXR_DTYPE", value_enum, default_value_t = DtypeChoice::Auto)]
     dtype: DtypeChoice,
+    /// How its matrices are held on a CPU
+    #[arg(long, env = "LLM_CXR_WEIGHTS", value_enum, default_value_t = WeightsChoice::Native)]
+    weights: WeightsChoice,
     /// How radiographs are read: `default`, or `compat` as the original did
     #[arg(long, env = "LLM_CXR_PREPROCESS", value_enum, default_value_t = Preprocess::Default)]
     preprocess: Preprocess,
@@ -260,7 +263,14 @@ pub fn decode(args: DecodeArgs) -> Outcome {
 /// Loads the bundle, with a spinner meanwhile.
 fn assemble(args: &ModelArgs) -> Result<Assembled, Box<dyn std::error::Error>> {
     let spinner = spinner("loading the model");
-    let assembled = assemble::offline(&args.model, args.device, args.dtype, args.preprocess, args.threads);
+    let assembled = assemble::offline(
+        &args.model,
+        args.device,
+        args.dtype,
+        args.weights,
+        args.preprocess,
+        args.threads,
+    );
     spinner.finish_and_clear();
     assembled
 }

@@ -9,6 +9,7 @@ mod config;
 mod kv;
 mod matrix;
 mod network;
+mod projection;
 mod rotary;
 mod rows;
 mod step;
