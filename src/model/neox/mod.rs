@@ -14,6 +14,9 @@ mod rotary;
 mod rows;
 mod step;
 
+#[cfg(test)]
+mod quantised_tests;
+
 pub use config::{Activation, NeoxConfig};
 pub use kv::KvMemory;
 pub use network::Neox;
