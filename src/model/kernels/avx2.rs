@@ -179,9 +179,10 @@ impl Whole for Whole256 {
     }
 
     #[inline(always)]
-    unsafe fn dot(self, words: Self, pair: i32) -> Self {
+    unsafe fn dot(self, words: Self, pair: *const i16) -> Self {
         unsafe {
-            let products = _mm256_madd_epi16(words.0, _mm256_set1_epi32(pair));
+            let pairs = _mm256_set1_epi32(pair.cast::<i32>().read_unaligned());
+            let products = _mm256_madd_epi16(words.0, pairs);
             Self(_mm256_add_epi32(self.0, products))
         }
     }

@@ -308,10 +308,8 @@ impl Whole for PortableWhole {
     }
 
     #[inline(always)]
-    unsafe fn dot(self, words: Self, pair: i32) -> Self {
-        // A pair of inputs as memory holds it: the first 16 bits are the first number.
-        let [a, b, c, d] = pair.to_ne_bytes();
-        let (first, second) = (i16::from_ne_bytes([a, b]), i16::from_ne_bytes([c, d]));
+    unsafe fn dot(self, words: Self, pair: *const i16) -> Self {
+        let (first, second) = unsafe { (*pair, *pair.add(1)) };
         let mut out = self.0;
         for (sum, word) in out.iter_mut().zip(words.0) {
             let products = (word & 0xffff) * i32::from(first) + (word >> 16) * i32::from(second);

@@ -31,8 +31,8 @@ pub(super) trait Whole: Copy {
     unsafe fn odd(self) -> Self;
     /// What [`super::codes::TABLE`] says of the low half of each byte, and of the high half.
     unsafe fn levels(self) -> [Self; 2];
-    /// Adds to each lane the products of its two 16-bit numbers in `words` with those of `pair`.
-    unsafe fn dot(self, words: Self, pair: i32) -> Self;
+    /// Adds to each lane the products of its two 16-bit numbers in `words` with the two at `pair`.
+    unsafe fn dot(self, words: Self, pair: *const i16) -> Self;
     /// As f32.
     unsafe fn floats(self) -> Self::Floats;
 }
@@ -169,9 +169,8 @@ unsafe fn block<W: Whole, F: Layout, const N: usize>(job: &Job, panel: usize, la
                         let (even, odd) = (bytes.even(), bytes.odd());
                         let column = number * Fixed::GROUP + line * 4 + p * 16;
                         for i in 0..N {
-                            let pairs = values.add(i * job.stride + column).cast::<i32>();
-                            let sum = whole[i].dot(even, pairs.read_unaligned());
-                            whole[i] = sum.dot(odd, pairs.add(1).read_unaligned());
+                            let pair = values.add(i * job.stride + column);
+                            whole[i] = whole[i].dot(even, pair).dot(odd, pair.add(2));
                         }
                     }
                 }
@@ -240,14 +239,17 @@ pub(super) unsafe fn widen<W: Whole, F: Layout>(job: &WidenJob) {
             let len = group_columns.min(job.columns - start);
             for row in 0..job.rows {
                 let scale = f32::from_bits(u32::from(*job.scales.add(group * PANEL + row)) << 16);
-                let mut values = [0f32; 2 * Fixed::GROUP];
-                for (four, values) in values[..group_columns].chunks_exact_mut(4).enumerate() {
-                    let at = four * LINE + row * 4;
-                    let [a, c, b, d] = [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]];
-                    for (value, byte) in values.iter_mut().zip([a, b, c, d]) {
-                        *value = (f32::from(byte) - 128.0) * scale;
-                    }
+                let mut fours = [0u32; Fixed::GROUP / 2];
+                for (four, to) in fours[..group_columns / 4].iter_mut().enumerate() {
+                    *to = u32::from_le(bytes.as_ptr().add(four * LINE + row * 4).cast::<u32>().read_unaligned());
                 }
+                let mut codes = [0u8; 2 * Fixed::GROUP];
+                for (to, four) in codes.chunks_exact_mut(4).zip(fours) {
+                    // The inner two bytes change places.
+                    let ordered = four & 0xff00_00ff | (four & 0xff00) << 8 | (four >> 8) & 0xff00;
+                    to.copy_from_slice(&ordered.to_le_bytes());
+                }
+                let values = codes.map(|code| (f32::from(code) - 128.0) * scale);
                 let to = row * job.columns + start;
                 match job.out {
                     Wide::F32(out) => out.add(to).copy_from_nonoverlapping(values.as_ptr(), len),
