@@ -11,6 +11,9 @@ use super::{attend, codes, fixed, panels, pointwise, product};
 
 type Product<W, X> = unsafe fn(&Job<W, X>);
 
+/// Values to fixed point, scales and offsets.
+type Fix = unsafe fn(&[f32], &mut [i16], &mut [f32], &mut [i32]);
+
 /// bf16 weights meet inputs in bf16 or in f32.
 enum Bf16Product {
     #[cfg(target_arch = "x86_64")]
@@ -25,7 +28,7 @@ pub struct Kernels {
     product_bf16: Bf16Product,
     pub(super) int8: Quantised,
     pub(super) int4: Quantised,
-    pub(super) fix: unsafe fn(&[f32], &mut [i16], &mut [f32], &mut [i32]),
+    pub(super) fix: Fix,
     attend_f32: unsafe fn(&attend::Job<f32>),
     attend_bf16: unsafe fn(&attend::Job<u16>),
     norm: unsafe fn(*const f32, *const f32, *const f32, usize, f32, *mut f32),
