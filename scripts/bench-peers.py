@@ -4,8 +4,9 @@
     python3 -m venv .venv-peers && .venv-peers/bin/pip install torch==2.11.0 transformers llama-cpp-python gguf
     make build && .venv-peers/bin/python scripts/bench-peers.py --rounds 3
 
-Each round runs every engine once, one after the other, in a process of its own; the table gives medians over the rounds and
-ratios to each peer. A peer whose package is missing is left out and said so. Weights are random: speed does not depend on them.
+Each round runs every engine once in each precision that it has, one after the other, in a process of its own; the table gives medians
+over the rounds and ratios to each peer. A peer whose package is missing is left out and said so. Weights are random: speed does not
+depend on them. llama.cpp's 8 and 4 bits are Q8_0 and Q4_0, made by its own quantiser from the same bf16 file.
 """
 
 import argparse
@@ -36,7 +37,8 @@ def steps(run, count):
 
 
 def run_ours(a):
-    command = [ROOT / "target/release/llm-cxr", "bench", "--json", "--shape", a.shape, "--dtype", "bf16", "--prompt", a.prompt,
+    held = {"bf16": "native"}.get(a.precision, a.precision)
+    command = [ROOT / "target/release/llm-cxr", "bench", "--json", "--shape", a.shape, "--dtype", "bf16", "--weights", held, "--prompt", a.prompt,
                "--new", a.new, "--batch", a.batch, "--repeat", a.repeat, "--device", "cpu"]
     r = json.loads(subprocess.check_output([str(part) for part in command]))
     return {"prefill": r["prefill_tokens_per_s"], "decode": {str(d["batch"]): d["tokens_per_s"] for d in r["decode"]},
@@ -133,6 +135,24 @@ def gguf_file(a):
     return path
 
 
+def quantised_file(a, ll, threads):
+    """The random model in the wanted precision, by llama.cpp's quantiser; written once per shape."""
+    source = gguf_file(a)
+    kind = {"int8": "Q8_0", "int4": "Q4_0"}.get(a.precision)
+    if kind is None:
+        return source
+    path = source.with_suffix(f".{kind}.gguf")
+    if not path.exists():
+        partial = pathlib.Path(str(path) + ".partial")
+        params = ll.llama_model_quantize_default_params()
+        params.nthread = threads
+        params.ftype = getattr(ll, f"LLAMA_FTYPE_MOSTLY_{kind}")
+        if ll.llama_model_quantize(str(source).encode(), str(partial).encode(), params) != 0:
+            raise RuntimeError(f"llama.cpp could not quantise to {kind}")
+        partial.rename(path)
+    return path
+
+
 def run_llama(a):
     import ctypes
     import os
@@ -144,7 +164,10 @@ def run_llama(a):
     quiet = ll.llama_log_callback(lambda level, text, data: None)
     ll.llama_log_set(quiet, ctypes.c_void_p(0))
     ll.llama_backend_init()
-    model = ll.llama_model_load_from_file(str(gguf_file(a)).encode(), ll.llama_model_default_params())
+    file = quantised_file(a, ll, threads)
+    if a.only_files:
+        return {}
+    model = ll.llama_model_load_from_file(str(file).encode(), ll.llama_model_default_params())
     p = ll.llama_context_default_params()
     p.n_ctx = (a.prompt + a.new + 16) * max(batches)
     p.n_batch = p.n_ubatch = 512
@@ -185,8 +208,23 @@ def run_llama(a):
     return {"prefill": a.prompt / prefill_seconds, "decode": out, "peak": peak_memory()}
 
 
-ENGINES = {"llm-cxr": (run_ours, []), "transformers": (run_transformers, ["torch", "transformers"]),
-           "llama.cpp": (run_llama, ["llama_cpp", "gguf"])}
+# How each is run, the packages it needs, and the precisions it has.
+ENGINES = {"llm-cxr": (run_ours, [], ["bf16", "int8", "int4"]),
+           "transformers": (run_transformers, ["torch", "transformers"], ["bf16"]),
+           "llama.cpp": (run_llama, ["llama_cpp", "gguf"], ["bf16", "int8", "int4"])}
+PRECISIONS = ["bf16", "int8", "int4"]
+
+
+def run_apart(a, engine, precision, only_files=False):
+    """One engine in a process of its own."""
+    command = [sys.executable, __file__, "--only", engine, "--precision", precision] + ["--only-files"] * only_files
+    for key in ("shape", "prompt", "new", "batch", "repeat", "work"):
+        command += [f"--{key}", str(getattr(a, key))]
+    done = subprocess.run(command, capture_output=True, text=True)
+    line = next((line for line in done.stdout.splitlines() if line.startswith("RESULT ")), None)
+    if line is None:
+        sys.exit(f"{engine} ({precision}) failed:\n{done.stderr[-2000:]}")
+    return json.loads(line[7:])
 
 
 def main():
@@ -194,54 +232,62 @@ def main():
     parser.add_argument("--shape", default="hidden=2560,layers=32,heads=32,intermediate=10240,vocab=51305")
     parser.add_argument("--prompt", type=int, default=340)
     parser.add_argument("--new", type=int, default=16)
-    parser.add_argument("--batch", default="1,4,8")
+    parser.add_argument("--batch", default="1,4,8,16")
+    parser.add_argument("--precision", default=",".join(PRECISIONS), help="which of bf16, int8 and int4")
     parser.add_argument("--repeat", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--work", default=str(ROOT / ".cache/bench-peers"), help="folder for the peers' weights")
     parser.add_argument("--only", choices=list(ENGINES), help=argparse.SUPPRESS)
+    parser.add_argument("--only-files", action="store_true", help=argparse.SUPPRESS)
     a = parser.parse_args()
+    precisions = a.precision.split(",")
+    if not set(precisions) <= set(PRECISIONS):
+        parser.error(f"--precision is a list of {', '.join(PRECISIONS)}")
     pathlib.Path(a.work).mkdir(parents=True, exist_ok=True)
     if a.only:
         print("RESULT " + json.dumps(ENGINES[a.only][0](a)))
         return
     engines = []
-    for name, (_, modules) in ENGINES.items():
+    for name, (_, modules, _) in ENGINES.items():
         missing = [m for m in modules if importlib.util.find_spec(m) is None]
         if missing:
             print(f"left out: {name} (not installed: {', '.join(missing)})", file=sys.stderr)
         else:
             engines.append(name)
-    results = {name: [] for name in engines}
+    runs = [(name, precision) for precision in precisions for name in engines if precision in ENGINES[name][2]]
+    if "llama.cpp" in engines:
+        # Apart, so that no measurement shares its process, or its peak memory, with the making of files.
+        for precision in precisions:
+            print(f"llama.cpp's weights in {precision} …", file=sys.stderr, flush=True)
+            run_apart(a, "llama.cpp", precision, only_files=True)
+    results = {run: [] for run in runs}
     for number in range(a.rounds):
-        for name in engines:
-            print(f"round {number + 1} of {a.rounds}: {name} …", file=sys.stderr, flush=True)
-            command = [sys.executable, __file__, "--only", name]
-            for key in ("shape", "prompt", "new", "batch", "repeat", "work"):
-                command += [f"--{key}", str(getattr(a, key))]
-            done = subprocess.run(command, capture_output=True, text=True)
-            line = next((line for line in done.stdout.splitlines() if line.startswith("RESULT ")), None)
-            if line is None:
-                sys.exit(f"{name} failed:\n{done.stderr[-2000:]}")
-            results[name].append(json.loads(line[7:]))
-    table(a, results)
+        for name, precision in runs:
+            print(f"round {number + 1} of {a.rounds}: {name}, {precision} …", file=sys.stderr, flush=True)
+            results[name, precision].append(run_apart(a, name, precision))
+    table(a, engines, precisions, results)
 
 
-def table(a, results):
-    batches = a.batch.split(",")
-    rows = [(f"prefill {a.prompt}", lambda r: r["prefill"])]
-    rows += [(f"decode, {b} stream{'s' * (b != '1')}", lambda r, b=b: r["decode"][b]) for b in batches]
-    names = list(results)
-    peers = [n for n in names if n != "llm-cxr"]
-    print(f"\nbf16, {a.shape}; tokens/s, medians of {a.rounds} interleaved rounds\n")
-    print("| | " + " | ".join(names) + " | " + " | ".join(f"ratio to {p}" for p in peers) + " |")
-    print("| --- |" + " --- |" * (len(names) + len(peers)))
-    for label, value in rows:
-        medians = {n: statistics.median(value(r) for r in results[n]) for n in names}
-        cells = [f"{medians[n]:.2f}" for n in names] + [f"{medians['llm-cxr'] / medians[p]:.2f}" for p in peers]
-        print(f"| {label} | " + " | ".join(cells) + " |")
-    cells = [f"{statistics.median(r['peak'] for r in results[n]) / 1e9:.2f} GB" for n in names]
-    print("| peak memory | " + " | ".join(cells) + " |" + " |" * len(peers))
-    print(f"\nplain memory read in the same run: {statistics.median(r['read'] for r in results['llm-cxr']):.1f} GB/s")
+def table(a, engines, precisions, results):
+    peers = [n for n in engines if n != "llm-cxr"]
+
+    def line(label, value, show, compare=True):
+        """One line; an engine without the precision leaves its cells empty."""
+        medians = {n: statistics.median(map(value, results[n, precision])) for n in engines if (n, precision) in results}
+        cells = [show(medians[n]) if n in medians else "" for n in engines]
+        cells += [f"{medians['llm-cxr'] / medians[p]:.2f}" if compare and p in medians else "" for p in peers]
+        print(f"| {precision} | {label} | " + " | ".join(cells) + " |")
+
+    print(f"\n{a.shape}; tokens/s, medians of {a.rounds} interleaved rounds\n")
+    print("| weights | | " + " | ".join(engines) + " | " + " | ".join(f"ratio to {p}" for p in peers) + " |")
+    print("| --- | --- |" + " --- |" * (len(engines) + len(peers)))
+    for precision in precisions:
+        line(f"prefill {a.prompt}", lambda r: r["prefill"], "{:.2f}".format)
+        for b in a.batch.split(","):
+            line(f"decode, {b} stream{'s' * (b != '1')}", lambda r, b=b: r["decode"][b], "{:.2f}".format)
+        line("peak memory", lambda r: r["peak"], lambda bytes: f"{bytes / 1e9:.2f} GB", compare=False)
+    reads = [r["read"] for precision in precisions for r in results["llm-cxr", precision]]
+    print(f"\nplain memory read in the same run: {statistics.median(reads):.1f} GB/s")
 
 
 if __name__ == "__main__":

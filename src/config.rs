@@ -14,7 +14,7 @@ pub use check::ConfigError;
 pub use keys::{ApiKeys, KeyDigest, KeyError, hash_key};
 pub use units::{UnitError, parse_duration, parse_size};
 
-pub use crate::model::device::{DeviceChoice, DtypeChoice};
+pub use crate::model::device::{DeviceChoice, DtypeChoice, WeightsChoice};
 use crate::radiograph::Preprocess;
 
 /// How log lines look.
@@ -52,6 +52,9 @@ pub struct ServeConfig {
     /// What the language model computes in.
     #[arg(long, env = "LLM_CXR_DTYPE", value_enum, default_value_t = DtypeChoice::Auto)]
     pub dtype: DtypeChoice,
+    /// How the language model's matrices are held on a CPU: native (as it computes), int8 or int4, quantised while loading.
+    #[arg(long, env = "LLM_CXR_WEIGHTS", value_enum, default_value_t = WeightsChoice::Native)]
+    pub weights: WeightsChoice,
     /// How radiographs are read: `default` honours orientation, alpha and 16-bit windows; `compat` does as the original did.
     #[arg(long, env = "LLM_CXR_PREPROCESS", value_enum, default_value_t = Preprocess::Default)]
     pub preprocess: Preprocess,
@@ -148,6 +151,7 @@ impl Default for ServeConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             device: DeviceChoice::Auto,
             dtype: DtypeChoice::Auto,
+            weights: WeightsChoice::Native,
             preprocess: Preprocess::Default,
             max_batch: 16,
             kv_tokens: None,

@@ -8,6 +8,7 @@ use llm_cxr::engine::torch::TorchBackend;
 use llm_cxr::engine::{
     BackendError, Engine, EngineConfig, Event, Events, Job, Rule, Sampling, SequenceSpec, TokenRules,
 };
+use llm_cxr::model::device::WeightsChoice;
 use llm_cxr::model::neox::{Neox, NeoxConfig, Segment, Span};
 use llm_cxr::model::source::{LoadError, TensorSource};
 use llm_cxr::model::vqgan::{Vqgan, VqganConfig};
@@ -36,9 +37,11 @@ fn fixture(name: &str) -> Fixture {
     Fixture(tensors.into_iter().collect())
 }
 
-fn neox(name: &str, kind: Kind) -> Neox {
+const HELD: [WeightsChoice; 3] = [WeightsChoice::Native, WeightsChoice::Int8, WeightsChoice::Int4];
+
+fn neox(name: &str, weights: WeightsChoice, kind: Kind) -> Neox {
     let config = NeoxConfig::from_json(&std::fs::read(path(&format!("{name}.json"))).unwrap()).unwrap();
-    Neox::load(&config, &fixture(name), kind, Device::Cpu).unwrap()
+    Neox::load_as(&config, &fixture(name), weights, kind, Device::Cpu).unwrap()
 }
 
 fn bits(logits: &Tensor, row: i64) -> Vec<u32> {
@@ -66,13 +69,15 @@ fn alone(model: &Neox, tokens: &[u32], pieces: &[usize]) -> Vec<Vec<u32>> {
 #[test]
 fn logits_are_the_same_bits_alone_and_in_any_company() {
     let _guard = tch::no_grad_guard();
-    for (name, kind) in [
+    let models = [
         ("neox-parallel", Kind::Float),
         ("neox-parallel", Kind::BFloat16),
         ("neox-sequential", Kind::Float),
         ("neox-tied", Kind::BFloat16),
-    ] {
-        let model = neox(name, kind);
+    ];
+    let held = |(name, kind)| HELD.map(|weights| (name, weights, kind));
+    for (name, weights, kind) in models.into_iter().flat_map(held) {
+        let model = neox(name, weights, kind);
         // Twenty sequences: a prompt of their own length (some long enough for libtorch's way), then one token per step.
         let count = 20;
         let steps = 6;
@@ -111,7 +116,7 @@ fn logits_are_the_same_bits_alone_and_in_any_company() {
             assert_eq!(
                 alone(&model, &tokens[s], &pieces),
                 company[s],
-                "{name} {kind:?}, sequence {s}"
+                "{name} {weights} {kind:?}, sequence {s}"
             );
         }
     }
@@ -120,8 +125,9 @@ fn logits_are_the_same_bits_alone_and_in_any_company() {
 #[test]
 fn tokens_run_together_give_the_bits_they_give_one_by_one() {
     let _guard = tch::no_grad_guard();
-    for kind in [Kind::Float, Kind::BFloat16] {
-        let model = neox("neox-parallel", kind);
+    let held = |kind| HELD.map(|weights| (weights, kind));
+    for (weights, kind) in [Kind::Float, Kind::BFloat16].into_iter().flat_map(held) {
+        let model = neox("neox-parallel", weights, kind);
         let tokens: Vec<u32> = (0..30).map(|i| i * 13 % 150).collect();
         let single = alone(&model, &tokens, &[1; 30]);
         // As a draft is verified: up to sixteen tokens in one step, with the logits after each; the next piece takes two of them back, as
@@ -142,7 +148,7 @@ fn tokens_run_together_give_the_bits_they_give_one_by_one() {
                     assert_eq!(
                         &bits(&logits, row as i64),
                         expected,
-                        "{kind:?} {len} from {start}, row {row}"
+                        "{weights} {kind:?} {len} from {start}, row {row}"
                     );
                 }
                 start += len;
@@ -165,7 +171,7 @@ const CONFIG: EngineConfig = EngineConfig {
     give_up_after: std::time::Duration::from_secs(600),
 };
 
-async fn engine(speculation: bool) -> Engine {
+async fn engine(weights: WeightsChoice, speculation: bool) -> Engine {
     let vqgan_config = VqganConfig::from_yaml(&std::fs::read(path("vqgan-colour.yaml")).unwrap()).unwrap();
     let neox_config = NeoxConfig::from_json(&std::fs::read(path("neox-parallel.json")).unwrap()).unwrap();
     let rules = TokenRules {
@@ -180,9 +186,8 @@ async fn engine(speculation: bool) -> Engine {
     let config = EngineConfig { speculation, ..CONFIG };
     let engine = Engine::start(config, rules, move || {
         let failed = |e: LoadError| BackendError(e.to_string());
-        let model = neox("neox-parallel", Kind::Float);
-        let weights = fixture("vqgan-colour");
-        let vqgan = Vqgan::load(&vqgan_config, &weights, Kind::Float, Device::Cpu).map_err(failed)?;
+        let model = neox("neox-parallel", weights, Kind::Float);
+        let vqgan = Vqgan::load(&vqgan_config, &fixture("vqgan-colour"), Kind::Float, Device::Cpu).map_err(failed)?;
         let backend = TorchBackend::new(model, vqgan, 12 * 96, 1, Kind::Float, Device::Cpu);
         Ok(Box::new(backend))
     });
@@ -244,36 +249,42 @@ async fn reply(mut events: Events) -> Vec<u32> {
     tokens
 }
 
+/// Requests one by one without drafts, then all at once with drafts and some that leave.
+async fn tokens_do_not_depend_on_company(plain: &Engine, engine: &Engine, temperature: f32) {
+    let mut quiet = Vec::new();
+    for number in 0..24 {
+        quiet.push(reply(plain.submit(job(number, temperature)).unwrap()).await);
+    }
+    assert!(quiet.iter().map(Vec::len).sum::<usize>() > 100);
+    let mut running = Vec::new();
+    for number in 0..24 {
+        let events = engine.submit(job(number, temperature)).unwrap();
+        if number % 5 == 4 {
+            // This one leaves in mid-reply.
+            let mut events = events;
+            events.next().await;
+            continue;
+        }
+        running.push((number, tokio::spawn(reply(events))));
+    }
+    for (number, task) in running {
+        assert_eq!(
+            task.await.unwrap(),
+            quiet[number],
+            "request {number} at temperature {temperature}"
+        );
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_gets_the_same_tokens_alone_and_among_requests_that_join_and_leave_with_drafts_and_without() {
-    let plain = engine(false).await;
-    let engine = engine(true).await;
-    for temperature in [0.0, 1.0] {
-        let mut quiet = Vec::new();
-        for number in 0..24 {
-            quiet.push(reply(plain.submit(job(number, temperature)).unwrap()).await);
+    for weights in HELD {
+        let (plain, drafting) = (engine(weights, false).await, engine(weights, true).await);
+        for temperature in [0.0, 1.0] {
+            tokens_do_not_depend_on_company(&plain, &drafting, temperature).await;
         }
-        assert!(quiet.iter().map(Vec::len).sum::<usize>() > 100);
-        let mut running = Vec::new();
-        for number in 0..24 {
-            let events = engine.submit(job(number, temperature)).unwrap();
-            if number % 5 == 4 {
-                // This one leaves in mid-reply.
-                let mut events = events;
-                events.next().await;
-                continue;
-            }
-            running.push((number, tokio::spawn(reply(events))));
-        }
-        for (number, task) in running {
-            assert_eq!(
-                task.await.unwrap(),
-                quiet[number],
-                "request {number} at temperature {temperature}"
-            );
-        }
+        let (plain, drafting) = (plain.stats(), drafting.stats());
+        assert_eq!((plain.drafted_tokens, plain.accepted_tokens), (0, 0));
+        assert!(drafting.accepted_tokens > 50, "{weights} {drafting:?}");
     }
-    let (drafting, plain) = (engine.stats(), plain.stats());
-    assert_eq!((plain.drafted_tokens, plain.accepted_tokens), (0, 0));
-    assert!(drafting.accepted_tokens > 50, "{drafting:?}");
 }

@@ -7,7 +7,7 @@ use tch::{Device, Kind, Tensor};
 use super::backend::{Backend, BackendError, Facts, Span, VisionOutput, VisionWork};
 use super::heads::HEAD_TOKENS;
 use crate::model::bundle::Bundle;
-use crate::model::device::{self, DeviceChoice, DtypeChoice};
+use crate::model::device::{self, DeviceChoice, DtypeChoice, WeightsChoice};
 use crate::model::drafts::DraftTable;
 use crate::model::neox::{KvMemory, Neox, NeoxConfig, Segment};
 use crate::model::vqgan::{Pass, Vqgan};
@@ -24,6 +24,8 @@ pub struct TorchOptions {
     pub device: DeviceChoice,
     /// What the language model and the VQ-GAN's decoder compute in.
     pub dtype: DtypeChoice,
+    /// How the language model's matrices are held.
+    pub weights: WeightsChoice,
     /// KV memory.
     pub kv: KvBudget,
     /// Most sequences in a step; KV memory beyond that many whole contexts would never be used.
@@ -81,13 +83,13 @@ pub fn load(bundle: &Bundle, options: &TorchOptions) -> Result<Box<dyn Backend>,
         tracing::info!("verifying the bundle's checksums");
         bundle.verify(&mut |_| ()).map_err(|e| said(&e))?;
     }
-    tracing::info!(device = %device::name(on), dtype = device::dtype_name(kind), "loading the model");
+    tracing::info!(device = %device::name(on), dtype = device::dtype_name(kind), weights = %options.weights, "loading the model");
     let per_token = KvMemory::bytes_per_token(&bundle.neox, kind);
     let kv_tokens = options
         .kv
         .tokens(&bundle.neox, per_token, options.max_batch, on.is_cuda())?;
     let weights = bundle.neox_weights().map_err(|e| said(&e))?;
-    let neox = Neox::load(&bundle.neox, &weights, kind, on).map_err(|e| said(&e))?;
+    let neox = Neox::load_as(&bundle.neox, &weights, options.weights, kind, on).map_err(|e| said(&e))?;
     let weights = bundle.vqgan_weights().map_err(|e| said(&e))?;
     let vqgan = Vqgan::load(&bundle.vqgan, &weights, kind, on).map_err(|e| said(&e))?;
     // On a CPU one image at a time is fastest, and an image's codes cannot depend on its company, not even by a rounding.

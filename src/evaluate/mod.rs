@@ -45,7 +45,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::model::bundle::Bundle;
-use crate::model::device::{self, DeviceChoice};
+use crate::model::device::{self, DeviceChoice, arithmetic};
 use subject::Subject;
 use tasks::Context;
 use torch::{Eye, Reader};
@@ -145,7 +145,7 @@ pub fn evaluate(
         codes_per_image: bundle.manifest.codes_per_image,
         image_side: bundle.manifest.image_side,
         device: subject.facts.device.clone(),
-        dtype: subject.facts.dtype.clone(),
+        dtype: arithmetic(&subject.facts.dtype, s.weights),
     };
     let reports = if s.wants(Part::Reports) {
         tasks::reports(&context, &subject)?

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::EvaluateError;
-use crate::model::device::DtypeChoice;
+use crate::model::device::{DtypeChoice, WeightsChoice};
 use crate::train::data::{Split, Stage};
 
 /// A measurement.
@@ -118,6 +118,12 @@ pub struct EvaluateSettings {
     /// Also give the perplexity of the data's reports when computing in this
     #[arg(long, value_enum, value_name = "DTYPE")]
     pub compare: Option<DtypeChoice>,
+    /// How its matrices are held on a CPU
+    #[arg(long, value_enum, default_value_t)]
+    pub weights: WeightsChoice,
+    /// Also give that perplexity with matrices held so
+    #[arg(long, value_enum, value_name = "WEIGHTS")]
+    pub compare_weights: Option<WeightsChoice>,
     /// Seed of drawings, of the choice of studies and of the shuffle of --blind
     #[arg(long, default_value_t = EvaluateSettings::default().seed)]
     pub seed: u64,
@@ -152,6 +158,8 @@ impl Default for EvaluateSettings {
             auroc_split: None,
             dtype: DtypeChoice::default(),
             compare: None,
+            weights: WeightsChoice::default(),
+            compare_weights: None,
             seed: 1,
             concurrency: 32,
             samples: 12,
@@ -172,10 +180,15 @@ impl EvaluateSettings {
             Part::Draw => self.classifier.is_some(),
             Part::Auroc => self.auroc_question.is_some(),
             // It costs as much as writing the reports again, so it is made where it is asked for.
-            Part::Perplexity => self.compare.is_some() || self.only.contains(&part),
+            Part::Perplexity => self.compares() || self.only.contains(&part),
             _ => true,
         };
         possible && (self.only.is_empty() || self.only.contains(&part))
+    }
+
+    /// Whether the perplexity is wanted in another arithmetic too.
+    pub(super) fn compares(&self) -> bool {
+        self.compare.is_some() || self.compare_weights.is_some()
     }
 
     /// Refuses settings that no run can have.

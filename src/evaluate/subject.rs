@@ -50,6 +50,7 @@ impl Subject {
         let torch = TorchOptions {
             device,
             dtype: settings.dtype,
+            weights: settings.weights,
             threads: settings.threads,
             max_batch: config.max_batch,
             verify: true,

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use super::torch::{Foresight, Given};
 use super::*;
-use crate::model::device::DtypeChoice;
+use crate::model::device::{DtypeChoice, WeightsChoice};
 use crate::phantom::{Phantom, write_dataset};
 use crate::train::classifier::{ClassifierSettings, train};
 use crate::train::init::{InitOptions, init};
@@ -169,7 +169,7 @@ fn a_reply_is_foreseen_the_same_token_by_token_and_as_part_of_the_prompt() {
     let bundle = Bundle::open(&toy().join("bundle")).unwrap();
     let vocabulary = bundle.vocabulary().unwrap();
     let on = device::resolve(DeviceChoice::Cpu).unwrap();
-    let mut network = Foresight::open(&bundle, DtypeChoice::F32.kind(on), on).unwrap();
+    let mut network = Foresight::open(&bundle, DtypeChoice::F32.kind(on), WeightsChoice::Native, on).unwrap();
     let prompt = vocabulary.encode_text("Is there a pleural effusion on the left side of this chest?");
     let reply = vocabulary.encode_text("Small left pleural effusion.");
     let other = Given {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use tch::{Device, Kind};
 
+use super::device::WeightsChoice;
 use super::neox::{KvMemory, Neox, NeoxConfig, Segment, Span};
 use super::source::{LoadError, RandomSource};
 
@@ -75,6 +76,8 @@ pub struct Plan {
     pub shape: Shape,
     /// Compute in bfloat16 (else f32).
     pub bf16: bool,
+    /// How matrices are held.
+    pub weights: WeightsChoice,
     /// Tokens of the prompt.
     pub prompt: usize,
     /// Tokens decoded after it.
@@ -96,6 +99,8 @@ pub struct Report {
     pub shape: Shape,
     /// `bf16` or `f32`.
     pub dtype: String,
+    /// `native`, `int8` or `int4`.
+    pub weights: String,
     /// `cpu` or `cuda:N`.
     pub device: String,
     /// Threads of libtorch.
@@ -149,18 +154,12 @@ pub fn run(plan: &Plan, progress: &dyn Fn(&str)) -> Result<Report, LoadError> {
     forget_peak_memory();
     progress("making random weights");
     let begun = Instant::now();
-    let model = Neox::load(&config, &RandomSource::new(1), kind, plan.device)?;
+    let model = Neox::load_as(&config, &RandomSource::new(1), plan.weights, kind, plan.device)?;
     let load_seconds = begun.elapsed().as_secs_f64();
     let streams = plan.batches.iter().copied().max().unwrap_or(1).max(1);
     let mut kv = model.kv_memory(streams * length + plan.beside);
 
-    // The embedding is looked up, not read through, unless it is the output matrix too.
-    let embedding = if config.tie_word_embeddings {
-        0
-    } else {
-        plan.shape.vocab * plan.shape.hidden
-    };
-    let weight_bytes = (config.parameters() - embedding) * kind.elt_size_in_bytes();
+    let weight_bytes = model.step_bytes();
 
     progress("prefill");
     let prompt: Vec<u32> = (0..plan.prompt).map(|i| (i * 7919 % plan.shape.vocab) as u32).collect();
@@ -197,6 +196,7 @@ pub fn run(plan: &Plan, progress: &dyn Fn(&str)) -> Result<Report, LoadError> {
     Ok(Report {
         shape: plan.shape.clone(),
         dtype: if plan.bf16 { "bf16" } else { "f32" }.to_owned(),
+        weights: plan.weights.to_string(),
         device: super::device::name(plan.device),
         threads: tch::get_num_threads(),
         parameters: config.parameters(),
@@ -329,20 +329,26 @@ mod tests {
 
     #[test]
     fn a_small_shape_is_measured_whole() {
-        let shape = "hidden=32,layers=1,heads=4,intermediate=64,vocab=50".parse().unwrap();
-        let plan = Plan {
-            shape,
+        let shape: Shape = "hidden=64,layers=2,heads=4,intermediate=128,vocab=50".parse().unwrap();
+        let plan = |weights| Plan {
+            shape: shape.clone(),
             bf16: false,
-            prompt: 5,
+            weights,
+            prompt: 20,
             new: 3,
             batches: vec![1, 2],
             beside: 4,
             repeat: 1,
             device: Device::Cpu,
         };
-        let report = run(&plan, &|_| ()).unwrap();
+        let report = run(&plan(WeightsChoice::Native), &|_| ()).unwrap();
         assert_eq!(report.decode.iter().map(|d| d.batch).collect::<Vec<_>>(), [1, 2]);
-        assert!(report.prefill_tokens_per_s > 0.0 && report.weight_bytes > 0);
+        assert!(report.prefill_tokens_per_s > 0.0);
         assert!(report.decode.iter().all(|d| d.beside_ms > Some(0.0)));
+        // Every weight but the embedding.
+        assert_eq!(report.weight_bytes, (report.parameters - 50 * 64) * 4);
+        let eight = run(&plan(WeightsChoice::Int8), &|_| ()).unwrap();
+        let four = run(&plan(WeightsChoice::Int4), &|_| ()).unwrap();
+        assert!(four.weight_bytes < eight.weight_bytes && eight.weight_bytes < report.weight_bytes / 3);
     }
 }

@@ -74,9 +74,40 @@ impl DtypeChoice {
     }
 }
 
+/// How the language model's matrices are held in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WeightsChoice {
+    /// In the type that the model computes in.
+    #[default]
+    Native,
+    /// 8 bits, with a scale for 64 weights. On a CPU.
+    Int8,
+    /// 4 bits, with a scale for 32 weights; the output matrix 8 bits. On a CPU.
+    Int4,
+}
+
+impl fmt::Display for WeightsChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Native => "native",
+            Self::Int8 => "int8",
+            Self::Int4 => "int4",
+        })
+    }
+}
+
 /// `f32` or `bf16`.
 pub fn dtype_name(kind: Kind) -> &'static str {
     if kind == Kind::BFloat16 { "bf16" } else { "f32" }
+}
+
+/// A type by name and how weights are held, as one name: `f32`, or `f32, int8 weights`.
+pub fn arithmetic(dtype: &str, weights: WeightsChoice) -> String {
+    match weights {
+        WeightsChoice::Native => dtype.to_owned(),
+        quantised => format!("{dtype}, {quantised} weights"),
+    }
 }
 
 /// A device that was asked for and cannot be had.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use llm_cxr::config::{DeviceChoice, DtypeChoice, ServeConfig, Speculation};
+use llm_cxr::config::{DeviceChoice, DtypeChoice, ServeConfig, Speculation, WeightsChoice};
 use llm_cxr::engine::torch::{self, TorchOptions};
 use llm_cxr::engine::{Engine, EngineConfig, TokenRules};
 use llm_cxr::model::bundle::Bundle;
@@ -50,6 +50,7 @@ pub fn offline(
     model: &Path,
     device: DeviceChoice,
     dtype: DtypeChoice,
+    weights: WeightsChoice,
     preprocess: Preprocess,
     threads: Option<usize>,
     speculation: Speculation,
@@ -60,6 +61,7 @@ pub fn offline(
     let torch = TorchOptions {
         device,
         dtype,
+        weights,
         threads,
         max_batch: limits.questions,
         verify: true,

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use llm_cxr::model::bench::{self, Plan, Report, Shape};
-use llm_cxr::model::device::{self, DeviceChoice};
+use llm_cxr::model::device::{self, DeviceChoice, WeightsChoice};
 
 use crate::Outcome;
 use crate::show::spinner;
@@ -19,6 +19,9 @@ pub struct BenchArgs {
     /// Compute type
     #[arg(long, default_value = "bf16", value_parser = ["bf16", "f32"])]
     dtype: String,
+    /// How matrices are held
+    #[arg(long, value_enum, default_value_t)]
+    weights: WeightsChoice,
     /// Tokens of the prompt
     #[arg(long, default_value_t = 340, value_parser = clap::value_parser!(u32).range(1..=65536))]
     prompt: u32,
@@ -52,6 +55,7 @@ pub fn run(args: BenchArgs) -> Outcome {
     let plan = Plan {
         shape: args.shape,
         bf16: args.dtype == "bf16",
+        weights: args.weights,
         prompt: args.prompt as usize,
         new: args.new as usize,
         batches: args.batch.iter().map(|&b| b as usize).collect(),
@@ -80,8 +84,8 @@ fn print(r: &Report) {
         s.vocab
     );
     println!(
-        "{} on {}, {} threads; weights made in {:.1} s",
-        r.dtype, r.device, r.threads, r.load_seconds
+        "{}, {} weights, on {}, {} threads; weights made in {:.1} s",
+        r.dtype, r.weights, r.device, r.threads, r.load_seconds
     );
     if let Some(read) = r.read_gb_per_s {
         println!("plain memory read   {read:8.1} GB/s");

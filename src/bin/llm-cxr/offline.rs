@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use clap::Args;
 use llm_cxr::RESEARCH_NOTICE;
-use llm_cxr::config::{DeviceChoice, DtypeChoice, Speculation};
+use llm_cxr::config::{DeviceChoice, DtypeChoice, Speculation, WeightsChoice};
 use llm_cxr::engine::{Event, Job};
 use llm_cxr::http::finish_reason;
 use llm_cxr::http::wire::{ModelRef, SamplingUsed, TimingMs, TokenUsage};
@@ -31,6 +31,9 @@ pub struct ModelArgs {
     /// What the language model computes in
     #[arg(long, env = "LLM_CXR_DTYPE", value_enum, default_value_t = DtypeChoice::Auto)]
     dtype: DtypeChoice,
+    /// How its matrices are held on a CPU
+    #[arg(long, env = "LLM_CXR_WEIGHTS", value_enum, default_value_t = WeightsChoice::Native)]
+    weights: WeightsChoice,
     /// How radiographs are read: `default`, or `compat` as the original did
     #[arg(long, env = "LLM_CXR_PREPROCESS", value_enum, default_value_t = Preprocess::Default)]
     preprocess: Preprocess,
@@ -268,6 +271,7 @@ fn assemble(args: &ModelArgs) -> Result<Assembled, Box<dyn std::error::Error>> {
         &args.model,
         args.device,
         args.dtype,
+        args.weights,
         args.preprocess,
         args.threads,
         args.speculation,

@@ -135,6 +135,7 @@ fn torch_options(config: &ServeConfig) -> TorchOptions {
     TorchOptions {
         device: config.device,
         dtype: config.dtype,
+        weights: config.weights,
         kv: tokens.or(config.kv_memory.map(KvBudget::Bytes)).unwrap_or_default(),
         max_batch: config.max_batch,
         threads: config.threads,

@@ -9,7 +9,7 @@ use super::super::EvaluateError;
 use super::super::torch::{Eye, Foresight, Given, TOGETHER};
 use super::{Case, Context, pixels};
 use crate::model::bundle::Bundle;
-use crate::model::device::{self, DeviceChoice, DtypeChoice};
+use crate::model::device::{self, DeviceChoice, DtypeChoice, WeightsChoice};
 use crate::vocabulary::{Input, PromptPart};
 
 /// Perplexity of the data's reports in one arithmetic.
@@ -30,7 +30,7 @@ pub struct Perplexity {
     pub tokens: usize,
     /// As the service runs.
     pub own: Foreseen,
-    /// As --compare asks.
+    /// As --compare and --compare-weights ask.
     pub compared: Option<Foreseen>,
     /// Mean absolute difference of a token's log-probability between the two.
     pub difference: Option<f64>,
@@ -43,12 +43,12 @@ pub fn perplexity(
     eye: &Eye,
     choice: DeviceChoice,
 ) -> Result<Option<Perplexity>, EvaluateError> {
-    let cases = context.cases();
+    let (cases, settings) = (context.cases(), context.settings);
     let on = device::resolve(choice)?;
-    let run = |dtype: DtypeChoice| -> Result<(Foreseen, Vec<f64>, usize), EvaluateError> {
+    let run = |dtype: DtypeChoice, weights: WeightsChoice| -> Result<(Foreseen, Vec<f64>, usize), EvaluateError> {
         let kind = dtype.kind(on);
-        let mut network = Foresight::open(bundle, kind, on)?;
-        let name = device::dtype_name(kind).to_owned();
+        let mut network = Foresight::open(bundle, kind, weights, on)?;
+        let name = device::arithmetic(device::dtype_name(kind), weights);
         context
             .progress
             .begin(&format!("perplexity, {name}"), cases.len() as u64);
@@ -68,13 +68,17 @@ pub fn perplexity(
     if cases.is_empty() {
         return Ok(None);
     }
-    let (own, each, reports) = run(context.settings.dtype)?;
+    let (own, each, reports) = run(settings.dtype, settings.weights)?;
     if each.is_empty() {
         return Ok(None);
     }
     // What was skipped the first time is not named again.
     let skipped = context.skipped.borrow().len();
-    let compared = context.settings.compare.map(run).transpose()?;
+    let (dtype, weights) = (settings.compare, settings.compare_weights);
+    let compared = settings
+        .compares()
+        .then(|| run(dtype.unwrap_or(settings.dtype), weights.unwrap_or(settings.weights)))
+        .transpose()?;
     context.skipped.borrow_mut().truncate(skipped);
     let difference = compared
         .as_ref()

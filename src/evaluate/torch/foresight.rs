@@ -4,6 +4,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::evaluate::EvaluateError;
 use crate::model::bundle::Bundle;
+use crate::model::device::WeightsChoice;
 use crate::model::neox::{KvMemory, Neox, Segment, Span};
 use crate::train::common::TrainError;
 use crate::vocabulary::TokenId;
@@ -27,9 +28,12 @@ pub struct Given {
 }
 
 impl Foresight {
-    /// Loads the language model of a bundle, computing in `kind`.
-    pub fn open(bundle: &Bundle, kind: Kind, device: Device) -> Result<Self, EvaluateError> {
-        let network = Neox::load(&bundle.neox, &bundle.neox_weights()?, kind, device)?;
+    /// Loads the language model of a bundle, computing in `kind`, its matrices held as `weights` says.
+    ///
+    /// # Errors
+    /// When it cannot be loaded.
+    pub fn open(bundle: &Bundle, kind: Kind, weights: WeightsChoice, device: Device) -> Result<Self, EvaluateError> {
+        let network = Neox::load_as(&bundle.neox, &bundle.neox_weights()?, weights, kind, device)?;
         let context = bundle.neox.max_position_embeddings;
         Ok(Self {
             kv: network.kv_memory(context * TOGETHER),

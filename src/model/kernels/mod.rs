@@ -2,7 +2,7 @@
 //! LayerNorm, activations, and the team of threads that runs them.
 //!
 //! With one to a few rows a step's time is the time to read the weights, so the kernels read them where libtorch holds
-//! them, row after row, and keep all sums in registers. No tensors here: plain slices.
+//! them, row after row (quantised ones as they were packed), and keep all sums in registers. No tensors here: plain slices.
 //!
 //! # Batch invariance
 //! Every number is computed by one order of additions that depends on its own row alone: not on how many rows there are,
@@ -11,9 +11,14 @@
 //!
 //! | file | what |
 //! | --- | --- |
+//! | `cells` | what products read |
 //! | `lanes` | the vector of f32 that kernels are written in; its portable form |
 //! | `avx2`, `avx512` | its forms on x86-64, and the product of pairs of bf16 |
 //! | `product` | rows of weights times rows of inputs |
+//! | `grouped`, `codes` | weights in 8 or 4 bits, and how they are made |
+//! | `fixed` | inputs in fixed point, which quantised weights are multiplied with |
+//! | `panels` | panels of quantised weights times rows of inputs |
+//! | `quantised` | what a set of kernels does with quantised weights |
 //! | `attend` | one query over the keys and values of its sequence |
 //! | `pointwise` | LayerNorm, activations, rounding to bf16 |
 //! | `select` | one set of kernels per instruction set, chosen at run time |
@@ -24,15 +29,26 @@ mod attend;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod cells;
+mod codes;
+mod fixed;
+mod grouped;
 mod lanes;
+mod panels;
 mod pointwise;
 mod product;
+mod quantised;
 mod select;
 mod team;
 
 #[cfg(test)]
+mod quantised_tests;
+#[cfg(test)]
 mod tests;
 
+pub use cells::{Cells, Fixed, Inputs};
+pub use grouped::{Format, Grouped, PANEL};
 pub use pointwise::round_to_bf16;
-pub use select::{Cells, Inputs, Kernels};
+pub use quantised::WideMut;
+pub use select::Kernels;
 pub use team::{Shared, Team, Worker};

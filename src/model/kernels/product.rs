@@ -88,7 +88,7 @@ struct Fetch<W> {
 
 /// Asks for a line of memory; any address will do.
 #[inline(always)]
-fn prefetch<W>(at: *const W) {
+pub(super) fn prefetch<W>(at: *const W) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a hint, which never faults.
     unsafe {

@@ -2,59 +2,17 @@
 
 use std::sync::OnceLock;
 
-use super::lanes::Portable;
+use super::cells::{Cells, Inputs};
+use super::lanes::{Portable, PortableWhole};
+use super::panels::{Int4, Int8};
 use super::product::{Job, Widened};
-use super::{attend, pointwise, product};
-
-/// Weights, keys or values as they lie in memory.
-#[derive(Clone, Copy, Debug)]
-pub enum Cells<'a> {
-    /// f32.
-    F32(&'a [f32]),
-    /// The bits of bf16.
-    Bf16(&'a [u16]),
-}
-
-impl<'a> Cells<'a> {
-    /// How many.
-    pub fn len(&self) -> usize {
-        match self {
-            Cells::F32(cells) => cells.len(),
-            Cells::Bf16(cells) => cells.len(),
-        }
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// `len` of them from `start`.
-    ///
-    /// # Panics
-    /// If that is not inside.
-    pub fn part(&self, start: usize, len: usize) -> Cells<'a> {
-        match self {
-            Cells::F32(cells) => Cells::F32(&cells[start..start + len]),
-            Cells::Bf16(cells) => Cells::Bf16(&cells[start..start + len]),
-        }
-    }
-}
-
-/// Rows of inputs of a product: each `stride` long, a multiple of [`Kernels::PADDING`], zero beyond the matrix's columns.
-#[derive(Clone, Copy, Debug)]
-pub struct Inputs<'a> {
-    /// The rows in f32.
-    pub values: &'a [f32],
-    /// The same rows rounded to bf16. Read instead of `values` where [`Kernels::rounds_inputs`].
-    pub rounded: &'a [u16],
-    /// From one row to the next.
-    pub stride: usize,
-    /// Rows.
-    pub count: usize,
-}
+use super::quantised::Quantised;
+use super::{attend, codes, fixed, panels, pointwise, product};
 
 type Product<W, X> = unsafe fn(&Job<W, X>);
+
+/// Values to fixed point, scales and offsets.
+type Fix = unsafe fn(&[f32], &mut [i16], &mut [f32], &mut [i32]);
 
 /// bf16 weights meet inputs in bf16 or in f32.
 enum Bf16Product {
@@ -68,6 +26,9 @@ pub struct Kernels {
     name: &'static str,
     product_f32: Product<f32, f32>,
     product_bf16: Bf16Product,
+    pub(super) int8: Quantised,
+    pub(super) int4: Quantised,
+    pub(super) fix: Fix,
     attend_f32: unsafe fn(&attend::Job<f32>),
     attend_bf16: unsafe fn(&attend::Job<u16>),
     norm: unsafe fn(*const f32, *const f32, *const f32, usize, f32, *mut f32),
@@ -77,9 +38,34 @@ pub struct Kernels {
     round: unsafe fn(&[f32], &mut [u16]),
 }
 
+/// Compiles the kernels of one format.
+macro_rules! quantised {
+    ($module:ident, $whole:ty, $layout:ty, $codes:path $(, $feature:literal)?) => {
+        pub(super) mod $module {
+            use super::*;
+
+            // SAFETY (of every block below): the caller has the feature, and the same promises hold.
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn product(job: &panels::Job) {
+                unsafe { panels::product::<$whole, $layout>(job) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn widen(job: &panels::WidenJob) {
+                unsafe { panels::widen::<$whole, $layout>(job) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn codes(weights: &[f32], to: &mut [u8]) -> u16 {
+                $codes(weights, to)
+            }
+
+            pub const QUANTISED: Quantised = Quantised { product, widen, codes };
+        }
+    };
+}
+
 /// Compiles every kernel for lanes of one kind with a target feature switched on.
 macro_rules! kernels {
-    ($module:ident, $lanes:ty, $name:literal, $bf16:expr $(, $feature:literal)?) => {
+    ($module:ident, $lanes:ty, $whole:ty, $name:literal, $bf16:expr $(, $feature:literal)?) => {
         mod $module {
             use super::*;
 
@@ -91,6 +77,12 @@ macro_rules! kernels {
             $(#[target_feature(enable = $feature)])?
             pub(super) unsafe fn product_bf16(job: &Job<u16, f32>) {
                 unsafe { product::product::<Widened<$lanes, u16>>(job) }
+            }
+            quantised!(int8, $whole, Int8, codes::int8 $(, $feature)?);
+            quantised!(int4, $whole, Int4, codes::int4 $(, $feature)?);
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn fix(from: &[f32], to: &mut [i16], scales: &mut [f32], offsets: &mut [i32]) {
+                fixed::fix(from, to, scales, offsets)
             }
             $(#[target_feature(enable = $feature)])?
             unsafe fn attend_f32(job: &attend::Job<f32>) {
@@ -125,6 +117,9 @@ macro_rules! kernels {
                 name: $name,
                 product_f32,
                 product_bf16: $bf16,
+                int8: int8::QUANTISED,
+                int4: int4::QUANTISED,
+                fix,
                 attend_f32,
                 attend_bf16,
                 norm,
@@ -137,12 +132,19 @@ macro_rules! kernels {
     };
 }
 
-kernels!(portable, Portable, "portable", Bf16Product::Widened(product_bf16));
+kernels!(
+    portable,
+    Portable,
+    PortableWhole,
+    "portable",
+    Bf16Product::Widened(product_bf16)
+);
 
 #[cfg(target_arch = "x86_64")]
 kernels!(
     avx2,
     crate::model::kernels::avx2::Avx2,
+    crate::model::kernels::avx2::Whole256,
     "AVX2",
     Bf16Product::Widened(product_bf16),
     "avx2,fma"
@@ -152,6 +154,7 @@ kernels!(
 kernels!(
     avx512,
     crate::model::kernels::avx512::Avx512,
+    crate::model::kernels::avx512::Whole512<false>,
     "AVX-512",
     Bf16Product::Widened(product_bf16),
     "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"
@@ -160,7 +163,7 @@ kernels!(
 #[cfg(target_arch = "x86_64")]
 mod avx512_bf16 {
     use super::*;
-    use crate::model::kernels::avx512::Pairs;
+    use crate::model::kernels::avx512::{Pairs, Whole512};
 
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
     unsafe fn product_bf16(job: &Job<u16, u16>) {
@@ -168,10 +171,27 @@ mod avx512_bf16 {
         unsafe { product::product::<Pairs>(job) }
     }
 
-    /// AVX-512 but for the product of bf16.
+    quantised!(
+        int8,
+        Whole512<true>,
+        Int8,
+        codes::int8,
+        "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma"
+    );
+    quantised!(
+        int4,
+        Whole512<true>,
+        Int4,
+        codes::int4,
+        "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma"
+    );
+
+    /// AVX-512 but for the products of bf16 and of whole numbers. What has the one instruction has the other.
     pub(super) static KERNELS: Kernels = Kernels {
         name: "AVX-512 BF16",
         product_bf16: Bf16Product::Pairs(product_bf16),
+        int8: int8::QUANTISED,
+        int4: int4::QUANTISED,
         ..super::avx512::KERNELS
     };
 }
@@ -193,7 +213,7 @@ fn runnable() -> Vec<&'static Kernels> {
         if avx512 {
             sets.push(&avx512::KERNELS);
         }
-        if avx512 && is_x86_feature_detected!("avx512bf16") {
+        if avx512 && is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512vnni") {
             sets.push(&avx512_bf16::KERNELS);
         }
     }
@@ -202,7 +222,7 @@ fn runnable() -> Vec<&'static Kernels> {
 
 impl Kernels {
     /// Rows of inputs are padded to a multiple of so many elements.
-    pub const PADDING: usize = 32;
+    pub const PADDING: usize = 64;
 
     /// Every set that this machine can run, from the plainest to the best.
     pub fn all() -> &'static [&'static Kernels] {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::*;
 
 /// Numbers in −1..1 that depend on `seed` alone.
-fn numbers(len: usize, seed: u64) -> Vec<f32> {
+pub(super) fn numbers(len: usize, seed: u64) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
         state ^= state << 13;
@@ -31,33 +31,47 @@ fn coarse(len: usize, seed: u64) -> Vec<f32> {
 }
 
 /// Rows of inputs as the kernels want them.
-struct Padded {
+pub(super) struct Padded {
     values: Vec<f32>,
     rounded: Vec<u16>,
+    fixed: Vec<i16>,
+    scales: Vec<f32>,
+    offsets: Vec<i32>,
     stride: usize,
     count: usize,
 }
 
 impl Padded {
-    fn new(rows: &[f32], columns: usize) -> Self {
+    pub(super) fn new(rows: &[f32], columns: usize) -> Self {
         let stride = columns.next_multiple_of(Kernels::PADDING);
         let count = rows.len() / columns;
         let mut values = vec![0.0; count * stride];
         for (to, from) in values.chunks_exact_mut(stride).zip(rows.chunks_exact(columns)) {
             to[..columns].copy_from_slice(from);
         }
+        let groups = values.len() / Fixed::GROUP;
+        let (mut fixed, mut scales, mut offsets) = (vec![0; values.len()], vec![0.0; groups], vec![0; groups]);
+        Kernels::best().fix(&values, &mut fixed, &mut scales, &mut offsets);
         Self {
             rounded: bf16(&values),
             values,
+            fixed,
+            scales,
+            offsets,
             stride,
             count,
         }
     }
 
-    fn inputs(&self) -> Inputs<'_> {
+    pub(super) fn inputs(&self) -> Inputs<'_> {
         Inputs {
             values: &self.values,
             rounded: &self.rounded,
+            fixed: Fixed {
+                values: &self.fixed,
+                scales: &self.scales,
+                offsets: &self.offsets,
+            },
             stride: self.stride,
             count: self.count,
         }
@@ -65,7 +79,7 @@ impl Padded {
 }
 
 /// Within a few roundings of f32 over `terms` additions of this total magnitude.
-fn near(value: f32, exact: f64, magnitude: f64, terms: usize) -> bool {
+pub(super) fn near(value: f32, exact: f64, magnitude: f64, terms: usize) -> bool {
     (f64::from(value) - exact).abs() <= (terms as f64).sqrt() * 4.0 * f64::from(f32::EPSILON) * (magnitude + 1e-3)
 }
 

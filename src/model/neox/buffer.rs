@@ -1,22 +1,43 @@
 //! Inputs of the matrices of one visit: rows that a team of threads fills and reads in turns.
 
-use crate::model::kernels::{Inputs, Kernels, Shared};
+use crate::model::kernels::{Fixed, Inputs, Kernels, Shared};
 
-/// Inputs of a matrix: rows padded with zeros, and the same rounded where the kernels want it.
+/// What the matrices of a network read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// f32.
+    Floats,
+    /// bf16.
+    Rounded,
+    /// Fixed point.
+    Fixed,
+}
+
+/// Inputs of a matrix: rows padded with zeros, and the same in the form that the kernels want.
 pub(super) struct Buffer {
+    form: Form,
     values: Vec<f32>,
     rounded: Vec<u16>,
+    fixed: Vec<i16>,
+    scales: Vec<f32>,
+    offsets: Vec<i32>,
     stride: usize,
 }
 
 impl Buffer {
-    /// Room for `rows` rows of `columns` values; also rounded to bf16 if `rounds`.
-    pub(super) fn new(rows: usize, columns: usize, rounds: bool) -> Self {
+    /// Room for `rows` rows of `columns` values.
+    pub(super) fn new(rows: usize, columns: usize, form: Form) -> Self {
         let stride = columns.next_multiple_of(Kernels::PADDING);
         let len = stride * rows;
+        let if_form = |wanted| if form == wanted { len } else { 0 };
+        let groups = if_form(Form::Fixed) / Fixed::GROUP;
         Self {
+            form,
             values: vec![0.0; len],
-            rounded: vec![0; if rounds { len } else { 0 }],
+            rounded: vec![0; if_form(Form::Rounded)],
+            fixed: vec![0; if_form(Form::Fixed)],
+            scales: vec![0.0; groups],
+            offsets: vec![0; groups],
             stride,
         }
     }
@@ -24,24 +45,31 @@ impl Buffer {
     /// Hands it to a team.
     pub(super) fn share(&mut self) -> SharedBuffer<'_> {
         SharedBuffer {
+            form: self.form,
             stride: self.stride,
-            rounds: !self.rounded.is_empty(),
             values: Shared::new(&mut self.values),
             rounded: Shared::new(&mut self.rounded),
+            fixed: Shared::new(&mut self.fixed),
+            scales: Shared::new(&mut self.scales),
+            offsets: Shared::new(&mut self.offsets),
         }
     }
 }
 
 /// A [`Buffer`] in the hands of a team.
 pub(super) struct SharedBuffer<'a> {
+    form: Form,
     values: Shared<'a, f32>,
     rounded: Shared<'a, u16>,
+    fixed: Shared<'a, i16>,
+    scales: Shared<'a, f32>,
+    offsets: Shared<'a, i32>,
     stride: usize,
-    rounds: bool,
 }
 
 impl SharedBuffer<'_> {
-    /// Lets `fill` write `len` values of `row` from `start`, and rounds them.
+    /// Lets `fill` write `len` values of `row` from `start`, and rounds them if the form is that. In fixed point the row is not ready
+    /// before [`Self::fix`].
     ///
     /// # Safety
     /// No other thread reads or writes these before the next barrier.
@@ -57,9 +85,29 @@ impl SharedBuffer<'_> {
         // SAFETY: the caller's promise.
         let values = unsafe { self.values.part_mut(start, len) };
         fill(values);
-        if self.rounds {
+        if self.form == Form::Rounded {
             // SAFETY: the caller's promise.
             kernels.round(values, unsafe { self.rounded.part_mut(start, len) });
+        }
+    }
+
+    /// Brings a whole row, which was written before, to fixed point if the form is that. Its groups need all their values.
+    ///
+    /// # Safety
+    /// No other thread reads or writes the row before the next barrier.
+    pub(super) unsafe fn fix(&self, kernels: &Kernels, row: usize) {
+        if self.form != Form::Fixed {
+            return;
+        }
+        let (start, groups) = (row * self.stride, self.stride / Fixed::GROUP);
+        // SAFETY: the caller's promise.
+        unsafe {
+            kernels.fix(
+                self.values.part(start, self.stride),
+                self.fixed.part_mut(start, self.stride),
+                self.scales.part_mut(row * groups, groups),
+                self.offsets.part_mut(row * groups, groups),
+            );
         }
     }
 
@@ -69,11 +117,18 @@ impl SharedBuffer<'_> {
     /// No thread writes to them before the next barrier.
     pub(super) unsafe fn inputs(&self, count: usize) -> Inputs<'_> {
         let len = count * self.stride;
+        let if_form = |wanted| if self.form == wanted { len } else { 0 };
+        let fixed = if_form(Form::Fixed);
         // SAFETY: the caller's promise.
         unsafe {
             Inputs {
                 values: self.values.part(0, len),
-                rounded: self.rounded.part(0, if self.rounds { len } else { 0 }),
+                rounded: self.rounded.part(0, if_form(Form::Rounded)),
+                fixed: Fixed {
+                    values: self.fixed.part(0, fixed),
+                    scales: self.scales.part(0, fixed / Fixed::GROUP),
+                    offsets: self.offsets.part(0, fixed / Fixed::GROUP),
+                },
                 stride: self.stride,
                 count,
             }

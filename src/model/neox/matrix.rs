@@ -1,30 +1,30 @@
-//! A tensor's memory on a CPU, for kernels: the tensor is held, not copied.
+//! A matrix's memory on a CPU, for kernels: it is held, not copied.
+
+use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 
-use crate::model::kernels::{Cells, Inputs, Kernels};
-use crate::model::source::Linear;
+use super::projection::Projection;
+use crate::model::kernels::{Cells, Grouped, Inputs, Kernels};
 
-/// A matrix `[rows, columns]` with its bias, on a CPU, in f32 or bf16.
-pub(super) struct Matrix {
+/// The memory of a matrix `[rows, columns]` in f32 or bf16 that libtorch holds.
+pub(super) struct Plain {
     /// Keeps the memory.
     _weight: Tensor,
     data: *const std::ffi::c_void,
     kind: Kind,
     rows: usize,
     columns: usize,
-    /// Empty where there is none.
-    bias: Vec<f32>,
 }
 
 // SAFETY: the address points into the tensor, which may be sent, and moves with it.
-unsafe impl Send for Matrix {}
+unsafe impl Send for Plain {}
 // SAFETY: weights are never written once they are loaded, and the tensor itself is not touched through a shared reference.
-unsafe impl Sync for Matrix {}
+unsafe impl Sync for Plain {}
 
-impl Matrix {
+impl Plain {
     /// The memory of `weight`; `None` unless it is a contiguous matrix of f32 or bf16 on a CPU.
-    pub(super) fn new(weight: &Tensor, bias: Option<&Tensor>) -> Option<Self> {
+    pub(super) fn new(weight: &Tensor) -> Option<Self> {
         let kind = weight.kind();
         let (rows, columns) = weight.size2().ok()?;
         let usable =
@@ -35,16 +35,7 @@ impl Matrix {
             kind,
             rows: rows as usize,
             columns: columns as usize,
-            bias: bias.map(floats).unwrap_or_default(),
         })
-    }
-
-    pub(super) fn of(linear: &Linear) -> Option<Self> {
-        Self::new(&linear.weight, linear.bias.as_ref())
-    }
-
-    pub(super) fn rows(&self) -> usize {
-        self.rows
     }
 
     fn cells(&self) -> Cells<'_> {
@@ -69,11 +60,49 @@ impl Matrix {
             }
         }
     }
+}
 
-    /// Rows `start..start + len` of the product and the bias: `out` is `[inputs.count, len]`.
+/// A matrix with its bias, as kernels take it.
+pub(super) struct Matrix {
+    weights: Weights,
+    /// Empty where there is none.
+    bias: Vec<f32>,
+}
+
+enum Weights {
+    Plain(Plain),
+    Grouped(Arc<Grouped>),
+}
+
+impl Matrix {
+    /// The memory of a projection; `None` where kernels cannot read it.
+    pub(super) fn of(projection: &Projection) -> Option<Self> {
+        let weights = match projection {
+            Projection::Native(linear) => Weights::Plain(Plain::new(&linear.weight)?),
+            Projection::Quantised(linear) => Weights::Grouped(Arc::clone(linear.weight())),
+        };
+        Some(Self {
+            weights,
+            bias: projection.bias().map(floats).unwrap_or_default(),
+        })
+    }
+
+    pub(super) fn rows(&self) -> usize {
+        match &self.weights {
+            Weights::Plain(plain) => plain.rows,
+            Weights::Grouped(grouped) => grouped.rows(),
+        }
+    }
+
+    /// Rows `start..start + len` of the product and the bias: `out` is `[inputs.count, len]`. `start` is a multiple of sixteen.
     pub(super) fn product(&self, kernels: &Kernels, start: usize, len: usize, inputs: Inputs<'_>, out: &mut [f32]) {
-        let cells = self.cells().part(start * self.columns, len * self.columns);
-        kernels.product(cells, self.columns, inputs, out);
+        match &self.weights {
+            Weights::Plain(plain) => {
+                let cells = plain.cells().part(start * plain.columns, len * plain.columns);
+                kernels.product(cells, plain.columns, inputs, out);
+            }
+            Weights::Grouped(grouped) => kernels.grouped_product(grouped, start, inputs, out),
+        }
         if !self.bias.is_empty() {
             let bias = &self.bias[start..start + len];
             for row in out.chunks_exact_mut(len) {

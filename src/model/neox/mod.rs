@@ -9,9 +9,13 @@ mod config;
 mod kv;
 mod matrix;
 mod network;
+mod projection;
 mod rotary;
 mod rows;
 mod step;
+
+#[cfg(test)]
+mod quantised_tests;
 
 pub use config::{Activation, NeoxConfig};
 pub use kv::KvMemory;

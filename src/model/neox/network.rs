@@ -4,12 +4,16 @@ use tch::{Device, Kind, Tensor};
 
 use super::NeoxConfig;
 use super::attention::AttentionPlan;
+use super::buffer::Form;
 use super::config::Activation;
 use super::kv::KvMemory;
-use super::matrix::{Matrix, floats};
+use super::matrix::{Matrix, Plain, floats};
+use super::projection::{Projection, format};
 use super::rotary::RotaryTable;
 use super::rows::{FEW, RowLayer, RowNorm, RowPath, RowWeights};
 use super::step::Segment;
+use crate::model::device::WeightsChoice;
+use crate::model::kernels::{Format, Kernels};
 use crate::model::source::{Linear, LoadError, TensorSource};
 
 /// A GPT-NeoX with its weights on a device, for inference.
@@ -20,7 +24,7 @@ pub struct Neox {
     embed_in: Tensor,
     layers: Vec<Layer>,
     final_norm: Norm,
-    embed_out: Tensor,
+    embed_out: Projection,
     rotary: RotaryTable,
     /// The way of few rows, on a CPU. It holds the same weights.
     rows: Option<RowPath>,
@@ -29,10 +33,10 @@ pub struct Neox {
 struct Layer {
     input_norm: Norm,
     post_attention_norm: Norm,
-    qkv: Linear,
-    dense: Linear,
-    up: Linear,
-    down: Linear,
+    qkv: Projection,
+    dense: Projection,
+    up: Projection,
+    down: Projection,
 }
 
 struct Norm {
@@ -66,20 +70,28 @@ impl Layer {
         source: &dyn TensorSource,
         index: usize,
         config: &NeoxConfig,
+        held: Option<Format>,
         to: (Kind, Device),
     ) -> Result<Self, LoadError> {
         let (h, m, bias) = (config.hidden_size, config.intermediate_size, config.attention_bias);
         let name = |part: &str| format!("gpt_neox.layers.{index}.{part}");
-        let linear = |part: &str, rows, columns, bias| source.linear(&name(part), rows, columns, bias, to.0, to.1);
+        let kind = source_kind(held, to.0);
+        let linear = |part: &str, rows, columns, bias| source.linear(&name(part), rows, columns, bias, kind, to.1);
+        let hold = |linear| Projection::new(linear, held, to.0);
         Ok(Self {
             input_norm: Norm::load(source, &name("input_layernorm"), config, to)?,
             post_attention_norm: Norm::load(source, &name("post_attention_layernorm"), config, to)?,
-            qkv: by_role(linear("attention.query_key_value", 3 * h, h, bias)?, config),
-            dense: linear("attention.dense", h, h, bias)?,
-            up: linear("mlp.dense_h_to_4h", m, h, true)?,
-            down: linear("mlp.dense_4h_to_h", h, m, true)?,
+            qkv: hold(by_role(linear("attention.query_key_value", 3 * h, h, bias)?, config)),
+            dense: hold(linear("attention.dense", h, h, bias)?),
+            up: hold(linear("mlp.dense_h_to_4h", m, h, true)?),
+            down: hold(linear("mlp.dense_4h_to_h", h, m, true)?),
         })
     }
+}
+
+/// What matrices are asked for in: f32 if they are quantised, so that they are rounded once.
+fn source_kind(held: Option<Format>, kind: Kind) -> Kind {
+    if held.is_some() { Kind::Float } else { kind }
 }
 
 /// The rows of a fused QKV from `[heads, 3, head_dim]` (as stored) to `[3, heads, head_dim]`.
@@ -98,18 +110,43 @@ fn by_role(qkv: Linear, config: &NeoxConfig) -> Linear {
 
 impl Neox {
     /// Loads every tensor from `source`, one at a time, as `kind` (float or bfloat16) on `device`.
+    ///
+    /// # Errors
+    /// When the source cannot give a tensor.
     pub fn load(config: &NeoxConfig, source: &dyn TensorSource, kind: Kind, device: Device) -> Result<Self, LoadError> {
+        Self::load_as(config, source, WeightsChoice::Native, kind, device)
+    }
+
+    /// [`Self::load`] with the matrices held as `weights` says. The embedding, of which a step reads a row per token, stays as it is; so do
+    /// norms and biases. The output matrix is in 8 bits under 4 bits too: it is read once where the others follow each other.
+    ///
+    /// # Errors
+    /// When the source cannot give a tensor, or for quantised weights on another device than a CPU.
+    pub fn load_as(
+        config: &NeoxConfig,
+        source: &dyn TensorSource,
+        weights: WeightsChoice,
+        kind: Kind,
+        device: Device,
+    ) -> Result<Self, LoadError> {
+        let held = format(weights);
+        if held.is_some() && device != Device::Cpu {
+            let reason = "weights in 8 or 4 bits are for the CPU; use --weights native on a GPU, or --device cpu";
+            return Err(LoadError::Source(reason.to_owned()));
+        }
         let to = (kind, device);
         let (v, h) = (config.vocab_size, config.hidden_size);
         let embed_in = source.tensor("gpt_neox.embed_in.weight", &[v, h], kind, device)?;
+        // Before the layers: while it is quantised it takes more memory than it will.
+        let weight = match config.tie_word_embeddings {
+            true => embed_in.shallow_clone(),
+            false => source.tensor("embed_out.weight", &[v, h], source_kind(held, kind), device)?,
+        };
+        let embed_out = Projection::new(Linear { weight, bias: None }, held.map(|_| Format::Int8), kind);
         let layers = (0..config.num_hidden_layers)
-            .map(|index| Layer::load(source, index, config, to))
+            .map(|index| Layer::load(source, index, config, held, to))
             .collect::<Result<Vec<_>, _>>()?;
         let final_norm = Norm::load(source, "gpt_neox.final_layer_norm", config, to)?;
-        let embed_out = match config.tie_word_embeddings {
-            true => embed_in.shallow_clone(),
-            false => source.tensor("embed_out.weight", &[v, h], kind, device)?,
-        };
         let rotary = RotaryTable::new(config, device);
         let mut model = Self {
             config: config.clone(),
@@ -122,11 +159,27 @@ impl Neox {
             rotary,
             rows: None,
         };
+        let form = match kind {
+            _ if held.is_some() => Form::Fixed,
+            Kind::BFloat16 if Kernels::best().rounds_inputs() => Form::Rounded,
+            _ => Form::Floats,
+        };
         model.rows = model.row_weights().map(|weights| {
             let threads = tch::get_num_threads().max(1) as usize;
-            RowPath::new(config, weights, threads, kind == Kind::BFloat16)
+            RowPath::new(config, weights, threads, form)
         });
         Ok(model)
+    }
+
+    /// Bytes of weights that one decode step reads: all but the embedding.
+    pub fn step_bytes(&self) -> usize {
+        let norm = |norm: &Norm| 2 * norm.weight.numel() * self.kind.elt_size_in_bytes();
+        let layer = |layer: &Layer| {
+            let matrices = [&layer.qkv, &layer.dense, &layer.up, &layer.down];
+            let norms = norm(&layer.input_norm) + norm(&layer.post_attention_norm);
+            matrices.iter().map(|matrix| matrix.bytes()).sum::<usize>() + norms
+        };
+        self.layers.iter().map(layer).sum::<usize>() + norm(&self.final_norm) + self.embed_out.bytes()
     }
 
     /// The weights as the kernels of few rows take them; `None` where these do not apply.
@@ -147,10 +200,10 @@ impl Neox {
         };
         let (cos, sin) = self.rotary.tables();
         Some(RowWeights {
-            embed_in: Matrix::new(&self.embed_in, None)?,
+            embed_in: Plain::new(&self.embed_in)?,
             layers: self.layers.iter().map(layer).collect::<Option<_>>()?,
             final_norm: norm(&self.final_norm),
-            embed_out: Matrix::new(&self.embed_out, None)?,
+            embed_out: Matrix::of(&self.embed_out)?,
             cos: floats(cos),
             sin: floats(sin),
         })
@@ -242,7 +295,7 @@ impl Neox {
             return None;
         }
         let x = self.final_norm.forward(&x.index_select(0, &index(last)));
-        Some(x.linear::<&Tensor>(&self.embed_out, None).to_kind(Kind::Float))
+        Some(self.embed_out.forward(&x).to_kind(Kind::Float))
     }
 
     fn mlp(&self, layer: &Layer, x: &Tensor) -> Tensor {

@@ -3,17 +3,17 @@
 //! A decode step of one to a few sequences takes as long as reading the weights. Through libtorch it takes longer: its matrix products of
 //! few rows reach half of the memory's speed, each of some forty calls per layer costs microseconds, and its results depend on how
 //! many rows there are. Here every row is computed as if it were alone ([`crate::model::kernels`], batch invariance), activations stay in f32
-//! (rounded to bf16 only where they meet bf16 weights and where keys and values are stored), and the threads meet four times per layer.
+//! (rounded only where they meet bf16 or quantised weights and where keys and values are stored), and the threads meet four times per layer.
 
 use std::sync::{Mutex, PoisonError};
 
 use super::NeoxConfig;
-use super::buffer::{Buffer, SharedBuffer};
+use super::buffer::{Buffer, Form, SharedBuffer};
 use super::config::Activation;
 use super::kv::{KvHeads, KvMemory};
-use super::matrix::Matrix;
+use super::matrix::{Matrix, Plain};
 use super::step::Segment;
-use crate::model::kernels::{Kernels, Shared, Team, Worker};
+use crate::model::kernels::{Kernels, PANEL, Shared, Team, Worker};
 
 /// Segments of at most so many tokens go this way, others through libtorch, which is faster where arithmetic is the limit.
 /// Only a segment's own length decides, never its company.
@@ -22,8 +22,8 @@ pub(super) const FEW: usize = 16;
 /// Rows in one visit; more are split evenly. Beyond this, arithmetic is the limit and another visit costs little.
 const MOST_ROWS: usize = 16;
 
-/// Rows of a matrix that a thread takes at a time.
-const TAKE: usize = 16;
+/// Rows of a matrix that a thread takes at a time: a panel of quantised weights.
+const TAKE: usize = PANEL;
 
 /// LayerNorm.
 pub(super) struct RowNorm {
@@ -31,7 +31,7 @@ pub(super) struct RowNorm {
     pub bias: Vec<f32>,
 }
 
-/// One layer's weights, where libtorch holds them.
+/// One layer's weights, where they are held.
 pub(super) struct RowLayer {
     pub input_norm: RowNorm,
     pub post_attention_norm: RowNorm,
@@ -48,12 +48,14 @@ pub(super) struct RowPath {
     kernels: &'static Kernels,
     team: Team,
     weights: RowWeights,
+    /// Whether inputs go through fixed point.
+    fixes: bool,
     scratch: Mutex<Scratch>,
 }
 
 /// All weights of the network.
 pub(super) struct RowWeights {
-    pub embed_in: Matrix,
+    pub embed_in: Plain,
     pub layers: Vec<RowLayer>,
     pub final_norm: RowNorm,
     pub embed_out: Matrix,
@@ -89,19 +91,18 @@ struct Scratch {
 }
 
 impl RowPath {
-    /// The network over `weights`. `bf16` says what kind they are.
-    pub(super) fn new(config: &NeoxConfig, weights: RowWeights, threads: usize, bf16: bool) -> Self {
+    /// The network over `weights`, whose matrices read inputs in `form`.
+    pub(super) fn new(config: &NeoxConfig, weights: RowWeights, threads: usize, form: Form) -> Self {
         let kernels = Kernels::best();
-        let rounds = bf16 && kernels.rounds_inputs();
         let (h, m) = (config.hidden_size, config.intermediate_size);
         let scratch = Scratch {
             rows: Vec::with_capacity(MOST_ROWS),
             residual: vec![0.0; h * MOST_ROWS],
-            normed: Buffer::new(MOST_ROWS, h, rounds),
-            normed_mlp: Buffer::new(MOST_ROWS, h, rounds),
+            normed: Buffer::new(MOST_ROWS, h, form),
+            normed_mlp: Buffer::new(MOST_ROWS, h, form),
             qkv: vec![0.0; 3 * h * MOST_ROWS],
-            attended: Buffer::new(MOST_ROWS, h, rounds),
-            wide: Buffer::new(MOST_ROWS, m, rounds),
+            attended: Buffer::new(MOST_ROWS, h, form),
+            wide: Buffer::new(MOST_ROWS, m, form),
             scores: vec![0.0; threads.max(1) * config.max_position_embeddings],
         };
         tracing::debug!(kernels = kernels.name(), threads, "few rows go through our own kernels");
@@ -110,6 +111,7 @@ impl RowPath {
             kernels,
             team: Team::new(threads),
             weights,
+            fixes: form == Form::Fixed,
             scratch: Mutex::new(scratch),
         }
     }
@@ -209,6 +211,7 @@ impl Visit<'_> {
                 worker.barrier();
                 self.attend(worker, number);
                 worker.barrier();
+                self.fix(worker, &[&self.attended, &self.wide]);
                 self.narrow(worker, &[(&layer.dense, &self.attended), (&layer.down, &self.wide)]);
                 worker.barrier();
             } else {
@@ -218,12 +221,14 @@ impl Visit<'_> {
                 worker.barrier();
                 self.attend(worker, number);
                 worker.barrier();
+                self.fix(worker, &[&self.attended]);
                 self.narrow(worker, &[(&layer.dense, &self.attended)]);
                 worker.barrier();
                 self.norms(worker, &[(&layer.post_attention_norm, &self.normed_mlp)]);
                 worker.barrier();
                 self.widen(worker, None, Some(layer));
                 worker.barrier();
+                self.fix(worker, &[&self.wide]);
                 self.narrow(worker, &[(&layer.down, &self.wide)]);
                 worker.barrier();
             }
@@ -249,6 +254,7 @@ impl Visit<'_> {
             out.write(kernels, to, 0, h, |out| {
                 kernels.norm(x, &norm.weight, &norm.bias, eps, out)
             });
+            out.fix(kernels, to);
         }
     }
 
@@ -337,6 +343,20 @@ impl Visit<'_> {
                 }
             }
         }
+    }
+
+    /// Brings the rows of `buffers`, which threads wrote in parts, to fixed point where matrices read that, and waits for it.
+    fn fix(&self, worker: &Worker<'_>, buffers: &[&SharedBuffer<'_>]) {
+        if !self.path.fixes {
+            return;
+        }
+        let count = self.rows.len();
+        while let Some(pieces) = worker.take(count * buffers.len(), 1) {
+            for piece in pieces {
+                unsafe { buffers[piece / count].fix(self.path.kernels, piece % count) };
+            }
+        }
+        worker.barrier();
     }
 
     /// Rotates the first dimensions of one head, in halves.

@@ -187,7 +187,12 @@ impl VqganTask {
             Some(since) if s.findings_first > 0 && s.draw_rate > 0.0 => {
                 let steps = s.steps.saturating_sub(s.findings_first);
                 let peak = s.draw_rate;
-                Schedule { peak, steps, ..self.schedule }.rate(since)
+                Schedule {
+                    peak,
+                    steps,
+                    ..self.schedule
+                }
+                .rate(since)
             }
             _ => self.schedule.rate(step),
         }

@@ -1,0 +1,107 @@
+//! What a set of kernels does with quantised weights.
+
+use super::cells::{Fixed, Inputs};
+use super::grouped::{Format, Grouped, PANEL};
+use super::panels;
+use super::select::Kernels;
+
+/// Where widened weights go: whole rows of a matrix.
+pub enum WideMut<'a> {
+    /// f32.
+    F32(&'a mut [f32]),
+    /// The bits of bf16.
+    Bf16(&'a mut [u16]),
+}
+
+/// What quantised weights of one format need.
+pub(super) struct Quantised {
+    pub product: unsafe fn(&panels::Job),
+    pub widen: unsafe fn(&panels::WidenJob),
+    pub codes: unsafe fn(&[f32], &mut [u8]) -> u16,
+}
+
+impl Kernels {
+    fn of(&self, format: Format) -> &Quantised {
+        match format {
+            Format::Int8 => &self.int8,
+            Format::Int4 => &self.int4,
+        }
+    }
+
+    /// [`Self::product`] with the rows of `weights` from `start`, which begins a panel: `out` is `[inputs.count, rows]`, and its length
+    /// says how many rows. Reads [`Inputs::fixed`].
+    ///
+    /// # Panics
+    /// If the lengths do not agree.
+    pub fn grouped_product(&self, weights: &Grouped, start: usize, inputs: Inputs<'_>, out: &mut [f32]) {
+        let (count, stride, fixed) = (inputs.count, inputs.stride, inputs.fixed);
+        let rows = out.len() / count.max(1);
+        assert!(out.len() == rows * count && start.is_multiple_of(PANEL) && start + rows <= weights.rows());
+        assert!(weights.columns() <= stride && stride.is_multiple_of(Self::PADDING));
+        let scales = count * stride / Fixed::GROUP;
+        assert!(fixed.values.len() >= count * stride && fixed.scales.len().min(fixed.offsets.len()) >= scales);
+        if rows == 0 {
+            return;
+        }
+        let (cells, scales) = weights.panel(start / PANEL);
+        let job = panels::Job {
+            cells,
+            scales,
+            groups: weights.groups(),
+            rows,
+            inputs: (fixed.values.as_ptr(), fixed.scales.as_ptr(), fixed.offsets.as_ptr()),
+            stride,
+            count,
+            out: out.as_mut_ptr(),
+        };
+        // SAFETY: lengths are checked here, and the instruction set when `self` was given away.
+        unsafe { (self.of(weights.format()).product)(&job) }
+    }
+
+    /// The rows of one panel as numbers: `out` is `[rows, columns]`, where `rows` is [`PANEL`] or, in the last panel, what is left.
+    ///
+    /// # Panics
+    /// If there is no such panel or the length does not agree.
+    pub fn widen(&self, weights: &Grouped, panel: usize, out: WideMut<'_>) {
+        let columns = weights.columns();
+        let rows = PANEL.min(weights.rows().saturating_sub(panel * PANEL));
+        let (len, out) = match out {
+            WideMut::F32(out) => (out.len(), panels::Wide::F32(out.as_mut_ptr())),
+            WideMut::Bf16(out) => (out.len(), panels::Wide::Bf16(out.as_mut_ptr())),
+        };
+        assert!(rows > 0 && len == rows * columns);
+        let (cells, scales) = weights.panel(panel);
+        let job = panels::WidenJob {
+            cells,
+            scales,
+            groups: weights.groups(),
+            rows,
+            columns,
+            out,
+        };
+        // SAFETY: lengths are checked here, and the instruction set when `self` was given away.
+        unsafe { (self.of(weights.format()).widen)(&job) }
+    }
+
+    /// Codes and scale (the bits of a bf16) of one group of weights.
+    ///
+    /// # Panics
+    /// If either is not as long as a group of the format.
+    pub(super) fn codes(&self, format: Format, weights: &[f32], codes: &mut [u8]) -> u16 {
+        assert!(weights.len() == format.columns() && codes.len() == weights.len());
+        // SAFETY: the instruction set was checked when `self` was given away.
+        unsafe { (self.of(format).codes)(weights, codes) }
+    }
+
+    /// Whole groups of inputs in fixed point: `to`, `scales` and `offsets` are as [`Fixed`] has them.
+    ///
+    /// # Panics
+    /// If the lengths do not agree.
+    pub fn fix(&self, from: &[f32], to: &mut [i16], scales: &mut [f32], offsets: &mut [i32]) {
+        let groups = from.len() / Fixed::GROUP;
+        assert!(from.len() == groups * Fixed::GROUP && to.len() == from.len());
+        assert!(scales.len() == groups && offsets.len() == groups);
+        // SAFETY: the instruction set was checked when `self` was given away.
+        unsafe { (self.fix)(from, to, scales, offsets) }
+    }
+}

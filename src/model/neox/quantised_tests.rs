@@ -1,0 +1,68 @@
+//! The network with weights in 8 or 4 bits.
+
+use tch::{Device, Kind, Tensor};
+
+use super::{Neox, NeoxConfig, Segment, Span};
+use crate::model::device::WeightsChoice;
+use crate::model::source::RandomSource;
+
+/// Columns that are no multiple of a group, rows that are none of a panel.
+const SHAPES: [&str; 2] = [
+    r#"{"vocab_size":151,"hidden_size":72,"num_hidden_layers":2,"num_attention_heads":3,"intermediate_size":200,"max_position_embeddings":64}"#,
+    r#"{"vocab_size":100,"hidden_size":64,"num_hidden_layers":2,"num_attention_heads":4,"intermediate_size":96,"max_position_embeddings":64,
+        "use_parallel_residual":false,"tie_word_embeddings":true}"#,
+];
+
+fn model(shape: &str, weights: WeightsChoice, kind: Kind) -> Neox {
+    let config = NeoxConfig::from_json(shape.as_bytes()).unwrap();
+    Neox::load_as(&config, &RandomSource::new(3), weights, kind, Device::Cpu).unwrap()
+}
+
+/// Logits after 40 tokens that run in pieces of `each`.
+fn logits(model: &Neox, each: usize) -> Tensor {
+    let _guard = tch::no_grad_guard();
+    let tokens: Vec<u32> = (0..40).map(|i| i * 13 % 97).collect();
+    let mut kv = model.kv_memory(64);
+    let mut last = None;
+    for (number, tokens) in tokens.chunks(each).enumerate() {
+        let segment = Segment {
+            span: Span { start: 0, len: 64 },
+            position: number * each,
+            tokens,
+            logits: true,
+        };
+        last = model.step(&mut kv, &[segment]);
+    }
+    last.unwrap()
+}
+
+/// How far apart, of how large.
+fn apart(a: &Tensor, b: &Tensor) -> f64 {
+    let root = |t: Tensor| t.square().mean(Kind::Double).double_value(&[]).sqrt();
+    root(a - b) / root(b.shallow_clone())
+}
+
+#[test]
+fn many_rows_and_few_rows_give_the_same_logits() {
+    for shape in SHAPES {
+        for weights in [WeightsChoice::Int8, WeightsChoice::Int4] {
+            let exact = model(shape, weights, Kind::Float);
+            let difference = apart(&logits(&exact, 40), &logits(&exact, 1));
+            assert!(difference < 1e-4, "{weights} f32 {difference}");
+            let short = model(shape, weights, Kind::BFloat16);
+            let difference = apart(&logits(&short, 40), &logits(&short, 1));
+            assert!(difference < 3e-2, "{weights} bf16 {difference}");
+        }
+    }
+}
+
+#[test]
+fn quantised_weights_give_nearly_the_logits_of_the_weights_themselves() {
+    for shape in SHAPES {
+        let native = logits(&model(shape, WeightsChoice::Native, Kind::Float), 40);
+        for (weights, most) in [(WeightsChoice::Int8, 0.03), (WeightsChoice::Int4, 0.3)] {
+            let difference = apart(&logits(&model(shape, weights, Kind::Float), 40), &native);
+            assert!(difference < most && difference > 0.0, "{weights} {difference}");
+        }
+    }
+}
