@@ -29,7 +29,7 @@ fn logits(model: &Neox, each: usize) -> Tensor {
             span: Span { start: 0, len: 64 },
             position: number * each,
             tokens,
-            logits: true,
+            logits: 1,
         };
         last = model.step(&mut kv, &[segment]);
     }
