@@ -186,9 +186,15 @@ async fn engine(weights: WeightsChoice, speculation: bool) -> Engine {
     let config = EngineConfig { speculation, ..CONFIG };
     let engine = Engine::start(config, rules, move || {
         let failed = |e: LoadError| BackendError(e.to_string());
-        let model = neox("neox-parallel", weights, Kind::Float);
+        // An image has 256 codes: a longer context than that of the fixture, over the same weights.
+        let config = NeoxConfig {
+            max_position_embeddings: 320,
+            ..neox_config
+        };
+        let model =
+            Neox::load_as(&config, &fixture("neox-parallel"), weights, Kind::Float, Device::Cpu).map_err(failed)?;
         let vqgan = Vqgan::load(&vqgan_config, &fixture("vqgan-colour"), Kind::Float, Device::Cpu).map_err(failed)?;
-        let backend = TorchBackend::new(model, vqgan, 12 * 96, 1, Kind::Float, Device::Cpu);
+        let backend = TorchBackend::new(model, vqgan, 12 * 320, 1, Kind::Float, Device::Cpu);
         Ok(Box::new(backend))
     });
     engine.ready().await.unwrap();
