@@ -46,7 +46,7 @@ impl Files {
     /// 20th is for validation), without labels.
     ///
     /// In a MIMIC-CXR-JPG layout a label that is not mentioned is absent; in a manifest it is unknown, unless the image is named
-    /// normal. Uncertain labels are unknown.
+    /// normal. Uncertain labels are unknown. `known` says what is taken for labels.
     pub fn open(path: &Path, training: bool, known: Known) -> Result<Self, TrainError> {
         match Dataset::open(path) {
             Ok(dataset) => Self::index(&dataset, path, training, known),
@@ -55,8 +55,8 @@ impl Files {
         }
     }
 
-    fn index(dataset: &Dataset, path: &Path, training: bool, wanted: Known) -> Result<Self, TrainError> {
-        let asks = wanted == Known::LabelsAndAnswers;
+    fn index(dataset: &Dataset, path: &Path, training: bool, taken: Known) -> Result<Self, TrainError> {
+        let asks = taken == Known::LabelsAndAnswers;
         let wanted = if training { Split::Train } else { Split::Validate };
         let mut names = Names::default();
         // Their order is the table's, so that it does not depend on which are mentioned.

@@ -376,6 +376,10 @@ impl Task for VqganTask {
                 values.push(("validation/findings_f1_codes".to_owned(), read(&quantised)?));
             }
         }
+        if step <= s.findings_first {
+            // The decoder has not begun: there is no reconstruction to measure.
+            return Ok(values);
+        }
         values.extend(evaluate::measure(
             &network,
             &self.validation,
