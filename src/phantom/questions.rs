@@ -127,7 +127,13 @@ pub(super) fn ask(truth: &Truth, random: &mut Random) -> Vec<QuestionAnswer> {
 
 fn detail(finding: &Finding, put: &mut impl FnMut(String, String)) {
     match finding.kind {
-        Kind::RibFracture { rib } => put("Which rib is fractured?".into(), format!("The {} rib.", ordinal(rib))),
+        Kind::RibFracture { rib, last } if rib == last => {
+            put("Which rib is fractured?".into(), format!("The {} rib.", ordinal(rib)));
+        }
+        Kind::RibFracture { rib, last } => put(
+            "Which ribs are fractured?".into(),
+            format!("The {} to the {} rib.", ordinal(rib), ordinal(last)),
+        ),
         Kind::Pacemaker { leads } => put("How many leads does the pacemaker have?".into(), format!("{leads}.")),
         Kind::SternalWires { count } => put("How many sternal wires are there?".into(), format!("{count}.")),
         Kind::CentralLine { approach, tip } => {

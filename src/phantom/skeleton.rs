@@ -90,7 +90,7 @@ fn draw_rib(
             .map(|piece| {
                 let place = from + (to - from) * piece as f32 / pieces as f32;
                 let near = broken.map_or(0.0, |broken| {
-                    (1.0 - (place - broken.place).abs() / 0.06).clamp(0.0, 1.0)
+                    (1.0 - (place - broken.place).abs() / 0.10).clamp(0.0, 1.0)
                 });
                 station(place, step * near)
             })
@@ -103,6 +103,13 @@ fn draw_rib(
     let half_gap = broken.gap / 2.0 / (2.4 * body.half_width);
     canvas.tube(beam, &path(0.0, broken.place - half_gap, -0.5 * broken.step), matter);
     canvas.tube(beam, &path(broken.place + half_gap, 1.0, 0.5 * broken.step), matter);
+    // Blood between rib and pleura: a spindle along the break, bulging into the lung.
+    let swelling = |away: f32| Station {
+        at: station(broken.place + 0.055 * away, 0.0).at,
+        radius: 0.35 + 0.75 * (1.0 - away * away),
+    };
+    let spindle: Vec<Station> = (-4..=4).map(|step| swelling(step as f32 / 4.0)).collect();
+    canvas.tube(beam, &spindle, Matter::Solid(attenuation::SOFT - attenuation::LUNG));
     let [x, y] = beam.project(station(broken.place, 0.0).at);
     let reach = 3.0 / beam.cm_per_pixel;
     let edge = |value: f32| value.clamp(0.0, beam.size as f32) as usize;
@@ -115,13 +122,16 @@ fn draw_rib(
 }
 
 /// All 24 ribs. Returns where each break shows, in the order given.
-pub(super) fn ribs(canvas: &mut Canvas, beam: &Beam, body: &Body, cage: &Cage, breaks: &[Break]) -> Vec<Bounds> {
+pub(super) fn ribs(canvas: &mut Canvas, beam: &Beam, body: &Body, cage: &Cage, breaks: &[Vec<Break>]) -> Vec<Bounds> {
     let mut shown = vec![Bounds::EMPTY; breaks.len()];
     for side in [Side::Right, Side::Left] {
         for rib in 1..=12 {
-            let broken = breaks
-                .iter()
-                .position(|broken| broken.side == side && broken.rib == rib);
+            let broken = breaks.iter().zip(&mut shown).find_map(|(together, place)| {
+                let broken = together
+                    .iter()
+                    .find(|broken| broken.side == side && broken.rib == rib)?;
+                Some((broken, place))
+            });
             let bounds = draw_rib(
                 canvas,
                 beam,
@@ -129,10 +139,10 @@ pub(super) fn ribs(canvas: &mut Canvas, beam: &Beam, body: &Body, cage: &Cage, b
                 cage,
                 side,
                 rib,
-                broken.and_then(|at| breaks.get(at)),
+                broken.as_ref().map(|(broken, _)| *broken),
             );
-            if let Some(place) = broken.and_then(|at| shown.get_mut(at)) {
-                *place = bounds;
+            if let Some((_, place)) = broken {
+                *place = place.join(bounds);
             }
         }
     }

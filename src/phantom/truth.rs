@@ -186,10 +186,12 @@ pub enum Kind {
         /// Dense, sharp and benign in look.
         calcified: bool,
     },
-    /// A broken rib.
+    /// A broken rib, or neighbours broken by one blow.
     RibFracture {
-        /// Number of the rib, 1 to 12.
+        /// Number of the uppermost broken rib, 1 to 12.
         rib: u8,
+        /// Number of the lowest; the same where one rib is broken.
+        last: u8,
     },
     /// A tube in the trachea.
     EndotrachealTube {

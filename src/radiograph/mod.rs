@@ -18,6 +18,7 @@ mod for_model;
 mod limits;
 mod pixels;
 mod raster;
+mod read_dicom;
 mod read_jpeg;
 mod read_png;
 mod resample;
@@ -29,6 +30,7 @@ pub use for_model::for_model;
 pub use limits::DecodeLimits;
 pub use pixels::Pixels;
 pub use raster::{Channels, Raster};
+pub use read_dicom::{DicomError, is_dicom, read_dicom};
 pub use write::write;
 
 /// How a file becomes a raster.

@@ -245,7 +245,7 @@ impl List {
         let diameter = if mass {
             random.between(3.2, 5.0)
         } else {
-            random.between(1.1, 2.4)
+            random.between(1.5, 2.8)
         };
         let calcified = !mass && random.chance(0.25);
         let zone = zone(random, [0.4, 0.35, 0.25]);
@@ -260,8 +260,9 @@ impl List {
 
     fn fracture(&mut self, side: Option<Side>, random: &mut Random) {
         let side = side.unwrap_or_else(|| either(random));
-        let rib = 5 + random.below(5) as u8;
-        self.add(Kind::RibFracture { rib }, Some(side), None, None);
+        let rib = 4 + random.below(5) as u8;
+        let last = rib + random.weighted([(0, 0.3), (1, 0.4), (2, 0.3)]);
+        self.add(Kind::RibFracture { rib, last }, Some(side), None, None);
     }
 
     /// 0 endotracheal tube, 1 pacemaker, 2 central line, else sternal wires.

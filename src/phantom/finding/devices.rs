@@ -32,9 +32,9 @@ pub(super) fn endotracheal_tube(scene: &Scene, canvas: &mut Canvas, thorax: &Tho
     };
     // Two faint walls and the marker stripe.
     for aside in [-0.42, 0.42] {
-        canvas.tube(&scene.beam, &line(aside, 0.07), Matter::Solid(1.3));
+        canvas.tube(&scene.beam, &line(aside, 0.08), Matter::Solid(1.8));
     }
-    let stripe = canvas.tube(&scene.beam, &line(0.25, 0.11), Matter::Solid(RADIOPAQUE * 1.4));
+    let stripe = canvas.tube(&scene.beam, &line(0.25, 0.14), Matter::Solid(RADIOPAQUE * 2.0));
     let walls = canvas.tube(&scene.beam, &line(0.0, 0.40), Matter::Solid(0.12));
     stripe.join(walls)
 }
@@ -100,9 +100,9 @@ pub(super) fn central_line(
     };
     let mut points = way_in(scene, thorax, side, approach, random);
     points.extend([0.35, 0.7, 1.0].map(|share| cava(scene, thorax, end * share)));
-    let radius = if approach == Approach::Peripheral { 0.09 } else { 0.12 };
+    let radius = if approach == Approach::Peripheral { 0.11 } else { 0.14 };
     let path: Vec<_> = points.into_iter().map(|at| station(at, radius)).collect();
-    canvas.tube(&scene.beam, &curve(&path, 6), Matter::Solid(RADIOPAQUE * 1.25))
+    canvas.tube(&scene.beam, &curve(&path, 6), Matter::Solid(RADIOPAQUE * 1.8))
 }
 
 /// A generator under the skin of the chest and leads through the veins into the heart.
@@ -196,7 +196,7 @@ pub(super) fn sternal_wires(scene: &Scene, canvas: &mut Canvas, count: u8, rando
         let x = random.normal(0.0, 0.18);
         let lean = random.normal(0.0, 0.12);
         let wide = random.between(0.75, 1.0);
-        let s = |dx: f32, dy: f32| station([x + dx * wide, y + dy + lean * dx, 8.5], 0.06);
+        let s = |dx: f32, dy: f32| station([x + dx * wide, y + dy + lean * dx, 8.5], 0.08);
         let path = curve(
             &[
                 s(-0.1, 0.3),
@@ -210,7 +210,7 @@ pub(super) fn sternal_wires(scene: &Scene, canvas: &mut Canvas, count: u8, rando
             ],
             4,
         );
-        bounds = bounds.join(canvas.tube(&scene.beam, &path, Matter::Solid(1.6 * METAL)));
+        bounds = bounds.join(canvas.tube(&scene.beam, &path, Matter::Solid(2.4 * METAL)));
     }
     bounds
 }

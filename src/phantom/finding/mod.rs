@@ -81,18 +81,21 @@ pub(super) fn changes(scene: &Scene) -> Changes {
     changes
 }
 
-/// The broken ribs, in the order of the list.
-pub(super) fn breaks(scene: &Scene) -> Vec<Break> {
+/// The broken ribs, in the order of the list; neighbours break about one line, and their pieces go the same way.
+pub(super) fn breaks(scene: &Scene) -> Vec<Vec<Break>> {
     let broken = |planned: &Planned| match planned.finding.kind {
-        Kind::RibFracture { rib } => {
+        Kind::RibFracture { rib, last } => {
             let mut random = planned.random(scene);
-            Some(Break {
+            let place = random.between(0.34, 0.48);
+            let way = random.pick([-1.0, 1.0]);
+            let one = |rib| Break {
                 side: planned.side(),
                 rib,
-                place: random.between(0.34, 0.50),
-                gap: random.between(0.35, 0.65),
-                step: random.pick([-1.0, 1.0]) * random.between(0.55, 0.95),
-            })
+                place: place + random.between(-0.02, 0.02),
+                gap: random.between(0.6, 1.0),
+                step: way * random.between(1.1, 1.6),
+            };
+            Some((rib..=last).map(one).collect())
         }
         _ => None,
     };

@@ -177,7 +177,7 @@ impl Lung<'_> {
         let radius = severity.of([3.0, 3.8, 4.8]) * random.between(0.92, 1.1);
         let centre = self.place(side, zone, 7.0, random);
         let puffs = self.puffs(centre, radius, 4, random);
-        let density = severity.of([0.26, 0.32, 0.38]) * FILLED;
+        let density = severity.of([0.30, 0.35, 0.40]) * FILLED;
         self.cloud(canvas, side, &puffs, density, 8.0, 2.5, 0.10, random)
     }
 
@@ -233,9 +233,9 @@ impl Lung<'_> {
         let width = self.scene.body.half_width;
         let mut bounds = Bounds::EMPTY;
         let depth = self.depth;
-        for band in 0..severity.of([1, 2, 3]) {
-            let y = dome - 1.6 - 1.9 * band as f32 + random.between(-0.5, 0.5);
-            let from = random.between(0.30, 0.42) * width;
+        for band in 0..severity.of([2, 3, 4]) {
+            let y = dome - 1.6 - 1.7 * band as f32 + random.between(-0.5, 0.5);
+            let from = random.between(0.34, 0.46) * width;
             let to = from + random.between(4.2, 6.5);
             let tilt = random.between(-1.0, 1.0);
             let s = |x: f32, y: f32, radius: f32| Station {
@@ -244,9 +244,9 @@ impl Lung<'_> {
             };
             let path = curve(
                 &[
-                    s(from, y, 0.10),
-                    s(0.5 * (from + to), y + 0.5 * tilt + random.between(-0.2, 0.2), 0.24),
-                    s(to.min(0.9 * width), y + tilt, 0.12),
+                    s(from, y, 0.18),
+                    s(0.5 * (from + to), y + 0.5 * tilt + random.between(-0.2, 0.2), 0.38),
+                    s(to.min(0.9 * width), y + tilt, 0.20),
                 ],
                 8,
             );
@@ -288,7 +288,7 @@ impl Lung<'_> {
         let noise = Noise::new(random.bits());
         let (lobes, turn) = (random.between(2.5, 5.0), random.between(0.0, 6.0));
         let rough = if calcified { 0.02 } else { random.between(0.06, 0.13) };
-        let density = if calcified { 0.34 } else { 1.2 * FILLED };
+        let density = if calcified { 0.34 } else { 1.4 * FILLED };
         let mut bounds = Bounds::EMPTY;
         for row in 0..canvas.size {
             for column in 0..canvas.size {

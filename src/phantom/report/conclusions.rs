@@ -62,7 +62,10 @@ pub(super) fn conclusion(finding: &Finding, random: &mut Random) -> String {
                 },
             }
         }
-        Kind::RibFracture { rib } => format!("Displaced {side} {} rib fracture.", ordinal(rib)),
+        Kind::RibFracture { rib, last } if rib == last => format!("Displaced {side} {} rib fracture.", ordinal(rib)),
+        Kind::RibFracture { rib, last } => {
+            format!("Displaced {side} rib fractures, {} to {}.", ordinal(rib), ordinal(last))
+        }
         _ => String::new(),
     }
 }

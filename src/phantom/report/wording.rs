@@ -317,10 +317,18 @@ pub(in crate::phantom) fn ordinal(number: u8) -> String {
 
 pub(super) fn fracture(finding: &Finding, random: &mut Random) -> String {
     let side = side(finding);
-    let Kind::RibFracture { rib } = finding.kind else {
+    let Kind::RibFracture { rib, last } = finding.kind else {
         return String::new();
     };
-    let rib = ordinal(rib);
+    let several = rib != last;
+    let (rib, last) = (ordinal(rib), ordinal(last));
+    if several {
+        return match random.below(3) {
+            0 => format!("There are displaced fractures of the {side} {rib} to {last} ribs."),
+            1 => format!("Displaced {side} rib fractures are seen, from the {rib} to the {last} rib."),
+            _ => format!("The {side} {rib} to {last} ribs are fractured laterally, with displacement."),
+        };
+    }
     match random.below(4) {
         0 => format!("There is a displaced fracture of the {side} {rib} rib."),
         1 => format!("A displaced {side} {rib} rib fracture is seen."),

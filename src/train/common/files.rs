@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::answers::answers;
-use super::labels::ALL_OTHERS;
+use super::labels::{ALL_OTHERS, ANSWER};
 use super::{ImageSource, Sample, TrainError};
 use crate::train::data::{Account, DataError, Dataset, Questions, Split, read_image};
 
@@ -186,6 +186,14 @@ impl ImageSource for Files {
         }
         Ok(Sample { pixels, id, labels })
     }
+
+    fn present(&self, index: u64) -> Vec<String> {
+        let entry = self.entries.get(index as usize);
+        let labels = entry.map(|entry| &entry.labels[..]).unwrap_or_default();
+        let present = labels.iter().filter(|label| label.1 > 0.0);
+        let names = present.filter_map(|label| self.names.get(usize::from(label.0)));
+        names.filter(|name| !name.starts_with(ANSWER)).cloned().collect()
+    }
 }
 
 /// A source and its weight in the mixture.
@@ -241,7 +249,7 @@ pub fn split_share(spec: &str) -> (&str, f64) {
 
 fn is_image(path: &Path) -> bool {
     let extension = path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase);
-    matches!(extension.as_deref(), Some("png" | "jpg" | "jpeg"))
+    matches!(extension.as_deref(), Some("png" | "jpg" | "jpeg" | "dcm"))
 }
 
 /// Every image below `root`, in the order of their paths.

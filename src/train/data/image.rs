@@ -4,7 +4,9 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use crate::radiograph::{DecodeLimits, Pixels, Preprocess, RadiographError, prepare};
+use crate::radiograph::{
+    DecodeLimits, DicomError, Pixels, Preprocess, RadiographError, for_model, is_dicom, prepare, read_dicom,
+};
 
 /// Why an image of a data set is left out.
 #[derive(Debug, thiserror::Error)]
@@ -12,10 +14,10 @@ pub enum ImageFault {
     /// The operating system refused.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// A DICOM file.
-    #[error("DICOM files are not read yet; export the image as PNG or JPEG")]
-    Dicom,
-    /// Not a PNG or JPEG file, or a damaged one.
+    /// A DICOM file that is damaged or of a kind that is not read.
+    #[error(transparent)]
+    Dicom(#[from] DicomError),
+    /// Not a PNG, JPEG or DICOM file, or a damaged one.
     #[error(transparent)]
     Decode(#[from] RadiographError),
 }
@@ -25,7 +27,7 @@ impl ImageFault {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Io(_) => "image file cannot be read",
-            Self::Dicom => "image is a DICOM file, which is not read yet; export it as PNG or JPEG",
+            Self::Dicom(_) => "DICOM file is damaged or of a kind that is not read; export it as PNG or JPEG",
             Self::Decode(_) => "image does not decode",
         }
     }
@@ -34,11 +36,11 @@ impl ImageFault {
 /// Reads an image file as `side × side` pixels, prepared for the VQ-GAN as the server prepares what it is sent.
 pub fn read_image(path: &Path, side: usize) -> Result<Pixels, ImageFault> {
     let bytes = fs::read(path)?;
-    // PS3.10, 7.1: a preamble of 128 bytes, then the prefix.
-    if bytes.get(128..132) == Some(b"DICM") {
-        return Err(ImageFault::Dicom);
+    let limits = DecodeLimits::default();
+    if is_dicom(&bytes) {
+        return Ok(for_model(&read_dicom(&bytes, &limits)?, side));
     }
-    Ok(prepare(&bytes, &DecodeLimits::default(), Preprocess::Default, side)?)
+    Ok(prepare(&bytes, &limits, Preprocess::Default, side)?)
 }
 
 #[cfg(test)]
@@ -46,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_dicom_file_and_a_missing_one_are_told_from_one_that_does_not_decode() {
+    fn a_damaged_dicom_file_and_a_missing_one_are_told_from_one_that_does_not_decode() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a");
         let reason = |path: &Path| read_image(path, 8).err().unwrap().reason();

@@ -36,7 +36,7 @@ pub(super) fn visit<E: From<DataError>>(
         let group = row.subject.get(..2).unwrap_or(&row.subject);
         let study = PathBuf::from(format!("p{group}/p{}/s{}", row.subject, row.study));
         let folder = root.join("files").join(&study);
-        let image = ["jpg", "jpeg", "png"].map(|suffix| folder.join(format!("{id}.{suffix}")));
+        let image = ["jpg", "jpeg", "png", "dcm"].map(|suffix| folder.join(format!("{id}.{suffix}")));
         let Some(image) = image.into_iter().find(|file| file.is_file()) else {
             account.skip("image file is missing", || id.clone());
             continue;
