@@ -13,7 +13,7 @@ use crate::train::common::checkpoint::{Restored, Snapshot, write_tensors, write_
 use crate::train::common::schedule::{Schedule, Shape};
 use crate::train::common::{
     Fault, ImageBatch, ImageStream, Initial, Known, Labels, Outcome, Parameters, Plan, Task, TrainError, clip, drive,
-    finite, keep, open_sources,
+    finite, keep, open_sources, repeat_rare,
 };
 
 /// Settings of `llm-cxr-train classifier`.
@@ -53,6 +53,9 @@ pub struct ClassifierSettings {
     /// Weight decay
     #[arg(long, default_value_t = ClassifierSettings::default().weight_decay)]
     pub weight_decay: f64,
+    /// Images whose rarest finding is in fewer than this share of their data set are shown more often, up to four times (0: none)
+    #[arg(long, default_value_t = ClassifierSettings::default().repeat_rare)]
+    pub repeat_rare: f64,
     /// Mebibytes of decoded images kept in memory (0: each is decoded every time)
     #[arg(long, default_value_t = ClassifierSettings::default().cache_mib)]
     pub cache_mib: usize,
@@ -90,6 +93,7 @@ impl Default for ClassifierSettings {
             batch: 32,
             rate: 1e-3,
             weight_decay: 1e-4,
+            repeat_rare: 0.0,
             cache_mib: 0,
             seed: 1,
             bf16: false,
@@ -130,7 +134,7 @@ pub fn train(settings: &ClassifierSettings, device: Device, stop: impl Fn() -> b
     };
     config.check()?;
     let stream = |sources| ImageStream::new(sources, s.seed, s.resolution, s.channels);
-    let training = stream(keep(sources, s.cache_mib));
+    let training = stream(repeat_rare(keep(sources, s.cache_mib), s.repeat_rare));
     let validation = stream(open_sources(&s.data, false, Known::Labels)?.0);
     if training.is_empty() || s.batch == 0 {
         return Err(TrainError::NoData(

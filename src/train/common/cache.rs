@@ -52,6 +52,10 @@ impl ImageSource for Cached {
         self.source.count()
     }
 
+    fn present(&self, index: u64) -> Vec<String> {
+        self.source.present(index)
+    }
+
     fn load(&self, index: u64, side: usize) -> Result<Sample, String> {
         let lock = || self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(sample) = lock().samples.get(&(index, side)) {

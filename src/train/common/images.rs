@@ -27,6 +27,11 @@ pub trait ImageSource: Send + Sync {
 
     /// Image `index`, `side × side`; the error is a sentence on why it has to be skipped.
     fn load(&self, index: u64, side: usize) -> Result<Sample, String>;
+
+    /// Findings known to be present in image `index`, without loading it; none where that is not known beforehand.
+    fn present(&self, _index: u64) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// Images of one training step.

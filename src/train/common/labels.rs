@@ -15,6 +15,7 @@ pub(super) const ANSWER: &str = "answer: ";
 /// Names of labels, in the order of a network's logits.
 pub struct Labels {
     numbers: HashMap<String, usize>,
+    names: Vec<String>,
     /// Whether each is an answer.
     answers: Vec<bool>,
     count: usize,
@@ -26,6 +27,7 @@ impl Labels {
         let numbers = names.iter().enumerate().map(|(n, name)| (name.to_lowercase(), n));
         Self {
             numbers: numbers.rev().collect(),
+            names: names.to_vec(),
             answers: names.iter().map(|name| name.starts_with(ANSWER)).collect(),
             count: names.len(),
         }
@@ -39,6 +41,12 @@ impl Labels {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.count == 0
+    }
+
+    /// Names of those that are findings, not answers to questions, with their places.
+    pub fn findings(&self) -> impl Iterator<Item = (&str, usize)> {
+        let places = self.names.iter().zip(&self.answers).enumerate();
+        places.filter_map(|(at, (name, answer))| (!answer).then_some((name.as_str(), at)))
     }
 
     /// Targets `[n, labels]` and a mask of the same shape, both f32: 1 where the label is known.

@@ -55,20 +55,27 @@ impl FindingsReader {
         Ok((each * &mask).sum(Kind::Float) / mask.sum(Kind::Float).clamp_min(1.0))
     }
 
-    /// F1 of what the reader tells of `batch` from its latents `z`, over all labels that are known (0 where nothing is there or told).
+    /// F1 of what the reader tells of `batch` from its latents `z`: over all labels that are known, and of each finding (0 where nothing
+    /// is there or told).
     pub(super) fn f1(
         &self,
         parameters: &Parameters,
         z: &Tensor,
         batch: &ImageBatch,
         device: Device,
-    ) -> Result<f64, TrainError> {
+    ) -> Result<(f64, Vec<(String, f64)>), TrainError> {
         let (target, mask) = self.labels.targets(batch, device);
         let told = self.logits(parameters, z)?.gt(0.0).to_kind(Kind::Float) * &mask;
         let present = target * mask;
-        let hits = (&told * &present).sum(Kind::Float).double_value(&[]);
-        let all = (told + present).sum(Kind::Float).double_value(&[]);
-        Ok(2.0 * hits / all.max(1.0))
+        let of_each = |t: &Tensor| -> Result<Vec<f64>, TrainError> {
+            let sums = t.sum_dim_intlist([0i64].as_slice(), false, Kind::Double);
+            Ok(Vec::try_from(sums.to_device(Device::Cpu))?)
+        };
+        let (hits, all) = (of_each(&(&told * &present))?, of_each(&(told + present))?);
+        let f1 = |hits: f64, all: f64| 2.0 * hits / all.max(1.0);
+        let findings = self.labels.findings();
+        let each = findings.map(|(name, at)| (name.to_owned(), f1(hits[at], all[at])));
+        Ok((f1(hits.iter().sum(), all.iter().sum()), each.collect()))
     }
 
     fn logits(&self, parameters: &Parameters, z: &Tensor) -> Result<Tensor, TrainError> {

@@ -91,6 +91,9 @@ pub struct VqganSettings {
     /// first cosine goes on)
     #[arg(long, default_value_t = VqganSettings::default().draw_rate)]
     pub draw_rate: f64,
+    /// Share of each batch that is drawn again (at least one image); of the others findings are learned alone, at a third of the cost
+    #[arg(long, default_value_t = VqganSettings::default().draw_share)]
+    pub draw_share: f64,
     /// Weight of the discriminator's loss (0: none)
     #[arg(long, default_value_t = VqganSettings::default().disc_weight)]
     pub disc_weight: f64,
@@ -115,6 +118,9 @@ pub struct VqganSettings {
     /// Adam: decay of the mean of their squares
     #[arg(long, default_value_t = VqganSettings::default().adam_beta2)]
     pub adam_beta2: f64,
+    /// Images whose rarest finding is in fewer than this share of their data set are shown more often, up to four times (0: none)
+    #[arg(long, default_value_t = VqganSettings::default().repeat_rare)]
+    pub repeat_rare: f64,
     /// Mebibytes of decoded images kept in memory (0: each is decoded every time)
     #[arg(long, default_value_t = VqganSettings::default().cache_mib)]
     pub cache_mib: usize,
@@ -170,6 +176,7 @@ impl Default for VqganSettings {
             findings_weight: 0.0,
             findings_first: 0,
             draw_rate: 0.0,
+            draw_share: 1.0,
             disc_weight: 0.8,
             disc_start: 10_000,
             disc_width: 32,
@@ -179,6 +186,7 @@ impl Default for VqganSettings {
             // Those of taming, for adversarial training.
             adam_beta1: 0.5,
             adam_beta2: 0.9,
+            repeat_rare: 0.0,
             cache_mib: 0,
             seed: 1,
             bf16: false,
@@ -220,6 +228,11 @@ impl VqganSettings {
         Ok(VqganConfig::from_yaml(asked.to_yaml().as_bytes())?)
     }
 
+    /// How many of `images` are drawn again.
+    pub(super) fn drawn(&self, images: usize) -> i64 {
+        (images as f64 * self.draw_share).ceil().min(images as f64) as i64
+    }
+
     /// Refuses settings that no run can have.
     pub fn check(&self) -> Result<(), TrainError> {
         let wrong = |text: &str| Err(TrainError::Settings(text.to_owned()));
@@ -243,6 +256,17 @@ impl VqganSettings {
         }
         if !self.draw_rate.is_finite() || self.draw_rate < 0.0 {
             return wrong("--draw-rate must be 0 or larger");
+        }
+        if !(self.draw_share > 0.0 && self.draw_share <= 1.0) {
+            return wrong("--draw-share must be above 0 and at most 1");
+        }
+        if self.draw_share < 1.0 && self.findings_weight == 0.0 {
+            return wrong(
+                "--draw-share needs --findings-weight: without it nothing would be learned of the images that are not drawn",
+            );
+        }
+        if !(0.0..=1.0).contains(&self.repeat_rare) {
+            return wrong("--repeat-rare must lie between 0 and 1");
         }
         if self.findings_first > 0 && self.findings_weight == 0.0 {
             return wrong("--findings-first needs --findings-weight");

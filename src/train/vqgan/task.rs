@@ -22,7 +22,7 @@ use crate::train::common::checkpoint::{Restored, Snapshot, read_counts, write_te
 use crate::train::common::schedule::{Schedule, Shape};
 use crate::train::common::{
     Fault, FlatSource, ImageBatch, ImageStream, Known, Labels, Outcome, Plan, Task, TrainError, clip, drive, finite,
-    keep, open_sources,
+    keep, open_sources, repeat_rare,
 };
 
 /// Terms of a loss by name, for the log.
@@ -56,7 +56,8 @@ pub fn train(settings: &VqganSettings, device: Device, stop: impl Fn() -> bool) 
     let mut task = VqganTask::new(settings, &labels, device)?;
     let config = task.generator.config.clone();
     let stream = |sources| ImageStream::new(sources, settings.seed, config.resolution, config.in_channels);
-    let training = stream(keep(sources, settings.cache_mib));
+    let kept = keep(sources, settings.cache_mib);
+    let training = stream(repeat_rare(kept, settings.repeat_rare));
     let validation = stream(open_sources(&settings.data, false, known)?.0);
     if training.is_empty() {
         return Err(TrainError::NoData(
@@ -245,7 +246,7 @@ impl Task for VqganTask {
         let config = &self.generator.config;
         let x = batch.tensor(config.resolution, config.in_channels, self.device);
         let start = s.findings_first + s.quantise_from;
-        if step == start && s.init.is_none() {
+        if step == start && (s.init.is_none() || s.findings_first > 0) {
             // Before this step's graph is built: it must not see weights change.
             let latents = tch::no_grad(|| Ok::<_, TrainError>(rows(&self.generator.network(self.kind)?.encode(&x))))?;
             code_book::from_data(&self.generator.parameters, &latents, s.seed, step)?;
@@ -265,7 +266,9 @@ impl Task for VqganTask {
         let entering = quantised.as_ref().map_or(&z, |q| &q.straight);
         // What enters the decoder is a leaf of its own: every pull on the latents meets there, and can be weighed.
         let latent = entering.detach().set_requires_grad(true);
-        let drawn = network.decode(&latent);
+        let count = s.drawn(batch.ids.len());
+        let x = x.narrow(0, 0, count);
+        let drawn = network.decode(&latent.narrow(0, 0, count));
 
         // The losses are taken on a leaf of their own, so that each feature network is passed back through once: by the chain rule
         // the gradient of ⟨drawn, ∂loss/∂drawn⟩ is that of the loss.
@@ -370,11 +373,17 @@ impl Task for VqganTask {
             );
             let z = network.encode(&x);
             let read = |z: &Tensor| reader.f1(&self.generator.parameters, z, &self.labelled, self.device);
-            values.push(("validation/findings_f1".to_owned(), read(&z)?));
+            let (all, each) = read(&z)?;
+            values.push(("validation/findings_f1".to_owned(), all));
+            let mut named = ("findings_f1", each);
             if step > s.findings_first + s.quantise_from {
                 let quantised = quantize(&z, &network.code_book, s.beta).straight;
-                values.push(("validation/findings_f1_codes".to_owned(), read(&quantised)?));
+                let (all, each) = read(&quantised)?;
+                values.push(("validation/findings_f1_codes".to_owned(), all));
+                named = ("findings_f1_codes", each);
             }
+            let (title, each) = named;
+            values.extend(each.into_iter().map(|(name, f1)| (format!("{title}/{name}"), f1)));
         }
         if step <= s.findings_first {
             // The decoder has not begun: there is no reconstruction to measure.
