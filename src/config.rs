@@ -69,9 +69,10 @@ pub struct ServeConfig {
     /// KV memory in bytes (for example 2GiB), instead of `--kv-tokens`.
     #[arg(long, env = "LLM_CXR_KV_MEMORY", value_name = "SIZE", value_parser = parse_size)]
     pub kv_memory: Option<u64>,
-    /// Prompt tokens run in one step while other replies are being written.
-    #[arg(long, env = "LLM_CXR_PREFILL_CHUNK", value_name = "N", default_value_t = 256)]
-    pub prefill_chunk: usize,
+    /// Prompt tokens run in one step while other replies are being written. Not given: as many as hold these up by about two
+    /// steps' time (24 to 256, by device and weights).
+    #[arg(long, env = "LLM_CXR_PREFILL_CHUNK", value_name = "N")]
+    pub prefill_chunk: Option<usize>,
     /// Whether text is drafted from reports that are known and checked several tokens in a step: on or off. The reply is the same.
     #[arg(long, env = "LLM_CXR_SPECULATION", value_enum, default_value_t = Speculation::On)]
     pub speculation: Speculation,
@@ -156,7 +157,7 @@ impl Default for ServeConfig {
             max_batch: 16,
             kv_tokens: None,
             kv_memory: None,
-            prefill_chunk: 256,
+            prefill_chunk: None,
             speculation: Speculation::On,
             threads: None,
             queue_jobs: 256,

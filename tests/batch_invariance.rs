@@ -162,7 +162,7 @@ const CONFIG: EngineConfig = EngineConfig {
     queue_bytes: 1 << 20,
     max_batch: 12,
     // Most pieces are long enough for libtorch's way, and in company fewer of them run in a step.
-    prefill_chunk: 24,
+    prefill_chunk: Some(24),
     idle_prefill_chunk: 60,
     vision_slice: std::time::Duration::ZERO,
     speculation: true,

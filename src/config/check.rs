@@ -76,7 +76,7 @@ impl ServeConfig {
     fn check_limits(&self, problems: &mut Vec<String>) {
         let counts = [
             ("--max-batch", self.max_batch, 1, 4096),
-            ("--prefill-chunk", self.prefill_chunk, 1, 1 << 20),
+            ("--prefill-chunk", self.prefill_chunk.unwrap_or(1), 1, 1 << 20),
             ("--threads", self.threads.unwrap_or(1), 1, 1024),
             ("--queue-jobs", self.queue_jobs, 1, 1 << 20),
             ("--image-workers", self.image_workers, 1, 256),

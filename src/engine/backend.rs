@@ -28,6 +28,11 @@ pub struct Facts {
     pub code_count: usize,
     /// Side of the square image in pixels.
     pub image_side: usize,
+    /// Whether a token's logits are the same bits wherever its prompt is cut.
+    pub cuts_freely: bool,
+    /// Prompt tokens that may run in a step while other replies are being written, if nobody says otherwise: they hold these up by about
+    /// one or two steps' time.
+    pub prompt_rows: usize,
     /// Most images in one VQ-GAN pass.
     pub vision_batch: usize,
     /// Where it runs, in words: `cpu`, `cuda:0`.

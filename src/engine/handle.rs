@@ -24,9 +24,9 @@ pub struct EngineConfig {
     pub queue_bytes: usize,
     /// Most sequences in one step.
     pub max_batch: usize,
-    /// Prompts are cut at multiples of this; one such piece runs in a step while other sequences decode, which bounds how long a long
-    /// prompt holds up running streams.
-    pub prefill_chunk: usize,
+    /// Most prompt tokens in a step while other sequences decode, which bounds how long a long prompt holds up running streams; `None`
+    /// for the backend's own measure. Where bits depend on it, prompts are cut at its multiples, whoever decodes.
+    pub prefill_chunk: Option<usize>,
     /// Most prompt tokens in a step, over all prompts, while nobody decodes.
     pub idle_prefill_chunk: usize,
     /// Time given to the VQ-GAN between two token steps.
@@ -47,7 +47,7 @@ impl Default for EngineConfig {
             queue_jobs: 256,
             queue_bytes: 256 << 20,
             max_batch: 32,
-            prefill_chunk: 128,
+            prefill_chunk: None,
             idle_prefill_chunk: 512,
             vision_slice: Duration::from_millis(20),
             speculation: true,

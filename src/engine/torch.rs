@@ -32,7 +32,7 @@ pub struct TorchOptions {
     pub max_batch: usize,
     /// Threads of libtorch on a CPU; `None` for one per core.
     pub threads: Option<usize>,
-    /// Compare every file of the bundle with its checksum first.
+    /// Compare every file of the bundle with its checksum; one that differs is an error, and nothing is served.
     pub verify: bool,
 }
 
@@ -79,10 +79,25 @@ pub fn load(bundle: &Bundle, options: &TorchOptions) -> Result<Box<dyn Backend>,
     }
     let on = device::resolve(options.device).map_err(|e| said(&e))?;
     let kind = options.dtype.kind(on);
-    if options.verify {
-        tracing::info!("verifying the bundle's checksums");
-        bundle.verify(&mut |_| ()).map_err(|e| said(&e))?;
+    if !options.verify {
+        return put(bundle, options, on, kind);
     }
+    // Both read the same pages, one to hash and one to copy. What a damaged file made the loading say counts for less than that it is
+    // damaged.
+    std::thread::scope(|scope| {
+        tracing::info!("verifying the bundle's checksums");
+        let checked = scope.spawn(|| bundle.verify(&mut |_| ()).map_err(|e| said(&e)));
+        let loaded = put(bundle, options, on, kind);
+        match checked.join() {
+            Ok(checked) => checked.and(loaded),
+            Err(_) => Err(BackendError("the check of the bundle's checksums broke off".to_owned())),
+        }
+    })
+}
+
+/// Loads a bundle to `on`, to compute in `kind`.
+fn put(bundle: &Bundle, options: &TorchOptions, on: Device, kind: Kind) -> Result<Box<dyn Backend>, BackendError> {
+    let said = |error: &dyn std::fmt::Display| BackendError(error.to_string());
     tracing::info!(device = %device::name(on), dtype = device::dtype_name(kind), weights = %options.weights, "loading the model");
     let per_token = KvMemory::bytes_per_token(&bundle.neox, kind);
     let kv_tokens = options
@@ -126,6 +141,8 @@ impl TorchBackend {
             code_base: (config.vocab_size - vqgan.config().n_embed) as u32,
             code_count: vqgan.config().n_embed,
             image_side: vqgan.config().resolution,
+            cuts_freely: neox.cuts_freely(),
+            prompt_rows: neox.prompt_rows(),
             vision_batch,
             device: device::name(on),
             dtype: device::dtype_name(kind).to_owned(),

@@ -43,7 +43,7 @@ impl Subject {
             .saturating_mul(EngineConfig::default().max_batch);
         let config = EngineConfig {
             queue_jobs: settings.concurrency + 1,
-            prefill_chunk: most,
+            prefill_chunk: Some(most),
             idle_prefill_chunk: most,
             ..EngineConfig::default()
         };

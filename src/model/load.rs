@@ -1,5 +1,6 @@
 //! Tensors out of a bundle's safetensors files.
 
+use rayon::prelude::*;
 use tch::{Device, Kind, Tensor};
 
 use super::checkpoint::{Dtype, Weights};
@@ -33,7 +34,7 @@ impl TensorSource for Weights {
             name: name.to_owned(),
             reason: e.to_string(),
         };
-        let tensor = Tensor::f_from_data_size(bytes, &dims, stored).map_err(torch)?;
+        let tensor = copied(bytes, &dims, stored).map_err(torch)?;
         let tensor = tensor
             .f_to_device(device)
             .and_then(|t| t.f_to_kind(kind))
@@ -41,4 +42,21 @@ impl TensorSource for Weights {
         self.release(name);
         Ok(tensor)
     }
+}
+
+/// Bytes that a thread copies at a time.
+const PIECE: usize = 4 << 20;
+
+/// A tensor of `bytes` on the CPU. Copying is bound by page faults, the file's and the copy's, so all threads take part in it.
+fn copied(bytes: &[u8], dims: &[i64], kind: Kind) -> Result<Tensor, tch::TchError> {
+    if bytes.len() <= PIECE {
+        return Tensor::f_from_data_size(bytes, dims, kind);
+    }
+    let tensor = Tensor::f_empty(dims, (kind, Device::Cpu))?;
+    assert!(tensor.is_contiguous() && tensor.numel() * kind.elt_size_in_bytes() == bytes.len());
+    // SAFETY: contiguous memory of so many bytes that was made here and that nobody else holds.
+    let memory = unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast::<u8>(), bytes.len()) };
+    let pieces = memory.par_chunks_mut(PIECE).zip(bytes.par_chunks(PIECE));
+    pieces.for_each(|(to, from)| to.copy_from_slice(from));
+    Ok(tensor)
 }

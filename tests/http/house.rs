@@ -43,6 +43,8 @@ pub fn facts() -> Facts {
         code_base: vocabulary.code_base(),
         code_count: CODES,
         image_side: SIDE,
+        cuts_freely: false,
+        prompt_rows: 128,
         vision_batch: 4,
         device: "scripted".into(),
         dtype: "f32".into(),

@@ -121,7 +121,7 @@ fn engine_config(config: &ServeConfig) -> EngineConfig {
         max_batch: config.max_batch,
         prefill_chunk: config.prefill_chunk,
         speculation: config.speculation == Speculation::On,
-        idle_prefill_chunk: config.prefill_chunk.max(ordinary.idle_prefill_chunk),
+        idle_prefill_chunk: ordinary.idle_prefill_chunk.max(config.prefill_chunk.unwrap_or(0)),
         // A step on a slow CPU may take long; only what outlasts the requests themselves is taken for a fault.
         stall_after: ordinary
             .stall_after

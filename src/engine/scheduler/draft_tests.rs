@@ -262,7 +262,7 @@ fn running_streams_get_a_token_in_every_step_while_a_long_prompt_is_run() {
         steps += 1;
         let prompt = bench.scheduler.counters().prompt_tokens - prompt;
         assert!(
-            prompt as usize <= config.prefill_chunk,
+            prompt as usize <= config.prefill_chunk.unwrap_or(128),
             "{prompt} prompt tokens in a step"
         );
         let stalled = streams
@@ -271,6 +271,6 @@ fn running_streams_get_a_token_in_every_step_while_a_long_prompt_is_run() {
             .filter(|&(&id, before)| said(&bench, id) == before);
         assert_eq!(stalled.count(), 0);
     }
-    assert_eq!(steps, 340_usize.div_ceil(config.prefill_chunk));
+    assert_eq!(steps, 340_usize.div_ceil(config.prefill_chunk.unwrap_or(128)));
     bench.finish().unwrap();
 }

@@ -82,7 +82,7 @@ impl Bench {
         let decoding = phases().filter(|phase| matches!(phase, Phase::Decoding(_))).count();
         let (prompts, others): (Vec<_>, Vec<_>) = segments.iter().partition(|part| prefilling(part.span));
         let chunk = if decoding > 0 {
-            self.config.prefill_chunk
+            self.scheduler.prefill_chunk
         } else {
             self.config.idle_prefill_chunk
         };
@@ -90,9 +90,10 @@ impl Bench {
             self.broken = Some("too many prompt tokens in a step".into());
         }
         // `about` has a head of two tokens.
-        if prompts
-            .iter()
-            .any(|part| part.position != 2 && part.position % self.config.prefill_chunk != 0)
+        if !self.scheduler.facts.cuts_freely
+            && prompts
+                .iter()
+                .any(|part| part.position != 2 && part.position % self.scheduler.prefill_chunk != 0)
         {
             self.broken = Some("a prompt was cut where it would not be cut alone".into());
         }
@@ -247,9 +248,12 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn nothing_leaks_nothing_starves_and_each_job_ends_once(ops in prop::collection::vec(any_op(), 1..120)) {
+    fn nothing_leaks_nothing_starves_and_each_job_ends_once(
+        ops in prop::collection::vec(any_op(), 1..120), cuts_freely in any::<bool>(),
+    ) {
         let with_heads = Facts {
             head_tokens: HEAD_TOKENS,
+            cuts_freely,
             ..facts()
         };
         let mut bench = Bench::new(with_heads, Reply::Hashed);

@@ -80,6 +80,7 @@ impl Scheduler {
         } else {
             self.idle_prefill_chunk
         };
+        let chunk = (!self.facts.cuts_freely).then_some(self.prefill_chunk);
         let (mut parts, mut copies, mut prefilled) = (Vec::new(), Vec::new(), false);
         for (&key, sequence) in &mut self.sequences {
             if let (Phase::Decoding(_), Some(drafter)) = (sequence.phase, &self.drafter) {
@@ -104,7 +105,7 @@ impl Scheduler {
                             len: head,
                         });
                     }
-                    (pending.min(to_next_cut(self.prefill_chunk, head, position)), true)
+                    (pending.min(to_next_cut(chunk, budget, head, position)), true)
                 }
                 Phase::WaitingForCodes | Phase::WaitingForKv | Phase::Drawing => continue,
             };
@@ -297,10 +298,11 @@ impl Scheduler {
     }
 }
 
-/// Tokens from `position` of a prompt to its next cut. Prompts are cut after their head and at multiples of `chunk`, whatever else runs and
-/// has run: the last bits of a matrix product can depend on its number of rows, and a reply must not depend on its company.
-fn to_next_cut(chunk: usize, head: usize, position: usize) -> usize {
-    let regular = chunk - position % chunk;
+/// Tokens from `position` of a prompt to its next cut. Prompts are cut after their head, and at multiples of `chunk` whatever else runs
+/// and has run: the last bits of a matrix product can depend on its number of rows, and a reply must not depend on its company.
+/// Where they do not (`None`), a prompt is cut where `budget`, what is left of the step, ends.
+fn to_next_cut(chunk: Option<usize>, budget: usize, head: usize, position: usize) -> usize {
+    let regular = chunk.map_or(budget.max(1), |chunk| chunk - position % chunk);
     match head.checked_sub(position) {
         Some(left) if left > 0 => regular.min(left),
         _ => regular,

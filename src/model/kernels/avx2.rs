@@ -188,6 +188,11 @@ impl Whole for Whole256 {
     }
 
     #[inline(always)]
+    unsafe fn plus(self, other: Self) -> Self {
+        Self(unsafe { _mm256_add_epi32(self.0, other.0) })
+    }
+
+    #[inline(always)]
     unsafe fn floats(self) -> Avx2 {
         Avx2(unsafe { _mm256_cvtepi32_ps(self.0) })
     }

@@ -4,6 +4,7 @@ use std::arch::x86_64::*;
 
 use super::codes::TABLE;
 use super::lanes::Lanes;
+use super::packed::{Line, Pair};
 use super::panels::Whole;
 use super::product::Dot;
 
@@ -187,6 +188,48 @@ impl Dot for Pairs {
     }
 }
 
+// SAFETY (of every block below): as above.
+impl Pair for Pairs {
+    type Weights = __m512bh;
+    type Sums = __m512;
+
+    #[inline(always)]
+    unsafe fn zero() -> __m512 {
+        unsafe { _mm512_setzero_ps() }
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> __m512 {
+        unsafe { _mm512_loadu_ps(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(sums: __m512, to: *mut f32) {
+        unsafe { _mm512_storeu_ps(to, sums) }
+    }
+
+    #[inline(always)]
+    unsafe fn weights(line: *const Line) -> __m512bh {
+        unsafe { pairs(_mm512_load_si512(line.cast())) }
+    }
+
+    #[inline(always)]
+    unsafe fn add(to: __m512, weights: __m512bh, pair: *const u16) -> __m512 {
+        unsafe {
+            _mm512_dpbf16_ps(
+                to,
+                weights,
+                pairs(_mm512_set1_epi32(pair.cast::<i32>().read_unaligned())),
+            )
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn fetch(line: *const Line) {
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.cast()) }
+    }
+}
+
 /// `to` and the products of each lane's two 16-bit numbers in `words` with the two at `pair` (`vpdpwssd`).
 ///
 /// Not by its intrinsic: LLVM takes that apart into a product, a sum and a broadcast, twice the work.
@@ -260,6 +303,11 @@ impl<const VNNI: bool> Whole for Whole512<VNNI> {
             let pairs = _mm512_set1_epi32(pair.cast::<i32>().read_unaligned());
             Self(_mm512_add_epi32(self.0, _mm512_madd_epi16(words.0, pairs)))
         }
+    }
+
+    #[inline(always)]
+    unsafe fn plus(self, other: Self) -> Self {
+        Self(unsafe { _mm512_add_epi32(self.0, other.0) })
     }
 
     #[inline(always)]

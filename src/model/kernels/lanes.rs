@@ -319,6 +319,11 @@ impl Whole for PortableWhole {
     }
 
     #[inline(always)]
+    unsafe fn plus(self, other: Self) -> Self {
+        Self(std::array::from_fn(|lane| self.0[lane].wrapping_add(other.0[lane])))
+    }
+
+    #[inline(always)]
     unsafe fn floats(self) -> Portable {
         Portable(self.0.map(|x| x as f32))
     }

@@ -1,8 +1,8 @@
 //! Kernels of a step with few rows on a CPU: matrix products that stream each weight once, attention over the KV memory,
 //! LayerNorm, activations, and the team of threads that runs them.
 //!
-//! With one to a few rows a step's time is the time to read the weights, so the kernels read them where libtorch holds
-//! them, row after row (quantised ones as they were packed), and keep all sums in registers. No tensors here: plain slices.
+//! With one to a few rows a step's time is the time to read the weights, so the kernels read each once, as it was packed (or, in f32 and
+//! without AVX-512 BF16, where libtorch holds it), and keep all sums in registers. No tensors here: plain slices.
 //!
 //! # Batch invariance
 //! Every number is computed by one order of additions that depends on its own row alone: not on how many rows there are,
@@ -15,6 +15,7 @@
 //! | `lanes` | the vector of f32 that kernels are written in; its portable form |
 //! | `avx2`, `avx512` | its forms on x86-64, and the product of pairs of bf16 |
 //! | `product` | rows of weights times rows of inputs |
+//! | `packed` | bf16 weights in the order in which they are read, times rows of inputs |
 //! | `grouped`, `codes` | weights in 8 or 4 bits, and how they are made |
 //! | `fixed` | inputs in fixed point, which quantised weights are multiplied with |
 //! | `panels` | panels of quantised weights times rows of inputs |
@@ -34,6 +35,7 @@ mod codes;
 mod fixed;
 mod grouped;
 mod lanes;
+mod packed;
 mod panels;
 mod pointwise;
 mod product;
@@ -48,6 +50,7 @@ mod tests;
 
 pub use cells::{Cells, Fixed, Inputs};
 pub use grouped::{Format, Grouped, PANEL};
+pub use packed::Packed;
 pub use pointwise::round_to_bf16;
 pub use quantised::WideMut;
 pub use select::Kernels;

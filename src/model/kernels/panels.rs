@@ -33,6 +33,8 @@ pub(super) trait Whole: Copy {
     unsafe fn levels(self) -> [Self; 2];
     /// Adds to each lane the products of its two 16-bit numbers in `words` with the two at `pair`.
     unsafe fn dot(self, words: Self, pair: *const i16) -> Self;
+    /// `self + other`
+    unsafe fn plus(self, other: Self) -> Self;
     /// As f32.
     unsafe fn floats(self) -> Self::Floats;
 }
@@ -117,14 +119,14 @@ pub(super) unsafe fn product<W: Whole, F: Layout>(job: &Job) {
                 // SAFETY: inputs `i..i + N` are inside: N is at most what is left.
                 unsafe {
                     match each.min(job.count - i) {
-                        1 => block::<W, F, 1>(job, panel, lane, i),
-                        2 => block::<W, F, 2>(job, panel, lane, i),
-                        3 => block::<W, F, 3>(job, panel, lane, i),
-                        4 => block::<W, F, 4>(job, panel, lane, i),
-                        5 => block::<W, F, 5>(job, panel, lane, i),
-                        6 => block::<W, F, 6>(job, panel, lane, i),
-                        7 => block::<W, F, 7>(job, panel, lane, i),
-                        _ => block::<W, F, 8>(job, panel, lane, i),
+                        1 => block::<W, F, 1, 4>(job, panel, lane, i),
+                        2 => block::<W, F, 2, 2>(job, panel, lane, i),
+                        3 => block::<W, F, 3, 2>(job, panel, lane, i),
+                        4 => block::<W, F, 4, 1>(job, panel, lane, i),
+                        5 => block::<W, F, 5, 1>(job, panel, lane, i),
+                        6 => block::<W, F, 6, 1>(job, panel, lane, i),
+                        7 => block::<W, F, 7, 1>(job, panel, lane, i),
+                        _ => block::<W, F, 8, 1>(job, panel, lane, i),
                     }
                 }
             }
@@ -133,10 +135,16 @@ pub(super) unsafe fn product<W: Whole, F: Layout>(job: &Job) {
 }
 
 /// A vector's rows of one panel, from `lane`, times `N` rows of inputs from `first`. Each sum runs over the groups in order, so that its
-/// bits do not depend on `N`.
+/// bits do not depend on `N`. Within a group sums are of whole numbers, and exact: with few inputs they are kept in `C` chains, because one
+/// chain of products takes longer than memory.
 #[inline(always)]
 #[allow(clippy::needless_range_loop)] // Inputs index their sums and their memory alike.
-unsafe fn block<W: Whole, F: Layout, const N: usize>(job: &Job, panel: usize, lane: usize, first: usize) {
+unsafe fn block<W: Whole, F: Layout, const N: usize, const C: usize>(
+    job: &Job,
+    panel: usize,
+    lane: usize,
+    first: usize,
+) {
     let groups = job.groups * F::GROUPS;
     let start = panel * PANEL + lane;
     if start >= job.rows {
@@ -157,9 +165,9 @@ unsafe fn block<W: Whole, F: Layout, const N: usize>(job: &Job, panel: usize, la
             let mut totals = [zero; N];
             for part in 0..F::GROUPS {
                 let number = group * F::GROUPS + part;
-                let mut whole = [W::splat(0); N];
+                let mut whole = [[W::splat(0); C]; N];
                 for i in 0..N {
-                    whole[i] = W::splat(*offsets.add(i * apart + number));
+                    whole[i][0] = W::splat(*offsets.add(i * apart + number));
                 }
                 for line in 0..F::LINES {
                     let at = cells.add((number * F::LINES + line) * LINE);
@@ -170,13 +178,19 @@ unsafe fn block<W: Whole, F: Layout, const N: usize>(job: &Job, panel: usize, la
                         let column = number * Fixed::GROUP + line * 4 + p * 16;
                         for i in 0..N {
                             let pair = values.add(i * job.stride + column);
-                            whole[i] = whole[i].dot(even, pair).dot(odd, pair.add(2));
+                            let (first, second) = (2 * p % C, (2 * p + 1) % C);
+                            whole[i][first] = whole[i][first].dot(even, pair);
+                            whole[i][second] = whole[i][second].dot(odd, pair.add(2));
                         }
                     }
                 }
                 for i in 0..N {
                     let input_scale = W::Floats::splat(*input_scales.add(i * apart + number));
-                    totals[i] = whole[i].floats().mul_add(input_scale, totals[i]);
+                    let mut all = whole[i][0];
+                    for chain in 1..C {
+                        all = all.plus(whole[i][chain]);
+                    }
+                    totals[i] = all.floats().mul_add(input_scale, totals[i]);
                 }
             }
             for i in 0..N {

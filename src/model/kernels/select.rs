@@ -3,11 +3,13 @@
 use std::sync::OnceLock;
 
 use super::cells::{Cells, Inputs};
+use super::grouped::PANEL;
 use super::lanes::{Portable, PortableWhole};
+use super::packed::Packed;
 use super::panels::{Int4, Int8};
 use super::product::{Job, Widened};
 use super::quantised::Quantised;
-use super::{attend, codes, fixed, panels, pointwise, product};
+use super::{attend, codes, fixed, packed, panels, pointwise, product};
 
 type Product<W, X> = unsafe fn(&Job<W, X>);
 
@@ -26,6 +28,8 @@ pub struct Kernels {
     name: &'static str,
     product_f32: Product<f32, f32>,
     product_bf16: Bf16Product,
+    /// With weights that were packed; none where they are better left as they are.
+    packed: Option<unsafe fn(&packed::Job)>,
     pub(super) int8: Quantised,
     pub(super) int4: Quantised,
     pub(super) fix: Fix,
@@ -117,6 +121,7 @@ macro_rules! kernels {
                 name: $name,
                 product_f32,
                 product_bf16: $bf16,
+                packed: None,
                 int8: int8::QUANTISED,
                 int4: int4::QUANTISED,
                 fix,
@@ -171,6 +176,12 @@ mod avx512_bf16 {
         unsafe { product::product::<Pairs>(job) }
     }
 
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
+    unsafe fn packed(job: &packed::Job) {
+        // SAFETY: the caller has the features, and the same promises hold.
+        unsafe { packed::product::<Pairs>(job) }
+    }
+
     quantised!(
         int8,
         Whole512<true>,
@@ -190,6 +201,7 @@ mod avx512_bf16 {
     pub(super) static KERNELS: Kernels = Kernels {
         name: "AVX-512 BF16",
         product_bf16: Bf16Product::Pairs(product_bf16),
+        packed: Some(packed),
         int8: int8::QUANTISED,
         int4: int4::QUANTISED,
         ..super::avx512::KERNELS
@@ -233,6 +245,19 @@ impl Kernels {
     /// The best set: the same for the life of the process.
     pub fn best() -> &'static Kernels {
         Self::all().last().copied().unwrap_or(&portable::KERNELS)
+    }
+
+    /// Whether the processor multiplies tiles of bf16 (Intel's AMX), which libtorch uses and these kernels do not: its products of many rows
+    /// are faster then.
+    pub fn tiles() -> bool {
+        #[cfg(target_arch = "x86_64")]
+        {
+            // Leaf 7: EDX bit 22 is AMX-BF16 (Intel's manual, volume 2, CPUID).
+            let leaves = std::arch::x86_64::__cpuid(0).eax;
+            leaves >= 7 && std::arch::x86_64::__cpuid_count(7, 0).edx >> 22 & 1 == 1
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        false
     }
 
     /// The instruction set.
@@ -303,6 +328,39 @@ impl Kernels {
                 }
             }
         }
+    }
+
+    /// Whether [`Self::packed_product`] is there.
+    pub fn packs(&self) -> bool {
+        self.packed.is_some()
+    }
+
+    /// [`Self::product`] with the rows of packed `weights` from `start`, which begins a panel: `out` is `[inputs.count, rows]`, and its
+    /// length says how many rows. Reads [`Inputs::rounded`].
+    ///
+    /// # Panics
+    /// If the lengths do not agree, or the set does not pack.
+    pub fn packed_product(&self, weights: &Packed, start: usize, inputs: Inputs<'_>, out: &mut [f32]) {
+        let (count, stride) = (inputs.count, inputs.stride);
+        let rows = out.len() / count.max(1);
+        assert!(out.len() == rows * count && start.is_multiple_of(PANEL) && start + rows <= weights.rows());
+        assert!(weights.columns() <= stride && stride.is_multiple_of(Self::PADDING));
+        assert!(inputs.rounded.len() >= count * stride);
+        let (Some(product), false) = (self.packed, rows == 0) else {
+            assert!(rows == 0, "these kernels do not read packed weights");
+            return;
+        };
+        let job = packed::Job {
+            lines: weights.panel(start / PANEL).as_ptr(),
+            pairs: weights.columns().div_ceil(2),
+            rows,
+            inputs: inputs.rounded.as_ptr(),
+            stride,
+            count,
+            out: out.as_mut_ptr(),
+        };
+        // SAFETY: lengths are checked here, and the instruction set when `self` was given away.
+        unsafe { product(&job) }
     }
 
     /// `out = softmax(query · keysᵀ) · values`: `query` (scaled) and `out` `[dim]`, `keys` and `values` `[len, dim]`; `scores` is

@@ -118,6 +118,48 @@ proptest! {
     }
 
     #[test]
+    fn a_product_with_packed_weights_is_that_of_float64_and_each_row_the_same_alone(
+        rows in 1usize..70, columns in 1usize..300, count in 1usize..=40, long in any::<bool>(), seed in any::<u64>(),
+    ) {
+        // Long ones are computed in blocks of columns, several rows of inputs in turns.
+        let (columns, rows) = if long { (columns + 2600, rows % 20 + 1) } else { (columns, rows) };
+        let weights = coarse(rows * columns, seed);
+        let inputs = coarse(count * columns, seed ^ 1);
+        let packed = Packed::new(&bf16(&weights), columns);
+        let padded = Padded::new(&inputs, columns);
+        for kernels in Kernels::all().iter().filter(|kernels| kernels.packs()) {
+            let mut out = vec![f32::NAN; rows * count];
+            kernels.packed_product(&packed, 0, padded.inputs(), &mut out);
+            for (i, x) in inputs.chunks_exact(columns).enumerate() {
+                for (r, w) in weights.chunks_exact(columns).enumerate() {
+                    let terms = || x.iter().zip(w).map(|(&x, &w)| f64::from(x) * f64::from(w));
+                    let (exact, magnitude) = (terms().sum(), terms().map(f64::abs).sum());
+                    prop_assert!(near(out[i * rows + r], exact, magnitude, columns), "{}", kernels.name());
+                }
+                let mut alone = vec![f32::NAN; rows];
+                kernels.packed_product(&packed, 0, Padded::new(x, columns).inputs(), &mut alone);
+                prop_assert_eq!(&alone, &out[i * rows..(i + 1) * rows], "{}", kernels.name());
+                // A row's bits do not depend on the panels computed with it either.
+                let start = (rows - 1) / PANEL * PANEL;
+                let mut last = vec![f32::NAN; rows - start];
+                kernels.packed_product(&packed, start, Padded::new(x, columns).inputs(), &mut last);
+                prop_assert_eq!(&last, &alone[start..], "{}", kernels.name());
+            }
+        }
+    }
+
+    #[test]
+    fn packed_weights_can_be_taken_out_again(rows in 1usize..50, columns in 1usize..70, seed in any::<u64>()) {
+        let bits = bf16(&numbers(rows * columns, seed));
+        let packed = Packed::new(&bits, columns);
+        for (panel, bits) in bits.chunks(PANEL * columns).enumerate() {
+            let mut out = vec![1; bits.len()];
+            packed.unpack(panel, &mut out);
+            prop_assert_eq!(&out, bits);
+        }
+    }
+
+    #[test]
     fn attention_is_that_of_float64(len in 1usize..150, dim in 1usize..300, seed in any::<u64>()) {
         let query = numbers(dim, seed);
         let (keys, values) = (coarse(len * dim, seed ^ 1), coarse(len * dim, seed ^ 2));

@@ -27,7 +27,11 @@ pub(super) struct Buffer {
 impl Buffer {
     /// Room for `rows` rows of `columns` values.
     pub(super) fn new(rows: usize, columns: usize, form: Form) -> Self {
-        let stride = columns.next_multiple_of(Kernels::PADDING);
+        let mut stride = columns.next_multiple_of(Kernels::PADDING);
+        if stride.is_multiple_of(512) {
+            // Rows that lie a multiple of a page apart would drive each other out of the nearest cache.
+            stride += Kernels::PADDING;
+        }
         let len = stride * rows;
         let if_form = |wanted| if form == wanted { len } else { 0 };
         let groups = if_form(Form::Fixed) / Fixed::GROUP;

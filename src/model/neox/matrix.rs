@@ -1,11 +1,9 @@
 //! A matrix's memory on a CPU, for kernels: it is held, not copied.
 
-use std::sync::Arc;
-
 use tch::{Device, Kind, Tensor};
 
-use super::projection::Projection;
-use crate::model::kernels::{Cells, Grouped, Inputs, Kernels};
+use super::projection::{Held, Projection};
+use crate::model::kernels::{Cells, Inputs, Kernels};
 
 /// The memory of a matrix `[rows, columns]` in f32 or bf16 that libtorch holds.
 pub(super) struct Plain {
@@ -38,7 +36,7 @@ impl Plain {
         })
     }
 
-    fn cells(&self) -> Cells<'_> {
+    pub(super) fn cells(&self) -> Cells<'_> {
         let len = self.rows * self.columns;
         // SAFETY: a contiguous tensor of this kind and size, which is held and never written.
         unsafe {
@@ -71,7 +69,7 @@ pub(super) struct Matrix {
 
 enum Weights {
     Plain(Plain),
-    Grouped(Arc<Grouped>),
+    Panels(Held),
 }
 
 impl Matrix {
@@ -79,7 +77,7 @@ impl Matrix {
     pub(super) fn of(projection: &Projection) -> Option<Self> {
         let weights = match projection {
             Projection::Native(linear) => Weights::Plain(Plain::new(&linear.weight)?),
-            Projection::Quantised(linear) => Weights::Grouped(Arc::clone(linear.weight())),
+            Projection::Panels(panels) => Weights::Panels(panels.weight().clone()),
         };
         Some(Self {
             weights,
@@ -87,10 +85,15 @@ impl Matrix {
         })
     }
 
+    /// Whether kernels read it at the speed of libtorch however many rows of inputs there are.
+    pub(super) fn is_packed(&self) -> bool {
+        matches!(self.weights, Weights::Panels(Held::Packed(_)))
+    }
+
     pub(super) fn rows(&self) -> usize {
         match &self.weights {
             Weights::Plain(plain) => plain.rows,
-            Weights::Grouped(grouped) => grouped.rows(),
+            Weights::Panels(panels) => panels.rows(),
         }
     }
 
@@ -101,7 +104,8 @@ impl Matrix {
                 let cells = plain.cells().part(start * plain.columns, len * plain.columns);
                 kernels.product(cells, plain.columns, inputs, out);
             }
-            Weights::Grouped(grouped) => kernels.grouped_product(grouped, start, inputs, out),
+            Weights::Panels(Held::Grouped(grouped)) => kernels.grouped_product(grouped, start, inputs, out),
+            Weights::Panels(Held::Packed(packed)) => kernels.packed_product(packed, start, inputs, out),
         }
         if !self.bias.is_empty() {
             let bias = &self.bias[start..start + len];

@@ -142,7 +142,12 @@ impl Neox {
             true => embed_in.shallow_clone(),
             false => source.tensor("embed_out.weight", &[v, h], source_kind(held, kind), device)?,
         };
-        let embed_out = Projection::new(Linear { weight, bias: None }, held.map(|_| Format::Int8), kind);
+        let linear = Linear { weight, bias: None };
+        let embed_out = match (config.tie_word_embeddings, held) {
+            // Packed, it would be there twice.
+            (true, None) => Projection::Native(linear),
+            _ => Projection::new(linear, held.map(|_| Format::Int8), kind),
+        };
         let layers = (0..config.num_hidden_layers)
             .map(|index| Layer::load(source, index, config, held, to))
             .collect::<Result<Vec<_>, _>>()?;
@@ -166,9 +171,28 @@ impl Neox {
         };
         model.rows = model.row_weights().map(|weights| {
             let threads = tch::get_num_threads().max(1) as usize;
-            RowPath::new(config, weights, threads, form)
+            let longest = if weights.are_packed() && !Kernels::tiles() {
+                usize::MAX
+            } else {
+                FEW
+            };
+            RowPath::new(config, weights, threads, form, longest)
         });
         Ok(model)
+    }
+
+    /// Whether the numbers of a token are the same bits wherever its prompt is cut into segments.
+    pub fn cuts_freely(&self) -> bool {
+        self.rows.as_ref().is_some_and(|rows| rows.longest() == usize::MAX)
+    }
+
+    /// Tokens of a prompt that hold up a step of eight other rows by about its own time, or not much more.
+    pub fn prompt_rows(&self) -> usize {
+        match self.layers.first().map(|layer| &layer.qkv) {
+            _ if self.cuts_freely() => 24,
+            Some(Projection::Panels(_)) if self.kind == Kind::BFloat16 && Kernels::tiles() => 128,
+            _ => 256,
+        }
     }
 
     /// Bytes of weights that one decode step reads: all but the embedding.
@@ -223,14 +247,18 @@ impl Neox {
     /// tokens that they are wanted of come back, in order; `None` if of none.
     ///
     /// On a CPU a segment's numbers depend on itself alone, bit for bit, not on the others of the step: segments of few tokens go
-    /// through kernels that promise it, and each longer one makes a pass of its own (whose products are large enough to gain nothing
-    /// from company).
+    /// through kernels that promise it (of any length, where weights are packed and libtorch is no faster), and each longer one makes
+    /// a pass of its own (whose products are large enough to gain nothing from company).
     pub fn step(&self, kv: &mut KvMemory, segments: &[Segment<'_>]) -> Option<Tensor> {
-        let long = |segment: &Segment<'_>| segment.tokens.len() > FEW;
-        let rows = match &self.rows {
-            Some(rows) if segments.len() > 1 || !segments.iter().any(long) => rows,
-            _ => return self.pass(kv, segments),
+        let Some(rows) = &self.rows else {
+            return self.pass(kv, segments);
         };
+        let long = |segment: &Segment<'_>| segment.tokens.len() > rows.longest();
+        if let [one] = segments
+            && long(one)
+        {
+            return self.pass(kv, segments);
+        }
         let wanted = segments.iter().map(|segment| segment.logits).sum::<usize>();
         let shape = [wanted as i64, self.config.vocab_size as i64];
         let logits = Tensor::empty(shape, (Kind::Float, Device::Cpu));
@@ -308,3 +336,7 @@ impl Neox {
         layer.down.forward(&active)
     }
 }
+
+#[cfg(test)]
+#[path = "network_tests.rs"]
+mod tests;

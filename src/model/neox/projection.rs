@@ -1,11 +1,12 @@
-//! A matrix of the network with its bias: as libtorch holds it, or quantised.
+//! A matrix of the network with its bias: as libtorch holds it, or in panels.
 
 use std::sync::Arc;
 
 use tch::{Kind, Tensor};
 
+use super::matrix::Plain;
 use crate::model::device::WeightsChoice;
-use crate::model::kernels::{Format, Grouped, Kernels, PANEL, Shared, Team, WideMut};
+use crate::model::kernels::{Cells, Format, Grouped, Kernels, PANEL, Packed, Shared, Team, WideMut};
 use crate::model::source::Linear;
 
 /// Weights widened at a time: few enough to stay in a cache, enough to keep libtorch's product busy.
@@ -15,26 +16,79 @@ const TILE: usize = 1 << 21;
 pub(super) enum Projection {
     /// As the checkpoint has it, in the network's type.
     Native(Linear),
-    /// In 8 or 4 bits, on a CPU.
-    Quantised(Quantised),
+    /// In panels, on a CPU: in 8 or 4 bits, or bf16 as the checkpoint has it.
+    Panels(Panels),
 }
 
-/// A matrix in 8 or 4 bits.
-pub(super) struct Quantised {
-    weight: Arc<Grouped>,
+/// A matrix whose rows lie in panels.
+pub(super) struct Panels {
+    weight: Held,
     bias: Option<Tensor>,
-    /// What products of many rows are computed in.
+    /// What libtorch's products are computed in.
     kind: Kind,
 }
 
-impl Quantised {
-    pub(super) fn weight(&self) -> &Arc<Grouped> {
+/// How panels are held.
+#[derive(Clone)]
+pub(super) enum Held {
+    /// In 8 or 4 bits.
+    Grouped(Arc<Grouped>),
+    /// In bf16.
+    Packed(Arc<Packed>),
+}
+
+impl Held {
+    pub(super) fn rows(&self) -> usize {
+        match self {
+            Held::Grouped(matrix) => matrix.rows(),
+            Held::Packed(matrix) => matrix.rows(),
+        }
+    }
+
+    fn columns(&self) -> usize {
+        match self {
+            Held::Grouped(matrix) => matrix.columns(),
+            Held::Packed(matrix) => matrix.columns(),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Held::Grouped(matrix) => matrix.bytes(),
+            Held::Packed(matrix) => matrix.bytes(),
+        }
+    }
+
+    /// One panel's rows, row after row.
+    fn bf16(&self, panel: usize, out: &mut [u16]) {
+        match self {
+            Held::Grouped(matrix) => Kernels::best().widen(matrix, panel, WideMut::Bf16(out)),
+            Held::Packed(matrix) => matrix.unpack(panel, out),
+        }
+    }
+
+    /// As [`Self::bf16`].
+    fn f32(&self, panel: usize, out: &mut [f32]) {
+        match self {
+            Held::Grouped(matrix) => Kernels::best().widen(matrix, panel, WideMut::F32(out)),
+            Held::Packed(matrix) => {
+                let mut bits = vec![0; out.len()];
+                matrix.unpack(panel, &mut bits);
+                let widened = bits.iter().map(|&bits| f32::from_bits(u32::from(bits) << 16));
+                out.iter_mut().zip(widened).for_each(|(to, value)| *to = value);
+            }
+        }
+    }
+}
+
+impl Panels {
+    pub(super) fn weight(&self) -> &Held {
         &self.weight
     }
 
     /// Rows `start..start + len` in the network's type, `[len, columns]`, written to the start of `space`. `start` begins a panel.
     fn widen(&self, team: &Team, space: &Tensor, start: usize, len: usize) -> Tensor {
-        let (kernels, matrix) = (Kernels::best(), &*self.weight);
+        let matrix = &self.weight;
         let (columns, numbers) = (matrix.columns(), len * matrix.columns());
         // A panel's rows as (first number, numbers), from the tile's start.
         let rows = |panel: usize| (panel * PANEL * columns, PANEL.min(len - panel * PANEL) * columns);
@@ -49,14 +103,14 @@ impl Quantised {
                 let out = Shared::new(out);
                 each(team, panels, |panel| {
                     let (at, len) = rows(panel);
-                    kernels.widen(matrix, first + panel, WideMut::Bf16(out.part_mut(at, len)));
+                    matrix.bf16(first + panel, out.part_mut(at, len));
                 });
             } else {
                 let out = std::slice::from_raw_parts_mut(tile.data_ptr().cast::<f32>(), numbers);
                 let out = Shared::new(out);
                 each(team, panels, |panel| {
                     let (at, len) = rows(panel);
-                    kernels.widen(matrix, first + panel, WideMut::F32(out.part_mut(at, len)));
+                    matrix.f32(first + panel, out.part_mut(at, len));
                 });
             }
         }
@@ -98,21 +152,18 @@ pub(super) fn format(choice: WeightsChoice) -> Option<Format> {
 }
 
 impl Projection {
-    /// Holds `linear` in `format`, for a network that computes in `kind`; as it is, without one.
+    /// Holds `linear` in `format`, for a network that computes in `kind`. Without one it stays as it is, but bf16 on a CPU whose kernels
+    /// read it faster in panels is packed.
     pub(super) fn new(linear: Linear, format: Option<Format>, kind: Kind) -> Self {
-        let Some(format) = format else {
-            return Self::Native(linear);
+        let weight = match format {
+            Some(format) => Held::Grouped(Arc::new(quantised(&linear.weight, format))),
+            None => match packed(&linear.weight) {
+                Some(packed) => Held::Packed(Arc::new(packed)),
+                None => return Self::Native(linear),
+            },
         };
-        let size = linear.weight.size();
-        let (rows, columns) = (size[0] as usize, size[1] as usize);
-        let mut weight = Grouped::new(format, rows, columns);
-        let step = (TILE / columns.max(1) / PANEL * PANEL).max(PANEL);
-        for start in (0..rows).step_by(step) {
-            let some = linear.weight.narrow(0, start as i64, step.min(rows - start) as i64);
-            weight.fill(Kernels::best(), start, &super::matrix::floats(&some));
-        }
-        Self::Quantised(Quantised {
-            weight: Arc::new(weight),
+        Self::Panels(Panels {
+            weight,
             bias: linear.bias.map(|bias| bias.to_kind(kind)),
             kind,
         })
@@ -121,7 +172,7 @@ impl Projection {
     pub(super) fn bias(&self) -> Option<&Tensor> {
         match self {
             Self::Native(linear) => linear.bias.as_ref(),
-            Self::Quantised(linear) => linear.bias.as_ref(),
+            Self::Panels(panels) => panels.bias.as_ref(),
         }
     }
 
@@ -130,7 +181,7 @@ impl Projection {
         let bias = self.bias().map_or(0, bytes);
         bias + match self {
             Self::Native(linear) => bytes(&linear.weight),
-            Self::Quantised(linear) => linear.weight.bytes(),
+            Self::Panels(panels) => panels.weight.bytes(),
         }
     }
 
@@ -138,8 +189,30 @@ impl Projection {
     pub(super) fn forward(&self, x: &Tensor) -> Tensor {
         match self {
             Self::Native(linear) => linear.forward(x),
-            Self::Quantised(linear) => linear.forward(x),
+            Self::Panels(panels) => panels.forward(x),
         }
+    }
+}
+
+/// `weight` in 8 or 4 bits.
+fn quantised(weight: &Tensor, format: Format) -> Grouped {
+    let size = weight.size();
+    let (rows, columns) = (size[0] as usize, size[1] as usize);
+    let mut matrix = Grouped::new(format, rows, columns);
+    let step = (TILE / columns.max(1) / PANEL * PANEL).max(PANEL);
+    for start in (0..rows).step_by(step) {
+        let some = weight.narrow(0, start as i64, step.min(rows - start) as i64);
+        matrix.fill(Kernels::best(), start, &super::matrix::floats(&some));
+    }
+    matrix
+}
+
+/// `weight` in panels; `None` where it is not bf16 on a CPU, or the kernels do not read that.
+fn packed(weight: &Tensor) -> Option<Packed> {
+    let (_, columns) = weight.size2().ok().filter(|_| Kernels::best().packs())?;
+    match Plain::new(weight)?.cells() {
+        Cells::Bf16(bits) => Some(Packed::new(bits, columns as usize)),
+        Cells::F32(_) => None,
     }
 }
 

@@ -15,15 +15,18 @@ use super::matrix::{Matrix, Plain};
 use super::step::Segment;
 use crate::model::kernels::{Kernels, PANEL, Shared, Team, Worker};
 
-/// Segments of at most so many tokens go this way, others through libtorch, which is faster where arithmetic is the limit.
+/// Segments of at most so many tokens go this way, others through libtorch where it is faster once arithmetic is the limit.
 /// Only a segment's own length decides, never its company.
 pub(super) const FEW: usize = 16;
 
 /// Rows in one visit; more are split evenly. Beyond this, arithmetic is the limit and another visit costs little.
 const MOST_ROWS: usize = 16;
 
-/// Rows of a matrix that a thread takes at a time: a panel of quantised weights.
-const TAKE: usize = PANEL;
+/// Rows in one visit where prompts go this way too: as many as the second cache holds the inputs of.
+const MOST_PROMPT_ROWS: usize = 128;
+
+/// Rows of a matrix that a thread takes at a time: two panels.
+const TAKE: usize = 2 * PANEL;
 
 /// LayerNorm.
 pub(super) struct RowNorm {
@@ -50,6 +53,9 @@ pub(super) struct RowPath {
     weights: RowWeights,
     /// Whether inputs go through fixed point.
     fixes: bool,
+    /// The longest segments that go this way.
+    longest: usize,
+    most_rows: usize,
     scratch: Mutex<Scratch>,
 }
 
@@ -63,6 +69,14 @@ pub(super) struct RowWeights {
     pub cos: Vec<f32>,
     /// As `cos`.
     pub sin: Vec<f32>,
+}
+
+impl RowWeights {
+    /// Whether every matrix of the layers is packed.
+    pub(super) fn are_packed(&self) -> bool {
+        let matrices = self.layers.iter().flat_map(|l| [&l.qkv, &l.dense, &l.up, &l.down]);
+        !self.layers.is_empty() && matrices.into_iter().all(Matrix::is_packed)
+    }
 }
 
 /// One token of a step.
@@ -91,18 +105,19 @@ struct Scratch {
 }
 
 impl RowPath {
-    /// The network over `weights`, whose matrices read inputs in `form`.
-    pub(super) fn new(config: &NeoxConfig, weights: RowWeights, threads: usize, form: Form) -> Self {
+    /// The network over `weights`, whose matrices read inputs in `form`, for segments of at most `longest` tokens.
+    pub(super) fn new(config: &NeoxConfig, weights: RowWeights, threads: usize, form: Form, longest: usize) -> Self {
         let kernels = Kernels::best();
         let (h, m) = (config.hidden_size, config.intermediate_size);
+        let most_rows = if longest > FEW { MOST_PROMPT_ROWS } else { MOST_ROWS };
         let scratch = Scratch {
-            rows: Vec::with_capacity(MOST_ROWS),
-            residual: vec![0.0; h * MOST_ROWS],
-            normed: Buffer::new(MOST_ROWS, h, form),
-            normed_mlp: Buffer::new(MOST_ROWS, h, form),
-            qkv: vec![0.0; 3 * h * MOST_ROWS],
-            attended: Buffer::new(MOST_ROWS, h, form),
-            wide: Buffer::new(MOST_ROWS, m, form),
+            rows: Vec::with_capacity(most_rows),
+            residual: vec![0.0; h * most_rows],
+            normed: Buffer::new(most_rows, h, form),
+            normed_mlp: Buffer::new(most_rows, h, form),
+            qkv: vec![0.0; 3 * h * most_rows],
+            attended: Buffer::new(most_rows, h, form),
+            wide: Buffer::new(most_rows, m, form),
             scores: vec![0.0; threads.max(1) * config.max_position_embeddings],
         };
         tracing::debug!(kernels = kernels.name(), threads, "few rows go through our own kernels");
@@ -112,20 +127,29 @@ impl RowPath {
             team: Team::new(threads),
             weights,
             fixes: form == Form::Fixed,
+            longest,
+            most_rows,
             scratch: Mutex::new(scratch),
         }
+    }
+
+    /// The longest segments that go this way.
+    pub(super) fn longest(&self) -> usize {
+        self.longest
     }
 
     /// Runs those of `segments` that have few tokens. `logits` is `[rows that are wanted, vocab_size]`: the rows of these segments
     /// are written, others left alone.
     pub(super) fn step(&self, kv: &mut KvMemory, segments: &[Segment<'_>], logits: &mut [f32]) {
         let scratch = &mut *self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
-        let total: usize = few(segments).map(|(segment, _)| segment.tokens.len()).sum();
+        let total: usize = few(segments, self.longest)
+            .map(|(segment, _)| segment.tokens.len())
+            .sum();
         if total == 0 {
             return;
         }
-        let each = total.div_ceil(total.div_ceil(MOST_ROWS));
-        let mut rows = few(segments).flat_map(|(segment, output)| {
+        let each = total.div_ceil(total.div_ceil(self.most_rows));
+        let mut rows = few(segments, self.longest).flat_map(|(segment, output)| {
             segment.tokens.iter().enumerate().map(move |(i, &token)| Row {
                 token: token as usize,
                 start: segment.span.start,
@@ -160,7 +184,7 @@ impl RowPath {
 }
 
 /// The segments of few tokens, each with its first row of the logits.
-fn few<'a, 'b>(segments: &'a [Segment<'b>]) -> impl Iterator<Item = (&'a Segment<'b>, usize)> {
+fn few<'a, 'b>(segments: &'a [Segment<'b>], longest: usize) -> impl Iterator<Item = (&'a Segment<'b>, usize)> {
     let mut wanted = 0;
     segments
         .iter()
@@ -169,7 +193,7 @@ fn few<'a, 'b>(segments: &'a [Segment<'b>]) -> impl Iterator<Item = (&'a Segment
             wanted += segment.logits;
             (segment, output)
         })
-        .filter(|(segment, _)| segment.tokens.len() <= FEW)
+        .filter(move |(segment, _)| segment.tokens.len() <= longest)
 }
 
 /// What the threads of one visit share.
@@ -274,7 +298,7 @@ impl Visit<'_> {
         let takes = |matrix: Option<&Matrix>| matrix.map_or(0, |m| m.rows().div_ceil(TAKE));
         let (qkv, up) = (attention.map(|l| &l.qkv), mlp.map(|l| &l.up));
         let (first, second) = (takes(qkv), takes(up));
-        let mut space = [0f32; TAKE * MOST_ROWS];
+        let mut space = [0f32; TAKE * MOST_PROMPT_ROWS];
         while let Some(pieces) = worker.take(first + second, 1) {
             for piece in pieces {
                 let (matrix, piece) = if piece < first {
@@ -375,7 +399,7 @@ impl Visit<'_> {
     /// Adds the products of all `parts` to the residual.
     fn narrow(&self, worker: &Worker<'_>, parts: &[(&Matrix, &SharedBuffer<'_>)]) {
         let (kernels, count, h) = (self.path.kernels, self.rows.len(), self.path.config.hidden_size);
-        let mut space = [0f32; TAKE * MOST_ROWS];
+        let mut space = [0f32; TAKE * MOST_PROMPT_ROWS];
         while let Some(pieces) = worker.take(h.div_ceil(TAKE), 1) {
             for piece in pieces {
                 let start = piece * TAKE;
@@ -409,7 +433,7 @@ impl Visit<'_> {
             }
         }
         worker.barrier();
-        let mut space = [0f32; TAKE * MOST_ROWS];
+        let mut space = [0f32; TAKE * MOST_PROMPT_ROWS];
         while let Some(pieces) = worker.take(vocabulary.div_ceil(TAKE), 1) {
             for piece in pieces {
                 let start = piece * TAKE;

@@ -1,0 +1,278 @@
+//! bf16 weights packed in the order in which they are read: panels of sixteen rows, one row per lane.
+//!
+//! Row after row, as checkpoints hold them, a step of eight rows took the time of reading the weights plus that of the arithmetic: four rows
+//! are four short streams, which memory serves badly, and a sum had to be gathered from sixteen lanes. In a panel a pair of columns of
+//! sixteen rows is one line of memory; reading is one long stream, and arithmetic hides behind it up to about twelve rows of inputs.
+
+use rayon::prelude::*;
+
+use super::grouped::PANEL;
+
+/// A pair of columns of the sixteen rows of a panel, as a cache holds it.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub(super) struct Line([u16; 2 * PANEL]);
+
+/// A matrix `[rows, columns]` of bf16.
+pub struct Packed {
+    rows: usize,
+    columns: usize,
+    /// `[panels, columns / 2]`; zeros where there is no row or column.
+    lines: Vec<Line>,
+}
+
+impl Packed {
+    /// Packs the bits of `weights`, rows of `columns`.
+    ///
+    /// # Panics
+    /// If `weights` are not whole rows.
+    pub fn new(weights: &[u16], columns: usize) -> Self {
+        let rows = weights.len() / columns.max(1);
+        assert!(weights.len() == rows * columns);
+        let pairs = columns.div_ceil(2);
+        let mut lines = vec![Line([0; 2 * PANEL]); rows.div_ceil(PANEL) * pairs];
+        let panels = lines.par_chunks_mut(pairs.max(1));
+        panels
+            .zip(weights.par_chunks(PANEL * columns.max(1)))
+            .for_each(|(lines, weights)| {
+                for (row, weights) in weights.chunks_exact(columns).enumerate() {
+                    let (whole, last) = weights.as_chunks::<2>();
+                    for (line, pair) in lines.iter_mut().zip(whole) {
+                        line.0[2 * row..2 * row + 2].copy_from_slice(pair);
+                    }
+                    if let (Some(line), [last]) = (lines.last_mut(), last) {
+                        line.0[2 * row] = *last;
+                    }
+                }
+            });
+        Self { rows, columns, lines }
+    }
+
+    /// Rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Columns.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// Bytes.
+    pub fn bytes(&self) -> usize {
+        size_of_val(self.lines.as_slice())
+    }
+
+    /// The rows of one panel as they were given: `out` is `[rows, columns]`, where `rows` is [`PANEL`] or, in the last panel, what is left.
+    ///
+    /// # Panics
+    /// If there is no such panel or the length does not agree.
+    pub fn unpack(&self, panel: usize, out: &mut [u16]) {
+        let rows = PANEL.min(self.rows.saturating_sub(panel * PANEL));
+        assert!(rows > 0 && out.len() == rows * self.columns);
+        let lines = self.panel(panel);
+        for (row, out) in out.chunks_exact_mut(self.columns).enumerate() {
+            for (pair, line) in out.chunks_mut(2).zip(lines) {
+                pair.copy_from_slice(&line.0[2 * row..2 * row + pair.len()]);
+            }
+        }
+    }
+
+    /// The lines from the panel of number `panel`; what follows them are those of the next panels.
+    ///
+    /// # Panics
+    /// If there is no such panel.
+    pub(super) fn panel(&self, panel: usize) -> &[Line] {
+        let pairs = self.columns.div_ceil(2);
+        &self.lines[panel * pairs..]
+    }
+}
+
+/// How panels are multiplied by one instruction set.
+///
+/// # Safety
+/// As for [`super::lanes::Lanes`].
+pub(super) trait Pair {
+    /// A line of weights in a register.
+    type Weights: Copy;
+    /// Partial sums of the sixteen outputs of a panel.
+    type Sums: Copy;
+
+    unsafe fn zero() -> Self::Sums;
+    unsafe fn load(from: *const f32) -> Self::Sums;
+    unsafe fn store(sums: Self::Sums, to: *mut f32);
+    unsafe fn weights(line: *const Line) -> Self::Weights;
+    /// `to` and the products of each row's pair with the pair of inputs at `pair`.
+    unsafe fn add(to: Self::Sums, weights: Self::Weights, pair: *const u16) -> Self::Sums;
+    /// Asks for a line of memory beyond the nearest cache; any address will do.
+    unsafe fn fetch(line: *const Line);
+}
+
+/// What a product works on.
+pub(super) struct Job {
+    /// The first panel.
+    pub lines: *const Line,
+    /// Lines of a panel.
+    pub pairs: usize,
+    /// Rows of weights from the first panel's.
+    pub rows: usize,
+    /// The first row of inputs. Each is good for twice `pairs`.
+    pub inputs: *const u16,
+    /// From one row of inputs to the next, in elements.
+    pub stride: usize,
+    /// Rows of inputs.
+    pub count: usize,
+    /// `[count, rows]`, row after row.
+    pub out: *mut f32,
+}
+
+/// Most rows of inputs whose sums fit into registers beside two panels of weights.
+const INPUTS: usize = 12;
+/// Lines of a panel that many rows of inputs go over one after the other: two panels of them stay in the second cache.
+const BLOCK: usize = 1280;
+/// How far ahead memory is asked: a page.
+const AHEAD: usize = 64;
+
+/// `out[i][r] = Σ_c weights[r][c] · inputs[i][c]`, each sum over the pairs of columns in order: its bits depend on nothing else.
+///
+/// # Safety
+/// The instruction set of `P` is there, and the job's pointers are good for what its fields say.
+#[inline(always)]
+pub(super) unsafe fn product<P: Pair>(job: &Job) {
+    let panels = job.rows.div_ceil(PANEL);
+    let mut sums = [[[0f32; PANEL]; INPUTS]; 2];
+    // SAFETY: panels are inside the job.
+    unsafe {
+        for panel in (0..panels / 2 * 2).step_by(2) {
+            all_inputs::<P, 2>(job, panel, &mut sums);
+        }
+        if panels % 2 == 1 {
+            all_inputs::<P, 1>(job, panels - 1, &mut sums);
+        }
+    }
+}
+
+/// `N` panels from `panel` for all inputs, in passes of about the same size over one block of columns after the other.
+#[inline(always)]
+unsafe fn all_inputs<P: Pair, const N: usize>(job: &Job, panel: usize, sums: &mut [[[f32; PANEL]; INPUTS]; 2]) {
+    let passes = job.count.div_ceil(INPUTS).max(1);
+    let each = job.count.div_ceil(passes).max(1);
+    // One pass needs no blocks: nothing is read twice.
+    let block = if passes == 1 { job.pairs } else { BLOCK };
+    let mut start = 0;
+    while start < job.pairs {
+        let end = job.pairs.min(start + block);
+        for first in (0..job.count).step_by(each) {
+            let piece = Piece {
+                panel,
+                first,
+                start,
+                end,
+            };
+            // SAFETY: inputs `first..first + M` are inside: M is at most what is left.
+            unsafe {
+                match each.min(job.count - first) {
+                    1 => pass::<P, N, 1>(job, piece, sums),
+                    2 => pass::<P, N, 2>(job, piece, sums),
+                    3 => pass::<P, N, 3>(job, piece, sums),
+                    4 => pass::<P, N, 4>(job, piece, sums),
+                    5 => pass::<P, N, 5>(job, piece, sums),
+                    6 => pass::<P, N, 6>(job, piece, sums),
+                    7 => pass::<P, N, 7>(job, piece, sums),
+                    8 => pass::<P, N, 8>(job, piece, sums),
+                    9 => pass::<P, N, 9>(job, piece, sums),
+                    10 => pass::<P, N, 10>(job, piece, sums),
+                    11 => pass::<P, N, 11>(job, piece, sums),
+                    _ => pass::<P, N, 12>(job, piece, sums),
+                }
+            }
+        }
+        start = end;
+    }
+}
+
+/// Where a pass is: from which panel and row of inputs, and over which lines.
+#[derive(Clone, Copy)]
+struct Piece {
+    panel: usize,
+    first: usize,
+    start: usize,
+    end: usize,
+}
+
+/// `N` panels times `M` rows of inputs over some lines, added to what earlier lines gave.
+#[inline(always)]
+unsafe fn pass<P: Pair, const N: usize, const M: usize>(
+    job: &Job,
+    piece: Piece,
+    space: &mut [[[f32; PANEL]; INPUTS]; 2],
+) {
+    // SAFETY: panels, rows of inputs and lines are inside the job by the caller's promise; `out` is touched for rows that are there.
+    #[allow(clippy::needless_range_loop)] // Panels and inputs index both sides alike.
+    unsafe {
+        let mut sums = [[P::zero(); M]; N];
+        if piece.start > 0 {
+            take(job, piece, M, N, space, Way::In);
+            for n in 0..N {
+                for m in 0..M {
+                    sums[n][m] = P::load(space[n][m].as_ptr());
+                }
+            }
+        }
+        let lines = job.lines.add(piece.panel * job.pairs);
+        let inputs = job.inputs.add(piece.first * job.stride);
+        for pair in piece.start..piece.end {
+            let mut weights = [P::weights(lines.add(pair)); N];
+            for n in 0..N {
+                let line = lines.add(n * job.pairs + pair);
+                P::fetch(line.wrapping_add(AHEAD));
+                weights[n] = P::weights(line);
+            }
+            for m in 0..M {
+                let input = inputs.add(m * job.stride + 2 * pair);
+                for n in 0..N {
+                    sums[n][m] = P::add(sums[n][m], weights[n], input);
+                }
+            }
+        }
+        for n in 0..N {
+            for m in 0..M {
+                P::store(sums[n][m], space[n][m].as_mut_ptr());
+            }
+        }
+        take(job, piece, M, N, space, Way::Out);
+    }
+}
+
+/// From `out` or to it.
+#[derive(Clone, Copy, PartialEq)]
+enum Way {
+    In,
+    Out,
+}
+
+/// Copies sums between `space` and the rows of `out` that are there.
+#[inline(always)]
+unsafe fn take(
+    job: &Job,
+    piece: Piece,
+    inputs: usize,
+    panels: usize,
+    space: &mut [[[f32; PANEL]; INPUTS]; 2],
+    way: Way,
+) {
+    for (n, space) in space.iter_mut().enumerate().take(panels) {
+        let row = (piece.panel + n) * PANEL;
+        let rows = PANEL.min(job.rows - row);
+        for (m, sums) in space.iter_mut().enumerate().take(inputs) {
+            // SAFETY: rows `row..row + rows` of a row of `out`.
+            unsafe {
+                let out = job.out.add((piece.first + m) * job.rows + row);
+                match way {
+                    Way::In => out.copy_to_nonoverlapping(sums.as_mut_ptr(), rows),
+                    Way::Out => out.copy_from_nonoverlapping(sums.as_ptr(), rows),
+                }
+            }
+        }
+    }
+}
