@@ -91,6 +91,10 @@ pub struct VqganSettings {
     /// first cosine goes on)
     #[arg(long, default_value_t = VqganSettings::default().draw_rate)]
     pub draw_rate: f64,
+    /// The encoder and the code book of --init stay as they are, and the decoder learns to draw from their codes: those that were made of
+    /// a data set, and a language model that knows them, stay right
+    #[arg(long, requires = "init")]
+    pub decoder_only: bool,
     /// Share of each batch that is drawn again (at least one image); of the others findings are learned alone, at a third of the cost
     #[arg(long, default_value_t = VqganSettings::default().draw_share)]
     pub draw_share: f64,
@@ -176,6 +180,7 @@ impl Default for VqganSettings {
             findings_weight: 0.0,
             findings_first: 0,
             draw_rate: 0.0,
+            decoder_only: false,
             draw_share: 1.0,
             disc_weight: 0.8,
             disc_start: 10_000,
@@ -228,6 +233,15 @@ impl VqganSettings {
         Ok(VqganConfig::from_yaml(asked.to_yaml().as_bytes())?)
     }
 
+    /// The step from which latents are quantised.
+    pub(super) fn quantises_from(&self) -> u64 {
+        if self.decoder_only {
+            0
+        } else {
+            self.findings_first + self.quantise_from
+        }
+    }
+
     /// How many of `images` are drawn again.
     pub(super) fn drawn(&self, images: usize) -> i64 {
         (images as f64 * self.draw_share).ceil().min(images as f64) as i64
@@ -256,6 +270,9 @@ impl VqganSettings {
         }
         if !self.draw_rate.is_finite() || self.draw_rate < 0.0 {
             return wrong("--draw-rate must be 0 or larger");
+        }
+        if self.decoder_only && (self.init.is_none() || self.findings_weight > 0.0) {
+            return wrong("--decoder-only needs --init, and no --findings-weight: the codes do not change");
         }
         if !(self.draw_share > 0.0 && self.draw_share <= 1.0) {
             return wrong("--draw-share must be above 0 and at most 1");

@@ -245,14 +245,17 @@ impl Task for VqganTask {
         let s = self.settings.clone();
         let config = &self.generator.config;
         let x = batch.tensor(config.resolution, config.in_channels, self.device);
-        let start = s.findings_first + s.quantise_from;
+        let start = s.quantises_from();
         if step == start && (s.init.is_none() || s.findings_first > 0) {
             // Before this step's graph is built: it must not see weights change.
             let latents = tch::no_grad(|| Ok::<_, TrainError>(rows(&self.generator.network(self.kind)?.encode(&x))))?;
             code_book::from_data(&self.generator.parameters, &latents, s.seed, step)?;
         }
         let network = self.generator.network(self.kind)?;
-        let z = network.encode(&x);
+        let z = match s.decoder_only {
+            true => tch::no_grad(|| network.encode(&x)),
+            false => network.encode(&x),
+        };
         if let Some(reader) = self.findings.as_ref().filter(|_| step < s.findings_first) {
             let loss = reader.loss(&self.generator.parameters, &z, batch, self.device)?;
             let mut gradient = self.generator.parameters.gradient(&[&loss])?;
@@ -308,13 +311,15 @@ impl Task for VqganTask {
             at_latent += push * &weight;
             values.extend([("loss/findings", loss), ("findings/weight", weight)]);
         }
-        let mut encoded = (entering * &at_latent).sum(Kind::Float);
-        if let Some(q) = &quantised {
-            encoded += &q.loss * s.code_book_weight;
-            values.push(("loss/code_book", q.loss.shallow_clone()));
+        if !s.decoder_only {
+            let mut encoded = (entering * &at_latent).sum(Kind::Float);
+            if let Some(q) = &quantised {
+                encoded += &q.loss * s.code_book_weight;
+                values.push(("loss/code_book", q.loss.shallow_clone()));
+            }
+            let rest = |name: &str| !of_decoder(name) && !is_reader(name);
+            parameters.add_gradient(&encoded, rest, &[], &gradient)?;
         }
-        let rest = |name: &str| !of_decoder(name) && !is_reader(name);
-        parameters.add_gradient(&encoded, rest, &[], &gradient)?;
         values.push(("gradient/norm", tch::no_grad(|| clip(&mut gradient, s.clip))));
 
         let mut disc_gradient = None;
@@ -335,7 +340,7 @@ impl Task for VqganTask {
         if let Some(q) = &quantised {
             self.used.count(&q.codes)?;
             let since = step + 1 - start;
-            if s.revive_every > 0 && since.is_multiple_of(s.revive_every) {
+            if s.revive_every > 0 && !s.decoder_only && since.is_multiple_of(s.revive_every) {
                 let (parameters, average) = (&self.generator.parameters, self.average.as_ref());
                 let place = (s.seed, step);
                 code_book::revive(
@@ -376,7 +381,7 @@ impl Task for VqganTask {
             let (all, each) = read(&z)?;
             values.push(("validation/findings_f1".to_owned(), all));
             let mut named = ("findings_f1", each);
-            if step > s.findings_first + s.quantise_from {
+            if step > s.quantises_from() {
                 let quantised = quantize(&z, &network.code_book, s.beta).straight;
                 let (all, each) = read(&quantised)?;
                 values.push(("validation/findings_f1_codes".to_owned(), all));

@@ -198,6 +198,33 @@ fn codes_that_were_not_used_are_replaced_by_latents_of_the_batch() {
 }
 
 #[test]
+fn a_decoder_that_learns_alone_leaves_encoder_and_codes_as_they_were() {
+    let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let plain = VqganSettings {
+        disc_weight: 0.0,
+        ..settings(first.path(), 12)
+    };
+    run(&plain, || false).unwrap();
+    let alone = VqganSettings {
+        out: second.path().to_owned(),
+        init: Some(first.path().join("vqgan")),
+        decoder_only: true,
+        steps: 30,
+        ..plain
+    };
+    assert_eq!(run(&alone, || false).unwrap(), Outcome::Finished);
+    let open = |dir: &Path| Weights::open(&[dir.join("vqgan/model.safetensors")]).unwrap();
+    let (before, after) = (open(first.path()), open(second.path()));
+    for name in before.names() {
+        let learns = generator::of_decoder(name);
+        assert_eq!(before.bytes(name) == after.bytes(name), !learns, "{name}");
+    }
+    let losses = logged(second.path(), "loss/l1");
+    assert!(losses[29] < losses[0], "{losses:?}");
+    assert!(VqganSettings { init: None, ..alone }.check().is_err());
+}
+
+#[test]
 fn findings_can_be_read_off_the_codes_once_the_encoder_has_learned_them() {
     learns_a_finding(1.0);
 }
