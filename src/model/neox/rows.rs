@@ -138,7 +138,7 @@ impl RowPath {
         self.longest
     }
 
-    /// Runs those of `segments` that have few tokens. `logits` is `[rows that are wanted, vocab_size]`: the rows of these segments
+    /// Runs those of `segments` that have at most [`Self::longest`] tokens. `logits` is `[rows that are wanted, vocab_size]`: the rows of these segments
     /// are written, others left alone.
     pub(super) fn step(&self, kv: &mut KvMemory, segments: &[Segment<'_>], logits: &mut [f32]) {
         let scratch = &mut *self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
@@ -183,7 +183,7 @@ impl RowPath {
     }
 }
 
-/// The segments of few tokens, each with its first row of the logits.
+/// The segments of at most `longest` tokens, each with its first row of the logits.
 fn few<'a, 'b>(segments: &'a [Segment<'b>], longest: usize) -> impl Iterator<Item = (&'a Segment<'b>, usize)> {
     let mut wanted = 0;
     segments
