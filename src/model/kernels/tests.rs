@@ -83,6 +83,18 @@ pub(super) fn near(value: f32, exact: f64, magnitude: f64, terms: usize) -> bool
     (f64::from(value) - exact).abs() <= (terms as f64).sqrt() * 4.0 * f64::from(f32::EPSILON) * (magnitude + 1e-3)
 }
 
+/// Whether `out` is the product of `inputs` and `weights`, rows of `columns`, as float64 has it.
+fn is_product(out: &[f32], inputs: &[f32], weights: &[f32], columns: usize) -> bool {
+    let rows = weights.len() / columns;
+    let row_is = |(x, out): (&[f32], &[f32])| {
+        weights.chunks_exact(columns).zip(out).all(|(w, &value)| {
+            let terms = || x.iter().zip(w).map(|(&x, &w)| f64::from(x) * f64::from(w));
+            near(value, terms().sum(), terms().map(f64::abs).sum(), columns)
+        })
+    };
+    out.len() == inputs.len() / columns * rows && inputs.chunks_exact(columns).zip(out.chunks_exact(rows)).all(row_is)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
@@ -98,12 +110,8 @@ proptest! {
             for cells in [Cells::F32(&weights), Cells::Bf16(&bits)] {
                 let mut out = vec![f32::NAN; rows * count];
                 kernels.product(cells, columns, padded.inputs(), &mut out);
+                prop_assert!(is_product(&out, &inputs, &weights, columns), "{}", kernels.name());
                 for (i, x) in inputs.chunks_exact(columns).enumerate() {
-                    for (r, w) in weights.chunks_exact(columns).enumerate() {
-                        let terms = || x.iter().zip(w).map(|(&x, &w)| f64::from(x) * f64::from(w));
-                        let (exact, magnitude) = (terms().sum(), terms().map(f64::abs).sum());
-                        prop_assert!(near(out[i * rows + r], exact, magnitude, columns), "{}", kernels.name());
-                    }
                     let mut alone = vec![f32::NAN; rows];
                     kernels.product(cells, columns, Padded::new(x, columns).inputs(), &mut alone);
                     prop_assert_eq!(&alone, &out[i * rows..(i + 1) * rows], "{}", kernels.name());
@@ -130,12 +138,8 @@ proptest! {
         for kernels in Kernels::all().iter().filter(|kernels| kernels.packs()) {
             let mut out = vec![f32::NAN; rows * count];
             kernels.packed_product(&packed, 0, padded.inputs(), &mut out);
+            prop_assert!(is_product(&out, &inputs, &weights, columns), "{}", kernels.name());
             for (i, x) in inputs.chunks_exact(columns).enumerate() {
-                for (r, w) in weights.chunks_exact(columns).enumerate() {
-                    let terms = || x.iter().zip(w).map(|(&x, &w)| f64::from(x) * f64::from(w));
-                    let (exact, magnitude) = (terms().sum(), terms().map(f64::abs).sum());
-                    prop_assert!(near(out[i * rows + r], exact, magnitude, columns), "{}", kernels.name());
-                }
                 let mut alone = vec![f32::NAN; rows];
                 kernels.packed_product(&packed, 0, Padded::new(x, columns).inputs(), &mut alone);
                 prop_assert_eq!(&alone, &out[i * rows..(i + 1) * rows], "{}", kernels.name());
