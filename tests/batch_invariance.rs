@@ -230,9 +230,11 @@ fn job(number: usize, temperature: f32) -> Job {
             top_p: 1.0,
             top_k: 0,
             seed: number as u64,
+            guidance: 1.0,
         },
         max_new_tokens: 8 + number * 5 % 30,
         watch: Vec::new(),
+        guide: None,
         draw: false,
     };
     Job {

@@ -1,6 +1,7 @@
 //! What can never run is refused at the door, with a sentence that says why.
 
 use super::{EngineError, Facts, Job, Rule, SequenceSpec, TokenRules};
+use crate::model::bundle::GUIDANCE;
 use crate::vocabulary::{PromptPart, TokenId};
 
 /// Checks a job against the model: sizes, indices, ranges, context and KV memory.
@@ -71,8 +72,24 @@ fn check_sequence(spec: &SequenceSpec, images: usize, facts: &Facts, rules: &Tok
     if spec.rule == Rule::Image && spec.max_new_tokens < facts.codes_per_image + 3 {
         return refuse(format!("an image needs {} new tokens", facts.codes_per_image + 3));
     }
+    let guide = match &spec.guide {
+        None if sampling.guidance == 1.0 => 0,
+        None => return refuse("guidance needs a prompt to be held against".into()),
+        Some(guide) => {
+            if !GUIDANCE.contains(&sampling.guidance) || spec.rule != Rule::Image {
+                return refuse("guidance must lie between 1 and 10, and is for images alone".into());
+            }
+            let usable = |part: &PromptPart| matches!(part, PromptPart::Tokens(ids) if ids.iter().all(known));
+            if !guide.parts.iter().all(usable) || guide.len(0) == 0 {
+                return refuse(
+                    "the prompt that guidance is held against needs tokens of the vocabulary, and no image".into(),
+                );
+            }
+            guide.len(0)
+        }
+    };
     let reply = rules.reply_len(spec.rule, spec.max_new_tokens);
-    let total = prompt.saturating_add(reply);
+    let total = prompt.max(guide).saturating_add(reply);
     if total > facts.context {
         return Err(EngineError::ContextExceeded {
             prompt,
@@ -80,9 +97,13 @@ fn check_sequence(spec: &SequenceSpec, images: usize, facts: &Facts, rules: &Tok
             context: facts.context,
         });
     }
-    if total > facts.kv_tokens {
+    let both = match guide {
+        0 => total,
+        _ => prompt.saturating_add(guide).saturating_add(2 * reply),
+    };
+    if both > facts.kv_tokens {
         return refuse(format!(
-            "it needs {total} tokens of KV memory, there are {}",
+            "it needs {both} tokens of KV memory, there are {}",
             facts.kv_tokens
         ));
     }

@@ -28,6 +28,9 @@ pub struct Sampling {
     pub top_k: usize,
     /// Seed of the request's own generator.
     pub seed: u64,
+    /// Classifier-free guidance (Ho & Salimans 2022, arXiv 2207.12598, on logits): with `c` the logits after the prompt and `u` those after
+    /// [`SequenceSpec::guide`], what is drawn from is u + guidance · (c − u). 1 is none.
+    pub guidance: f32,
 }
 
 /// One reply to be generated.
@@ -44,6 +47,9 @@ pub struct SequenceSpec {
     /// Token sets (for example the ids that begin "yes", and those that begin "no") whose probability at the first new token
     /// is reported in [`SequenceSummary::first_token_probabilities`] (softmax of the unmodified logits over the whole vocabulary).
     pub watch: Vec<Vec<TokenId>>,
+    /// With guidance: the prompt without what guides, for an image the instruction alone. It is run beside the prompt, takes the same reply, and
+    /// counts as a sequence of its own in batch and KV memory. Without images, and with [`Rule::Image`] only.
+    pub guide: Option<Prompt>,
     /// Whether an image in the reply is to be drawn by the VQ-GAN ([`Event::Drawn`]): if the reply holds exactly `codes_per_image`
     /// codes. As in the original every code id counts, contiguous or not.
     pub draw: bool,
@@ -62,14 +68,27 @@ pub struct Job {
     pub deadline: Option<Instant>,
 }
 
+impl SequenceSpec {
+    /// Places that it takes in a step's batch.
+    pub fn seats(&self) -> usize {
+        1 + usize::from(self.guide.is_some())
+    }
+}
+
 impl Job {
+    /// Places that its replies take in a step's batch.
+    pub fn seats(&self) -> usize {
+        self.sequences.iter().map(SequenceSpec::seats).sum()
+    }
+
     /// Bytes the job holds while it waits.
     pub fn bytes(&self) -> usize {
         let images: usize = self.images.iter().map(|i| i.bytes()).sum();
         let prompts: usize = self
             .sequences
             .iter()
-            .map(|s| s.prompt.len(1) * size_of::<TokenId>())
+            .flat_map(|s| std::iter::once(&s.prompt).chain(&s.guide))
+            .map(|prompt| prompt.len(1) * size_of::<TokenId>())
             .sum();
         let codes: usize = self.codes.iter().map(|c| c.len() * size_of::<u16>()).sum();
         images + prompts + codes + size_of::<Self>()

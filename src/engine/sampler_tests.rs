@@ -9,6 +9,7 @@ fn sampling(temperature: f32, top_p: f32, top_k: usize, seed: u64) -> Sampling {
         top_p,
         top_k,
         seed,
+        guidance: 1.0,
     }
 }
 

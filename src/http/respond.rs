@@ -127,6 +127,7 @@ impl From<&crate::engine::Sampling> for SamplingUsed {
             top_p: plain(used.top_p),
             top_k: used.top_k,
             seed: used.seed,
+            guidance: (used.guidance != 1.0).then(|| plain(used.guidance)),
         }
     }
 }

@@ -46,6 +46,9 @@ const TOPICS: [Topic; 14] = [
     ("sternal wires", 0.068, |kind| matches!(kind, Kind::SternalWires { .. })),
 ];
 
+/// How often a finding of one side is asked after on the left or on the right.
+const ASKED_OF_A_SIDE: f32 = 0.6;
+
 /// Questions on presence, side, severity, count, view, and open ones.
 pub(super) fn ask(truth: &Truth, random: &mut Random) -> Vec<QuestionAnswer> {
     let mut pairs = Vec::new();
@@ -58,13 +61,23 @@ pub(super) fn ask(truth: &Truth, random: &mut Random) -> Vec<QuestionAnswer> {
             put(question.replace("{}", name), yes_no(present));
         }
         let found: Vec<_> = truth.of(which).collect();
-        let sides: Vec<_> = found.iter().filter_map(|finding| finding.side).collect();
+        let mut sides: Vec<_> = found.iter().filter_map(|finding| finding.side).collect();
+        sides.dedup();
         match sides.as_slice() {
             [] => {}
-            [side] => put(
-                format!("On which side is {name}?"),
-                format!("{}.", capital(side.word())),
-            ),
+            [side] => {
+                put(
+                    format!("On which side is {name}?"),
+                    format!("{}.", capital(side.word())),
+                );
+                if random.chance(ASKED_OF_A_SIDE) {
+                    let asked = random.pick([Side::Right, Side::Left]);
+                    put(
+                        format!("Is there {name} on the {}?", asked.word()),
+                        yes_no(asked == *side),
+                    );
+                }
+            }
             _ => put(format!("On which side is {name}?"), "Both sides.".to_owned()),
         }
         if let [one] = found.as_slice() {
@@ -97,13 +110,6 @@ pub(super) fn ask(truth: &Truth, random: &mut Random) -> Vec<QuestionAnswer> {
     let upright = truth.view == View::Pa;
     if random.chance(if upright { 0.6 } else { 0.9 }) {
         put("Was the image taken in PA projection?".to_owned(), yes_no(upright));
-    }
-    for side in [Side::Right, Side::Left] {
-        let layers: Vec<_> = truth.of(|kind| *kind == Kind::PleuralEffusion).collect();
-        if let [one] = layers.as_slice() {
-            let question = format!("Is there a pleural effusion on the {}?", side.word());
-            put(question, yes_no(one.side == Some(side)));
-        }
     }
     let abnormal: Vec<_> = truth.of(|kind| !kind.is_device()).map(name).collect();
     let seen = if abnormal.is_empty() {

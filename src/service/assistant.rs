@@ -47,6 +47,8 @@ struct Draft {
     watch: bool,
     drawing: Option<ImageFormat>,
     must_draw: bool,
+    /// The prompt that guidance holds a drawing against.
+    guide: Option<Prompt>,
 }
 
 impl Assistant {
@@ -188,6 +190,7 @@ impl Inner {
             watch: false,
             drawing: None,
             must_draw: false,
+            guide: None,
         };
         match task {
             Task::Report { image, instruction } => {
@@ -225,6 +228,11 @@ impl Inner {
                 self.limits.check_text("text", &text)?;
                 let prompt = self.vocabulary.prompt(&self.card.draw_instruction, Input::Text(&text));
                 let free = options.constraint == Constraint::None;
+                if free && options.guidance.is_some_and(|g| g > 1.0) {
+                    let message =
+                        "`guidance` needs the whole image that `constraint: auto` promises; leave one of them out";
+                    return Err(ServiceError::parameter("guidance", message));
+                }
                 let whole_image = facts.codes_per_image + 3;
                 if !free && options.max_tokens.is_some_and(|m| m < whole_image) {
                     let message = format!("an image takes {whole_image} tokens; leave `max_tokens` out");
@@ -240,6 +248,7 @@ impl Inner {
                     watch: false,
                     drawing: Some(format),
                     must_draw: true,
+                    guide: (!free).then(|| self.vocabulary.prompt(&self.card.draw_instruction, Input::None)),
                 })
             }
             Task::Instruct {
@@ -311,7 +320,12 @@ impl Inner {
                 }),
             top_k: options.top_k.unwrap_or(0),
             seed: options.seed.unwrap_or_else(|| rand::random_range(0..SEED_END)),
+            guidance: match draft.guide {
+                Some(_) => options.guidance.unwrap_or(self.card.guidance),
+                None => 1.0,
+            },
         };
+        let guide = draft.guide.filter(|_| first.guidance != 1.0);
         let watch = if draft.watch {
             let (yes, no) = self.vocabulary.yes_no();
             vec![yes, no]
@@ -337,6 +351,7 @@ impl Inner {
                 },
                 max_new_tokens,
                 watch: watch.clone(),
+                guide: guide.clone(),
                 draw: draft.drawing.is_some(),
             });
         }

@@ -31,6 +31,8 @@ pub struct ModelCard {
     pub temperature: f32,
     /// Nucleus of the same.
     pub top_p: f32,
+    /// Guidance of drawings; 1 is none.
+    pub guidance: f32,
     /// Side of the model's square images, in pixels.
     pub image_side: usize,
 }
@@ -61,6 +63,7 @@ impl From<&Manifest> for ModelCard {
             instruct_max_tokens: defaults.instruct_max_tokens,
             temperature: defaults.temperature,
             top_p: defaults.top_p,
+            guidance: defaults.guidance,
             image_side: manifest.image_side,
         }
     }

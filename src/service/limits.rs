@@ -1,6 +1,7 @@
 //! What one request may ask for, before any of it is worked on.
 
 use super::{Options, ServiceError};
+use crate::model::bundle::GUIDANCE;
 
 /// Seeds are below this, so that a JSON reader that knows only doubles keeps them.
 pub(super) const SEED_END: u64 = 1 << 53;
@@ -44,6 +45,12 @@ impl Limits {
             return Err(ServiceError::parameter(
                 "top_p",
                 "`top_p` must be above 0 and at most 1 (off)",
+            ));
+        }
+        if options.guidance.is_some_and(|g| !GUIDANCE.contains(&g)) {
+            return Err(ServiceError::parameter(
+                "guidance",
+                "`guidance` must be from 1 (none) to 10",
             ));
         }
         if options.max_tokens == Some(0) {

@@ -25,6 +25,8 @@ pub struct Options {
     pub top_p: Option<f32>,
     /// Only the k most probable tokens; 0 is off.
     pub top_k: Option<usize>,
+    /// Guidance of a drawing, 1 (none) to 10.
+    pub guidance: Option<f32>,
     /// Most new tokens. One that does not fit the context is refused, a default is shortened to fit.
     pub max_tokens: Option<usize>,
     /// Seed, below 2⁵³ so that every JSON reader keeps it; random when not given.

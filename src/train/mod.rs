@@ -3,6 +3,7 @@
 pub mod classifier;
 pub mod common;
 pub mod data;
+pub mod decoder;
 pub mod drafts;
 pub mod encode;
 pub mod finetune;

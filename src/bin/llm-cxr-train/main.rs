@@ -1,6 +1,7 @@
 //! `llm-cxr-train`: makes model bundles.
 
 mod classifier;
+mod decoder;
 mod drafts;
 mod encode;
 mod evaluate;
@@ -38,6 +39,7 @@ enum Command {
     Run(run::RunArgs),
     Encode(encode::EncodeArgs),
     Classifier(classifier::ClassifierArgs),
+    Decoder(decoder::DecoderArgs),
     Drafts(drafts::DraftsArgs),
     Evaluate(evaluate::EvaluateArgs),
     Finetune(Box<finetune::FinetuneArgs>),
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Encode(args) => ended(encode::run(&args.settings, args.device)),
         Command::Classifier(args) => ended(classifier::run(&args.settings, args.device)),
+        Command::Decoder(args) => decoder::run(&args),
         Command::Drafts(args) => drafts::run(&args),
         Command::Evaluate(args) => ended(evaluate::run(&args.settings, args.device)),
         Command::Finetune(args) => ended(finetune::run(&args.settings, args.device)),

@@ -117,6 +117,9 @@ pub struct DrawArgs {
     /// Where the image goes: .png, .jpg or .jpeg
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
+    /// How much more the drawing follows the text than it would by itself, 1 (none) to 10; the bundle's own if not given
+    #[arg(long)]
+    guidance: Option<f32>,
     #[command(flatten)]
     sampling: SamplingArgs,
     #[command(flatten)]
@@ -150,7 +153,7 @@ pub fn report(args: ReportArgs) -> Outcome {
         image: read(&args.image)?,
         instruction: args.instruction,
     };
-    let (assistant, answers) = run(&args.model, task, &args.sampling, true)?;
+    let (assistant, answers) = run(&args.model, task, args.sampling.options(), true)?;
     if args.model.json {
         let mut out = account(&assistant, &answers);
         let answer = answers.answers.first().ok_or("no report came")?;
@@ -171,7 +174,7 @@ pub fn ask(args: AskArgs) -> Outcome {
     };
     // Several answers come at once; they are shown when they are whole.
     let one = args.question.len() == 1;
-    let (assistant, answers) = run(&args.model, task, &args.sampling, one)?;
+    let (assistant, answers) = run(&args.model, task, args.sampling.options(), one)?;
     let pairs = args.question.iter().zip(&answers.answers);
     if args.model.json {
         let mut out = account(&assistant, &answers);
@@ -197,7 +200,11 @@ pub fn draw(args: DrawArgs) -> Outcome {
         n: 1,
         format,
     };
-    let (assistant, answers) = run(&args.model, task, &args.sampling, false)?;
+    let options = Options {
+        guidance: args.guidance,
+        ..args.sampling.options()
+    };
+    let (assistant, answers) = run(&args.model, task, options, false)?;
     let answer = answers.answers.first().ok_or("no image came")?;
     let drawing = answer.image.as_ref().ok_or("no image came")?;
     write(&args.output, &drawing.file)?;
@@ -284,13 +291,13 @@ fn assemble(args: &ModelArgs) -> Result<Assembled, Box<dyn std::error::Error>> {
 fn run(
     args: &ModelArgs,
     task: Task,
-    sampling: &SamplingArgs,
+    options: Options,
     live: bool,
 ) -> Result<(Assistant, Answers), Box<dyn std::error::Error>> {
     let assembled = assemble(args)?;
     let request = Request {
         task,
-        options: sampling.options(),
+        options,
         deadline: None,
     };
     let live = live && !args.json;

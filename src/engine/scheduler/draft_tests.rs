@@ -135,6 +135,7 @@ fn sampled_tokens_have_the_same_distribution_with_drafts_and_without() {
                     top_p: 1.0,
                     top_k: 0,
                     seed: n + offset,
+                    guidance: 1.0,
                 },
                 ..about(0, 3)
             }])

@@ -3,6 +3,9 @@
 //! Each turn the worker asks for a [`Plan`] (one token of every decoding sequence and a bounded chunk of waiting prompts), runs
 //! it, and hands the logits back; in between it runs slices of VQ-GAN passes. What is to be told comes out of [`Scheduler::take`].
 //!
+//! A reply with guidance is two sequences with neighbouring keys: first the guide, then the reply. They get their memory together, the
+//! reply's prompt ends no sooner than the guide's, and from then on they are in every step together.
+//!
 //! Order and fairness: sequences whose prompt is whole get KV memory in order of arrival, and one that does not fit yet blocks all
 //! later ones, so nothing is overtaken for ever; once what runs has left, the head of the line fits (admission saw to that). A
 //! sequence whose image is still being encoded blocks nobody.
@@ -15,7 +18,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sequence::{Pace, Phase, Sequence};
+use sequence::{Pace, Phase, Role, Sequence};
 use vision::{Draw, Encode, Items, VisionLines};
 
 pub(super) use tokens::Plan;
@@ -24,7 +27,7 @@ use super::drafts::Drafter;
 use super::heads::Heads;
 use super::kv::KvLedger;
 use super::sampler::Scratch;
-use super::{EngineConfig, EngineError, Event, Facts, Job, TokenRules, VisionOutput, VisionWork};
+use super::{EngineConfig, EngineError, Event, Facts, Job, SequenceSpec, TokenRules, VisionOutput, VisionWork};
 use crate::model::drafts::DraftTable;
 
 /// Names a job within the engine.
@@ -92,7 +95,7 @@ pub(super) struct Room {
 impl Room {
     /// Whether the job may join; if so its part of the room is taken. The last to join may take more than is left.
     pub(super) fn take(&mut self, job: &Job) -> bool {
-        let (sequences, images) = (job.sequences.len(), job.images.len() + job.codes.len());
+        let (sequences, images) = (job.seats(), job.images.len() + job.codes.len());
         if (sequences > 0 && self.seats == 0) || (images > 0 && self.vision == 0) {
             return false;
         }
@@ -189,7 +192,7 @@ impl Scheduler {
         let blocked = self
             .sequences
             .values()
-            .any(|sequence| sequence.phase == Phase::WaitingForKv);
+            .any(|sequence| sequence.phase == Phase::WaitingForKv && sequence.role != Role::Guide);
         let seated = self
             .sequences
             .values()
@@ -209,7 +212,7 @@ impl Scheduler {
     pub(super) fn join(&mut self, id: JobId, job: Job, submitted: Instant) {
         let open = job.images.len() + job.sequences.len() + job.codes.len();
         let first = self.next_key;
-        self.next_key += job.sequences.len() as SequenceKey;
+        self.next_key += job.seats() as SequenceKey;
         let mut running = Running {
             keys: first..self.next_key,
             codes: vec![None; job.images.len()],
@@ -228,10 +231,22 @@ impl Scheduler {
                 codes,
             });
         }
-        for ((index, spec), key) in job.sequences.into_iter().enumerate().zip(first..) {
-            let mut sequence = Sequence::new(id, index, spec, submitted);
-            sequence.try_fill(&running.codes, &self.rules);
-            self.sequences.insert(key, sequence);
+        let mut keys = first..;
+        for (index, mut spec) in job.sequences.into_iter().enumerate() {
+            let guide = spec.guide.take().map(|prompt| {
+                let spec = SequenceSpec { prompt, ..spec.clone() };
+                Sequence::new(id, index, Role::Guide, spec, submitted)
+            });
+            let role = match guide {
+                Some(_) => Role::Guided,
+                None => Role::Alone,
+            };
+            let reply = Sequence::new(id, index, role, spec, submitted);
+            // A guide comes just before the reply that it guides.
+            for (mut sequence, key) in guide.into_iter().chain([reply]).zip(&mut keys) {
+                sequence.try_fill(&running.codes, &self.rules);
+                self.sequences.insert(key, sequence);
+            }
         }
         self.jobs.insert(id, running);
     }

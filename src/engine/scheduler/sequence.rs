@@ -25,6 +25,17 @@ pub(super) enum Phase {
     Drawing,
 }
 
+/// How a sequence gets its tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// From its own logits.
+    Alone,
+    /// From its own logits and those of the guide, whose key comes just before.
+    Guided,
+    /// Those that the reply it guides has drawn. Nothing is told of it.
+    Guide,
+}
+
 /// When things happened.
 #[derive(Clone, Copy, Debug)]
 struct Clock {
@@ -42,6 +53,7 @@ pub(super) struct Sequence {
     /// Index in the job's sequences.
     pub(super) index: usize,
     pub(super) phase: Phase,
+    pub(super) role: Role,
     spec: SequenceSpec,
     /// Prompt, then reply, then what is drafted for the step under way; empty until the prompt is whole.
     tokens: Vec<TokenId>,
@@ -49,6 +61,8 @@ pub(super) struct Sequence {
     drafted: usize,
     /// What the step under way has given.
     chosen: Vec<TokenId>,
+    /// The guide's logits for the next token.
+    guide_row: Vec<f32>,
     trust: Trust,
     prompt_len: usize,
     /// Tokens of the prompt's head, fewer than the prompt has.
@@ -73,11 +87,13 @@ pub(super) enum Pace {
 }
 
 impl Sequence {
-    pub(super) fn new(job: JobId, index: usize, spec: SequenceSpec, submitted: Instant) -> Self {
+    pub(super) fn new(job: JobId, index: usize, role: Role, spec: SequenceSpec, submitted: Instant) -> Self {
         Self {
             job,
             index,
             phase: Phase::WaitingForCodes,
+            role,
+            guide_row: Vec::new(),
             tokens: Vec::new(),
             drafted: 0,
             chosen: Vec::new(),
@@ -232,6 +248,12 @@ impl Sequence {
         }
     }
 
+    /// Keeps the logits of its guide for the token to come; where none were wanted there are none.
+    pub(super) fn guided_by(&mut self, row: &[f32]) {
+        self.guide_row.clear();
+        self.guide_row.extend_from_slice(row);
+    }
+
     /// Draws the next tokens from `rows` (those that were wanted, one after the other): the one to come, and after each that is as it
     /// was drafted one more. Nothing else changes but the random stream, which gives each token the number that it would have had alone.
     pub(super) fn choose(
@@ -246,7 +268,17 @@ impl Sequence {
             self.probabilities = sampler::probabilities(row, &self.spec.watch)?;
         }
         self.chosen.clear();
+        let guidance = self.spec.sampling.guidance;
+        // Where the row is carried on to: its buffer is the guide's, which has done its work then.
+        let mut carried = std::mem::take(&mut self.guide_row);
+        let guided = self.role == Role::Guided && carried.len() == rows.len();
+        if guided {
+            for (u, c) in carried.iter_mut().zip(rows) {
+                *u += guidance * (c - *u);
+            }
+        }
         let mut constraint = self.constraint.clone();
+        let rows = if guided { &carried } else { rows };
         let mut rows = rows.chunks_exact(vocabulary.max(1));
         let mut draft = self.tokens[self.tokens.len() - self.drafted..].iter();
         loop {
@@ -257,9 +289,11 @@ impl Sequence {
             self.chosen.push(id);
             constraint.accept(id, rules);
             if draft.next() != Some(&id) || constraint.ended() {
-                return Ok(());
+                break;
             }
         }
+        self.guide_row = carried;
+        Ok(())
     }
 
     /// Notes that `count` pending tokens have been run. Of a draft those positions stay whose tokens have come true; the others' keys and

@@ -8,7 +8,7 @@ use super::*;
 use crate::engine::drafts::STEP_ROWS;
 use crate::engine::heads::HEAD_TOKENS;
 use crate::engine::scripted::{Fault, Reply, ScriptedBackend};
-use crate::engine::tests::{GREEDY, about, config, facts, job, picture, rules, sampled, spec};
+use crate::engine::tests::{GREEDY, about, config, facts, guided, job, picture, rules, sampled, spec};
 use crate::engine::{Backend, Rule, Sampling};
 
 /// A scheduler with its backend and what became of each job.
@@ -179,8 +179,10 @@ pub(super) fn any_sequence() -> impl Strategy<Value = RandomReply> {
         1usize..50,
         any::<bool>(),
         prop::option::of(0u64..50),
+        any::<bool>(),
     )
-        .prop_map(|(prompt, rule, max, image, seed)| RandomReply {
+        .prop_map(|(prompt, rule, max, image, seed, guided)| RandomReply {
+            guided,
             prompt,
             rule,
             max,
@@ -197,6 +199,8 @@ pub(super) struct RandomReply {
     max: usize,
     image: bool,
     seed: Option<u64>,
+    /// With guidance, where an image is drawn.
+    guided: bool,
 }
 
 impl RandomReply {
@@ -213,7 +217,10 @@ impl RandomReply {
             spec(&prompt, rule, max)
         };
         let sampling: Sampling = self.seed.map_or(GREEDY, sampled);
+        let guided = (self.guided && rule == Rule::Image).then(|| guided(&prompt, &[9; 21], sampling));
+        let (guide, sampling) = guided.map_or((None, sampling), |with| (with.guide, with.sampling));
         crate::engine::SequenceSpec {
+            guide,
             rule,
             max_new_tokens: max.max(if rule == Rule::Image { 19 } else { 1 }),
             sampling,

@@ -6,7 +6,7 @@ use std::time::Instant;
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use super::{Draw, Event, Observation, Phase, Scheduler, Sequence, SequenceKey};
+use super::{Draw, Event, Observation, Phase, Role, Scheduler, Sequence, SequenceKey};
 use crate::engine::drafts::STEP_ROWS;
 use crate::engine::heads::HeadCopy;
 use crate::engine::sampler::{SampleError, Scratch};
@@ -81,8 +81,13 @@ impl Scheduler {
             self.idle_prefill_chunk
         };
         let chunk = (!self.facts.cuts_freely).then_some(self.prefill_chunk);
-        let (mut parts, mut copies, mut prefilled) = (Vec::new(), Vec::new(), false);
+        let (mut parts, mut copies, mut prefilled) = (Vec::<Part>::new(), Vec::new(), false);
+        // Whether the guide that was passed last has, or will have after this step, all its logits.
+        let mut guide_ready = false;
         for (&key, sequence) in &mut self.sequences {
+            if sequence.role == Role::Guide {
+                guide_ready = sequence.pending().is_empty();
+            }
             if let (Phase::Decoding(_), Some(drafter)) = (sequence.phase, &self.drafter) {
                 sequence.draft(drafter, room, &self.rules, self.facts.vocabulary);
             }
@@ -109,7 +114,8 @@ impl Scheduler {
                 }
                 Phase::WaitingForCodes | Phase::WaitingForKv | Phase::Drawing => continue,
             };
-            if count == 0 {
+            // A prompt with a guide is not run to its end before the guide's.
+            if count == 0 || (sequence.role == Role::Guided && count == pending && !guide_ready) {
                 continue;
             }
             if prompt {
@@ -127,6 +133,9 @@ impl Scheduler {
                 sequence.skip(len);
             }
             let logits = sequence.wants_logits(count, &self.rules, self.facts.vocabulary);
+            if sequence.role == Role::Guide {
+                guide_ready = count == pending;
+            }
             parts.push(Part {
                 key,
                 count,
@@ -140,15 +149,33 @@ impl Scheduler {
 
     /// Reserves KV memory in order of arrival; the first that does not fit holds the line.
     fn place(&mut self, now: Instant) {
-        let places = self.max_batch.saturating_sub(self.running_sequences());
-        let waiting = self
-            .sequences
-            .values_mut()
-            .filter(|sequence| sequence.phase == Phase::WaitingForKv);
-        for sequence in waiting.take(places) {
+        let mut running = self.running_sequences();
+        let mut guide: Option<&mut Sequence> = None;
+        for sequence in self.sequences.values_mut() {
+            if sequence.role == Role::Guide {
+                guide = Some(sequence);
+                continue;
+            }
+            let guide = guide.take();
+            if sequence.phase != Phase::WaitingForKv {
+                continue;
+            }
+            // Who is alone may always run, though a pair takes two places.
+            let places = 1 + usize::from(guide.is_some());
+            if running > 0 && running + places > self.max_batch {
+                break;
+            }
             let Some(span) = self.kv.reserve(sequence.kv_need(&self.rules)) else {
                 break;
             };
+            if let Some(guide) = guide {
+                let Some(beside) = self.kv.reserve(guide.kv_need(&self.rules)) else {
+                    self.kv.release(span);
+                    break;
+                };
+                guide.phase = Phase::Prefilling(beside);
+            }
+            running += places;
             sequence.phase = Phase::Prefilling(span);
             self.told
                 .observations
@@ -185,6 +212,7 @@ impl Scheduler {
     ) -> Result<(), String> {
         self.choose(plan, logits)?;
         self.counters.steps += 1;
+        let mut follow = Vec::new();
         for part in &plan.parts {
             let Some(sequence) = self.sequences.get_mut(&part.key) else {
                 continue;
@@ -205,6 +233,14 @@ impl Scheduler {
                 });
                 told.observations.push(pace.into());
                 complete |= last;
+                if sequence.role == Role::Guided {
+                    follow.push((part.key - 1, id));
+                }
+            }
+            for (key, id) in follow.drain(..) {
+                if let Some(guide) = self.sequences.get_mut(&key) {
+                    guide.take(id, &self.rules, now, |_| ());
+                }
             }
             if complete {
                 self.complete(part.key);
@@ -230,13 +266,19 @@ impl Scheduler {
         let mut parts = plan.parts.iter().peekable();
         // Both the plan and the map are in order of keys, so one walk joins them.
         let mut draws: Vec<(&[f32], &mut Sequence)> = Vec::with_capacity(plan.parts.len());
+        let mut guide: Option<&[f32]> = None;
         for (key, sequence) in &mut self.sequences {
-            if let Some(part) = parts.next_if(|part| part.key == *key) {
-                let (rows, others) = rest.split_at(part.logits * vocabulary);
-                rest = others;
-                if part.completes {
-                    draws.push((rows, sequence));
-                }
+            let part = parts.next_if(|part| part.key == *key);
+            if let (Role::Guided, Some(row)) = (sequence.role, guide.take()) {
+                sequence.guided_by(row);
+            }
+            let Some(part) = part else { continue };
+            let (rows, others) = rest.split_at(part.logits * vocabulary);
+            rest = others;
+            match (part.completes, sequence.role) {
+                (true, Role::Guide) => guide = Some(rows),
+                (true, _) => draws.push((rows, sequence)),
+                (false, _) => {}
             }
         }
         let rules = &self.rules;
@@ -254,6 +296,13 @@ impl Scheduler {
 
     /// A reply has all its tokens: its memory is free, and its image, if it has one, is drawn.
     fn complete(&mut self, key: SequenceKey) {
+        let role = self.sequences.get(&key).map(|sequence| sequence.role);
+        if role == Some(Role::Guided)
+            && let Some(guide) = self.sequences.remove(&(key - 1))
+            && let Some(span) = guide.span()
+        {
+            self.kv.release(span);
+        }
         let Some(sequence) = self.sequences.get_mut(&key) else {
             return;
         };

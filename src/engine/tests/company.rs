@@ -15,6 +15,10 @@ fn requests() -> Vec<Job> {
             let prompt: Vec<TokenId> = (0..1 + n * 5).map(|i| (i * 7 + n) % 60).collect();
             match n % 4 {
                 0 => job(vec![with(seed, spec(&prompt, Rule::Text, 40))]),
+                1 if n > 4 => job(vec![
+                    guided(&prompt, &prompt[..1 + n as usize], sampled(seed)),
+                    with(seed + 50, spec(&prompt, Rule::Free, 30)),
+                ]),
                 1 => job(vec![
                     with(seed, spec(&prompt, Rule::Image, 19)),
                     with(seed + 50, spec(&prompt, Rule::Free, 30)),

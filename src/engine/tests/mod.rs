@@ -4,6 +4,7 @@ mod cancellation;
 mod company;
 mod drain;
 mod faults;
+mod guidance;
 mod overload;
 mod replies;
 
@@ -72,6 +73,7 @@ pub(super) const GREEDY: Sampling = Sampling {
     top_p: 1.0,
     top_k: 0,
     seed: 0,
+    guidance: 1.0,
 };
 
 pub(super) fn sampled(seed: u64) -> Sampling {
@@ -80,6 +82,7 @@ pub(super) fn sampled(seed: u64) -> Sampling {
         top_p: 0.92,
         top_k: 0,
         seed,
+        guidance: 1.0,
     }
 }
 
@@ -93,7 +96,23 @@ pub(super) fn spec(prompt: &[TokenId], rule: Rule, max_new_tokens: usize) -> Seq
         sampling: GREEDY,
         max_new_tokens,
         watch: Vec::new(),
+        guide: None,
         draw: true,
+    }
+}
+
+/// An image drawn with guidance.
+pub(super) fn guided(prompt: &[TokenId], guide: &[TokenId], sampling: Sampling) -> SequenceSpec {
+    SequenceSpec {
+        guide: Some(Prompt {
+            parts: vec![PromptPart::Tokens(guide.to_vec())],
+            head: 0,
+        }),
+        sampling: Sampling {
+            guidance: 3.0,
+            ..sampling
+        },
+        ..spec(prompt, Rule::Image, 19)
     }
 }
 

@@ -155,6 +155,23 @@ async fn jobs_that_break_the_contract_are_refused_with_a_reason() {
         }),
         with(Sampling { top_p: 0.0, ..GREEDY }),
         with(Sampling {
+            guidance: 2.0,
+            ..GREEDY
+        }),
+        job(vec![SequenceSpec {
+            rule: Rule::Text,
+            ..guided(&[7], &[8], GREEDY)
+        }]),
+        job(vec![SequenceSpec {
+            sampling: Sampling {
+                guidance: 11.0,
+                ..GREEDY
+            },
+            ..guided(&[7], &[8], GREEDY)
+        }]),
+        job(vec![guided(&[7], &[], GREEDY)]),
+        job(vec![guided(&[7], &[96], GREEDY)]),
+        with(Sampling {
             top_p: f32::NAN,
             ..GREEDY
         }),

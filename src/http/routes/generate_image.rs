@@ -17,7 +17,7 @@ use crate::service::{Outcome, Task};
 
 /// Draw chest X-rays from a text
 ///
-/// Samples by default (temperature 1, top_p 0.92); the seed is returned. With `Accept: image/png` or `image/jpeg` the answer is the
+/// Samples by default (with the bundle's temperature, top_p and guidance); the seed and what was used are returned. With `Accept: image/png` or `image/jpeg` the answer is the
 /// image itself, with the headers `x-synthetic`, `x-seed` and `x-disclaimer`. With `stream` the answer comes as server-sent events:
 /// `progress` (`ProgressEvent`), then `done` with this same JSON, or `error`. The images show no patient, and say so in their metadata.
 #[utoipa::path(
@@ -46,6 +46,7 @@ pub async fn generate_image(
     let format = take_format(fields, "format")?;
     let mut options = take_options(fields)?;
     options.constraint = take_constraint(fields)?;
+    options.guidance = fields.number("guidance")?;
     let streamed = fields.flag("stream")?;
     let include = Include::take(fields)?;
     let _share = input.finish()?;

@@ -17,6 +17,9 @@ pub struct SamplingUsed {
     pub top_k: usize,
     /// The seed; the same request with it gives the same answer.
     pub seed: u64,
+    /// Guidance, where a drawing had any.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub guidance: Option<f64>,
 }
 
 /// Tokens of the request, summed over its replies.

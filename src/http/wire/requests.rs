@@ -91,6 +91,10 @@ pub struct GenerateImageRequest {
     pub top_p: Option<f32>,
     /// Only the k most probable tokens; 0 (the default) is off.
     pub top_k: Option<u64>,
+    /// 1 (none) to 10; the bundle's own by default. How much more the drawing follows the text than it would by itself: at the cost of
+    /// variety, and of twice the work.
+    #[schema(minimum = 1, maximum = 10)]
+    pub guidance: Option<f32>,
     /// Most new tokens; an image needs its codes and three more.
     #[schema(minimum = 1)]
     pub max_tokens: Option<u64>,

@@ -71,6 +71,22 @@ pub struct Defaults {
     pub temperature: f32,
     /// Nucleus of the same.
     pub top_p: f32,
+    /// Guidance of drawings, within [`GUIDANCE`]: how far their logits are carried on from those without a report, through those with it.
+    /// 1, which is none, where a manifest does not name it.
+    #[serde(default = "unguided", skip_serializing_if = "is_unguided")]
+    pub guidance: f32,
+}
+
+/// What guidance may be.
+pub const GUIDANCE: std::ops::RangeInclusive<f32> = 1.0..=10.0;
+
+fn unguided() -> f32 {
+    1.0
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde hands it over so.
+fn is_unguided(guidance: &f32) -> bool {
+    *guidance == 1.0
 }
 
 impl Default for Defaults {
@@ -82,6 +98,7 @@ impl Default for Defaults {
             instruct_max_tokens: 512,
             temperature: 1.0,
             top_p: 0.92,
+            guidance: unguided(),
         }
     }
 }

@@ -24,7 +24,7 @@ use crate::vocabulary::Vocabulary;
 pub use error::BundleError;
 pub(crate) use inspect::size;
 pub use inspect::{Checksums, Inspection, Network, inspect};
-pub use manifest::{DefaultInstructions, Defaults, FORMAT, FileEntry, Manifest};
+pub use manifest::{DefaultInstructions, Defaults, FORMAT, FileEntry, GUIDANCE, Manifest};
 pub use write::{BundleWriter, Draft, add_file};
 
 pub(crate) const MANIFEST: &str = "bundle.json";

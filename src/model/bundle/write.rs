@@ -172,7 +172,8 @@ pub fn add_file(
 ) -> Result<Manifest, BundleError> {
     let path = dir.join(MANIFEST);
     let mut manifest = read_manifest(&path)?;
-    let new = dir.join(format!(".{name}.partial"));
+    let place = dir.join(name);
+    let new = sibling(&place, "partial")?;
     write(&new)?;
     let entry = FileEntry {
         path: name.to_owned(),
@@ -185,7 +186,7 @@ pub fn add_file(
     manifest.version = version(&manifest.files);
     let listed = dir.join(format!(".{MANIFEST}.partial"));
     fs::write(&listed, json(&manifest, &path)?).map_err(BundleError::io(&listed))?;
-    for (from, to) in [(&new, &dir.join(name)), (&listed, &path)] {
+    for (from, to) in [(&new, &place), (&listed, &path)] {
         fs::rename(from, to).map_err(BundleError::io(to))?;
     }
     Ok(manifest)

@@ -8,7 +8,7 @@ use super::config::{ClassifierConfig, GROUPS};
 use crate::model::checkpoint::Weights;
 use crate::model::source::{LoadError, TensorSource};
 use crate::model::vqgan::Memory;
-use crate::train::common::TrainError;
+use crate::train::common::{TrainError, fitted};
 
 struct Conv(Tensor, Tensor);
 struct Norm(Tensor, Tensor);
@@ -123,7 +123,8 @@ impl Classifier {
 
     /// `x`: `[n, channels, side, side]` in [−1, 1]; another number of channels or side is converted.
     pub fn see(&self, x: &Tensor) -> Seen {
-        let x = self.memory.lay(&self.fitted(x).to_kind(self.kind));
+        let x = fitted(x, self.config.channels, self.config.resolution);
+        let x = self.memory.lay(&x.to_kind(self.kind));
         let mut h = self.stem.forward(&x, 2, 1);
         let mut maps = Vec::new();
         for (b, block) in self.blocks.iter().enumerate() {
@@ -150,21 +151,6 @@ impl Classifier {
             logits: vector.linear(&self.head.0, Some(&self.head.1)),
             vector,
             maps,
-        }
-    }
-
-    fn fitted(&self, x: &Tensor) -> Tensor {
-        let (_, channels, rows, _) = x.size4().unwrap_or((0, 0, 0, 0));
-        let x = match (channels, self.config.channels) {
-            (3, 1) => x.mean_dim([1i64].as_slice(), true, Kind::Float),
-            (1, 3) => x.repeat([1, 3, 1, 1]),
-            _ => x.shallow_clone(),
-        };
-        let side = self.config.resolution as i64;
-        if rows == side {
-            x
-        } else {
-            x.adaptive_avg_pool2d([side, side])
         }
     }
 }

@@ -25,6 +25,8 @@ pub const FREE: &[&str] = &[
     "name",
     "licence",
     "warning",
+    "temperature",
+    "guidance",
 ];
 
 /// What is wrong with a step.

@@ -66,6 +66,8 @@ pub struct Pool {
 struct Choice {
     wording: usize,
     question: usize,
+    /// Whether a drawing is learned without its report.
+    without_report: bool,
 }
 
 /// Corpus, wording and token space: everything an example is made from.
@@ -81,6 +83,7 @@ pub struct Examples {
     pub validation: Vec<Pool>,
     report_instructions: Vec<String>,
     draw_instructions: Vec<String>,
+    draw_without_report: f64,
     seed: u64,
     /// Sequences must be shorter than this.
     context: usize,
@@ -101,6 +104,7 @@ impl Examples {
             validation: Vec::new(),
             report_instructions: settings.report_instructions.clone(),
             draw_instructions: settings.draw_instructions.clone(),
+            draw_without_report: settings.draw_without_report,
             seed: settings.seed,
             context,
         };
@@ -184,6 +188,7 @@ impl Examples {
         let choice = Choice {
             wording: rng.random_range(0..wordings.max(1)),
             question: self.question(pool, item, draw.pass),
+            without_report: self.draw_without_report > 0.0 && rng.random_bool(self.draw_without_report),
         };
         let name = self.name(pool, item);
         let sequence = self.sequence(pool, item, choice);
@@ -213,6 +218,7 @@ impl Examples {
                 let choice = Choice {
                     wording: 0,
                     question: number % questions,
+                    without_report: false,
                 };
                 self.sequence(pool, item, choice)
             })
@@ -230,6 +236,7 @@ impl Examples {
         let choice = Choice {
             wording: 0,
             question: 0,
+            without_report: false,
         };
         let texts: Vec<Sequence> = items
             .into_par_iter()
@@ -284,7 +291,11 @@ impl Examples {
         match (pool.skill, image.questions.get(choice.question)) {
             (Skill::Draw, _) => {
                 let instruction = &self.draw_instructions[choice.wording];
-                encoder.example(instruction, Input::Text(report), &[], Response::Image(codes))
+                let input = match choice.without_report {
+                    true => Input::None,
+                    false => Input::Text(report),
+                };
+                encoder.example(instruction, input, &[], Response::Image(codes))
             }
             (Skill::Vqa, Some(q)) => encoder.example(&q.question, Input::Image(0), codes, Response::Text(&q.answer)),
             _ => {

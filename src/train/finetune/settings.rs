@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::instructions;
+use crate::model::bundle::{Defaults, GUIDANCE};
 use crate::train::common::TrainError;
 use crate::train::common::schedule::Shape;
 use crate::train::data::Stage;
@@ -111,6 +112,9 @@ pub struct FinetuneSettings {
     /// Ways to ask for an image; the first one is the bundle's
     #[arg(long = "draw-instruction", default_values_t = instructions::draw())]
     pub draw_instructions: Vec<String>,
+    /// Share of the drawings that are learned without their report: what guidance holds a drawing against (see --guidance)
+    #[arg(long, default_value_t = FinetuneSettings::default().draw_without_report)]
+    pub draw_without_report: f64,
     /// Steps of the run
     #[arg(long, default_value_t = FinetuneSettings::default().steps)]
     pub steps: u64,
@@ -203,6 +207,12 @@ pub struct FinetuneSettings {
     /// What the bundle must say with every answer, such as what it cannot do yet
     #[arg(long)]
     pub warning: Option<String>,
+    /// Temperature of drawings and plain instructions, where a request to the bundle names none
+    #[arg(long, default_value_t = FinetuneSettings::default().temperature)]
+    pub temperature: f32,
+    /// Guidance of drawings, where a request to the bundle names none (1: none)
+    #[arg(long, default_value_t = FinetuneSettings::default().guidance)]
+    pub guidance: f32,
     /// Threads that prepare examples
     #[arg(long, default_value_t = FinetuneSettings::default().workers)]
     pub workers: usize,
@@ -232,6 +242,7 @@ impl Default for FinetuneSettings {
             text_weight: 0.2,
             report_instructions: instructions::report(),
             draw_instructions: instructions::draw(),
+            draw_without_report: 0.0,
             steps: 10_000,
             epochs: None,
             batch: 32,
@@ -262,6 +273,8 @@ impl Default for FinetuneSettings {
             name: None,
             licence: None,
             warning: None,
+            temperature: Defaults::default().temperature,
+            guidance: Defaults::default().guidance,
             workers: 1,
         }
     }
@@ -305,6 +318,15 @@ impl FinetuneSettings {
         }
         if !(0.0..=1.0).contains(&self.label_power) {
             return wrong("--label-power must lie between 0 and 1");
+        }
+        if !(0.0..=1.0).contains(&self.draw_without_report) {
+            return wrong("--draw-without-report must lie between 0 and 1");
+        }
+        if !(0.0..=2.0).contains(&self.temperature) {
+            return wrong("--temperature must lie between 0 and 2");
+        }
+        if !GUIDANCE.contains(&self.guidance) {
+            return wrong("--guidance must lie between 1 and 10");
         }
         if !(0.0..1.0).contains(&self.ema) {
             return wrong("--ema must lie between 0 and 1");

@@ -228,6 +228,8 @@ impl FinetuneTask {
             intended_use: format!("Research on chest X-rays. {}", crate::RESEARCH_NOTICE),
             defaults: Defaults {
                 instruct_max_tokens: 256,
+                temperature: s.temperature,
+                guidance: s.guidance,
                 ..Defaults::default()
             },
         }

@@ -1,9 +1,10 @@
-//! Networks that judge how alike two images are, beyond their pixels: our classifier, or any TorchScript file.
+//! Networks that judge how alike two images are, beyond their pixels: our classifier, the encoder of a VQ-GAN, or any TorchScript file.
 
 use std::path::Path;
 
 use tch::{CModule, Device, IValue, Kind, Tensor};
 
+use super::encoder_features::EncoderFeatures;
 use crate::train::classifier::Classifier;
 use crate::train::common::TrainError;
 
@@ -11,6 +12,8 @@ use crate::train::common::TrainError;
 pub enum FeatureNetwork {
     /// A folder left by `llm-cxr-train classifier`.
     Classifier(Box<Classifier>),
+    /// A `vqgan/` folder, of which the encoder is used.
+    Encoder(Box<EncoderFeatures>),
     /// A TorchScript module: RGB images `[n, 3, h, w]` in [−1, 1] → a tensor, or a tuple or list of tensors; those with four
     /// dimensions are maps, the last one with two is the vector.
     Script(CModule),
@@ -25,8 +28,11 @@ pub struct Features {
 }
 
 impl FeatureNetwork {
-    /// Opens a classifier's folder or a TorchScript file.
+    /// Opens a classifier's folder, a VQ-GAN's, or a TorchScript file.
     pub fn open(path: &Path, kind: Kind, device: Device) -> Result<Self, TrainError> {
+        if path.join("config.yaml").is_file() {
+            return Ok(Self::Encoder(Box::new(EncoderFeatures::open(path, kind, device)?)));
+        }
         if path.is_dir() {
             return Ok(Self::Classifier(Box::new(Classifier::open(path, kind, device)?)));
         }
@@ -34,7 +40,7 @@ impl FeatureNetwork {
             let reason = e.to_string();
             let first = reason.lines().next().unwrap_or_default().to_owned();
             TrainError::Settings(format!(
-                "{} is neither a classifier's folder nor a TorchScript file: {first}",
+                "{} is neither a folder of a classifier or a VQ-GAN nor a TorchScript file: {first}",
                 path.display()
             ))
         })?;
@@ -52,6 +58,7 @@ impl FeatureNetwork {
                     vector: Some(seen.vector),
                 });
             }
+            Self::Encoder(network) => return Ok(network.features(x)),
             Self::Script(module) => module,
         };
         let rgb = match x.size().get(1) {

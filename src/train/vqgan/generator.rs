@@ -13,8 +13,8 @@ pub(super) const CODE_BOOK: &str = "quantize.embedding.weight";
 /// The last layer, whose gradients weigh the discriminator's loss.
 pub(super) const LAST_LAYER: &str = "decoder.conv_out.weight";
 
-/// Whether a weight is used behind the latents.
-pub(super) fn of_decoder(name: &str) -> bool {
+/// Whether a weight is used behind the code book, so that codes do not depend on it.
+pub fn of_decoder(name: &str) -> bool {
     name.starts_with("decoder.") || name.starts_with("post_quant_conv.")
 }
 

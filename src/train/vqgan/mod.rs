@@ -4,6 +4,7 @@
 
 mod code_book;
 mod discriminator;
+mod encoder_features;
 mod evaluate;
 mod features;
 mod findings;
@@ -16,9 +17,10 @@ pub use code_book::Use as CodeUse;
 pub(in crate::train) use evaluate::lay_out;
 
 pub use discriminator::Discriminator;
+pub use encoder_features::EncoderFeatures;
 pub use evaluate::{levels, psnr, ssim};
 pub use features::{FeatureNetwork, Features};
-pub use generator::{Generator, Quantized, quantize};
+pub use generator::{Generator, Quantized, of_decoder, quantize};
 pub use settings::VqganSettings;
 pub use task::train;
 

@@ -71,7 +71,8 @@ pub struct VqganSettings {
     /// Steps after which codes that were not used are replaced (0: never)
     #[arg(long, default_value_t = VqganSettings::default().revive_every)]
     pub revive_every: u64,
-    /// Feature network of the perceptual and clinical terms: a folder left by `classifier`, or a TorchScript file
+    /// Feature network of the perceptual and clinical terms: a folder left by `classifier`, a `vqgan/` folder (its encoder), or a TorchScript
+    /// file
     #[arg(long)]
     pub perceptual: Option<PathBuf>,
     /// Weight of the perceptual term

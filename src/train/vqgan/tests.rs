@@ -225,6 +225,47 @@ fn a_decoder_that_learns_alone_leaves_encoder_and_codes_as_they_were() {
 }
 
 #[test]
+fn a_decoder_learns_to_draw_what_the_encoder_sees() {
+    let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let plain = VqganSettings {
+        disc_weight: 0.0,
+        ..settings(first.path(), 12)
+    };
+    run(&plain, || false).unwrap();
+    let encoder = first.path().join("vqgan");
+    let with_features = VqganSettings {
+        out: second.path().to_owned(),
+        init: Some(encoder.clone()),
+        decoder_only: true,
+        perceptual: Some(encoder.clone()),
+        perceptual_weight: 0.1,
+        steps: 40,
+        ..plain
+    };
+    assert_eq!(run(&with_features, || false).unwrap(), Outcome::Finished);
+    let losses = logged(second.path(), "loss/perceptual");
+    let mean = |v: &[f64]| v.iter().sum::<f64>() / v.len() as f64;
+    assert!(mean(&losses[35..]) < 0.8 * mean(&losses[..5]), "{losses:?}");
+    assert_eq!(logged(second.path(), "loss/clinical").len(), 40);
+    // Its last map are the latents, from which the codes follow.
+    let network = FeatureNetwork::open(&encoder, Kind::Float, Device::Cpu).unwrap();
+    let x = discs(7, 32).tensor(32, 1, Device::Cpu);
+    let seen = network.features(&x).unwrap();
+    assert_eq!(seen.maps.iter().map(|m| m.size()[2]).collect::<Vec<_>>(), [32, 16, 8]);
+    let task = VqganTask::new(
+        &VqganSettings {
+            perceptual: None,
+            ..with_features
+        },
+        &[],
+        Device::Cpu,
+    )
+    .unwrap();
+    let latents = task.generator.network(Kind::Float).unwrap().encode(&x);
+    assert!(seen.maps[2].allclose(&latents, 1e-5, 1e-5, false));
+}
+
+#[test]
 fn findings_can_be_read_off_the_codes_once_the_encoder_has_learned_them() {
     learns_a_finding(1.0);
 }

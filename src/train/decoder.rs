@@ -1,0 +1,119 @@
+//! Another decoder for a bundle that is there.
+
+use std::path::Path;
+
+use super::common::TrainError;
+use super::vqgan::of_decoder;
+use crate::model::bundle::{Bundle, BundleError, Manifest, VQGAN_WEIGHTS, add_file};
+use crate::model::checkpoint::Weights;
+use crate::model::vqgan::VqganConfig;
+
+/// Puts the decoder of `vqgan` (a folder as `vqgan --decoder-only` leaves it) into the bundle at `folder`, whose language model goes on
+/// reading and writing the same codes.
+///
+/// # Errors
+/// When one of them cannot be read, when they differ in shape, encoder or code book, and when the bundle cannot be written to. The bundle is
+/// then as it was.
+pub fn exchange_decoder(folder: &Path, vqgan: &Path) -> Result<Manifest, TrainError> {
+    let bundle = Bundle::open(folder)?;
+    let yaml = vqgan.join("config.yaml");
+    let bytes = std::fs::read(&yaml).map_err(|e| TrainError::io(&yaml, e))?;
+    let other = |what: &str| {
+        TrainError::Settings(format!(
+            "{what} of {} is not that of {}: its codes mean something else to this language model. Train it with `vqgan --init {0}/vqgan \
+             --decoder-only`, or encode the data anew and run `finetune`",
+            folder.display(),
+            vqgan.display(),
+        ))
+    };
+    if VqganConfig::from_yaml(&bytes)? != bundle.vqgan {
+        return Err(other("the shape of the VQ-GAN"));
+    }
+    let new = vqgan.join("model.safetensors");
+    let (before, after) = (bundle.vqgan_weights()?, Weights::open(std::slice::from_ref(&new))?);
+    for tensor in bundle.vqgan.expected_tensors() {
+        let name = tensor.name.as_str();
+        let same_kind = before.info(name) == after.info(name);
+        if !same_kind || (!of_decoder(name) && before.bytes(name) != after.bytes(name)) {
+            return Err(other(&format!("the tensor {name}")));
+        }
+    }
+    let copy = |to: &Path| {
+        std::fs::copy(&new, to).map_err(|reason| BundleError::io(&new)(reason))?;
+        Ok(())
+    };
+    Ok(add_file(folder, VQGAN_WEIGHTS, &copy)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::{Device, Kind, Tensor};
+
+    use super::*;
+    use crate::model::source::TensorSource;
+    use crate::train::common::checkpoint::write_tensors;
+    use crate::train::init::{InitOptions, init};
+
+    /// A bundle, and its VQ-GAN with one tensor changed.
+    fn bundle_and_other(changed: &str) -> (tempfile::TempDir, Bundle) {
+        let dir = tempfile::tempdir().unwrap();
+        let options = InitOptions {
+            vocabulary: 300,
+            hidden: 32,
+            layers: 1,
+            heads: 2,
+            context: 128,
+            resolution: 16,
+            channels: 32,
+            multipliers: vec![1, 1],
+            blocks: 1,
+            code_width: 8,
+            codes: 32,
+            ..InitOptions::demo(dir.path().join("bundle"))
+        };
+        init(&options, &mut |_| ()).unwrap();
+        let bundle = Bundle::open(&dir.path().join("bundle")).unwrap();
+        let weights = bundle.vqgan_weights().unwrap();
+        let take = |t: crate::model::ExpectedTensor| {
+            let shape: Vec<usize> = t.shape.clone();
+            let value = weights.tensor(&t.name, &shape, Kind::Float, Device::Cpu).unwrap();
+            let value: Tensor = if t.name == changed { value + 1.0 } else { value };
+            (t.name, value)
+        };
+        let tensors: Vec<_> = bundle.vqgan.expected_tensors().into_iter().map(take).collect();
+        let other = dir.path().join("vqgan");
+        std::fs::create_dir(&other).unwrap();
+        std::fs::write(other.join("config.yaml"), bundle.vqgan.to_yaml()).unwrap();
+        write_tensors(&other.join("model.safetensors"), &tensors).unwrap();
+        (dir, bundle)
+    }
+
+    #[test]
+    fn a_new_decoder_takes_the_place_of_the_old_one_and_the_bundle_stays_whole() {
+        let (dir, before) = bundle_and_other("decoder.conv_out.bias");
+        let manifest = exchange_decoder(&before.dir, &dir.path().join("vqgan")).unwrap();
+        assert_ne!(manifest.version, before.manifest.version);
+        let after = Bundle::open(&before.dir).unwrap();
+        after.verify(&mut |_| ()).unwrap();
+        let files = |b: &Bundle| b.manifest.files.iter().map(|f| f.path.clone()).collect::<Vec<_>>();
+        assert_eq!(files(&after), files(&before));
+        let bias = |folder: &Path| {
+            let weights = Weights::open(&[folder.join("model.safetensors")]).unwrap();
+            weights.bytes("decoder.conv_out.bias").unwrap().to_vec()
+        };
+        assert_eq!(bias(&after.dir.join("vqgan")), bias(&dir.path().join("vqgan")));
+    }
+
+    #[test]
+    fn a_vqgan_with_another_code_book_or_encoder_is_refused_and_the_bundle_is_as_it_was() {
+        for name in ["quantize.embedding.weight", "encoder.conv_in.bias"] {
+            let (dir, before) = bundle_and_other(name);
+            let error = exchange_decoder(&before.dir, &dir.path().join("vqgan")).unwrap_err();
+            let text = error.to_string();
+            assert!(text.contains(name) && text.contains("--decoder-only"), "{text}");
+            let after = Bundle::open(&before.dir).unwrap();
+            after.verify(&mut |_| ()).unwrap();
+            assert_eq!(after.manifest.version, before.manifest.version);
+        }
+    }
+}
