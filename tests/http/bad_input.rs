@@ -195,6 +195,8 @@ async fn options_out_of_range_are_refused_by_name() {
         ("top_p", json!(0)),
         ("top_p", json!(1.01)),
         ("top_k", json!(1_000_000)),
+        ("guidance", json!(0.9)),
+        ("guidance", json!(10.5)),
         ("max_tokens", json!(0)),
         ("seed", json!(1u64 << 53)),
         ("n", json!(0)),

@@ -361,6 +361,7 @@ fn card() -> ModelCard {
         instruct_max_tokens: 512,
         temperature: 1.0,
         top_p: 0.92,
+        guidance: 1.0,
         image_side: SIDE,
     }
 }

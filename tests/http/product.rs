@@ -178,6 +178,29 @@ async fn drawings_have_seeds_that_count_on_and_draw_the_same_again() {
 }
 
 #[tokio::test]
+async fn guidance_changes_a_drawing_and_is_told_and_needs_a_whole_image() {
+    let house = House::plain().await;
+    let draw = async |guidance: Value| {
+        let body = json!({"text": "Clear lungs.", "seed": 7, "guidance": guidance, "include": ["codes"]});
+        house.json("/v1/generate-image", body).await.ok().json()
+    };
+    let (none, one, three) = (draw(json!(null)).await, draw(json!(1)).await, draw(json!(3)).await);
+    assert_eq!(none["images"], one["images"]);
+    assert!(one["sampling"].get("guidance").is_none());
+    assert_eq!(three["sampling"]["guidance"], 3.0);
+    assert_ne!(three["codes"], one["codes"]);
+    assert_eq!(three["usage"], one["usage"]);
+    assert_eq!(draw(json!(3)).await["images"], three["images"]);
+    let body = json!({"text": "Clear lungs.", "guidance": 2, "constraint": "none"});
+    let answer = house.json("/v1/generate-image", body).await;
+    answer.refused(400, "invalid_parameter");
+    assert_eq!(answer.json()["error"]["param"], "guidance");
+    // Nothing else is drawn so.
+    let body = json!({"instruction": "Write.", "guidance": 2});
+    house.json("/v1/instruct", body).await.refused(400, "unknown_field");
+}
+
+#[tokio::test]
 async fn an_image_is_sent_as_bytes_to_those_who_ask_for_it() {
     let house = House::plain().await;
     let ask = |accept: &str, body: Value| {

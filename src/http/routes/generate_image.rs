@@ -17,9 +17,10 @@ use crate::service::{Outcome, Task};
 
 /// Draw chest X-rays from a text
 ///
-/// Samples by default (with the bundle's temperature, top_p and guidance); the seed and what was used are returned. With `Accept: image/png` or `image/jpeg` the answer is the
-/// image itself, with the headers `x-synthetic`, `x-seed` and `x-disclaimer`. With `stream` the answer comes as server-sent events:
-/// `progress` (`ProgressEvent`), then `done` with this same JSON, or `error`. The images show no patient, and say so in their metadata.
+/// Samples by default, with the bundle's temperature, top_p and guidance; the seed and what was used are returned. With
+/// `Accept: image/png` or `image/jpeg` the answer is the image itself, with the headers `x-synthetic`, `x-seed` and `x-disclaimer`. With
+/// `stream` the answer comes as server-sent events: `progress` (`ProgressEvent`), then `done` with this same JSON, or `error`. The images
+/// show no patient, and say so in their metadata.
 #[utoipa::path(
     post, path = "/v1/generate-image", tag = "product",
     request_body = GenerateImageRequest,

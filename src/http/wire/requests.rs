@@ -83,10 +83,10 @@ pub struct GenerateImageRequest {
     pub seed: Option<u64>,
     /// `png` (the default) or `jpeg`.
     pub format: Option<String>,
-    /// 0 (greedy) to 2; default 1.
+    /// 0 (greedy) to 2; the bundle's own by default (1 in the original).
     #[schema(minimum = 0, maximum = 2)]
     pub temperature: Option<f32>,
-    /// Nucleus, above 0 to 1; default 0.92.
+    /// Nucleus, above 0 to 1; the bundle's own by default (0.92 in the original).
     #[schema(exclusive_minimum = 0, maximum = 1)]
     pub top_p: Option<f32>,
     /// Only the k most probable tokens; 0 (the default) is off.
@@ -119,7 +119,7 @@ pub struct InstructRequest {
     pub image: Option<String>,
     /// How an image is written if one comes: `png` (the default) or `jpeg`.
     pub format: Option<String>,
-    /// 0 (greedy) to 2; default 1.
+    /// 0 (greedy) to 2; the bundle's own by default (1 in the original).
     #[schema(minimum = 0, maximum = 2)]
     pub temperature: Option<f32>,
     /// Nucleus, above 0 to 1; default 0.92.

@@ -1,19 +1,20 @@
 //! Which examples there are, and what each looks like.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use rand::Rng;
 use rand::seq::SliceRandom;
 use rayon::prelude::*;
 
-use super::corpus::Corpus;
+use super::corpus::{Corpus, ImageSet};
 use super::example::{Encoder, Response, Sequence};
 use super::order::Draw;
 use super::settings::{FinetuneSettings, Pairing};
 use crate::model::drafts::DraftTable;
 use crate::train::common::TrainError;
 use crate::train::common::random::{Purpose, generator};
-use crate::train::data::Split;
+use crate::train::data::{Question, Split};
 use crate::vocabulary::{Input, TokenId};
 
 /// Reports that the table for drafts is made from, at most: more say little new.
@@ -84,9 +85,25 @@ pub struct Examples {
     report_instructions: Vec<String>,
     draw_instructions: Vec<String>,
     draw_without_report: f64,
+    question_power: f64,
+    /// How often each wording occurs among the training questions of an image set, where that counts.
+    asked_often: Vec<HashMap<Box<str>, u32>>,
     seed: u64,
     /// Sequences must be shorter than this.
     context: usize,
+}
+
+/// How often each wording occurs among the training questions of a set.
+fn wordings(set: &ImageSet) -> HashMap<Box<str>, u32> {
+    let mut numbers: HashMap<Box<str>, u32> = HashMap::new();
+    let training = set.images.iter().filter(|image| image.split == Split::Train);
+    for question in training.flat_map(|image| &image.questions) {
+        match numbers.get_mut(question.question.as_str()) {
+            Some(number) => *number += 1,
+            None => drop(numbers.insert(question.question.as_str().into(), 1)),
+        }
+    }
+    numbers
 }
 
 impl Examples {
@@ -105,10 +122,15 @@ impl Examples {
             report_instructions: settings.report_instructions.clone(),
             draw_instructions: settings.draw_instructions.clone(),
             draw_without_report: settings.draw_without_report,
+            question_power: settings.question_power,
+            asked_often: Vec::new(),
             seed: settings.seed,
             context,
         };
         examples.drop_long();
+        if settings.question_power > 0.0 {
+            examples.asked_often = examples.corpus.sets.iter().map(wordings).collect();
+        }
         for skill in Skill::ALL {
             examples.pools.extend(examples.pools_of(skill, Split::Train, settings));
             let validation = examples.pools_of(skill, Split::Validate, settings);
@@ -263,12 +285,24 @@ impl Examples {
         }
     }
 
-    /// Which question of an image comes up in a pass: all of them once before one comes again.
+    /// Which question of an image comes up in a pass: all of them once before one comes again, or rare ones more often.
     fn question(&self, pool: &Pool, item: usize, pass: u64) -> usize {
         if pool.skill != Skill::Vqa {
             return 0;
         }
-        let count = self.corpus.sets[pool.set].images[item].questions.len().max(1);
+        let questions = &self.corpus.sets[pool.set].images[item].questions;
+        if let Some(often) = self.asked_often.get(pool.set) {
+            let number = |q: &Question| f64::from(often.get(q.question.as_str()).copied().unwrap_or(1));
+            let weights: Vec<f64> = questions.iter().map(|q| number(q).powf(-self.question_power)).collect();
+            let stream = 1 << 63 | (pool.set as u64) << 52 | (item as u64) << 20 | pass;
+            let mut left = generator(self.seed, Purpose::Order, stream).random::<f64>() * weights.iter().sum::<f64>();
+            let past = weights.iter().position(|w| {
+                left -= w;
+                left < 0.0
+            });
+            return past.unwrap_or(0);
+        }
+        let count = questions.len().max(1);
         let (round, place) = (pass / count as u64, (pass % count as u64) as usize);
         let mut order: Vec<usize> = (0..count).collect();
         // Pools have numbers below 2²³; these places lie above them.

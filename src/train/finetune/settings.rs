@@ -112,6 +112,10 @@ pub struct FinetuneSettings {
     /// Ways to ask for an image; the first one is the bundle's
     #[arg(long = "draw-instruction", default_values_t = instructions::draw())]
     pub draw_instructions: Vec<String>,
+    /// A question about an image is drawn from those of the image with its number in the data set to the power of minus this: 0, all of them in
+    /// turn; 1, each wording as often as any other
+    #[arg(long, default_value_t = FinetuneSettings::default().question_power)]
+    pub question_power: f64,
     /// Share of the drawings that are learned without their report: what guidance holds a drawing against (see --guidance)
     #[arg(long, default_value_t = FinetuneSettings::default().draw_without_report)]
     pub draw_without_report: f64,
@@ -242,6 +246,7 @@ impl Default for FinetuneSettings {
             text_weight: 0.2,
             report_instructions: instructions::report(),
             draw_instructions: instructions::draw(),
+            question_power: 0.0,
             draw_without_report: 0.0,
             steps: 10_000,
             epochs: None,
@@ -318,6 +323,9 @@ impl FinetuneSettings {
         }
         if !(0.0..=1.0).contains(&self.label_power) {
             return wrong("--label-power must lie between 0 and 1");
+        }
+        if !(0.0..=1.0).contains(&self.question_power) {
+            return wrong("--question-power must lie between 0 and 1");
         }
         if !(0.0..=1.0).contains(&self.draw_without_report) {
             return wrong("--draw-without-report must lie between 0 and 1");

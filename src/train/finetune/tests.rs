@@ -114,6 +114,48 @@ fn every_question_of_an_image_comes_up_before_one_comes_again() {
 }
 
 #[test]
+fn a_rare_question_comes_up_more_often_where_that_is_asked_for() {
+    let house = House::new();
+    let settings = FinetuneSettings {
+        question_power: 1.0,
+        ..house.settings("run")
+    };
+    let examples = house.examples(&settings, 256);
+    let pool = examples.pools.iter().position(|p| p.skill == Skill::Vqa).unwrap();
+    let v = examples.encoder.vocabulary();
+    // Of the first image two questions are known: the one is asked of two images, the other of this one alone.
+    let rare = (0..300).filter(|&pass| {
+        let (_, sequence) = examples.training(order::Draw { pool, pass, item: 0 }, pass).unwrap();
+        v.decode_text(&sequence.ids).contains("Is there an effusion?")
+    });
+    let rare = rare.count();
+    assert!((170..230).contains(&rare), "{rare} of 300");
+}
+
+#[test]
+fn a_share_of_the_drawings_is_learned_without_the_report() {
+    let house = House::new();
+    let without = |share| {
+        let settings = FinetuneSettings {
+            draw_without_report: share,
+            ..house.settings("run")
+        };
+        let examples = house.examples(&settings, 256);
+        let pool = examples.pools.iter().position(|p| p.skill == Skill::Draw).unwrap();
+        let v = examples.encoder.vocabulary();
+        let told = |position| {
+            let draw = order::Draw { pool, pass: 0, item: 0 };
+            let (_, sequence) = examples.training(draw, position).unwrap();
+            v.decode_text(&sequence.ids[..sequence.response])
+                .contains("lungs are clear")
+        };
+        (0..200).filter(|&position| !told(position)).count()
+    };
+    assert_eq!((without(0.0), without(1.0)), (0, 200));
+    assert!((40..80).contains(&without(0.3)));
+}
+
+#[test]
 fn a_step_gives_the_same_batch_whoever_asks_and_an_epoch_holds_every_example() {
     let house = House::new();
     let settings = FinetuneSettings {
