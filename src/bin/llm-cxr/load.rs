@@ -88,11 +88,13 @@ impl FromStr for Mix {
     }
 }
 
-/// How one request went: its code (`ok` or the server's error code), its time, its tokens.
+/// How one request went: its code (`ok` or the server's error code), its time, the part of it that the server's own account
+/// (`timing_ms`) gives to waiting and to the model, its tokens.
 struct Sample {
     kind: Kind,
     code: String,
     seconds: f64,
+    model_seconds: f64,
     tokens: u64,
 }
 
@@ -117,6 +119,9 @@ struct Latency {
     p95: f64,
     p99: f64,
     max: f64,
+    /// Median of what was spent outside of queue and model, on both sides of the connection: reading the image, tokenising, writing JSON
+    /// and images, HTTP; and this program's own part.
+    outside_p50: f64,
 }
 
 pub fn run(args: LoadArgs) -> Outcome {
@@ -184,11 +189,16 @@ struct Caller {
 impl Caller {
     async fn ask(&self, kind: Kind, turn: usize) -> Sample {
         let begun = Instant::now();
-        let (code, tokens) = match self.send(kind, turn).await {
-            Ok((200, body)) => (
-                "ok".to_owned(),
-                body["usage"]["completion_tokens"].as_u64().unwrap_or(0),
-            ),
+        let (code, tokens, model) = match self.send(kind, turn).await {
+            Ok((200, body)) => {
+                let phases = ["queue", "encode", "prefill", "decode", "draw"];
+                let ms = phases.map(|phase| body["timing_ms"][phase].as_f64().unwrap_or(0.0));
+                (
+                    "ok".to_owned(),
+                    body["usage"]["completion_tokens"].as_u64().unwrap_or(0),
+                    ms.iter().sum::<f64>() / 1000.0,
+                )
+            }
             Ok((status, body)) => {
                 let code = body["error"]["code"]
                     .as_str()
@@ -197,14 +207,18 @@ impl Caller {
                     // A polite client waits a little before it asks again.
                     tokio::time::sleep(Duration::from_millis(200)).await;
                 }
-                (code, 0)
+                (code, 0, 0.0)
             }
-            Err(error) => (if error.is_timeout() { "timeout" } else { "connection" }.to_owned(), 0),
+            Err(error) => {
+                let what = if error.is_timeout() { "timeout" } else { "connection" };
+                (what.to_owned(), 0, 0.0)
+            }
         };
         Sample {
             kind,
             code,
             seconds: begun.elapsed().as_secs_f64(),
+            model_seconds: model,
             tokens,
         }
     }
@@ -254,14 +268,16 @@ fn images(paths: &[PathBuf]) -> Result<Vec<String>, Box<dyn std::error::Error>> 
 }
 
 fn summarise(clients: u32, samples: Vec<Sample>, seconds: f64) -> Summary {
-    let mut times: BTreeMap<Kind, Vec<f64>> = BTreeMap::new();
+    let mut times: BTreeMap<Kind, (Vec<f64>, Vec<f64>)> = BTreeMap::new();
     let mut errors = BTreeMap::new();
     let (mut ok, mut tokens) = (0, 0);
     for sample in &samples {
         if sample.code == "ok" {
             ok += 1;
             tokens += sample.tokens;
-            times.entry(sample.kind).or_default().push(sample.seconds);
+            let (whole, outside) = times.entry(sample.kind).or_default();
+            whole.push(sample.seconds);
+            outside.push((sample.seconds - sample.model_seconds).max(0.0));
         } else {
             *errors.entry(sample.code.clone()).or_insert(0) += 1;
         }
@@ -273,16 +289,23 @@ fn summarise(clients: u32, samples: Vec<Sample>, seconds: f64) -> Summary {
         ok,
         requests_per_s: ok as f64 / seconds,
         tokens_per_s: tokens as f64 / seconds,
-        latency: times.into_iter().map(|(kind, times)| (kind, latency(times))).collect(),
+        latency: times
+            .into_iter()
+            .map(|(kind, (whole, outside))| (kind, latency(whole, outside)))
+            .collect(),
         errors,
     }
 }
 
-fn latency(mut times: Vec<f64>) -> Latency {
+/// Of as many times, at least one, and their parts outside of the model.
+fn latency(mut times: Vec<f64>, mut outside: Vec<f64>) -> Latency {
     times.sort_by(f64::total_cmp);
+    outside.sort_by(f64::total_cmp);
     // Nearest rank.
-    let at = |share: f64| times[((share * times.len() as f64).ceil() as usize).clamp(1, times.len()) - 1];
+    let rank = |of: &[f64], share: f64| of[((share * of.len() as f64).ceil() as usize).clamp(1, of.len()) - 1];
+    let at = |share| rank(&times, share);
     Latency {
+        outside_p50: rank(&outside, 0.5),
         ok: times.len(),
         p50: at(0.5),
         p90: at(0.9),
@@ -298,14 +321,20 @@ fn print(s: &Summary) {
         s.clients, s.seconds, s.requests, s.ok, s.requests_per_s, s.tokens_per_s
     );
     println!(
-        "{:10} {:>7} {:>9} {:>9} {:>9} {:>9} {:>9}",
-        "", "ok", "p50 s", "p90 s", "p95 s", "p99 s", "max s"
+        "{:10} {:>7} {:>9} {:>9} {:>9} {:>9} {:>9} {:>15}",
+        "", "ok", "p50 s", "p90 s", "p95 s", "p99 s", "max s", "outside p50 ms"
     );
     for (kind, l) in &s.latency {
         let name = format!("{kind:?}").to_lowercase();
         println!(
-            "{name:10} {:7} {:9.3} {:9.3} {:9.3} {:9.3} {:9.3}",
-            l.ok, l.p50, l.p90, l.p95, l.p99, l.max
+            "{name:10} {:7} {:9.3} {:9.3} {:9.3} {:9.3} {:9.3} {:15.1}",
+            l.ok,
+            l.p50,
+            l.p90,
+            l.p95,
+            l.p99,
+            l.max,
+            l.outside_p50 * 1000.0
         );
     }
     for (code, count) in &s.errors {
@@ -329,8 +358,9 @@ mod tests {
 
     #[test]
     fn percentiles_are_nearest_ranks() {
-        let l = latency((1..=100).rev().map(f64::from).collect());
+        let l = latency((1..=100).rev().map(f64::from).collect(), vec![3.0, 1.0, 2.0, 9.0]);
         assert_eq!((l.p50, l.p90, l.p95, l.p99, l.max), (50.0, 90.0, 95.0, 99.0, 100.0));
-        assert_eq!(latency(vec![7.0]).p50, 7.0);
+        assert_eq!(l.outside_p50, 2.0);
+        assert_eq!(latency(vec![7.0], vec![1.0]).p50, 7.0);
     }
 }

@@ -30,21 +30,21 @@ impl Packed {
         let rows = weights.len() / columns.max(1);
         assert!(weights.len() == rows * columns);
         let pairs = columns.div_ceil(2);
-        let mut lines = vec![Line([0; 2 * PANEL]); rows.div_ceil(PANEL) * pairs];
-        let panels = lines.par_chunks_mut(pairs.max(1));
-        panels
-            .zip(weights.par_chunks(PANEL * columns.max(1)))
-            .for_each(|(lines, weights)| {
-                for (row, weights) in weights.chunks_exact(columns).enumerate() {
-                    let (whole, last) = weights.as_chunks::<2>();
-                    for (line, pair) in lines.iter_mut().zip(whole) {
-                        line.0[2 * row..2 * row + 2].copy_from_slice(pair);
-                    }
-                    if let (Some(line), [last]) = (lines.last_mut(), last) {
-                        line.0[2 * row] = *last;
-                    }
+        // Collected, memory is written once, by all threads; set to zeros first, one of them would touch all of it alone.
+        let lines = (0..rows.div_ceil(PANEL) * pairs).into_par_iter().with_min_len(1 << 10);
+        let lines = lines.map(|number| {
+            let (first, column) = (number / pairs * PANEL, number % pairs * 2);
+            let mut line = [0; 2 * PANEL];
+            for (pair, row) in line.as_chunks_mut::<2>().0.iter_mut().zip(first..rows) {
+                let from = &weights[row * columns + column..];
+                pair[0] = from[0];
+                if column + 1 < columns {
+                    pair[1] = from[1];
                 }
-            });
+            }
+            Line(line)
+        });
+        let lines = lines.collect();
         Self { rows, columns, lines }
     }
 

@@ -29,6 +29,16 @@ fn discs(number: u64, side: usize) -> ImageBatch {
     batch
 }
 
+/// The same, with whether a disc stands on the left.
+fn labelled(number: u64) -> ImageBatch {
+    let mut batch = discs(number, 32);
+    let left = |n: u64| (8 + (number * 2 + n) * 7 % 16) < 16;
+    batch.labels = (0..2)
+        .map(|n| vec![("left".to_owned(), f32::from(u8::from(left(n))))])
+        .collect();
+    batch
+}
+
 fn settings(out: &Path, steps: u64) -> VqganSettings {
     VqganSettings {
         out: out.to_owned(),
@@ -106,28 +116,51 @@ fn the_loss_falls_and_what_is_left_is_what_the_server_loads() {
 
 #[test]
 fn a_run_that_was_killed_ends_with_the_same_weights_bit_for_bit() {
+    killed_and_whole(|out| settings(out, 13), &[], |n| discs(n, 32));
+}
+
+#[test]
+fn a_run_that_was_killed_while_it_learned_findings_ends_with_the_same_weights_too() {
+    let s = |out: &Path| VqganSettings {
+        findings_weight: 1.0,
+        findings_first: 7,
+        quantise_from: 2,
+        draw_share: 0.5,
+        ..settings(out, 13)
+    };
+    killed_and_whole(s, &["left".to_owned()], labelled);
+}
+
+/// Runs 13 steps at once, and in pieces.
+fn killed_and_whole(s: impl Fn(&Path) -> VqganSettings, labels: &[String], batch: fn(u64) -> ImageBatch) {
     let (whole, broken) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    run(&settings(whole.path(), 13), || false).unwrap();
+    let run = |out: &tempfile::TempDir, stop: &dyn Fn() -> bool| {
+        VqganTask::new(&s(out.path()), labels, Device::Cpu)
+            .unwrap()
+            .drive(batch, stop)
+            .unwrap()
+    };
+    run(&whole, &|| false);
     // Ended without a word after step 8: the checkpoint of step 5 is what is left.
     let calls = Mutex::new(0);
-    let killed = std::panic::catch_unwind(|| {
-        run(&settings(broken.path(), 13), || {
+    let killed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        run(&broken, &|| {
             let mut calls = calls.lock().unwrap();
             *calls += 1;
             assert!(*calls < 8, "killed");
             false
         })
-    });
+    }));
     assert!(killed.is_err());
     // Then asked to stop after two more steps, then left alone.
     let calls = Mutex::new(0);
-    let stopped = run(&settings(broken.path(), 13), || {
+    let stopped = run(&broken, &|| {
         let mut calls = calls.lock().unwrap();
         *calls += 1;
         *calls == 2
     });
-    assert_eq!(stopped.unwrap(), Outcome::Stopped(7));
-    assert_eq!(run(&settings(broken.path(), 13), || false).unwrap(), Outcome::Finished);
+    assert_eq!(stopped, Outcome::Stopped(7));
+    assert_eq!(run(&broken, &|| false), Outcome::Finished);
     for file in [
         "checkpoints/step-0000000013/tensors.safetensors",
         "vqgan/model.safetensors",
@@ -135,7 +168,9 @@ fn a_run_that_was_killed_ends_with_the_same_weights_bit_for_bit() {
         let sums = [&whole, &broken].map(|d| hash_file(&d.path().join(file)).unwrap());
         assert_eq!(sums[0], sums[1], "{file}");
     }
-    assert_eq!(logged(whole.path(), "loss/l1"), logged(broken.path(), "loss/l1"));
+    for loss in ["loss/l1", "loss/findings"] {
+        assert_eq!(logged(whole.path(), loss), logged(broken.path(), loss));
+    }
 }
 
 #[test]
@@ -310,15 +345,6 @@ fn learns_a_finding(draw_share: f64) {
         adam_beta1: 0.9,
         adam_beta2: 0.98,
         ..settings(dir.path(), 120)
-    };
-    // Whether a disc stands on the left.
-    let labelled = |number| {
-        let mut batch = discs(number, 32);
-        let left = |n: u64| (8 + (number * 2 + n) * 7 % 16) < 16;
-        batch.labels = (0..2)
-            .map(|n| vec![("left".to_owned(), f32::from(u8::from(left(n))))])
-            .collect();
-        batch
     };
     let mut task = VqganTask::new(&s, &["left".to_owned()], Device::Cpu).unwrap();
     assert_eq!(task.drive(labelled, || false).unwrap(), Outcome::Finished);
