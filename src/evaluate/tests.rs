@@ -8,7 +8,7 @@ use super::*;
 use crate::model::device::{DtypeChoice, WeightsChoice};
 use crate::phantom::{Phantom, write_dataset};
 use crate::train::classifier::{ClassifierSettings, train};
-use crate::train::init::{InitOptions, init};
+use crate::train::init::{InitOptions, init, tests::tiny};
 
 struct Quiet;
 
@@ -23,18 +23,9 @@ fn toy() -> &'static Path {
     let make = || {
         let dir = tempfile::tempdir().unwrap();
         let options = InitOptions {
-            vocabulary: 300,
-            hidden: 32,
             layers: 2,
-            heads: 2,
             context: 512,
-            resolution: 16,
-            channels: 32,
-            multipliers: vec![1, 1],
-            blocks: 1,
-            code_width: 8,
-            codes: 32,
-            ..InitOptions::demo(dir.path().join("bundle"))
+            ..tiny(dir.path().join("bundle"))
         };
         init(&options, &mut |_| ()).unwrap();
         write_dataset(&Phantom::new(21, 64).unwrap(), 12, &dir.path().join("data"), 1, || ()).unwrap();

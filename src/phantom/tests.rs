@@ -124,6 +124,36 @@ fn yes_and_no_are_balanced_for_every_topic_and_a_third_is_normal() {
     assert!((normal - 0.34).abs() < 0.04, "{normal}");
 }
 
+#[test]
+fn a_question_that_names_a_side_agrees_with_the_one_that_asks_for_it() {
+    let (mut yes, mut no) = (0, 0);
+    for index in 0..2000 {
+        let chosen = finding::choose(&mut Random::new(3, index, Purpose::Findings));
+        let truth = Truth {
+            findings: chosen.findings,
+            view: chosen.view,
+            ..phantom_truth()
+        };
+        let pairs = questions::ask(&truth, &mut Random::new(3, index, Purpose::Questions));
+        for pair in &pairs {
+            let named = pair
+                .question
+                .strip_prefix("Is there ")
+                .and_then(|q| q.split_once(" on the "));
+            let Some((name, side)) = named else { continue };
+            let open = format!("On which side is {name}?");
+            let told = pairs.iter().find(|p| p.question == open).expect("it is asked too");
+            let same = told.answer.to_lowercase().trim_end_matches('.') == side.trim_end_matches('?');
+            assert_eq!(pair.answer == "Yes.", same, "study {index}: {pair:?}, {told:?}");
+            (yes, no) = (yes + usize::from(same), no + usize::from(!same));
+        }
+    }
+    assert!(
+        yes > 100 && no > 100 && yes.abs_diff(no) < (yes + no) / 10,
+        "{yes} yes, {no} no"
+    );
+}
+
 fn phantom_truth() -> Truth {
     Truth {
         seed: 0,

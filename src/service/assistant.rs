@@ -320,9 +320,13 @@ impl Inner {
                 }),
             top_k: options.top_k.unwrap_or(0),
             seed: options.seed.unwrap_or_else(|| rand::random_range(0..SEED_END)),
-            guidance: match draft.guide {
-                Some(_) => options.guidance.unwrap_or(self.card.guidance),
-                None => 1.0,
+            guidance: match (&draft.guide, options.guidance) {
+                (Some(_), Some(asked)) => asked,
+                // The bundle's own is left out where both prompts would never fit the memory: nobody asked for it.
+                (Some(guide), None) if draft.prompts.iter().all(|prompt| pair_fits(prompt, guide, facts)) => {
+                    self.card.guidance
+                }
+                _ => 1.0,
             },
         };
         let guide = draft.guide.filter(|_| first.guidance != 1.0);
@@ -364,6 +368,12 @@ impl Inner {
             codes_per_image: facts.codes_per_image,
         })
     }
+}
+
+/// Whether KV memory holds both prompts of a guided drawing, each with its image.
+fn pair_fits(prompt: &Prompt, guide: &Prompt, facts: &Facts) -> bool {
+    let codes = facts.codes_per_image;
+    prompt.len(codes) + guide.len(codes) + 2 * (codes + 3) <= facts.kv_tokens
 }
 
 /// Tokens that the context leaves for a reply to `prompt`.

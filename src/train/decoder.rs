@@ -52,25 +52,12 @@ mod tests {
     use super::*;
     use crate::model::source::TensorSource;
     use crate::train::common::checkpoint::write_tensors;
-    use crate::train::init::{InitOptions, init};
+    use crate::train::init::{init, tests::tiny};
 
     /// A bundle, and its VQ-GAN with one tensor changed.
     fn bundle_and_other(changed: &str) -> (tempfile::TempDir, Bundle) {
         let dir = tempfile::tempdir().unwrap();
-        let options = InitOptions {
-            vocabulary: 300,
-            hidden: 32,
-            layers: 1,
-            heads: 2,
-            context: 128,
-            resolution: 16,
-            channels: 32,
-            multipliers: vec![1, 1],
-            blocks: 1,
-            code_width: 8,
-            codes: 32,
-            ..InitOptions::demo(dir.path().join("bundle"))
-        };
+        let options = tiny(dir.path().join("bundle"));
         init(&options, &mut |_| ()).unwrap();
         let bundle = Bundle::open(&dir.path().join("bundle")).unwrap();
         let weights = bundle.vqgan_weights().unwrap();

@@ -239,11 +239,12 @@ fn normal(rng: &mut ChaCha8Rng) -> f32 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::model::bundle::Bundle;
 
-    fn tiny(out: PathBuf) -> InitOptions {
+    /// A bundle that is made in no time.
+    pub(crate) fn tiny(out: PathBuf) -> InitOptions {
         InitOptions {
             vocabulary: 300,
             hidden: 32,

@@ -87,14 +87,14 @@ pub struct Examples {
     draw_without_report: f64,
     question_power: f64,
     /// How often each wording occurs among the training questions of an image set, where that counts.
-    asked_often: Vec<HashMap<Box<str>, u32>>,
+    question_counts: Vec<HashMap<Box<str>, u32>>,
     seed: u64,
     /// Sequences must be shorter than this.
     context: usize,
 }
 
 /// How often each wording occurs among the training questions of a set.
-fn wordings(set: &ImageSet) -> HashMap<Box<str>, u32> {
+fn question_counts(set: &ImageSet) -> HashMap<Box<str>, u32> {
     let mut numbers: HashMap<Box<str>, u32> = HashMap::new();
     let training = set.images.iter().filter(|image| image.split == Split::Train);
     for question in training.flat_map(|image| &image.questions) {
@@ -123,13 +123,13 @@ impl Examples {
             draw_instructions: settings.draw_instructions.clone(),
             draw_without_report: settings.draw_without_report,
             question_power: settings.question_power,
-            asked_often: Vec::new(),
+            question_counts: Vec::new(),
             seed: settings.seed,
             context,
         };
         examples.drop_long();
         if settings.question_power > 0.0 {
-            examples.asked_often = examples.corpus.sets.iter().map(wordings).collect();
+            examples.question_counts = examples.corpus.sets.iter().map(question_counts).collect();
         }
         for skill in Skill::ALL {
             examples.pools.extend(examples.pools_of(skill, Split::Train, settings));
@@ -291,7 +291,7 @@ impl Examples {
             return 0;
         }
         let questions = &self.corpus.sets[pool.set].images[item].questions;
-        if let Some(often) = self.asked_often.get(pool.set) {
+        if let Some(often) = self.question_counts.get(pool.set) {
             let number = |q: &Question| f64::from(often.get(q.question.as_str()).copied().unwrap_or(1));
             let weights: Vec<f64> = questions.iter().map(|q| number(q).powf(-self.question_power)).collect();
             let stream = 1 << 63 | (pool.set as u64) << 52 | (item as u64) << 20 | pass;
