@@ -65,6 +65,7 @@ pub struct Plan {
     pub config: ServeConfig,
     pub engine: EngineConfig,
     pub reply: Reply,
+    pub facts: Facts,
     pub card: ModelCard,
     pub limits: Limits,
 }
@@ -79,6 +80,7 @@ impl Default for Plan {
             },
             engine: EngineConfig::default(),
             reply: says(REPORT),
+            facts: facts(),
             card: card(),
             limits: Limits::default(),
         }
@@ -119,11 +121,12 @@ impl House {
             config,
             engine,
             reply,
+            facts,
             card,
             limits,
         } = plan;
         let keys = config.check().expect("the configuration is sound");
-        let (backend, controls) = ScriptedBackend::new(facts(), reply);
+        let (backend, controls) = ScriptedBackend::new(facts, reply);
         let engine = Engine::start(engine, TokenRules::of(&vocabulary()), move || load(Box::new(backend)));
         let decode = DecodeLimits {
             max_pixels: config.max_image_pixels,
@@ -346,7 +349,7 @@ impl std::io::Write for Sink {
 }
 
 /// A trained model with the original's instructions and limits.
-fn card() -> ModelCard {
+pub fn card() -> ModelCard {
     ModelCard {
         name: "scripted".into(),
         revision: "1".into(),

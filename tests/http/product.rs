@@ -2,7 +2,9 @@
 
 use axum::body::Body;
 use axum::http::Request;
+use llm_cxr::engine::Facts;
 use llm_cxr::engine::scripted::Reply;
+use llm_cxr::service::ModelCard;
 use serde_json::{Value, json};
 
 use crate::house::*;
@@ -198,6 +200,30 @@ async fn guidance_changes_a_drawing_and_is_told_and_needs_a_whole_image() {
     // Nothing else is drawn so.
     let body = json!({"instruction": "Write.", "guidance": 2});
     house.json("/v1/instruct", body).await.refused(400, "unknown_field");
+}
+
+#[tokio::test]
+async fn a_bundles_own_guidance_is_left_out_where_both_prompts_would_never_fit() {
+    let guided = |kv_tokens| Plan {
+        card: ModelCard {
+            guidance: 3.0,
+            ..card()
+        },
+        facts: Facts { kv_tokens, ..facts() },
+        ..Plan::default()
+    };
+    let body = |guidance: Value| json!({"text": "Clear lungs.", "seed": 7, "guidance": guidance});
+    let house = House::ready(guided(facts().kv_tokens)).await;
+    let answer = house.json("/v1/generate-image", body(json!(null))).await.ok().json();
+    assert_eq!(answer["sampling"]["guidance"], 3.0);
+    let prompt = answer["usage"]["prompt_tokens"].as_u64().expect("a number") as usize;
+    // Room for one sequence and no second one.
+    let house = House::ready(guided(prompt + CODES_PER_IMAGE + 4)).await;
+    let answer = house.json("/v1/generate-image", body(json!(null))).await.ok().json();
+    assert!(answer["sampling"].get("guidance").is_none());
+    let asked = house.json("/v1/generate-image", body(json!(2))).await;
+    asked.refused(400, "unacceptable");
+    assert!(asked.text().contains("KV memory"));
 }
 
 #[tokio::test]
