@@ -24,8 +24,9 @@
 //! | [`engine`] | admission queue and scheduler (no tensors), sampling, constraints, the one thread that owns the model | `vocabulary`, `radiograph` (plain pixels), `model` |
 //! | [`service`] | report, question, drawing, instruction: what the product does, without HTTP | `engine`, `radiograph`, `vocabulary`, `model::bundle` |
 //! | [`http`] | routes, wire types, errors, keys, limits, the contract | `service`, `config`, and plain values of `engine` (states, errors) and `radiograph` (formats, errors) |
-//! | [`train`] | what makes bundles | `model`, `vocabulary`, `radiograph` |
-//! | [`evaluate`] | how good a bundle is: reports, answers and drawings against what is true; a labeler, scores, a page | `service`, `engine`, `model`, `train`, `radiograph`, `vocabulary`, `phantom` |
+//! | [`labeler`] | which findings a report affirms, denies or leaves open, and where; the same in few words | `phantom` (names of labels) |
+//! | [`train`] | what makes bundles | `model`, `vocabulary`, `radiograph`, `labeler` |
+//! | [`evaluate`] | how good a bundle is: reports, answers and drawings against what is true; scores, a page | `service`, `engine`, `model`, `train`, `labeler`, `radiograph`, `vocabulary`, `phantom` |
 //! | [`phantom`] | synthetic radiographs with known findings, their reports and questions | `radiograph` |
 //! | [`config`] | the one configuration struct of the server | `radiograph`, `model::device` (names of settings) |
 //! | `bin/` | `llm-cxr` and `llm-cxr-train`: parse, call, print | all |
@@ -37,6 +38,7 @@ pub mod config;
 pub mod engine;
 pub mod evaluate;
 pub mod http;
+pub mod labeler;
 pub mod model;
 pub mod phantom;
 pub mod radiograph;

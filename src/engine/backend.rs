@@ -1,5 +1,6 @@
 //! What the engine's worker asks of a model: a trait of plain data between the scheduler and the tensors.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::model::drafts::DraftTable;
@@ -35,6 +36,8 @@ pub struct Facts {
     pub prompt_rows: usize,
     /// Most images in one VQ-GAN pass.
     pub vision_batch: usize,
+    /// Whether steps draw tokens where the logits are, for those rows that are asked for with a [`RowDraw`].
+    pub draws: bool,
     /// Where it runs, in words: `cpu`, `cuda:0`.
     pub device: String,
     /// Compute type of the language model: `f32` or `bf16`.
@@ -59,6 +62,30 @@ pub enum VisionOutput {
     Images(Vec<Pixels>),
 }
 
+/// How one token is drawn from a row of logits: the order is mask, temperature, top-k, top-p.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RowDraw {
+    /// The ids that may come; what of it lies beyond the row does not count.
+    pub allowed: Range<TokenId>,
+    /// 0 is greedy, the lowest id among equals; otherwise logits are divided by it.
+    pub temperature: f32,
+    /// Only the k most probable tokens, and what equals the last of them; 0 is off.
+    pub top_k: usize,
+    /// Only the smallest set of most probable tokens whose weight reaches this share; 1 is off.
+    pub top_p: f32,
+    /// In [0, 1): the token is the first, in order of ids, with which the sum of weights passes this share of the whole.
+    pub uniform: f64,
+}
+
+/// What a step gives.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StepOutput {
+    /// Rows of `vocabulary` logits, one after the other: of each segment that has no draw as many as it wants.
+    pub logits: Vec<f32>,
+    /// For each segment what was drawn; empty if nothing was asked for.
+    pub drawn: Vec<Option<TokenId>>,
+}
+
 /// A failure inside the backend. The text is for operators: it must hold no user data.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{0}")]
@@ -71,9 +98,10 @@ pub trait Backend {
 
     /// Runs all segments in one pass of the language model and writes their keys and values into their spans.
     ///
-    /// Returns rows of `facts().vocabulary` logits, as many as each segment wants, in order, one after the other. Positions that were run
-    /// may be run again with other tokens, if their logits were wanted: drafts that were refused.
-    fn step(&mut self, segments: &[Segment<'_>]) -> Result<Vec<f32>, BackendError>;
+    /// Positions that were run may be run again with other tokens, if their logits were wanted: drafts that were refused. `draws` is empty,
+    /// or has an entry for each segment; a segment with a draw wants the logits after its last token alone, and gets the token instead. Only where
+    /// `facts().draws`.
+    fn step(&mut self, segments: &[Segment<'_>], draws: &[Option<RowDraw>]) -> Result<StepOutput, BackendError>;
 
     /// Copies keys and values of the first `len` positions of a span to another, which begins with them then. One of the two lies in the
     /// memory for heads.

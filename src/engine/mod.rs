@@ -34,7 +34,7 @@ mod shared;
 pub mod torch;
 mod worker;
 
-pub use backend::{Backend, BackendError, Facts, Segment, Span, VisionOutput, VisionWork};
+pub use backend::{Backend, BackendError, Facts, RowDraw, Segment, Span, StepOutput, VisionOutput, VisionWork};
 pub use constraint::TokenRules;
 pub use handle::{Engine, EngineConfig, EngineState, Events, Stats};
 pub use job::{EngineError, Event, FinishReason, Job, Rule, Sampling, SequenceSpec, SequenceSummary, Timing};

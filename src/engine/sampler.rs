@@ -10,7 +10,7 @@ use std::ops::Range;
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
-use super::Sampling;
+use super::{RowDraw, Sampling};
 use crate::vocabulary::TokenId;
 
 /// The logits cannot be drawn from.
@@ -51,26 +51,58 @@ impl Sampler {
         }
     }
 
-    /// Draws one token of the range `allowed` from `row` (one logit per id of the vocabulary; what lies beyond it does not count). Greedy takes no random number.
+    /// How the next token is drawn, of the range `allowed`. Greedy takes no random number.
+    pub fn next(&mut self, allowed: Range<TokenId>) -> RowDraw {
+        let Sampling {
+            temperature,
+            top_k,
+            top_p,
+            ..
+        } = self.sampling;
+        let uniform = match temperature == 0.0 {
+            true => 0.0,
+            // 53 random bits: uniform in [0, 1).
+            false => (self.generator.next_u64() >> 11) as f64 * (1.0 / (1u64 << 53) as f64),
+        };
+        RowDraw {
+            allowed,
+            temperature,
+            top_k,
+            top_p,
+            uniform,
+        }
+    }
+
+    /// Draws one token of the range `allowed` from `row` (one logit per id of the vocabulary).
     ///
     /// # Errors
-    /// [`SampleError::NotFinite`] if any logit of the row is NaN or infinite; [`SampleError::NothingAllowed`].
+    /// As [`RowDraw::draw`].
     pub fn draw(
         &mut self,
         row: &[f32],
-        allowed: &Range<TokenId>,
+        allowed: Range<TokenId>,
         scratch: &mut Scratch,
     ) -> Result<TokenId, SampleError> {
+        self.next(allowed).draw(row, scratch)
+    }
+}
+
+impl RowDraw {
+    /// The token, from one logit per id of the vocabulary.
+    ///
+    /// # Errors
+    /// [`SampleError::NotFinite`] if any logit of the row is NaN or infinite; [`SampleError::NothingAllowed`].
+    pub fn draw(&self, row: &[f32], scratch: &mut Scratch) -> Result<TokenId, SampleError> {
         if !all_finite(row) {
             return Err(SampleError::NotFinite);
         }
-        let start = (allowed.start as usize).min(row.len());
-        let end = (allowed.end as usize).clamp(start, row.len());
+        let start = (self.allowed.start as usize).min(row.len());
+        let end = (self.allowed.end as usize).clamp(start, row.len());
         let weights = &mut scratch.weights;
         weights.clear();
         weights.extend_from_slice(&row[start..end]);
         let (best, max) = argmax(weights).ok_or(SampleError::NothingAllowed)?;
-        let chosen = if self.sampling.temperature == 0.0 {
+        let chosen = if self.temperature == 0.0 {
             best
         } else {
             self.nucleus(max, best, scratch)
@@ -79,13 +111,13 @@ impl Sampler {
     }
 
     /// Draws an index into `scratch.weights`, which holds logits with the maximum `max`, at `best`.
-    fn nucleus(&mut self, max: f32, best: usize, scratch: &mut Scratch) -> usize {
+    fn nucleus(&self, max: f32, best: usize, scratch: &mut Scratch) -> usize {
         let Scratch {
             weights,
             candidates,
             selection,
         } = scratch;
-        if let Some(kth) = kth_largest(weights, self.sampling.top_k, selection) {
+        if let Some(kth) = kth_largest(weights, self.top_k, selection) {
             // As in transformers, what equals the k-th largest stays.
             weights
                 .iter_mut()
@@ -93,19 +125,18 @@ impl Sampler {
                 .for_each(|logit| *logit = f32::NEG_INFINITY);
         }
         // A tiny temperature must not make the maximum 0 · ∞.
-        let scale = (1.0 / self.sampling.temperature).min(f32::MAX);
+        let scale = (1.0 / self.temperature).min(f32::MAX);
         weights
             .iter_mut()
             .for_each(|logit| *logit = exp((*logit - max) * scale));
-        if self.sampling.top_p < 1.0 {
-            let last = nucleus_end(weights, sum(weights), f64::from(self.sampling.top_p), candidates);
+        if self.top_p < 1.0 {
+            let last = nucleus_end(weights, sum(weights), f64::from(self.top_p), candidates);
             for (i, weight) in weights.iter_mut().enumerate() {
                 *weight = if keeps(last, *weight, i) { *weight } else { 0.0 };
             }
         }
-        // 53 random bits: uniform in [0, 1). Walking in the order of ids keeps the draw independent of how selection works.
-        let uniform = (self.generator.next_u64() >> 11) as f64 * (1.0 / (1u64 << 53) as f64);
-        walk(weights, uniform).unwrap_or(best)
+        // Walking in the order of ids keeps the draw independent of how selection works.
+        walk(weights, self.uniform).unwrap_or(best)
     }
 }
 

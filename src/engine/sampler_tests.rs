@@ -19,7 +19,7 @@ fn all(row: &[f32]) -> Range<TokenId> {
 
 fn draw(row: &[f32], sampling: Sampling) -> TokenId {
     Sampler::new(sampling)
-        .draw(row, &all(row), &mut Scratch::default())
+        .draw(row, all(row), &mut Scratch::default())
         .unwrap()
 }
 
@@ -61,7 +61,7 @@ fn greedy_takes_the_largest_and_the_lowest_id_among_equals() {
     let row = [9.0, 2.0, 3.0, 9.0];
     let allowed = 1..3;
     assert_eq!(
-        Sampler::new(sampling(0.0, 1.0, 0, 9)).draw(&row, &allowed, &mut Scratch::default()),
+        Sampler::new(sampling(0.0, 1.0, 0, 9)).draw(&row, allowed.clone(), &mut Scratch::default()),
         Ok(2)
     );
 }
@@ -73,7 +73,7 @@ fn logits_that_are_not_finite_are_an_error_not_a_panic() {
             let mut sampler = Sampler::new(sampling(temperature, 0.9, 3, 1));
             let row = [1.0, bad, 0.0, 2.0];
             assert_eq!(
-                sampler.draw(&row, &all(&row), &mut Scratch::default()),
+                sampler.draw(&row, all(&row), &mut Scratch::default()),
                 Err(SampleError::NotFinite)
             );
             assert_eq!(probabilities(&row, &[vec![0]]), Err(SampleError::NotFinite));
@@ -85,7 +85,7 @@ fn logits_that_are_not_finite_are_an_error_not_a_panic() {
 fn an_empty_choice_is_an_error_not_a_panic() {
     let mut sampler = Sampler::new(sampling(1.0, 0.9, 0, 1));
     for allowed in [5..9, 1..1] {
-        let drawn = sampler.draw(&[1.0, 2.0], &allowed, &mut Scratch::default());
+        let drawn = sampler.draw(&[1.0, 2.0], allowed.clone(), &mut Scratch::default());
         assert_eq!(drawn, Err(SampleError::NothingAllowed));
     }
     assert_eq!(probabilities(&[], &[]), Err(SampleError::NothingAllowed));
@@ -104,7 +104,7 @@ fn the_same_seed_gives_the_same_tokens_and_another_seed_others() {
     let stream = |seed| {
         let (mut sampler, mut scratch) = (Sampler::new(sampling(1.0, 0.92, 0, seed)), Scratch::default());
         (0..50)
-            .map(|_| sampler.draw(&row, &all(&row), &mut scratch).unwrap())
+            .map(|_| sampler.draw(&row, all(&row), &mut scratch).unwrap())
             .collect::<Vec<_>>()
     };
     assert_eq!(stream(7), stream(7));
@@ -119,7 +119,7 @@ fn drawn_frequencies_are_the_probabilities() {
     let mut counts = [0u32; 5];
     let n = 40_000;
     for _ in 0..n {
-        counts[sampler.draw(&row, &all(&row), &mut scratch).unwrap() as usize] += 1;
+        counts[sampler.draw(&row, all(&row), &mut scratch).unwrap() as usize] += 1;
     }
     let expected = kept(&row, &settings);
     for (id, &count) in counts.iter().enumerate() {
@@ -168,7 +168,7 @@ proptest! {
         let expected = kept(&row, &settings);
         let (mut sampler, mut scratch) = (Sampler::new(settings), Scratch::default());
         for _ in 0..20 {
-            let id = sampler.draw(&row, &all(&row), &mut scratch).unwrap();
+            let id = sampler.draw(&row, all(&row), &mut scratch).unwrap();
             // Rounding may move the very edge of the nucleus by one token.
             let inside = expected.iter().any(|x| x.0 == id)
                 || kept(&row, &sampling(temperature, (top_p + 1e-5).min(1.0), top_k, seed)).iter().any(|x| x.0 == id);

@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::{Backend, BackendError, Facts, Segment, Span, VisionOutput, VisionWork};
+use super::sampler::Scratch;
+use super::{Backend, BackendError, Facts, RowDraw, Segment, Span, StepOutput, VisionOutput, VisionWork};
 use crate::radiograph::Pixels;
 use crate::vocabulary::TokenId;
 
@@ -303,7 +304,7 @@ impl Backend for ScriptedBackend {
         &self.facts
     }
 
-    fn step(&mut self, segments: &[Segment<'_>]) -> Result<Vec<f32>, BackendError> {
+    fn step(&mut self, segments: &[Segment<'_>], draws: &[Option<RowDraw>]) -> Result<StepOutput, BackendError> {
         let record = |s: &Segment<'_>| SegmentRecord {
             span: s.span,
             position: s.position,
@@ -315,19 +316,28 @@ impl Backend for ScriptedBackend {
         if segments.is_empty() {
             return Err(BackendError("contract broken: an empty step".into()));
         }
-        for (i, a) in segments.iter().enumerate() {
-            if segments[..i].iter().any(|b| overlap(a.span, b.span)) {
-                return Err(BackendError("contract broken: spans of one step overlap".into()));
-            }
+        let overlaps = |i: usize| segments[..i].iter().any(|b| overlap(segments[i].span, b.span));
+        if (1..segments.len()).any(overlaps) {
+            return Err(BackendError("contract broken: spans of one step overlap".into()));
         }
-        let mut rows = Vec::new();
-        for segment in segments {
+        if !draws.is_empty() && (!self.facts.draws || draws.len() != segments.len()) {
+            return Err(BackendError("contract broken: draws that nobody can make".into()));
+        }
+        let mut output = StepOutput::default();
+        for (number, segment) in segments.iter().enumerate() {
+            let mut rows = Vec::new();
             self.run(segment, &mut rows)?;
+            if fault == Some(Fault::Nonsense) {
+                rows.fill(f32::NAN);
+            }
+            let draw = draws.get(number).and_then(Option::as_ref);
+            let drawn = draw.map(|draw| draw.draw(&rows, &mut Scratch::default())).transpose();
+            output
+                .drawn
+                .push(drawn.map_err(|error| BackendError(error.to_string()))?);
+            output.logits.extend(rows.iter().filter(|_| draw.is_none()));
         }
-        if fault == Some(Fault::Nonsense) {
-            rows.fill(f32::NAN);
-        }
-        Ok(rows)
+        Ok(output)
     }
 
     fn copy(&mut self, from: Span, to: Span, len: usize) -> Result<(), BackendError> {

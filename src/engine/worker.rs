@@ -214,18 +214,19 @@ impl Worker {
         if plan.is_empty() {
             return;
         }
+        let draws = self.scheduler.draws(plan);
         let segments = self.scheduler.segments(plan);
         let (shared, backend) = (&self.shared, &mut self.backend);
         let run = || {
             for copy in plan.copies() {
                 backend.copy(copy.from, copy.to, copy.len)?;
             }
-            backend.step(&segments)
+            backend.step(&segments, &draws)
         };
         let result = shared.watched(|| guarded(run)).map_err(|error| error.0);
         drop(segments);
         let now = Instant::now();
-        match result.and_then(|logits| self.scheduler.absorb(plan, &logits, began, now)) {
+        match result.and_then(|output| self.scheduler.absorb(plan, &output, began, now)) {
             Ok(()) => self.faults.steps = 0,
             Err(why) => {
                 self.faults.steps += 1;

@@ -10,7 +10,6 @@
 //! | --- | --- |
 //! | `settings`, `studies` | what is measured, and on what |
 //! | `subject` | the bundle: the service with its engine, in process |
-//! | `labeler/` | which findings a report affirms, denies or leaves open, and where |
 //! | `metrics/` | one score a file, held to a public implementation |
 //! | `torch/` | what needs tensors: the classifier, the VQ-GAN, the Fréchet distance, log-probabilities |
 //! | `tasks/` | one measurement a file |
@@ -20,7 +19,6 @@
 
 mod error;
 mod html;
-pub mod labeler;
 pub mod metrics;
 mod page;
 mod plots;

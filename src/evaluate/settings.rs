@@ -97,6 +97,9 @@ pub struct EvaluateSettings {
     /// Stage whose texts are the reference and are drawn: 1 findings and impression, 2 the impression alone
     #[arg(long, value_parser = stage, default_value = "1")]
     pub stage: Stage,
+    /// Ask for drawings in few words instead of with the whole text (see [`crate::labeler::brief`])
+    #[arg(long)]
+    pub brief: bool,
     /// What a doubtful finding counts as
     #[arg(long, value_enum, default_value_t)]
     pub uncertain: Uncertain,
@@ -151,6 +154,7 @@ impl Default for EvaluateSettings {
             classifier: None,
             blind: false,
             stage: Stage::One,
+            brief: false,
             uncertain: Uncertain::default(),
             auroc_question: None,
             auroc_label: None,

@@ -9,8 +9,9 @@ use rand::seq::{SliceRandom, index};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
+use super::EvaluateError;
 use super::settings::SplitChoice;
-use super::{EvaluateError, labeler};
+use crate::labeler;
 use crate::phantom::{LABELS, Label, Truth};
 use crate::train::data::{Account, Dataset, Question, Questions, ReportSource, Stage, parse_report};
 

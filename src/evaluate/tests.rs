@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 
 use super::torch::{Foresight, Given};
 use super::*;
+use crate::model::checkpoint::Dtype;
 use crate::model::device::{DtypeChoice, WeightsChoice};
 use crate::phantom::{Phantom, write_dataset};
 use crate::train::classifier::{ClassifierSettings, train};
@@ -160,7 +161,13 @@ fn a_reply_is_foreseen_the_same_token_by_token_and_as_part_of_the_prompt() {
     let bundle = Bundle::open(&toy().join("bundle")).unwrap();
     let vocabulary = bundle.vocabulary().unwrap();
     let on = device::resolve(DeviceChoice::Cpu).unwrap();
-    let mut network = Foresight::open(&bundle, DtypeChoice::F32.kind(on), WeightsChoice::Native, on).unwrap();
+    let mut network = Foresight::open(
+        &bundle,
+        DtypeChoice::F32.kind(on, Dtype::F32),
+        WeightsChoice::Native,
+        on,
+    )
+    .unwrap();
     let prompt = vocabulary.encode_text("Is there a pleural effusion on the left side of this chest?");
     let reply = vocabulary.encode_text("Small left pleural effusion.");
     let other = Given {

@@ -10,6 +10,9 @@ use std::sync::OnceLock;
 
 use tch::{Device, Kind};
 
+use crate::model::checkpoint::Dtype;
+use crate::model::kernels::Kernels;
+
 /// What the operator asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeviceChoice {
@@ -53,7 +56,7 @@ impl fmt::Display for DeviceChoice {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DtypeChoice {
-    /// bf16 on a GPU, f32 on a CPU.
+    /// bf16 on a GPU, and for weights stored in bf16 on a CPU that multiplies it; else f32.
     #[default]
     Auto,
     /// 32-bit floats.
@@ -63,12 +66,14 @@ pub enum DtypeChoice {
 }
 
 impl DtypeChoice {
-    /// The tensor type on a device.
-    pub fn kind(self, device: Device) -> Kind {
+    /// The tensor type on a device, for weights that are stored as `stored`.
+    pub fn kind(self, device: Device, stored: Dtype) -> Kind {
+        // No weight loses anything then, and a step reads half of what it would in f32.
+        let suits_cpu = || stored == Dtype::BF16 && Kernels::best().rounds_inputs();
         match self {
             Self::F32 => Kind::Float,
             Self::Bf16 => Kind::BFloat16,
-            Self::Auto if device.is_cuda() => Kind::BFloat16,
+            Self::Auto if device.is_cuda() || suits_cpu() => Kind::BFloat16,
             Self::Auto => Kind::Float,
         }
     }
@@ -212,6 +217,20 @@ mod tests {
         assert_eq!("cuda".parse(), Ok(DeviceChoice::Cuda(0)));
         assert!("gpu".parse::<DeviceChoice>().is_err());
         assert!("cuda:x".parse::<DeviceChoice>().is_err());
+    }
+
+    #[test]
+    fn the_type_follows_what_is_stored_where_the_processor_multiplies_it() {
+        let own = match Kernels::best().rounds_inputs() {
+            true => Kind::BFloat16,
+            false => Kind::Float,
+        };
+        let kind = |choice: DtypeChoice, device, stored| choice.kind(device, stored);
+        assert_eq!(kind(DtypeChoice::Auto, Device::Cpu, Dtype::BF16), own);
+        assert_eq!(kind(DtypeChoice::Auto, Device::Cpu, Dtype::F32), Kind::Float);
+        assert_eq!(kind(DtypeChoice::Auto, Device::Cuda(0), Dtype::F16), Kind::BFloat16);
+        assert_eq!(kind(DtypeChoice::F32, Device::Cuda(0), Dtype::BF16), Kind::Float);
+        assert_eq!(kind(DtypeChoice::Bf16, Device::Cpu, Dtype::F32), Kind::BFloat16);
     }
 
     #[test]

@@ -4,23 +4,15 @@ use rayon::prelude::*;
 use tch::{Device, Kind, Tensor};
 
 use super::checkpoint::{Dtype, Weights};
+use super::kernels::in_large_pages;
 use super::source::{LoadError, TensorSource};
 
 impl TensorSource for Weights {
     /// Copies the tensor out of the mapped file, converts it and moves it; its pages are then given back, so that the weights are
     /// in memory once.
     fn tensor(&self, name: &str, shape: &[usize], kind: Kind, device: Device) -> Result<Tensor, LoadError> {
-        let missing = || LoadError::Source(format!("tensor `{name}` is missing from the bundle; convert it again"));
-        let info = self.info(name).ok_or_else(missing)?;
-        let bytes = self.bytes(name).ok_or_else(missing)?;
-        if info.shape != shape {
-            let reason = format!(
-                "tensor `{name}` has shape {:?}, but the configuration asks for {shape:?}",
-                info.shape
-            );
-            return Err(LoadError::Source(reason));
-        }
-        let stored = match info.dtype {
+        let (dtype, bytes) = find(self, name, shape)?;
+        let stored = match dtype {
             Dtype::F32 => Kind::Float,
             Dtype::F16 => Kind::Half,
             Dtype::BF16 => Kind::BFloat16,
@@ -42,6 +34,32 @@ impl TensorSource for Weights {
         self.release(name);
         Ok(tensor)
     }
+
+    fn read_bf16(&self, name: &str, shape: &[usize], read: &mut dyn FnMut(&[u16])) -> Result<bool, LoadError> {
+        let (dtype, bytes) = find(self, name, shape)?;
+        // SAFETY: every pair of bytes is a u16.
+        let (before, bits, after) = unsafe { bytes.align_to::<u16>() };
+        if dtype != Dtype::BF16 || !before.is_empty() || !after.is_empty() || cfg!(target_endian = "big") {
+            return Ok(false);
+        }
+        read(bits);
+        self.release(name);
+        Ok(true)
+    }
+}
+
+/// Type and bytes of a tensor that must be there in this shape.
+fn find<'a>(weights: &'a Weights, name: &str, shape: &[usize]) -> Result<(Dtype, &'a [u8]), LoadError> {
+    let missing = || LoadError::Source(format!("tensor `{name}` is missing from the bundle; convert it again"));
+    let info = weights.info(name).ok_or_else(missing)?;
+    let bytes = weights.bytes(name).ok_or_else(missing)?;
+    match info.shape == shape {
+        true => Ok((info.dtype, bytes)),
+        false => Err(LoadError::Source(format!(
+            "tensor `{name}` has shape {:?}, but the configuration asks for {shape:?}",
+            info.shape
+        ))),
+    }
 }
 
 /// Bytes that a thread copies at a time.
@@ -56,6 +74,7 @@ fn copied(bytes: &[u8], dims: &[i64], kind: Kind) -> Result<Tensor, tch::TchErro
     assert!(tensor.is_contiguous() && tensor.numel() * kind.elt_size_in_bytes() == bytes.len());
     // SAFETY: contiguous memory of so many bytes that was made here and that nobody else holds.
     let memory = unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast::<u8>(), bytes.len()) };
+    in_large_pages(memory);
     let pieces = memory.par_chunks_mut(PIECE).zip(bytes.par_chunks(PIECE));
     pieces.for_each(|(to, from)| to.copy_from_slice(from));
     Ok(tensor)

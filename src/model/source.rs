@@ -24,6 +24,12 @@ pub trait TensorSource {
     /// may drop what it holds of it: weights are never in memory twice.
     fn tensor(&self, name: &str, shape: &[usize], kind: Kind, device: Device) -> Result<Tensor, LoadError>;
 
+    /// Reads the bits of a tensor where they lie, without a copy, if they are bf16 in memory or in a mapped file, row after row. As with [`Self::tensor`],
+    /// each is asked for once. `false`, and `read` was not called, where they are not.
+    fn read_bf16(&self, _name: &str, _shape: &[usize], _read: &mut dyn FnMut(&[u16])) -> Result<bool, LoadError> {
+        Ok(false)
+    }
+
     /// [`Self::tensor`] for tensors whose shape is a `LayerSpec`'s or a config's own.
     fn linear(
         &self,

@@ -35,22 +35,21 @@ impl Polish {
             self.held.drain(..leading);
             self.begun = !self.held.is_empty();
         }
-        if let Some(at) = self.stops.iter().filter_map(|stop| self.held.find(stop.as_str())).min() {
-            self.held.truncate(at);
+        let unsure = self.stops.iter().map(|stop| overlap(&self.held, stop)).max();
+        let unsure_from = self.held.len() - unsure.unwrap_or(0);
+        // A stop that has come waits for one that may have begun before it.
+        if self.first_stop().is_some_and(|at| at <= unsure_from) {
             self.stopped = true;
             return self.rest();
         }
-        let unsure = self
-            .stops
-            .iter()
-            .map(|stop| overlap(&self.held, stop))
-            .max()
-            .unwrap_or(0);
-        let sure = self
-            .held
-            .get(..self.held.len() - unsure)
-            .map_or(0, |text| text.trim_end_matches(is_space).len());
+        let sure = self.held.get(..unsure_from);
+        let sure = sure.map_or(0, |text| text.trim_end_matches(is_space).len());
         self.held.drain(..sure).collect()
+    }
+
+    /// Where the first stop text begins in what is held.
+    fn first_stop(&self) -> Option<usize> {
+        self.stops.iter().filter_map(|stop| self.held.find(stop.as_str())).min()
     }
 
     /// The reply has ended: gives what was held back and is part of it.
@@ -59,6 +58,9 @@ impl Polish {
     }
 
     fn rest(&mut self) -> String {
+        if let Some(at) = self.first_stop() {
+            self.held.truncate(at);
+        }
         std::mem::take(&mut self.held).trim_end_matches(is_space).to_owned()
     }
 }
@@ -108,6 +110,18 @@ mod tests {
         let (shown, stopped) = run(&["END"], &["clear E", "N"]);
         assert_eq!(shown.concat(), "clear EN");
         assert!(!stopped);
+    }
+
+    #[test]
+    fn a_stop_text_counts_from_where_it_begins_however_the_pieces_are_cut() {
+        for pieces in [&["aé", "b"][..], &["aéb"], &["a", "é", "b"]] {
+            assert_eq!(
+                run(&["é", "aéb"], pieces),
+                (vec![String::new(); pieces.len() + 1], true)
+            );
+        }
+        assert_eq!(run(&["é", "aéb"], &["aé", "c"]).0.concat(), "a");
+        assert_eq!(run(&["é", "aéb"], &["aé"]).0.concat(), "a");
     }
 
     proptest! {

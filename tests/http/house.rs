@@ -46,6 +46,7 @@ pub fn facts() -> Facts {
         cuts_freely: false,
         prompt_rows: 128,
         vision_batch: 4,
+        draws: false,
         device: "scripted".into(),
         dtype: "f32".into(),
     }

@@ -7,7 +7,7 @@ use super::JobId;
 use crate::engine::constraint::{Constraint, Next};
 use crate::engine::drafts::{Drafter, Trust};
 use crate::engine::sampler::{self, SampleError, Sampler, Scratch};
-use crate::engine::{FinishReason, Rule, SequenceSpec, SequenceSummary, Span, Timing, TokenRules};
+use crate::engine::{FinishReason, RowDraw, Rule, SequenceSpec, SequenceSummary, Span, Timing, TokenRules};
 use crate::vocabulary::{PromptPart, TokenId};
 
 /// Where a sequence stands. What is finished is no longer there.
@@ -284,7 +284,7 @@ impl Sequence {
         loop {
             let id = match constraint.next(rules, vocabulary) {
                 Next::Forced(id) => id,
-                Next::Choice(allowed) => self.sampler.draw(rows.next().unwrap_or_default(), &allowed, scratch)?,
+                Next::Choice(allowed) => self.sampler.draw(rows.next().unwrap_or_default(), allowed, scratch)?,
             };
             self.chosen.push(id);
             constraint.accept(id, rules);
@@ -294,6 +294,24 @@ impl Sequence {
         }
         self.guide_row = carried;
         Ok(())
+    }
+
+    /// How the token to come is drawn where the logits are; `None` where the logits themselves are needed, or none are. To be asked once a step, since it takes
+    /// the random number.
+    pub(super) fn row_draw(&mut self, rules: &TokenRules, vocabulary: usize) -> Option<RowDraw> {
+        if self.role != Role::Alone || self.drafted > 0 || self.watches() {
+            return None;
+        }
+        match self.constraint.next(rules, vocabulary) {
+            Next::Forced(_) => None,
+            Next::Choice(allowed) => Some(self.sampler.next(allowed)),
+        }
+    }
+
+    /// Takes the token that was drawn as [`Self::row_draw`] asked.
+    pub(super) fn drawn(&mut self, id: TokenId) {
+        self.chosen.clear();
+        self.chosen.push(id);
     }
 
     /// Notes that `count` pending tokens have been run. Of a draft those positions stay whose tokens have come true; the others' keys and

@@ -9,7 +9,7 @@ use crate::engine::drafts::STEP_ROWS;
 use crate::engine::heads::HEAD_TOKENS;
 use crate::engine::scripted::{Fault, Reply, ScriptedBackend};
 use crate::engine::tests::{GREEDY, about, config, facts, guided, job, picture, rules, sampled, spec};
-use crate::engine::{Backend, Rule, Sampling};
+use crate::engine::{Backend, Rule, Sampling, StepOutput};
 
 /// A scheduler with its backend and what became of each job.
 pub(super) struct Bench {
@@ -76,6 +76,7 @@ impl Bench {
         if plan.is_empty() {
             return false;
         }
+        let draws = self.scheduler.draws(&plan);
         let segments = self.scheduler.segments(&plan);
         let phases = || self.scheduler.sequences.values().map(|sequence| sequence.phase);
         let prefilling = |span| phases().any(|phase| phase == Phase::Prefilling(span));
@@ -112,9 +113,9 @@ impl Bench {
             .copies()
             .iter()
             .try_for_each(|copy| backend.copy(copy.from, copy.to, copy.len));
-        match copied.and_then(|()| backend.step(&segments)) {
-            Ok(logits) => {
-                if let Err(why) = self.scheduler.absorb(&plan, &logits, self.now, self.now) {
+        match copied.and_then(|()| backend.step(&segments, &draws)) {
+            Ok(output) => {
+                if let Err(why) = self.scheduler.absorb(&plan, &output, self.now, self.now) {
                     self.scheduler.fail_step(&plan, &EngineError::Step(why));
                 }
             }
@@ -394,6 +395,10 @@ fn logits_of_the_wrong_size_are_an_error() {
     let mut bench = Bench::new(facts(), Reply::Tokens(vec![1]));
     bench.submit(job(vec![spec(&[7], Rule::Text, 5)]));
     let plan = bench.scheduler.plan(bench.now);
-    assert!(bench.scheduler.absorb(&plan, &[0.0; 95], bench.now, bench.now).is_err());
+    let output = StepOutput {
+        logits: vec![0.0; 95],
+        drawn: Vec::new(),
+    };
+    assert!(bench.scheduler.absorb(&plan, &output, bench.now, bench.now).is_err());
     assert!(bench.scheduler.take().events.is_empty());
 }

@@ -10,7 +10,7 @@ use super::{Draw, Event, Observation, Phase, Role, Scheduler, Sequence, Sequence
 use crate::engine::drafts::STEP_ROWS;
 use crate::engine::heads::HeadCopy;
 use crate::engine::sampler::{SampleError, Scratch};
-use crate::engine::{EngineError, Segment};
+use crate::engine::{EngineError, RowDraw, Segment, StepOutput};
 
 /// From so many logits on, draws are spread over threads: drawing from 50,000 takes a good part of a millisecond, waking threads a tenth.
 const PARALLEL_LOGITS: usize = 200_000;
@@ -198,19 +198,32 @@ impl Scheduler {
         plan.parts.iter().filter_map(segment).collect()
     }
 
-    /// Takes the logits of a step that began at `began`: draws the new tokens and tells of them.
+    /// How the backend is asked to draw tokens: for each segment of the plan, or nothing where it does not draw. To be asked once a plan.
+    pub(in crate::engine) fn draws(&mut self, plan: &Plan) -> Vec<Option<RowDraw>> {
+        if !self.facts.draws {
+            return Vec::new();
+        }
+        let (rules, vocabulary) = (&self.rules, self.facts.vocabulary);
+        let draw = |part: &Part| {
+            let sequence = self.sequences.get_mut(&part.key)?;
+            (part.completes && part.logits == 1).then(|| sequence.row_draw(rules, vocabulary))?
+        };
+        plan.parts.iter().map(draw).collect()
+    }
+
+    /// Takes the output of a step that began at `began`: draws the new tokens that are not drawn yet, and tells of all.
     ///
     /// # Errors
-    /// When the logits are not of the right size or not finite. Nothing has been told of the step then; the caller ends it with
+    /// When the output is not of the right size or not finite. Nothing has been told of the step then; the caller ends it with
     /// [`Scheduler::fail_step`].
     pub(in crate::engine) fn absorb(
         &mut self,
         plan: &Plan,
-        logits: &[f32],
+        output: &StepOutput,
         began: Instant,
         now: Instant,
     ) -> Result<(), String> {
-        self.choose(plan, logits)?;
+        self.choose(plan, output)?;
         self.counters.steps += 1;
         let mut follow = Vec::new();
         for part in &plan.parts {
@@ -250,9 +263,12 @@ impl Scheduler {
     }
 
     /// Draws the next tokens of each part that is complete with this step.
-    fn choose(&mut self, plan: &Plan, logits: &[f32]) -> Result<(), String> {
+    fn choose(&mut self, plan: &Plan, output: &StepOutput) -> Result<(), String> {
         let vocabulary = self.facts.vocabulary;
-        let wanted: usize = plan.parts.iter().map(|part| part.logits).sum();
+        let StepOutput { logits, drawn } = output;
+        let drawn = |part: usize| drawn.get(part).copied().flatten();
+        let rows = |(at, part): (usize, &Part)| if drawn(at).is_some() { 0 } else { part.logits };
+        let wanted: usize = plan.parts.iter().enumerate().map(rows).sum();
         if logits.len() != wanted * vocabulary {
             return Err(format!(
                 "{} logits came where {wanted} rows of {vocabulary} were wanted",
@@ -262,17 +278,21 @@ impl Scheduler {
         if self.scratch.len() < plan.parts.len() {
             self.scratch.resize_with(plan.parts.len(), Scratch::default);
         }
-        let mut rest = logits;
-        let mut parts = plan.parts.iter().peekable();
+        let mut rest = logits.as_slice();
+        let mut parts = plan.parts.iter().enumerate().peekable();
         // Both the plan and the map are in order of keys, so one walk joins them.
         let mut draws: Vec<(&[f32], &mut Sequence)> = Vec::with_capacity(plan.parts.len());
         let mut guide: Option<&[f32]> = None;
         for (key, sequence) in &mut self.sequences {
-            let part = parts.next_if(|part| part.key == *key);
+            let part = parts.next_if(|(_, part)| part.key == *key);
             if let (Role::Guided, Some(row)) = (sequence.role, guide.take()) {
                 sequence.guided_by(row);
             }
-            let Some(part) = part else { continue };
+            let Some((at, part)) = part else { continue };
+            if let Some(id) = drawn(at) {
+                sequence.drawn(id);
+                continue;
+            }
             let (rows, others) = rest.split_at(part.logits * vocabulary);
             rest = others;
             match (part.completes, sequence.role) {

@@ -77,6 +77,31 @@ async fn the_same_request_and_seed_give_the_same_tokens_alone_or_in_any_company(
 }
 
 #[tokio::test]
+async fn a_backend_that_draws_gives_the_tokens_that_are_drawn_from_its_logits() {
+    let mut all_tokens = Vec::new();
+    for draws in [false, true] {
+        let (engine, _controls) = engine(
+            EngineConfig {
+                queue_jobs: 64,
+                ..config()
+            },
+            Facts { draws, ..facts() },
+            Reply::Hashed,
+        );
+        engine.ready().await.unwrap();
+        let submitted: Vec<_> = requests().into_iter().map(|job| engine.submit(job).unwrap()).collect();
+        let mut said = Vec::new();
+        for events in submitted {
+            let events = all(events).await;
+            assert!(is_done(&events));
+            said.push([tokens(&events, 0), tokens(&events, 1)]);
+        }
+        all_tokens.push(said);
+    }
+    assert_eq!(all_tokens[0], all_tokens[1]);
+}
+
+#[tokio::test]
 async fn another_seed_gives_other_tokens() {
     let (engine, _controls) = ready(Reply::Hashed).await;
     let with = |seed| {

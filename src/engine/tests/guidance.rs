@@ -12,7 +12,7 @@ fn after(backend: &mut ScriptedBackend, tokens: &[TokenId]) -> Vec<f32> {
         tokens,
         logits: 1,
     };
-    backend.step(&[segment]).unwrap()
+    backend.step(&[segment], &[]).unwrap().logits
 }
 
 #[tokio::test]

@@ -31,6 +31,7 @@ pub(super) fn facts() -> Facts {
         cuts_freely: false,
         prompt_rows: 8,
         vision_batch: 4,
+        draws: false,
         device: "scripted".into(),
         dtype: "f32".into(),
     }

@@ -1,15 +1,17 @@
 //! Drawings of the data's reports, read by a classifier that had no part in them.
 
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
 use super::super::EvaluateError;
-use super::super::labeler;
 use super::super::metrics::{LabelTable, interval};
 use super::super::page::Sample;
 use super::super::subject::{DECODE, Subject};
 use super::super::torch::{Moments, Reader};
 use super::sizes::{SizeScores, Sizes};
 use super::{Case, Context, pixels, sample};
+use crate::labeler;
 use crate::phantom::{LABELS, Label};
 use crate::radiograph::{ImageFormat, Pixels, Preprocess, prepare};
 use crate::service::{Options, Request, Task};
@@ -118,10 +120,11 @@ pub fn drawings(context: &Context<'_>, subject: &Subject, reader: &Reader) -> Re
         return Ok(None);
     }
     context.progress.begin("drawings", cases.len() as u64);
-    let requests = cases.iter().map(|case| {
+    let texts: Vec<String> = cases.iter().map(|case| asked(context, case)).collect();
+    let requests = cases.iter().zip(&texts).map(|(case, text)| {
         Ok(Request {
             task: Task::Draw {
-                text: case.reference.clone(),
+                text: text.clone(),
                 n: 1,
                 format: ImageFormat::Png,
             },
@@ -155,9 +158,7 @@ pub fn drawings(context: &Context<'_>, subject: &Subject, reader: &Reader) -> Re
                     shown
                         .figures
                         .push(("drawn from the report (synthetic)".to_owned(), file.to_vec()));
-                    shown
-                        .texts
-                        .push(("requested".to_owned(), cases[number].reference.clone()));
+                    shown.texts.push(("requested".to_owned(), texts[number].clone()));
                     samples.push((number, shown));
                 }
                 let read = drawn
@@ -217,6 +218,17 @@ pub fn drawings(context: &Context<'_>, subject: &Subject, reader: &Reader) -> Re
         frechet,
         samples: samples.into_iter().map(|s| s.1).collect(),
     }))
+}
+
+/// The text that a study's drawing is asked for with.
+fn asked(context: &Context<'_>, case: &Case) -> String {
+    match context.settings.brief {
+        false => case.reference.clone(),
+        true => labeler::brief(
+            &case.reference,
+            &mut ChaCha8Rng::seed_from_u64(context.seed(case.study)),
+        ),
+    }
 }
 
 /// What the report asks for, of the labels that the classifier tells; what it leaves open is not scored.

@@ -10,6 +10,7 @@ use super::super::torch::{Eye, Foresight, Given, TOGETHER};
 use super::{Case, Context, pixels};
 use crate::model::bundle::Bundle;
 use crate::model::device::{self, DeviceChoice, DtypeChoice, WeightsChoice};
+use crate::model::neox::Neox;
 use crate::vocabulary::{Input, PromptPart};
 
 /// Perplexity of the data's reports in one arithmetic.
@@ -45,8 +46,9 @@ pub fn perplexity(
 ) -> Result<Option<Perplexity>, EvaluateError> {
     let (cases, settings) = (context.cases(), context.settings);
     let on = device::resolve(choice)?;
+    let stored = Neox::stored(&bundle.neox_weights()?);
     let run = |dtype: DtypeChoice, weights: WeightsChoice| -> Result<(Foreseen, Vec<f64>, usize), EvaluateError> {
-        let kind = dtype.kind(on);
+        let kind = dtype.kind(on, stored);
         let mut network = Foresight::open(bundle, kind, weights, on)?;
         let name = device::arithmetic(device::dtype_name(kind), weights);
         context

@@ -3,13 +3,13 @@
 use serde::Serialize;
 
 use super::super::EvaluateError;
-use super::super::labeler::{self, Reading, Sides};
 use super::super::metrics::{Bleu, LabelTable, bleu, cider, interval, meteor, rouge_l};
 use super::super::page::Sample;
 use super::super::subject::Subject;
 use super::sizes::{SizeScores, Sizes};
 use super::{Case, Context, sample};
 use crate::engine::FinishReason;
+use crate::labeler::{self, Reading, Sides};
 use crate::phantom::LABELS;
 use crate::service::{Options, Request, Task};
 use crate::train::classifier::scores::Counts;

@@ -5,6 +5,7 @@
 
 use rayon::prelude::*;
 
+use super::pages::roomy;
 use super::select::Kernels;
 
 /// How weights are held.
@@ -57,6 +58,13 @@ impl Format {
     }
 }
 
+/// So many zeros, in large pages.
+fn zeros<T: Clone>(count: usize, zero: T) -> Vec<T> {
+    let mut room = roomy(count);
+    room.resize(count, zero);
+    room
+}
+
 /// A quantised matrix `[rows, columns]`.
 pub struct Grouped {
     format: Format,
@@ -80,8 +88,8 @@ impl Grouped {
             rows,
             columns,
             groups,
-            cells: vec![Line([0; 64]); blocks * format.lines()],
-            scales: vec![0; blocks * PANEL],
+            cells: zeros(blocks * format.lines(), Line([0; 64])),
+            scales: zeros(blocks * PANEL, 0),
         }
     }
 

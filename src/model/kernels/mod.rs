@@ -23,6 +23,7 @@
 //! | `attend` | one query over the keys and values of its sequence |
 //! | `pointwise` | LayerNorm, activations, rounding to bf16 |
 //! | `select` | one set of kernels per instruction set, chosen at run time |
+//! | `pages` | memory in large pages, for weights |
 //! | `team` | threads that go through a step together |
 
 mod attend;
@@ -36,6 +37,7 @@ mod fixed;
 mod grouped;
 mod lanes;
 mod packed;
+mod pages;
 mod panels;
 mod pointwise;
 mod product;
@@ -51,6 +53,7 @@ mod tests;
 pub use cells::{Cells, Fixed, Inputs};
 pub use grouped::{Format, Grouped, PANEL};
 pub use packed::Packed;
+pub use pages::in_large_pages;
 pub use pointwise::round_to_bf16;
 pub use quantised::WideMut;
 pub use select::Kernels;

@@ -7,6 +7,7 @@
 use rayon::prelude::*;
 
 use super::grouped::PANEL;
+use super::pages::roomy;
 
 /// A pair of columns of the sixteen rows of a panel, as a cache holds it.
 #[derive(Clone, Copy)]
@@ -22,21 +23,22 @@ pub struct Packed {
 }
 
 impl Packed {
-    /// Packs the bits of `weights`, rows of `columns`.
+    /// Packs the bits of `weights`, rows of `columns`; row `r` of the matrix is row `order(r)` of them.
     ///
     /// # Panics
-    /// If `weights` are not whole rows.
-    pub fn new(weights: &[u16], columns: usize) -> Self {
+    /// If `weights` are not whole rows, or `order` names none of them.
+    pub fn new(weights: &[u16], columns: usize, order: impl Fn(usize) -> usize + Sync) -> Self {
         let rows = weights.len() / columns.max(1);
         assert!(weights.len() == rows * columns);
         let pairs = columns.div_ceil(2);
         // Collected, memory is written once, by all threads; set to zeros first, one of them would touch all of it alone.
-        let lines = (0..rows.div_ceil(PANEL) * pairs).into_par_iter().with_min_len(1 << 10);
-        let lines = lines.map(|number| {
+        let numbers = (0..rows.div_ceil(PANEL) * pairs).into_par_iter().with_min_len(1 << 10);
+        let mut lines = roomy(numbers.len());
+        let packed = numbers.map(|number| {
             let (first, column) = (number / pairs * PANEL, number % pairs * 2);
             let mut line = [0; 2 * PANEL];
             for (pair, row) in line.as_chunks_mut::<2>().0.iter_mut().zip(first..rows) {
-                let from = &weights[row * columns + column..];
+                let from = &weights[order(row) * columns + column..];
                 pair[0] = from[0];
                 if column + 1 < columns {
                     pair[1] = from[1];
@@ -44,7 +46,7 @@ impl Packed {
             }
             Line(line)
         });
-        let lines = lines.collect();
+        packed.collect_into_vec(&mut lines);
         Self { rows, columns, lines }
     }
 

@@ -133,7 +133,7 @@ proptest! {
         let (columns, rows) = if long { (columns + 2600, rows % 20 + 1) } else { (columns, rows) };
         let weights = coarse(rows * columns, seed);
         let inputs = coarse(count * columns, seed ^ 1);
-        let packed = Packed::new(&bf16(&weights), columns);
+        let packed = Packed::new(&bf16(&weights), columns, |row| row);
         let padded = Padded::new(&inputs, columns);
         for kernels in Kernels::all().iter().filter(|kernels| kernels.packs()) {
             let mut out = vec![f32::NAN; rows * count];
@@ -155,7 +155,7 @@ proptest! {
     #[test]
     fn packed_weights_can_be_taken_out_again(rows in 1usize..50, columns in 1usize..70, seed in any::<u64>()) {
         let bits = bf16(&numbers(rows * columns, seed));
-        let packed = Packed::new(&bits, columns);
+        let packed = Packed::new(&bits, columns, |row| row);
         for (panel, bits) in bits.chunks(PANEL * columns).enumerate() {
             let mut out = vec![1; bits.len()];
             packed.unpack(panel, &mut out);

@@ -38,7 +38,14 @@ impl AttentionPlan {
         while i < segments.len() {
             let single = segments[i..].iter().take_while(|s| s.tokens.len() == 1).count();
             if pad && single > 1 {
-                pieces.push(padded(&segments[i..i + single], row, kind, device));
+                let rows = &segments[i..i + single];
+                let index = |of: fn(&Segment<'_>) -> usize| {
+                    let values: Vec<i64> = rows.iter().map(|segment| of(segment) as i64).collect();
+                    Tensor::from_slice(&values).to_device(device)
+                };
+                let len = rows.iter().map(|s| s.position + 1).max().unwrap_or(1);
+                let (starts, positions) = (index(|s| s.span.start), index(|s| s.position));
+                pieces.push(Piece::padded(row, &starts, &positions, len as i64, kind));
                 (row, i) = (row + single as i64, i + single);
             } else {
                 let s = &segments[i];
@@ -61,6 +68,13 @@ impl AttentionPlan {
         Self { pieces }
     }
 
+    /// For rows that are each a token, at `positions` (`[rows]`, i64, below `keys`) of sequences that begin at `starts` in the memory.
+    pub(super) fn of_rows(starts: &Tensor, positions: &Tensor, keys: i64, kind: Kind) -> Self {
+        Self {
+            pieces: vec![Piece::padded(0, starts, positions, keys, kind)],
+        }
+    }
+
     /// `q`: `[n, heads, head_dim]` → `[n, heads·head_dim]`.
     pub(super) fn run(&self, q: &Tensor, kv: &KvMemory, layer: usize) -> Tensor {
         let (n, heads, dim) = q.size3().unwrap_or((0, 0, 0));
@@ -75,6 +89,24 @@ impl AttentionPlan {
 }
 
 impl Piece {
+    /// One-token segments from `row` on, at `positions` (`[rows]`, i64, below `len`) of sequences that begin at `starts`.
+    fn padded(row: i64, starts: &Tensor, positions: &Tensor, len: i64, kind: Kind) -> Self {
+        let (rows, device) = (positions.size()[0], positions.device());
+        let offsets = Tensor::arange(len, (Kind::Int64, device)).unsqueeze(0);
+        let inside = offsets.le_tensor(&positions.unsqueeze(1));
+        let mask = Tensor::zeros([rows, len], (kind, device));
+        let mask = mask.masked_fill(&inside.logical_not(), f64::NEG_INFINITY);
+        // What lies beyond the sequence reads its first position, and is masked.
+        let positions = starts.unsqueeze(1) + offsets * inside;
+        Piece::Padded {
+            row,
+            rows,
+            len,
+            positions: positions.view(-1),
+            mask: mask.view([rows, 1, 1, len]),
+        }
+    }
+
     /// The piece's rows of the output, `[rows, heads, head_dim]`.
     fn run(&self, q: &Tensor, kv: &KvMemory, layer: usize) -> Tensor {
         match self {
@@ -117,35 +149,6 @@ fn chunk_mask(rows: i64, len: i64, kind: Kind, device: Device) -> Tensor {
     blocked.triu(len - rows + 1)
 }
 
-fn padded(segments: &[Segment<'_>], row: i64, kind: Kind, device: Device) -> Piece {
-    let rows = segments.len();
-    let len = segments.iter().map(|s| s.position + 1).max().unwrap_or(1);
-    let mut positions = vec![0i64; rows * len];
-    let mut mask = vec![f32::NEG_INFINITY; rows * len];
-    for (r, s) in segments.iter().enumerate() {
-        for t in 0..len {
-            // What lies beyond the sequence reads its first position, and is masked.
-            let inside = t <= s.position;
-            positions[r * len + t] = (s.span.start + if inside { t } else { 0 }) as i64;
-            if inside {
-                mask[r * len + t] = 0.0;
-            }
-        }
-    }
-    let mask = Tensor::from_slice(&mask)
-        .view([rows as i64, 1, 1, len as i64])
-        .to_kind(kind)
-        .to_device(device);
-    let positions = Tensor::from_slice(&positions).to_device(device);
-    Piece::Padded {
-        row,
-        rows: rows as i64,
-        len: len as i64,
-        positions,
-        mask,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,10 +175,8 @@ mod tests {
         let segments = [segment(0, 3), segment(20, 17), segment(40, 0)];
         let q = Tensor::randn([3, 4, 8], (Kind::Float, cpu));
         let alone = AttentionPlan::new(&segments, Kind::Float, cpu).run(&q, &kv, 0);
-        let batch = AttentionPlan {
-            pieces: vec![padded(&segments, 0, Kind::Float, cpu)],
-        }
-        .run(&q, &kv, 0);
+        let (starts, positions) = (Tensor::from_slice(&[0i64, 20, 40]), Tensor::from_slice(&[3i64, 17, 0]));
+        let batch = AttentionPlan::of_rows(&starts, &positions, 18, Kind::Float).run(&q, &kv, 0);
         assert!((alone - batch).abs().max().double_value(&[]) < 1e-5);
     }
 }

@@ -15,6 +15,7 @@ pub struct KvMemory {
     /// Where they lie, for the kernels of a CPU; not used elsewhere.
     addresses: Vec<(*mut c_void, *mut c_void)>,
     kind: Kind,
+    /// Positions, the spare one among them.
     tokens: usize,
     head_dim: usize,
 }
@@ -23,8 +24,9 @@ pub struct KvMemory {
 unsafe impl Send for KvMemory {}
 
 impl KvMemory {
-    /// Room for `tokens` positions. Zeroed lazily by the system on a CPU: pages that are never used take no memory.
+    /// Room for `tokens` positions, and a spare one behind them. Zeroed lazily by the system on a CPU: pages that are never used take no memory.
     pub fn new(config: &NeoxConfig, tokens: usize, kind: Kind, device: Device) -> Self {
+        let tokens = tokens + 1;
         let shape = [
             config.num_attention_heads as i64,
             tokens as i64,
@@ -39,6 +41,11 @@ impl KvMemory {
             tokens,
             head_dim: config.head_dim(),
         }
+    }
+
+    /// A position that belongs to no sequence: rows that a step has too many may write to it.
+    pub(super) fn spare(&self) -> usize {
+        self.tokens - 1
     }
 
     /// Bytes one position takes in all layers.

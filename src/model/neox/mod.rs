@@ -10,6 +10,7 @@ mod kv;
 mod matrix;
 mod network;
 mod projection;
+mod replay;
 mod rotary;
 mod rows;
 mod step;

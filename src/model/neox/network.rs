@@ -8,10 +8,12 @@ use super::buffer::Form;
 use super::config::Activation;
 use super::kv::KvMemory;
 use super::matrix::{Matrix, Plain, floats};
-use super::projection::{Projection, format};
+use super::projection::{Projection, RowOrder, format};
+use super::replay::{Replays, Unrecorded};
 use super::rotary::RotaryTable;
 use super::rows::{FEW, RowLayer, RowNorm, RowPath, RowWeights};
 use super::step::Segment;
+use crate::model::checkpoint::{Dtype, Weights};
 use crate::model::device::WeightsChoice;
 use crate::model::kernels::{Format, Kernels};
 use crate::model::source::{Linear, LoadError, TensorSource};
@@ -28,6 +30,8 @@ pub struct Neox {
     rotary: RotaryTable,
     /// The way of few rows, on a CPU. It holds the same weights.
     rows: Option<RowPath>,
+    /// The way of few rows, on a GPU.
+    replays: Option<Replays>,
 }
 
 struct Layer {
@@ -75,36 +79,19 @@ impl Layer {
     ) -> Result<Self, LoadError> {
         let (h, m, bias) = (config.hidden_size, config.intermediate_size, config.attention_bias);
         let name = |part: &str| format!("gpt_neox.layers.{index}.{part}");
-        let kind = source_kind(held, to.0);
-        let linear = |part: &str, rows, columns, bias| source.linear(&name(part), rows, columns, bias, kind, to.1);
-        let hold = |linear| Projection::new(linear, held, to.0);
+        let by_head = RowOrder::ByHead {
+            heads: config.num_attention_heads,
+            dim: config.head_dim(),
+        };
+        let load = |part: &str, shape, bias, order| Projection::load(source, &name(part), shape, bias, order, held, to);
         Ok(Self {
             input_norm: Norm::load(source, &name("input_layernorm"), config, to)?,
             post_attention_norm: Norm::load(source, &name("post_attention_layernorm"), config, to)?,
-            qkv: hold(by_role(linear("attention.query_key_value", 3 * h, h, bias)?, config)),
-            dense: hold(linear("attention.dense", h, h, bias)?),
-            up: hold(linear("mlp.dense_h_to_4h", m, h, true)?),
-            down: hold(linear("mlp.dense_4h_to_h", h, m, true)?),
+            qkv: load("attention.query_key_value", [3 * h, h], bias, by_head)?,
+            dense: load("attention.dense", [h, h], bias, RowOrder::Own)?,
+            up: load("mlp.dense_h_to_4h", [m, h], true, RowOrder::Own)?,
+            down: load("mlp.dense_4h_to_h", [h, m], true, RowOrder::Own)?,
         })
-    }
-}
-
-/// What matrices are asked for in: f32 if they are quantised, so that they are rounded once.
-fn source_kind(held: Option<Format>, kind: Kind) -> Kind {
-    if held.is_some() { Kind::Float } else { kind }
-}
-
-/// The rows of a fused QKV from `[heads, 3, head_dim]` (as stored) to `[3, heads, head_dim]`.
-fn by_role(qkv: Linear, config: &NeoxConfig) -> Linear {
-    let (heads, dim, h) = (
-        config.num_attention_heads as i64,
-        config.head_dim() as i64,
-        config.hidden_size as i64,
-    );
-    let rows = |t: Tensor, tail: i64| t.view([heads, 3, dim, tail]).transpose(0, 1).contiguous();
-    Linear {
-        weight: rows(qkv.weight, h).view([3 * h, h]),
-        bias: qkv.bias.map(|bias| rows(bias, 1).view([3 * h])),
     }
 }
 
@@ -138,15 +125,16 @@ impl Neox {
         let (v, h) = (config.vocab_size, config.hidden_size);
         let embed_in = source.tensor("gpt_neox.embed_in.weight", &[v, h], kind, device)?;
         // Before the layers: while it is quantised it takes more memory than it will.
-        let weight = match config.tie_word_embeddings {
-            true => embed_in.shallow_clone(),
-            false => source.tensor("embed_out.weight", &[v, h], source_kind(held, kind), device)?,
+        let last = held.map(|_| Format::Int8);
+        let tied = || Linear {
+            weight: embed_in.shallow_clone(),
+            bias: None,
         };
-        let linear = Linear { weight, bias: None };
         let embed_out = match (config.tie_word_embeddings, held) {
             // Packed, it would be there twice.
-            (true, None) => Projection::Native(linear),
-            _ => Projection::new(linear, held.map(|_| Format::Int8), kind),
+            (true, None) => Projection::Native(tied()),
+            (true, Some(_)) => Projection::new(tied(), last, kind),
+            (false, _) => Projection::load(source, "embed_out", [v, h], false, RowOrder::Own, last, to)?,
         };
         let layers = (0..config.num_hidden_layers)
             .map(|index| Layer::load(source, index, config, held, to))
@@ -163,6 +151,7 @@ impl Neox {
             embed_out,
             rotary,
             rows: None,
+            replays: Replays::new(device),
         };
         let form = match kind {
             _ if held.is_some() => Form::Fixed,
@@ -179,6 +168,13 @@ impl Neox {
             RowPath::new(config, weights, threads, form, longest)
         });
         Ok(model)
+    }
+
+    /// What a checkpoint's matrices are stored in, by its embedding; f32 where it has none.
+    pub fn stored(weights: &Weights) -> Dtype {
+        weights
+            .info("gpt_neox.embed_in.weight")
+            .map_or(Dtype::F32, |info| info.dtype)
     }
 
     /// Whether the numbers of a token are the same bits wherever its prompt is cut into segments.
@@ -238,6 +234,16 @@ impl Neox {
         &self.config
     }
 
+    /// The type it computes in.
+    pub(super) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Where its weights are.
+    pub(super) fn device(&self) -> Device {
+        self.device
+    }
+
     /// KV memory of `tokens` positions that fits this network.
     pub fn kv_memory(&self, tokens: usize) -> KvMemory {
         KvMemory::new(&self.config, tokens, self.kind, self.device)
@@ -251,7 +257,11 @@ impl Neox {
     /// a pass of its own (whose products are large enough to gain nothing from company).
     pub fn step(&self, kv: &mut KvMemory, segments: &[Segment<'_>]) -> Option<Tensor> {
         let Some(rows) = &self.rows else {
-            return self.pass(kv, segments);
+            let replayed = self.replays.as_ref().map(|replays| replays.step(self, kv, segments));
+            return match replayed {
+                Some(Ok(logits)) => logits,
+                Some(Err(Unrecorded)) | None => self.pass(kv, segments),
+            };
         };
         let long = |segment: &Segment<'_>| segment.tokens.len() > rows.longest();
         if let [one] = segments
@@ -282,7 +292,7 @@ impl Neox {
     }
 
     /// All segments in one pass of libtorch.
-    fn pass(&self, kv: &mut KvMemory, segments: &[Segment<'_>]) -> Option<Tensor> {
+    pub(super) fn pass(&self, kv: &mut KvMemory, segments: &[Segment<'_>]) -> Option<Tensor> {
         let index = |values: Vec<i64>| Tensor::from_slice(&values).to_device(self.device);
         let (mut ids, mut positions, mut places, mut last) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for segment in segments {
@@ -293,23 +303,48 @@ impl Neox {
             }
             last.extend(ids.len() as i64 - segment.logits as i64..ids.len() as i64);
         }
+        let attention = AttentionPlan::new(segments, self.kind, self.device);
+        let x = self.hidden(kv, &index(ids), &index(positions), &index(places), &attention);
+        if last.is_empty() {
+            return None;
+        }
+        Some(self.logits(&x.index_select(0, &index(last))))
+    }
+
+    /// One pass over rows that are each a token: `input` is `[3, rows]`, i64, on the device: the tokens, where their sequences begin in the KV memory, and their
+    /// positions there, which are below `keys`. Gives the logits of every row, f32, `[rows, vocab_size]`.
+    ///
+    /// Which kernels run depends on `rows` and `keys` alone and nothing is read back, so that the pass can be recorded.
+    pub(super) fn pass_rows(&self, kv: &mut KvMemory, input: &Tensor, keys: i64) -> Tensor {
+        let (ids, starts, positions) = (input.get(0), input.get(1), input.get(2));
+        let attention = AttentionPlan::of_rows(&starts, &positions, keys, self.kind);
+        let x = self.hidden(kv, &ids, &positions, &(&starts + &positions), &attention);
+        self.logits(&x)
+    }
+
+    /// What the layers make of tokens: `ids`, their `positions` in their sequences and their `places` in the KV memory are i64, `[n]`; `[n, hidden_size]`.
+    fn hidden(
+        &self,
+        kv: &mut KvMemory,
+        ids: &Tensor,
+        positions: &Tensor,
+        places: &Tensor,
+        attention: &AttentionPlan,
+    ) -> Tensor {
         let (count, heads, dim) = (
-            ids.len() as i64,
+            ids.size()[0],
             self.config.num_attention_heads as i64,
             self.config.head_dim() as i64,
         );
-        let (ids, positions, places) = (index(ids), index(positions), index(places));
-        let rotary = self.rotary.rows(&positions);
-        let attention = AttentionPlan::new(segments, self.kind, self.device);
-
-        let mut x = self.embed_in.index_select(0, &ids);
+        let rotary = self.rotary.rows(positions);
+        let mut x = self.embed_in.index_select(0, ids);
         for (number, layer) in self.layers.iter().enumerate() {
             let qkv = layer
                 .qkv
                 .forward(&layer.input_norm.forward(&x))
                 .view([count, 3, heads, dim]);
             let (q, k, v) = (qkv.select(1, 0), qkv.select(1, 1), qkv.select(1, 2));
-            kv.write(number, &places, &rotary.rotate(&k), &v);
+            kv.write(number, places, &rotary.rotate(&k), &v);
             let attended = layer.dense.forward(&attention.run(&rotary.rotate(&q), kv, number));
             if self.config.use_parallel_residual {
                 let mlp = self.mlp(layer, &layer.post_attention_norm.forward(&x));
@@ -319,11 +354,12 @@ impl Neox {
                 x = self.mlp(layer, &layer.post_attention_norm.forward(&x)) + x;
             }
         }
-        if last.is_empty() {
-            return None;
-        }
-        let x = self.final_norm.forward(&x.index_select(0, &index(last)));
-        Some(self.embed_out.forward(&x).to_kind(Kind::Float))
+        x
+    }
+
+    /// `x`: `[n, hidden_size]` → logits, f32, `[n, vocab_size]`.
+    fn logits(&self, x: &Tensor) -> Tensor {
+        self.embed_out.forward(&self.final_norm.forward(x)).to_kind(Kind::Float)
     }
 
     fn mlp(&self, layer: &Layer, x: &Tensor) -> Tensor {

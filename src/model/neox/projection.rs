@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::matrix::Plain;
 use crate::model::device::WeightsChoice;
 use crate::model::kernels::{Cells, Format, Grouped, Kernels, PANEL, Packed, Shared, Team, WideMut};
-use crate::model::source::Linear;
+use crate::model::source::{Linear, LoadError, TensorSource};
 
 /// Weights widened at a time: few enough to stay in a cache, enough to keep libtorch's product busy.
 const TILE: usize = 1 << 21;
@@ -151,7 +151,83 @@ pub(super) fn format(choice: WeightsChoice) -> Option<Format> {
     }
 }
 
+/// How the rows of a matrix lie in the checkpoint.
+#[derive(Clone, Copy)]
+pub(super) enum RowOrder {
+    /// As the network has them.
+    Own,
+    /// A fused QKV: `[heads, 3, head_dim]`, where the network has `[3, heads, head_dim]`.
+    ByHead {
+        /// Heads.
+        heads: usize,
+        /// Width of a head.
+        dim: usize,
+    },
+}
+
+impl RowOrder {
+    /// Which row of the checkpoint is the network's row `row`.
+    fn stored(self, row: usize) -> usize {
+        match self {
+            Self::Own => row,
+            Self::ByHead { heads, dim } => {
+                let (role, head, place) = (row / dim / heads, row / dim % heads, row % dim);
+                (head * 3 + role) * dim + place
+            }
+        }
+    }
+
+    /// The rows of a checkpoint's `tensor`, `[rows, …]`, as the network has them.
+    fn own(self, tensor: Tensor) -> Tensor {
+        let Self::ByHead { heads, dim } = self else {
+            return tensor;
+        };
+        let size = tensor.size();
+        let tail = tensor.numel() as i64 / (3 * heads * dim) as i64;
+        let by_head = tensor.view([heads as i64, 3, dim as i64, tail]);
+        by_head.transpose(0, 1).contiguous().view(size.as_slice())
+    }
+}
+
 impl Projection {
+    /// Loads a matrix `[rows, columns]` and its bias, for a network that computes in `to`. As [`Self::new`]; what is packed anyway is packed from where
+    /// the source has it.
+    pub(super) fn load(
+        source: &dyn TensorSource,
+        prefix: &str,
+        [rows, columns]: [usize; 2],
+        bias: bool,
+        order: RowOrder,
+        format: Option<Format>,
+        to: (Kind, Device),
+    ) -> Result<Self, LoadError> {
+        let (kind, device) = to;
+        let mut packed = None;
+        if format.is_none() && kind == Kind::BFloat16 && device == Device::Cpu && Kernels::best().packs() {
+            source.read_bf16(&format!("{prefix}.weight"), &[rows, columns], &mut |bits| {
+                packed = Some(Packed::new(bits, columns, |row| order.stored(row)));
+            })?;
+        }
+        let Some(packed) = packed else {
+            // What is quantised comes in f32, so that it is rounded once.
+            let kind = if format.is_some() { Kind::Float } else { kind };
+            let linear = source.linear(prefix, rows, columns, bias, kind, device)?;
+            let linear = Linear {
+                weight: order.own(linear.weight),
+                bias: linear.bias.map(|bias| order.own(bias)),
+            };
+            return Ok(Self::new(linear, format, to.0));
+        };
+        let bias = bias
+            .then(|| source.tensor(&format!("{prefix}.bias"), &[rows], kind, device))
+            .transpose()?;
+        Ok(Self::Panels(Panels {
+            weight: Held::Packed(Arc::new(packed)),
+            bias: bias.map(|bias| order.own(bias)),
+            kind,
+        }))
+    }
+
     /// Holds `linear` in `format`, for a network that computes in `kind`. Without one it stays as it is, but bf16 on a CPU whose kernels
     /// read it faster in panels is packed.
     pub(super) fn new(linear: Linear, format: Option<Format>, kind: Kind) -> Self {
@@ -211,7 +287,7 @@ fn quantised(weight: &Tensor, format: Format) -> Grouped {
 fn packed(weight: &Tensor) -> Option<Packed> {
     let (_, columns) = weight.size2().ok().filter(|_| Kernels::best().packs())?;
     match Plain::new(weight)?.cells() {
-        Cells::Bf16(bits) => Some(Packed::new(bits, columns as usize)),
+        Cells::Bf16(bits) => Some(Packed::new(bits, columns as usize, |row| row)),
         Cells::F32(_) => None,
     }
 }

@@ -119,6 +119,9 @@ pub struct FinetuneSettings {
     /// Share of the drawings that are learned without their report: what guidance holds a drawing against (see --guidance)
     #[arg(long, default_value_t = FinetuneSettings::default().draw_without_report)]
     pub draw_without_report: f64,
+    /// Share of the drawings that are asked for in few words instead of with the whole report (see [`crate::labeler::brief`])
+    #[arg(long, default_value_t = FinetuneSettings::default().draw_in_brief)]
+    pub draw_in_brief: f64,
     /// Steps of the run
     #[arg(long, default_value_t = FinetuneSettings::default().steps)]
     pub steps: u64,
@@ -248,6 +251,7 @@ impl Default for FinetuneSettings {
             draw_instructions: instructions::draw(),
             question_power: 0.0,
             draw_without_report: 0.0,
+            draw_in_brief: 0.0,
             steps: 10_000,
             epochs: None,
             batch: 32,
@@ -329,6 +333,9 @@ impl FinetuneSettings {
         }
         if !(0.0..=1.0).contains(&self.draw_without_report) {
             return wrong("--draw-without-report must lie between 0 and 1");
+        }
+        if !(0.0..=1.0).contains(&self.draw_in_brief) {
+            return wrong("--draw-in-brief must lie between 0 and 1");
         }
         if !(0.0..=2.0).contains(&self.temperature) {
             return wrong("--temperature must lie between 0 and 2");

@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::phantom::{Phantom, Side};
-use crate::train::classifier::scores::Counts;
 
 const STUDIES: u64 = 400;
 
@@ -13,21 +12,22 @@ fn seen(label: Label) -> bool {
 #[test]
 fn what_phantom_reports_say_is_recovered() {
     let phantom = Phantom::new(4711, 64).unwrap();
-    let (mut micro, mut agree, mut wrong) = (Counts::default(), 0, Vec::new());
+    let (mut both, mut either, mut agree, mut wrong) = (0, 0, 0, Vec::new());
     for index in 0..STUDIES {
         let study = phantom.study(index);
         let text = study.report.to_string();
         let reading = read(&text);
         for (place, name) in LABELS.iter().enumerate() {
             let (told, true_label) = (reading.labels[place], study.labels[place]);
-            micro.add(seen(told), seen(true_label));
+            both += usize::from(seen(told) && seen(true_label));
+            either += usize::from(seen(told)) + usize::from(seen(true_label));
             agree += usize::from(told == true_label);
             if told != true_label {
                 wrong.push(format!("{name}: read {told:?}, is {true_label:?}: {text}"));
             }
         }
     }
-    let f1 = micro.f1().unwrap();
+    let f1 = 2.0 * both as f64 / either as f64;
     let agreement = agree as f64 / (STUDIES as usize * LABELS.len()) as f64;
     let shown = wrong.iter().take(8).cloned().collect::<Vec<_>>().join("\n");
     assert!(

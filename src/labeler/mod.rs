@@ -4,6 +4,7 @@
 //! the same statement, then one verdict for each observation, where affirmed outweighs doubtful and doubtful outweighs denied. Rules
 //! and phrases are this program's own; figures compare with each other, not with those of another labeler.
 
+mod brief;
 mod cues;
 mod phrases;
 mod sides;
@@ -15,6 +16,7 @@ mod text;
 use crate::phantom::{LABELS, Label};
 use states::Organ;
 
+pub use brief::brief;
 pub use sides::Sides;
 
 /// What a report says.

@@ -1,16 +1,20 @@
 //! Which examples there are, and what each looks like.
 
+mod fit;
+
 use std::collections::HashMap;
 use std::fmt;
 
-use rand::Rng;
 use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
 use super::corpus::{Corpus, ImageSet};
 use super::example::{Encoder, Response, Sequence};
 use super::order::Draw;
 use super::settings::{FinetuneSettings, Pairing};
+use crate::labeler;
 use crate::model::drafts::DraftTable;
 use crate::train::common::TrainError;
 use crate::train::common::random::{Purpose, generator};
@@ -63,12 +67,23 @@ pub struct Pool {
 }
 
 /// The wording and the question of an example.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Choice {
     wording: usize,
     question: usize,
-    /// Whether a drawing is learned without its report.
-    without_report: bool,
+    request: DrawRequest,
+}
+
+/// What a drawing is asked for with.
+#[derive(Clone, Copy, Debug, Default)]
+enum DrawRequest {
+    /// The report.
+    #[default]
+    Report,
+    /// The report in few words, chosen by this seed.
+    Brief(u64),
+    /// Nothing.
+    Nothing,
 }
 
 /// Corpus, wording and token space: everything an example is made from.
@@ -85,6 +100,7 @@ pub struct Examples {
     report_instructions: Vec<String>,
     draw_instructions: Vec<String>,
     draw_without_report: f64,
+    draw_in_brief: f64,
     question_power: f64,
     /// How often each wording occurs among the training questions of an image set, where that counts.
     question_counts: Vec<HashMap<Box<str>, u32>>,
@@ -122,6 +138,7 @@ impl Examples {
             report_instructions: settings.report_instructions.clone(),
             draw_instructions: settings.draw_instructions.clone(),
             draw_without_report: settings.draw_without_report,
+            draw_in_brief: settings.draw_in_brief,
             question_power: settings.question_power,
             question_counts: Vec::new(),
             seed: settings.seed,
@@ -210,7 +227,7 @@ impl Examples {
         let choice = Choice {
             wording: rng.random_range(0..wordings.max(1)),
             question: self.question(pool, item, draw.pass),
-            without_report: self.draw_without_report > 0.0 && rng.random_bool(self.draw_without_report),
+            request: self.request(&mut rng),
         };
         let name = self.name(pool, item);
         let sequence = self.sequence(pool, item, choice);
@@ -238,9 +255,8 @@ impl Examples {
                     _ => 1,
                 };
                 let choice = Choice {
-                    wording: 0,
                     question: number % questions,
-                    without_report: false,
+                    ..Choice::default()
                 };
                 self.sequence(pool, item, choice)
             })
@@ -255,15 +271,10 @@ impl Examples {
             .flat_map(|pool| pool.items.iter().map(move |&item| (pool, item as usize)))
             .collect();
         let step = items.len().div_ceil(DRAFT_REPORTS).max(1);
-        let choice = Choice {
-            wording: 0,
-            question: 0,
-            without_report: false,
-        };
         let texts: Vec<Sequence> = items
             .into_par_iter()
             .step_by(step)
-            .map(|(pool, item)| self.sequence(pool, item, choice))
+            .map(|(pool, item)| self.sequence(pool, item, Choice::default()))
             .collect();
         DraftTable::of_texts(texts.iter().map(|text| (&text.ids[..], text.response)))
     }
@@ -282,6 +293,17 @@ impl Examples {
             Skill::Report => self.report_instructions.len(),
             Skill::Draw => self.draw_instructions.len(),
             Skill::Vqa | Skill::Text => 1,
+        }
+    }
+
+    /// What a drawing is learned with.
+    fn request(&self, rng: &mut impl Rng) -> DrawRequest {
+        if self.draw_without_report > 0.0 && rng.random_bool(self.draw_without_report) {
+            DrawRequest::Nothing
+        } else if self.draw_in_brief > 0.0 && rng.random_bool(self.draw_in_brief) {
+            DrawRequest::Brief(rng.random())
+        } else {
+            DrawRequest::Report
         }
     }
 
@@ -325,9 +347,14 @@ impl Examples {
         match (pool.skill, image.questions.get(choice.question)) {
             (Skill::Draw, _) => {
                 let instruction = &self.draw_instructions[choice.wording];
-                let input = match choice.without_report {
-                    true => Input::None,
-                    false => Input::Text(report),
+                let words;
+                let input = match choice.request {
+                    DrawRequest::Nothing => Input::None,
+                    DrawRequest::Report => Input::Text(report),
+                    DrawRequest::Brief(seed) => {
+                        words = labeler::brief(report, &mut ChaCha8Rng::seed_from_u64(seed));
+                        Input::Text(&words)
+                    }
                 };
                 encoder.example(instruction, input, &[], Response::Image(codes))
             }
@@ -336,75 +363,6 @@ impl Examples {
                 let instruction = &self.report_instructions[choice.wording];
                 encoder.example(instruction, Input::Image(0), codes, Response::Text(report))
             }
-        }
-    }
-
-    /// Drops reports, questions and texts that the context has no room for, by the longest wording.
-    fn drop_long(&mut self) {
-        let encoder = &self.encoder;
-        let tokens = |text: &str| encoder.vocabulary().encode_text(text).len();
-        let blank = vec![0u16; encoder.vocabulary().codes_per_image()];
-        let around = |instructions: &[String], input: Input<'_>, response: Response<'_>| {
-            let lengths = instructions
-                .iter()
-                .map(|i| encoder.example(i, input, &blank, response).ids.len());
-            lengths.max().unwrap_or(0)
-        };
-        let report = around(&self.report_instructions, Input::Image(0), Response::Text(""));
-        let draw = around(&self.draw_instructions, Input::Text(""), Response::Image(&blank));
-        let question = around(&[String::new()], Input::Image(0), Response::Text(""));
-        // Tokens at the borders may merge differently: two more are allowed for.
-        let context = self.context.saturating_sub(2);
-        // A token has at least one byte: most texts need not be tokenised to know that they fit.
-        let fits = |around: usize, texts: &[&str]| {
-            let bytes: usize = texts.iter().map(|t| t.len()).sum();
-            around + bytes < context || around + texts.iter().map(|t| tokens(t)).sum::<usize>() < context
-        };
-        let mut dropped: Vec<(&'static str, String)> = Vec::new();
-        for set in &mut self.corpus.sets {
-            let long: Vec<Vec<&'static str>> = (set.images.par_iter_mut())
-                .map(|image| {
-                    let mut reasons = Vec::new();
-                    if image
-                        .report
-                        .as_ref()
-                        .is_some_and(|text| !fits(report.max(draw), &[text]))
-                    {
-                        image.report = None;
-                        reasons.push("report is too long for the model's context");
-                    }
-                    image.questions.retain(|q| {
-                        let kept = fits(question, &[&q.question, &q.answer]);
-                        if !kept {
-                            reasons.push("question is too long for the model's context");
-                        }
-                        kept
-                    });
-                    reasons
-                })
-                .collect();
-            for (reasons, image) in long.into_iter().zip(&set.images) {
-                dropped.extend(reasons.into_iter().map(|reason| (reason, image.id.to_string())));
-            }
-        }
-        for set in &mut self.corpus.texts {
-            let keep: Vec<bool> = (set.texts.par_iter())
-                .map(|(_, _, plain)| {
-                    let context = plain.context.as_deref().unwrap_or_default();
-                    fits(question, &[&plain.instruction, context, &plain.response])
-                })
-                .collect();
-            let mut kept = keep.iter();
-            set.texts.retain(|(id, _, _)| {
-                let keep = kept.next().copied().unwrap_or(true);
-                if !keep {
-                    dropped.push(("plain instruction is too long for the model's context", id.to_string()));
-                }
-                keep
-            });
-        }
-        for (reason, id) in dropped {
-            self.corpus.account.skip(reason, || id);
         }
     }
 

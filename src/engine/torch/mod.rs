@@ -1,11 +1,14 @@
 //! The engine's backend over libtorch: the one place of the engine that holds tensors.
 
+mod draw;
+
 use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 
-use super::backend::{Backend, BackendError, Facts, Span, VisionOutput, VisionWork};
+use super::backend::{Backend, BackendError, Facts, RowDraw, Span, StepOutput, VisionOutput, VisionWork};
 use super::heads::HEAD_TOKENS;
+use super::sampler::SampleError;
 use crate::model::bundle::Bundle;
 use crate::model::device::{self, DeviceChoice, DtypeChoice, WeightsChoice};
 use crate::model::drafts::DraftTable;
@@ -78,16 +81,15 @@ pub fn load(bundle: &Bundle, options: &TorchOptions) -> Result<Box<dyn Backend>,
         tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
     }
     let on = device::resolve(options.device).map_err(|e| said(&e))?;
-    let kind = options.dtype.kind(on);
     if !options.verify {
-        return put(bundle, options, on, kind);
+        return put(bundle, options, on);
     }
     // Both read the same pages, one to hash and one to copy. What a damaged file made the loading say counts for less than that it is
     // damaged.
     std::thread::scope(|scope| {
         tracing::info!("verifying the bundle's checksums");
         let checked = scope.spawn(|| bundle.verify(&mut |_| ()).map_err(|e| said(&e)));
-        let loaded = put(bundle, options, on, kind);
+        let loaded = put(bundle, options, on);
         match checked.join() {
             Ok(checked) => checked.and(loaded),
             Err(_) => Err(BackendError("the check of the bundle's checksums broke off".to_owned())),
@@ -95,15 +97,16 @@ pub fn load(bundle: &Bundle, options: &TorchOptions) -> Result<Box<dyn Backend>,
     })
 }
 
-/// Loads a bundle to `on`, to compute in `kind`.
-fn put(bundle: &Bundle, options: &TorchOptions, on: Device, kind: Kind) -> Result<Box<dyn Backend>, BackendError> {
+/// Loads a bundle to `on`.
+fn put(bundle: &Bundle, options: &TorchOptions, on: Device) -> Result<Box<dyn Backend>, BackendError> {
     let said = |error: &dyn std::fmt::Display| BackendError(error.to_string());
+    let weights = bundle.neox_weights().map_err(|e| said(&e))?;
+    let kind = options.dtype.kind(on, Neox::stored(&weights));
     tracing::info!(device = %device::name(on), dtype = device::dtype_name(kind), weights = %options.weights, "loading the model");
     let per_token = KvMemory::bytes_per_token(&bundle.neox, kind);
     let kv_tokens = options
         .kv
         .tokens(&bundle.neox, per_token, options.max_batch, on.is_cuda())?;
-    let weights = bundle.neox_weights().map_err(|e| said(&e))?;
     let neox = Neox::load_as(&bundle.neox, &weights, options.weights, kind, on).map_err(|e| said(&e))?;
     let weights = bundle.vqgan_weights().map_err(|e| said(&e))?;
     let vqgan = Vqgan::load(&bundle.vqgan, &weights, kind, on).map_err(|e| said(&e))?;
@@ -144,6 +147,7 @@ impl TorchBackend {
             cuts_freely: neox.cuts_freely(),
             prompt_rows: neox.prompt_rows(),
             vision_batch,
+            draws: on.is_cuda(),
             device: device::name(on),
             dtype: device::dtype_name(kind).to_owned(),
         };
@@ -168,19 +172,21 @@ impl TorchBackend {
         };
         let prompt = vec![0; span.len - 1];
         if !prompt.is_empty() {
-            self.step(&[Segment {
+            let segment = Segment {
                 span,
                 position: 0,
                 tokens: &prompt,
                 logits: 0,
-            }])?;
+            };
+            self.step(&[segment], &[])?;
         }
-        self.step(&[Segment {
+        let segment = Segment {
             span,
             position: prompt.len(),
             tokens: &[0],
             logits: 1,
-        }])?;
+        };
+        self.step(&[segment], &[])?;
         let side = self.facts.image_side;
         let black = Pixels::new(side, side, vec![0; side * side * 3]);
         let black = black.ok_or_else(|| BackendError(format!("no image has a side of {side} pixels")))?;
@@ -203,19 +209,39 @@ impl Backend for TorchBackend {
         &self.facts
     }
 
-    fn step(&mut self, segments: &[Segment<'_>]) -> Result<Vec<f32>, BackendError> {
+    fn step(&mut self, segments: &[Segment<'_>], draws: &[Option<RowDraw>]) -> Result<StepOutput, BackendError> {
         let Some(logits) = self.neox.step(&mut self.kv, segments) else {
-            return Ok(Vec::new());
+            return Ok(StepOutput::default());
         };
-        let logits = logits
-            .f_to_device(Device::Cpu)
-            .map_err(torch)?
-            .f_contiguous()
-            .map_err(torch)?;
-        let mut out = vec![0f32; logits.numel()];
-        let length = out.len();
-        logits.f_copy_data(&mut out, length).map_err(torch)?;
-        Ok(out)
+        if draws.iter().all(Option::is_none) {
+            let (logits, drawn) = (fetch(&logits)?, Vec::new());
+            return Ok(StepOutput { logits, drawn });
+        }
+        // Rows of the logits to draw from, and others.
+        let (mut here, mut there, mut row) = (Vec::new(), Vec::new(), 0i64);
+        for (segment, draw) in segments.iter().zip(draws) {
+            let rows = row..row + segment.logits as i64;
+            row = rows.end;
+            if draw.is_some() { &mut here } else { &mut there }.extend(rows);
+        }
+        let pick = |rows: &[i64]| {
+            let rows = Tensor::from_slice(rows).f_to_device(self.device)?;
+            logits.f_index_select(0, &rows)
+        };
+        let asked: Vec<RowDraw> = draws.iter().flatten().cloned().collect();
+        let ids = draw::draw_rows(&pick(&here).map_err(torch)?, &asked)
+            .ok_or_else(|| BackendError(SampleError::NotFinite.to_string()))?;
+        let mut ids = ids.into_iter();
+        Ok(StepOutput {
+            drawn: draws
+                .iter()
+                .map(|draw| draw.as_ref().and_then(|_| ids.next()))
+                .collect(),
+            logits: match there.is_empty() {
+                true => Vec::new(),
+                false => fetch(&pick(&there).map_err(torch)?)?,
+            },
+        })
     }
 
     fn copy(&mut self, from: Span, to: Span, len: usize) -> Result<(), BackendError> {
@@ -262,6 +288,18 @@ impl Backend for TorchBackend {
             other => Err(BackendError(format!("the device computes 16 ones as {other}"))),
         }
     }
+}
+
+/// The values of f32 logits, row after row.
+fn fetch(logits: &Tensor) -> Result<Vec<f32>, BackendError> {
+    let logits = logits
+        .f_to_device(Device::Cpu)
+        .and_then(|l| l.f_contiguous())
+        .map_err(torch)?;
+    let mut out = vec![0f32; logits.numel()];
+    let length = out.len();
+    logits.f_copy_data(&mut out, length).map_err(torch)?;
+    Ok(out)
 }
 
 /// The first line of what libtorch said: the rest is a C++ stack.

@@ -1,0 +1,188 @@
+//! Tokens drawn where the logits are: on a GPU a vocabulary's logits take longer to come over than a step takes.
+
+use tch::{Kind, Tensor};
+
+use crate::engine::RowDraw;
+use crate::vocabulary::TokenId;
+
+/// Draws a token from each row of `logits` (`[n, vocabulary]`, f32, on any device) as [`RowDraw::draw`] would, but for the last bits of its sums. `None` if any
+/// logit is NaN or infinite, or no id is allowed.
+pub(super) fn draw_rows(logits: &Tensor, draws: &[RowDraw]) -> Option<Vec<TokenId>> {
+    let (device, vocabulary) = (logits.device(), *logits.size().last()?);
+    let bound = |id: TokenId| i64::from(id).min(vocabulary);
+    let start = bound(draws.iter().map(|draw| draw.allowed.start).min()?);
+    let end = bound(draws.iter().map(|draw| draw.allowed.end).max()?).max(start);
+    if start == end {
+        return None;
+    }
+    // One table for all settings, so that one copy goes over: `[n, 6]`.
+    let settings: Vec<[f64; 6]> = draws.iter().map(settings).collect();
+    let settings = Tensor::from_slice(settings.as_flattened())
+        .view([-1, 6])
+        .to_device(device);
+    let setting = |column: i64| settings.narrow(1, column, 1);
+
+    // Of each row the ids that some row may draw.
+    let ids = Tensor::arange_start(start, end, (Kind::Double, device)).unsqueeze(0);
+    let outside = ids.lt_tensor(&setting(0)).logical_or(&ids.ge_tensor(&setting(1)));
+    let part = logits
+        .narrow(1, start, end - start)
+        .masked_fill(&outside, f64::NEG_INFINITY);
+    let (largest, best) = part.max_dim(1, true);
+    let fine = logits.isfinite().all().logical_and(&largest.isfinite().all());
+
+    let weights = (top_k(&part, draws, &setting(2)) - &largest) * setting(3).to_kind(Kind::Float);
+    let weights = top_p(weights.exp(), draws, &setting(4));
+    let sums = weights.cumsum(1, Kind::Double);
+    let target = sums.narrow(1, -1, 1) * setting(5);
+    let passed = sums.le_tensor(&target).sum_dim_intlist(1, true, Kind::Int64);
+    let passed = passed.clamp_max(end - start - 1);
+    // Rounding must not choose what weighs nothing; and greedy has a scale of 0.
+    let chosen = weights
+        .gather(1, &passed, false)
+        .gt(0.0)
+        .logical_and(&setting(3).gt(0.0));
+    let chosen = passed.where_self(&chosen, &best) + start;
+    let told = Tensor::cat(&[chosen.view(-1), fine.to_kind(Kind::Int64).view(-1)], 0);
+    let mut told: Vec<i64> = Vec::try_from(told).ok()?;
+    (told.pop()? == 1).then(|| told.into_iter().map(|id| id as TokenId).collect())
+}
+
+/// First and last id allowed, k, the scale of logits (0 for greedy), p, and the random number.
+fn settings(draw: &RowDraw) -> [f64; 6] {
+    let scale = match draw.temperature == 0.0 {
+        true => 0.0,
+        // A tiny temperature must not make the maximum 0 · ∞.
+        false => f64::from((1.0 / draw.temperature).min(f32::MAX)),
+    };
+    let allowed = &draw.allowed;
+    [
+        f64::from(allowed.start),
+        f64::from(allowed.end),
+        draw.top_k as f64,
+        scale,
+        f64::from(draw.top_p),
+        draw.uniform,
+    ]
+}
+
+/// Leaves the `k` largest of each row, and what equals the last of them; 0 leaves all.
+fn top_k(part: &Tensor, draws: &[RowDraw], k: &Tensor) -> Tensor {
+    let width = part.size()[1];
+    let most = draws.iter().map(|draw| draw.top_k as i64).max().unwrap_or(0).min(width);
+    if most == 0 {
+        return part.shallow_clone();
+    }
+    let (largest, _) = part.topk(most, 1, true, true);
+    let place = (k.to_kind(Kind::Int64) - 1).clamp(0, most - 1);
+    let last = largest.gather(1, &place, false);
+    let off = k.le(0.0).logical_or(&k.ge(width as f64));
+    let dropped = part.lt_tensor(&last).logical_and(&off.logical_not());
+    part.masked_fill(&dropped, f64::NEG_INFINITY)
+}
+
+/// Leaves the nucleus of each row: the smallest set of the heaviest, the lower id first among equals, that weighs `p` of the whole.
+fn top_p(weights: Tensor, draws: &[RowDraw], p: &Tensor) -> Tensor {
+    if draws.iter().all(|draw| draw.top_p >= 1.0) {
+        return weights;
+    }
+    let (heaviest, order) = weights.sort_stable(true, 1, true);
+    let sums = heaviest.cumsum(1, Kind::Double);
+    let before = &sums - heaviest.to_kind(Kind::Double);
+    let kept = before.lt_tensor(&(sums.narrow(1, -1, 1) * p)).logical_or(&p.ge(1.0));
+    weights * kept.zeros_like().scatter(1, &order, &kept)
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::{Rng, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+    use crate::engine::sampler::Scratch;
+
+    const VOCABULARY: u32 = 300;
+
+    fn logits(rows: usize, rng: &mut ChaCha8Rng) -> (Vec<f32>, Tensor) {
+        // Rounded, so that equals occur.
+        let number = |_| (rng.random_range(-40..40) as f32) / 8.0;
+        let values: Vec<f32> = (0..rows * VOCABULARY as usize).map(number).collect();
+        let tensor = Tensor::from_slice(&values).view([rows as i64, -1]);
+        (values, tensor)
+    }
+
+    fn drawing(rng: &mut ChaCha8Rng) -> RowDraw {
+        let start = rng.random_range(0..VOCABULARY);
+        RowDraw {
+            allowed: start..rng.random_range(start + 1..VOCABULARY + 50),
+            temperature: [0.0, 0.3, 1.0, 1.7, 1e-40][rng.random_range(0..5)],
+            top_k: [0, 0, 1, 5, 50, 1000][rng.random_range(0..6)],
+            top_p: [1.0, 0.92, 0.5, 1e-6][rng.random_range(0..4)],
+            uniform: rng.random(),
+        }
+    }
+
+    #[test]
+    fn rows_drawn_together_give_the_tokens_that_each_gives_alone() {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        for _ in 0..300 {
+            let (values, tensor) = logits(6, &mut rng);
+            let draws: Vec<RowDraw> = (0..6).map(|_| drawing(&mut rng)).collect();
+            let rows = values.chunks_exact(VOCABULARY as usize).zip(&draws);
+            let alone: Vec<TokenId> = rows
+                .map(|(row, draw)| draw.draw(row, &mut Scratch::default()).unwrap())
+                .collect();
+            assert_eq!(draw_rows(&tensor, &draws), Some(alone), "{draws:?}");
+        }
+    }
+
+    #[test]
+    fn tokens_come_as_often_as_their_weights_say() {
+        let mut rng = ChaCha8Rng::seed_from_u64(2);
+        let tensor = Tensor::from_slice(&[0.0f32, 1.0, 2.0])
+            .view([1, 3])
+            .expand([400, 3], false);
+        let mut counts = [0.0; 3];
+        for _ in 0..50 {
+            let draw = |_| RowDraw {
+                allowed: 0..3,
+                temperature: 1.0,
+                top_k: 0,
+                top_p: 1.0,
+                uniform: rng.random(),
+            };
+            let draws: Vec<RowDraw> = (0..400).map(draw).collect();
+            draw_rows(&tensor, &draws)
+                .unwrap()
+                .into_iter()
+                .for_each(|id| counts[id as usize] += 1.0);
+        }
+        let total: f64 = (0..3).map(|i| f64::from(i).exp()).sum();
+        for (i, count) in counts.into_iter().enumerate() {
+            let share = (i as f64).exp() / total;
+            let deviation = (20_000.0 * share * (1.0 - share)).sqrt();
+            assert!((count - 20_000.0 * share).abs() < 5.0 * deviation, "{i}: {count}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_and_what_may_not_come_are_refused() {
+        let draw = |allowed| RowDraw {
+            allowed,
+            temperature: 1.0,
+            top_k: 0,
+            top_p: 0.9,
+            uniform: 0.5,
+        };
+        let fine = Tensor::from_slice(&[0.0f32, 1.0]).view([1, 2]);
+        assert!(draw_rows(&fine, &[draw(0..2)]).is_some());
+        for allowed in [2..3, 1..1] {
+            assert_eq!(draw_rows(&fine, &[draw(allowed)]), None);
+        }
+        for wrong in [f32::NAN, f32::INFINITY] {
+            // Beside what is allowed too: the model is broken then.
+            let logits = Tensor::from_slice(&[0.0, wrong]).view([1, 2]);
+            assert_eq!(draw_rows(&logits, &[draw(0..1)]), None);
+        }
+    }
+}

@@ -1,0 +1,384 @@
+//! A report in few words: what somebody would type who wants such an image drawn.
+
+use rand::Rng;
+use rand::seq::{IndexedRandom, SliceRandom};
+
+use super::{NO_FINDING, SUPPORT_DEVICES, Sides, read};
+use crate::phantom::{LABELS, Label};
+
+/// Common names of each observation, in the order of [`LABELS`], and whether one says on which side it is.
+const NAMES: [(&[&str], bool); 14] = [
+    (&["atelectasis", "basal atelectasis", "partial collapse"], true),
+    (
+        &[
+            "cardiomegaly",
+            "enlarged heart",
+            "big heart",
+            "enlarged cardiac silhouette",
+        ],
+        false,
+    ),
+    (
+        &["consolidation", "airspace consolidation", "lobar consolidation"],
+        true,
+    ),
+    (
+        &[
+            "pulmonary edema",
+            "pulmonary oedema",
+            "edema",
+            "vascular congestion",
+            "fluid overload",
+        ],
+        false,
+    ),
+    (
+        &["widened mediastinum", "mediastinal widening", "enlarged mediastinum"],
+        false,
+    ),
+    (&["rib fracture", "broken rib", "fractured rib"], true),
+    (&["lung nodule", "nodule", "pulmonary nodule", "lung lesion"], true),
+    (&["opacity", "lung opacity", "hazy opacity", "infiltrate"], true),
+    (&[], false),
+    (&["pleural effusion", "effusion", "pleural fluid"], true),
+    (&["pleural thickening"], true),
+    (&["pneumonia", "lung infection"], true),
+    (&["pneumothorax", "air in the pleural space"], true),
+    (&["support device"], true),
+];
+
+const CONSOLIDATION: usize = 2;
+const LUNG_LESION: usize = 6;
+const PNEUMONIA: usize = 11;
+
+/// Words that name a third of the lung, and how it is called in a request.
+const ZONES: [(&str, &str); 5] = [
+    ("upper", "upper"),
+    ("mid", "middle"),
+    ("middle", "middle"),
+    ("lower", "lower"),
+    ("apical", "upper"),
+];
+
+/// Words for how much there is of a finding.
+const AMOUNTS: [&str; 9] = [
+    "tiny",
+    "small",
+    "minimal",
+    "mild",
+    "moderate",
+    "large",
+    "severe",
+    "marked",
+    "extensive",
+];
+
+/// Words that tell devices apart, and their names.
+const DEVICES: [(&str, &[&str]); 6] = [
+    ("pacemaker", &["pacemaker", "pacer"]),
+    ("picc", &["PICC", "PICC line"]),
+    ("jugular", &["jugular line", "central line", "central venous catheter"]),
+    (
+        "subclavian",
+        &["subclavian line", "central line", "central venous catheter"],
+    ),
+    ("stern", &["sternal wires", "sternotomy wires", "median sternotomy"]),
+    ("endotracheal", &["endotracheal tube", "ET tube", "breathing tube"]),
+];
+
+/// Requests for a chest without findings.
+const NORMAL: [&str; 10] = [
+    "normal chest X-ray",
+    "normal chest",
+    "a healthy chest",
+    "clear lungs, normal heart",
+    "no acute findings",
+    "no abnormality",
+    "unremarkable chest radiograph",
+    "no finding",
+    "normal",
+    "clear lungs",
+];
+
+/// What of a finding the sentences say.
+#[derive(Default)]
+struct Finding {
+    sides: Sides,
+    zone: Option<&'static str>,
+    amount: Option<&'static str>,
+    names: Vec<&'static str>,
+}
+
+/// Asks in few words for everything that a report affirms or suspects: by some of its own sentences, or by common names with side, zone and
+/// amount, in any order. Says that the chest is normal where the report affirms nothing but devices, and nothing else where it says nothing.
+///
+/// What a report denies is left out, and so may be details of what it affirms.
+pub fn brief(report: &str, rng: &mut impl Rng) -> String {
+    let sentences = sentences(report);
+    let affirmed = affirmed(report);
+    let mut text = match rng.random_bool(0.4) && !affirmed.is_empty() {
+        true => own_sentences(&sentences, affirmed, rng).join(" "),
+        false => names(report, &sentences, &affirmed, rng),
+    };
+    if rng.random_bool(0.3) {
+        text = text.to_lowercase();
+    }
+    if rng.random_bool(0.3) {
+        text = text.trim_end_matches('.').to_owned();
+    }
+    text
+}
+
+/// A report's sentences as they stand; a point within a number ends none.
+fn sentences(report: &str) -> Vec<&str> {
+    let mut rest = report;
+    let mut found = Vec::new();
+    while let Some(end) = rest.find(". ") {
+        found.push(rest[..=end].trim());
+        rest = &rest[end + 2..];
+    }
+    found.push(rest.trim());
+    found.retain(|sentence| !sentence.is_empty());
+    found
+}
+
+/// Places of what a text affirms or suspects; that nothing was found is not among them.
+fn affirmed(text: &str) -> Vec<usize> {
+    let labels = read(text).labels;
+    let said = |&place: &usize| place != NO_FINDING && matches!(labels[place], Label::Positive | Label::Uncertain);
+    (0..LABELS.len()).filter(said).collect()
+}
+
+/// Sentences in random order that affirm all of it; a device's sentence is never left out, since one label stands for many devices.
+fn own_sentences<'a>(sentences: &[&'a str], mut wanted: Vec<usize>, rng: &mut impl Rng) -> Vec<&'a str> {
+    let mut order = sentences.to_vec();
+    order.shuffle(rng);
+    order.retain(|sentence| {
+        let says = affirmed(sentence);
+        let new = says.iter().any(|place| wanted.contains(place));
+        wanted.retain(|place| *place == SUPPORT_DEVICES || !says.contains(place));
+        new
+    });
+    order
+}
+
+/// What is affirmed, by common names.
+fn names(report: &str, sentences: &[&str], affirmed: &[usize], rng: &mut impl Rng) -> String {
+    let mut findings: Vec<Finding> = Vec::new();
+    for &place in affirmed {
+        if place == SUPPORT_DEVICES {
+            findings.extend(devices(sentences));
+        } else if place != CONSOLIDATION || !affirmed.contains(&PNEUMONIA) || rng.random_bool(0.5) {
+            findings.push(finding(place, report, sentences));
+        }
+    }
+    if findings.is_empty() {
+        let text = *NORMAL.choose(rng).unwrap_or(&"normal");
+        return finished(text.to_owned(), rng);
+    }
+    findings.shuffle(rng);
+    let parts: Vec<String> = findings.iter().map(|one| one.worded(rng)).collect();
+    let text = match (parts.as_slice(), rng.random_range(0..3)) {
+        ([first @ .., last], 0) if !first.is_empty() => format!("{} and {last}", first.join(", ")),
+        (parts, 1) => parts.iter().map(|part| capital(part)).collect::<Vec<_>>().join(". "),
+        (parts, _) => parts.join(", "),
+    };
+    let lead = *["", "", "", "chest X-ray with ", "X-ray showing ", "patient with "]
+        .choose(rng)
+        .unwrap_or(&"");
+    finished(format!("{lead}{text}"), rng)
+}
+
+fn finished(text: String, rng: &mut impl Rng) -> String {
+    match rng.random_bool(0.6) {
+        true => format!("{}.", capital(&text)),
+        false => text,
+    }
+}
+
+/// An observation with what the sentences that affirm it say of it.
+fn finding(place: usize, report: &str, sentences: &[&str]) -> Finding {
+    let (names, sided) = NAMES[place];
+    let mut found = Finding {
+        names: names.to_vec(),
+        ..Finding::default()
+    };
+    if place == LUNG_LESION && report.contains("mass") && !report.contains("nodule ") {
+        found.names = vec!["lung mass", "mass", "pulmonary mass"];
+    }
+    if sided {
+        found.sides = read(report).sides[place];
+    }
+    for sentence in sentences {
+        let says = affirmed(sentence);
+        if !says.contains(&place) {
+            continue;
+        }
+        let words = words(sentence);
+        let in_lung = sided && !names.contains(&"pleural effusion") && !names.contains(&"rib fracture");
+        let zone = ZONES
+            .iter()
+            .find(|(word, _)| in_lung && words.iter().any(|w| w == word));
+        found.zone = found.zone.or(zone.map(|(_, zone)| *zone));
+        if says.len() == 1 {
+            let amount = AMOUNTS.into_iter().find(|amount| words.iter().any(|w| w == amount));
+            found.amount = found.amount.or(amount);
+        }
+    }
+    // Two places cannot be told in one breath.
+    if found.sides.left && found.sides.right {
+        (found.zone, found.amount) = (None, None);
+    }
+    found
+}
+
+/// Each device that is affirmed somewhere.
+fn devices(sentences: &[&str]) -> Vec<Finding> {
+    let mut found: Vec<(&str, Finding)> = Vec::new();
+    for sentence in sentences {
+        if !affirmed(sentence).contains(&SUPPORT_DEVICES) {
+            continue;
+        }
+        let text = sentence.to_lowercase();
+        let sides = read(sentence).sides[SUPPORT_DEVICES];
+        for (word, names) in DEVICES.into_iter().filter(|(word, _)| text.contains(word)) {
+            if !found.iter().any(|(known, _)| *known == word) {
+                let names = names.to_vec();
+                found.push((
+                    word,
+                    Finding {
+                        sides,
+                        names,
+                        ..Finding::default()
+                    },
+                ));
+            }
+        }
+    }
+    found.into_iter().map(|(_, finding)| finding).collect()
+}
+
+fn words(sentence: &str) -> Vec<String> {
+    sentence
+        .split(|c: char| !c.is_alphanumeric())
+        .map(str::to_lowercase)
+        .collect()
+}
+
+impl Finding {
+    /// As `small left pleural effusion` or `pneumonia in the right lower lobe`.
+    fn worded(&self, rng: &mut impl Rng) -> String {
+        let name = *self.names.choose(rng).unwrap_or(&"");
+        let amount = match self.amount.filter(|_| rng.random_bool(0.5)) {
+            Some(amount) => format!("{amount} "),
+            None => String::new(),
+        };
+        let side = match (self.sides.left, self.sides.right) {
+            (true, true) => {
+                return match rng.random_bool(0.5) {
+                    true => format!("{amount}bilateral {name}"),
+                    false => format!("{amount}{name} on both sides"),
+                };
+            }
+            (true, false) => "left",
+            (false, true) => "right",
+            (false, false) => return format!("{amount}{name}"),
+        };
+        match self.zone.filter(|_| rng.random_bool(0.5)) {
+            Some(zone) => {
+                let part = *["lobe", "lung", "zone"].choose(rng).unwrap_or(&"lobe");
+                match rng.random_bool(0.5) && !name.starts_with("lung") {
+                    true => format!("{amount}{side} {zone} {part} {name}"),
+                    false => format!("{amount}{name} in the {side} {zone} {part}"),
+                }
+            }
+            None => match rng.random_range(0..4) {
+                0 => format!("{amount}{name} on the {side}"),
+                1 => format!("{amount}{side}-sided {name}"),
+                _ => format!("{amount}{side} {name}"),
+            },
+        }
+    }
+}
+
+fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    chars
+        .next()
+        .map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+    use crate::phantom::Phantom;
+
+    #[test]
+    fn few_words_affirm_what_the_report_affirms_on_the_same_side() {
+        let phantom = Phantom::new(11, 64).unwrap();
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let (mut shorter, mut of) = (0, 0);
+        for index in 0..60 {
+            let report = phantom.study(index).report;
+            let report = format!("{} {}", report.findings, report.impression);
+            let whole = read(&report);
+            for _ in 0..20 {
+                let text = brief(&report, &mut rng);
+                let said = read(&text);
+                for (place, name) in LABELS.iter().enumerate() {
+                    // Collapse is no word of the labeler's, and pneumonia may stand for the consolidation that it is.
+                    let others = ["collapse", "pneumonia", "infection", "air in the", "big heart", "pacer"];
+                    if others.iter().any(|word| text.to_lowercase().contains(word)) || place == NO_FINDING {
+                        continue;
+                    }
+                    let there = |label| matches!(label, Label::Positive | Label::Uncertain);
+                    assert_eq!(
+                        there(said.labels[place]),
+                        there(whole.labels[place]),
+                        "{name}: {text} / {report}"
+                    );
+                    // Whose side is named between two devices is a matter of taste.
+                    if place == SUPPORT_DEVICES {
+                        continue;
+                    }
+                    let (some, all) = (said.sides[place], whole.sides[place]);
+                    assert!(
+                        (!some.left || all.left) && (!some.right || all.right),
+                        "{text} / {report}"
+                    );
+                }
+                of += 1;
+                shorter += usize::from(text.len() * 2 < report.len());
+            }
+        }
+        assert!(shorter * 10 > of * 7, "{shorter} of {of}");
+    }
+
+    #[test]
+    fn a_report_that_affirms_nothing_asks_for_a_normal_chest() {
+        let mut rng = ChaCha8Rng::seed_from_u64(2);
+        for _ in 0..50 {
+            let text = brief("The lungs are clear. No pleural effusion.", &mut rng).to_lowercase();
+            assert!(
+                NORMAL.iter().any(|normal| text.contains(&normal.to_lowercase())),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn side_and_third_of_a_finding_are_kept_together() {
+        let report = "There is a small focal consolidation in the right lower zone. The heart is not enlarged.";
+        let mut rng = ChaCha8Rng::seed_from_u64(3);
+        let texts: Vec<String> = (0..200).map(|_| brief(report, &mut rng).to_lowercase()).collect();
+        assert!(texts.iter().any(|text| text.contains("right lower lobe")));
+        assert!(
+            texts
+                .iter()
+                .all(|text| !text.contains("left") && !text.contains("upper") && !text.contains("heart"))
+        );
+    }
+}

@@ -1,0 +1,255 @@
+//! Steps of few rows on a GPU: recorded once for each size (CUDA graphs), then launched as one.
+//!
+//! Every row is a token of a running reply or of its draft. A step has some size of rows and some longest sequence; both are rounded up to a size
+//! that is recorded, and rows that are too many run over a position of the KV memory that belongs to nobody.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, PoisonError};
+
+use tch::{Device, Kind, Tensor};
+
+use super::kv::KvMemory;
+use super::network::Neox;
+use super::step::Segment;
+use crate::model::cuda::{Graph, Recorder};
+
+/// Most rows of a recorded step.
+const MOST_ROWS: usize = 64;
+
+/// Longest piece of a sequence in a recorded step: longer ones are prompts, which fill the GPU as they are.
+const LONGEST_PIECE: usize = 16;
+
+/// Shortest keys that a step is recorded for.
+const FEWEST_KEYS: usize = 128;
+
+/// Most keys, in all rows, of a recorded step: a step gathers the keys and values of its rows.
+const MOST_KEYS: usize = 1 << 15;
+
+/// How far a recorded step's logits may lie from those of the same step run as it is, as a share of their norm.
+const TOLERANCE: [(Kind, f64); 2] = [(Kind::BFloat16, 2e-2), (Kind::Float, 1e-4)];
+
+/// A size that steps are recorded for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Size {
+    rows: usize,
+    /// Keys of each row.
+    keys: usize,
+}
+
+impl Size {
+    /// The size in which `segments` run; `None` where they are better run as they are.
+    fn of(segments: &[Segment<'_>], context: usize) -> Option<Self> {
+        let rows: usize = segments.iter().map(|segment| segment.tokens.len()).sum();
+        let longest = segments.iter().map(|segment| segment.tokens.len()).max()?;
+        let keys = segments.iter().map(|s| s.position + s.tokens.len()).max()?;
+        let size = Self {
+            rows: rows.next_power_of_two(),
+            keys: keys.next_power_of_two().max(FEWEST_KEYS).min(context),
+        };
+        let fits = longest <= LONGEST_PIECE && size.rows <= MOST_ROWS && size.rows * size.keys <= MOST_KEYS;
+        fits.then_some(size)
+    }
+
+    /// What the recorded step reads: `[3, rows]`, as [`Neox::pass_rows`] takes it.
+    fn input(self, segments: &[Segment<'_>], spare: usize) -> Tensor {
+        let mut columns: Vec<[i64; 3]> = Vec::with_capacity(self.rows);
+        for segment in segments {
+            let tokens = segment.tokens.iter().zip(segment.position..);
+            columns.extend(
+                tokens.map(|(&token, position)| [i64::from(token), segment.span.start as i64, position as i64]),
+            );
+        }
+        columns.resize(self.rows, [0, spare as i64, 0]);
+        Tensor::from_slice(columns.as_flattened())
+            .view([-1, 3])
+            .transpose(0, 1)
+            .contiguous()
+    }
+}
+
+/// The rows, of all of a step, whose logits are wanted.
+fn wanted(segments: &[Segment<'_>]) -> Vec<i64> {
+    let mut rows = Vec::new();
+    let mut end = 0;
+    for segment in segments {
+        end += segment.tokens.len() as i64;
+        rows.extend(end - segment.logits as i64..end);
+    }
+    rows
+}
+
+/// A recorded step.
+struct Kept {
+    graph: Graph,
+    /// Read by the graph.
+    input: Tensor,
+    /// Written by the graph: `[rows, vocab_size]`, f32.
+    logits: Tensor,
+}
+
+/// The recorded steps of a network on a GPU.
+pub(super) struct Replays {
+    recorder: Recorder,
+    /// `None` where a size could not be recorded, or gave other numbers.
+    kept: Mutex<BTreeMap<Size, Option<Kept>>>,
+}
+
+impl Replays {
+    /// `None` where the device has no graphs; the reason goes to the log.
+    pub(super) fn new(device: Device) -> Option<Self> {
+        let Device::Cuda(index) = device else { return None };
+        match Recorder::new(index) {
+            Ok(recorder) => Some(Self {
+                recorder,
+                kept: Mutex::default(),
+            }),
+            Err(error) => {
+                tracing::warn!(%error, "steps are not recorded: this libtorch's CUDA graphs cannot be used");
+                None
+            }
+        }
+    }
+
+    /// Runs a step by its recorded size, which it records first if it is new. The logits of the rows that are wanted, `None` if there are none;
+    /// `Err` where the step must be run as it is.
+    pub(super) fn step(
+        &self,
+        model: &Neox,
+        kv: &mut KvMemory,
+        segments: &[Segment<'_>],
+    ) -> Result<Option<Tensor>, Unrecorded> {
+        let size = Size::of(segments, model.config().max_position_embeddings).ok_or(Unrecorded)?;
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let input = size.input(segments, kv.spare());
+        let entry = kept.entry(size).or_insert_with(|| {
+            let made = self.record(model, kv, size, &input);
+            match &made {
+                Ok(_) => tracing::debug!(rows = size.rows, keys = size.keys, "a step is recorded"),
+                Err(reason) => {
+                    tracing::warn!(rows = size.rows, keys = size.keys, %reason, "steps of this size run unrecorded");
+                }
+            }
+            made.ok()
+        });
+        let Kept {
+            graph,
+            input: at,
+            logits,
+        } = entry.as_mut().ok_or(Unrecorded)?;
+        at.copy_(&input);
+        if let Err(error) = graph.replay() {
+            tracing::warn!(rows = size.rows, keys = size.keys, %error, "a recorded step cannot be run; it is given up");
+            *entry = None;
+            return Err(Unrecorded);
+        }
+        let rows = wanted(segments);
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        // A copy: the next step writes to the same place.
+        Ok(Some(
+            logits.index_select(0, &Tensor::from_slice(&rows).to_device(model.device())),
+        ))
+    }
+
+    /// Records a step, and compares what it gives for `input` with what the same step gives as it is.
+    fn record(&self, model: &Neox, kv: &mut KvMemory, size: Size, input: &Tensor) -> Result<Kept, String> {
+        let input = input.to_device(model.device());
+        let keys = size.keys as i64;
+        let mut made = || -> Result<Kept, String> {
+            let plain = model.pass_rows(kv, &input, keys);
+            let recorded = self.recorder.record(|| model.pass_rows(kv, &input, keys));
+            let (graph, logits) = recorded.map_err(|error| error.to_string())?;
+            let input = input.shallow_clone();
+            let mut kept = Kept { graph, input, logits };
+            kept.graph.replay().map_err(|error| error.to_string())?;
+            let apart =
+                f64::try_from((&kept.logits - &plain).norm() / plain.norm()).map_err(|error| error.to_string())?;
+            let most = TOLERANCE
+                .iter()
+                .find(|(kind, _)| *kind == model.kind())
+                .map_or(0.0, |(_, most)| *most);
+            // Not a number is no agreement either.
+            match apart <= most {
+                true => Ok(kept),
+                false => Err(format!("recorded, its logits are {apart:.1e} of their norm off")),
+            }
+        };
+        // tch turns what libtorch refuses into a panic; here it is a reason to go the other way.
+        catch_unwind(AssertUnwindSafe(&mut made)).unwrap_or_else(|_| Err("libtorch refused a part of it".to_owned()))
+    }
+}
+
+/// A step that no recording serves.
+#[derive(Debug)]
+pub(super) struct Unrecorded;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::neox::{NeoxConfig, Span};
+    use crate::model::source::RandomSource;
+
+    const SHAPE: &str = r#"{"vocab_size":151,"hidden_size":64,"num_hidden_layers":2,"num_attention_heads":4,"intermediate_size":96,
+        "max_position_embeddings":256}"#;
+
+    fn segment(start: usize, position: usize, tokens: &[u32], logits: usize) -> Segment<'_> {
+        Segment {
+            span: Span { start, len: 100 },
+            position,
+            tokens,
+            logits,
+        }
+    }
+
+    #[test]
+    fn a_step_in_a_larger_size_gives_the_logits_and_the_memory_of_the_step_as_it_is() {
+        let _guard = tch::no_grad_guard();
+        let config = NeoxConfig::from_json(SHAPE.as_bytes()).unwrap();
+        let model = Neox::load(&config, &RandomSource::new(5), Kind::Float, Device::Cpu).unwrap();
+        let prompt: Vec<u32> = (0..40).map(|i| i * 7 % 151).collect();
+        let draft = [3, 4, 5];
+        let mut logits = Vec::new();
+        for padded in [false, true] {
+            let mut kv = model.kv_memory(300);
+            for start in [0, 100, 200] {
+                model.pass(&mut kv, &[segment(start, 0, &prompt[..30 + start / 50], 0)]);
+            }
+            // Two replies, one of them with a draft, and one that has just begun; after them a step that reads what they wrote.
+            let first = [
+                segment(0, 30, &draft, 3),
+                segment(100, 32, &[9], 1),
+                segment(200, 34, &[8], 0),
+            ];
+            let second = [segment(0, 33, &[1], 1), segment(200, 35, &[2], 1)];
+            for step in [&first[..], &second] {
+                logits.push(if padded {
+                    let size = Size::of(step, 256).unwrap();
+                    assert_eq!((size.rows, size.keys), (if step.len() == 3 { 8 } else { 2 }, 128));
+                    let input = size.input(step, kv.spare());
+                    let all = model.pass_rows(&mut kv, &input, size.keys as i64);
+                    all.index_select(0, &Tensor::from_slice(&wanted(step)))
+                } else {
+                    model.pass(&mut kv, step).unwrap()
+                });
+            }
+        }
+        for (plain, padded) in logits.iter().zip(&logits[2..]) {
+            assert_eq!(plain.size(), padded.size());
+            assert!((plain - padded).abs().max().double_value(&[]) < 1e-4);
+        }
+    }
+
+    #[test]
+    fn prompts_and_steps_of_too_many_keys_run_as_they_are() {
+        let tokens = [0; 20];
+        let rows = |count: usize, position| vec![segment(0, position, &tokens[..1], 1); count];
+        assert_eq!(Size::of(&[segment(0, 0, &tokens, 1)], 2048), None);
+        assert_eq!(Size::of(&rows(65, 0), 2048), None);
+        assert_eq!(Size::of(&rows(33, 600), 2048), None);
+        assert_eq!(Size::of(&rows(33, 500), 2048), Some(Size { rows: 64, keys: 512 }));
+        // Not beyond the context, whose positions alone have an angle.
+        assert_eq!(Size::of(&rows(1, 1500), 1600), Some(Size { rows: 1, keys: 1600 }));
+    }
+}
