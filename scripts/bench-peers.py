@@ -6,7 +6,8 @@
 
 Each round runs every engine once in each precision that it has, one after the other, in a process of its own; the table gives medians
 over the rounds and ratios to each peer. A peer whose package is missing is left out and said so. Weights are random: speed does not
-depend on them. llama.cpp's 8 and 4 bits are Q8_0 and Q4_0, made by its own quantiser from the same bf16 file.
+depend on them. On a GPU (`--device cuda --batch 1,8,64`) it is transformers alone, in bf16, and the plain read is a copy within its memory.
+llama.cpp's 8 and 4 bits are Q8_0 and Q4_0, made by its own quantiser from the same bf16 file.
 """
 
 import argparse
@@ -39,7 +40,7 @@ def steps(run, count):
 def run_ours(a):
     held = {"bf16": "native"}.get(a.precision, a.precision)
     command = [ROOT / "target/release/llm-cxr", "bench", "--json", "--shape", a.shape, "--dtype", "bf16", "--weights", held, "--prompt", a.prompt,
-               "--new", a.new, "--batch", a.batch, "--repeat", a.repeat, "--device", "cpu"]
+               "--new", a.new, "--batch", a.batch, "--repeat", a.repeat, "--device", a.device]
     r = json.loads(subprocess.check_output([str(part) for part in command]))
     return {"prefill": r["prefill_tokens_per_s"], "decode": {str(d["batch"]): d["tokens_per_s"] for d in r["decode"]},
             "peak": r["peak_memory_bytes"], "read": r["read_gb_per_s"]}
@@ -61,16 +62,17 @@ def run_transformers(a):
         model = GPTNeoXForCausalLM(GPTNeoXConfig(
             vocab_size=s["vocab"], hidden_size=s["hidden"], num_hidden_layers=s["layers"], num_attention_heads=s["heads"],
             intermediate_size=s["intermediate"], max_position_embeddings=a.prompt + a.new + 8))
-    model = model.to_empty(device="cpu")
+    model = model.to_empty(device=a.device)
     for p in model.parameters():
         p.uniform_(-0.03, 0.03)
     for module in model.modules():
         # Buffers are not made on the meta device.
         if hasattr(module, "inv_freq"):
-            module.inv_freq = 1.0 / (10000.0 ** (torch.arange(0, len(module.inv_freq), dtype=torch.float) / len(module.inv_freq)))
+            module.inv_freq = 1.0 / (10000.0 ** (torch.arange(0, len(module.inv_freq), dtype=torch.float) / len(module.inv_freq))).to(a.device)
     model.eval()
-    ids = torch.arange(a.prompt)[None] * 7919 % s["vocab"]
-    prefill = steps(lambda: model(ids, use_cache=True, logits_to_keep=1), a.repeat)
+    ids = (torch.arange(a.prompt)[None] * 7919 % s["vocab"]).to(a.device)
+    wait = torch.cuda.synchronize if a.device == "cuda" else lambda: None
+    prefill = steps(lambda: (model(ids, use_cache=True, logits_to_keep=1), wait()), a.repeat)
     decode = {}
     for batch in map(int, a.batch.split(",")):
         state = {"past": model(ids.expand(batch, -1), use_cache=True, logits_to_keep=1).past_key_values, "next": ids[:, :1].expand(batch, 1)}
@@ -78,9 +80,11 @@ def run_transformers(a):
         def step():
             out = model(state["next"], past_key_values=state["past"], use_cache=True)
             state["past"], state["next"] = out.past_key_values, out.logits[:, -1:].argmax(-1)
+            wait()
 
         decode[str(batch)] = batch / steps(step, a.new)
-    return {"prefill": a.prompt / prefill, "decode": decode, "peak": peak_memory()}
+    peak = torch.cuda.max_memory_allocated() if a.device == "cuda" else peak_memory()
+    return {"prefill": a.prompt / prefill, "decode": decode, "peak": peak}
 
 
 def gguf_file(a):
@@ -218,7 +222,7 @@ PRECISIONS = ["bf16", "int8", "int4"]
 def run_apart(a, engine, precision, only_files=False):
     """One engine in a process of its own."""
     command = [sys.executable, __file__, "--only", engine, "--precision", precision] + ["--only-files"] * only_files
-    for key in ("shape", "prompt", "new", "batch", "repeat", "work"):
+    for key in ("shape", "prompt", "new", "batch", "repeat", "work", "device"):
         command += [f"--{key}", str(getattr(a, key))]
     done = subprocess.run(command, capture_output=True, text=True)
     line = next((line for line in done.stdout.splitlines() if line.startswith("RESULT ")), None)
@@ -233,14 +237,15 @@ def main():
     parser.add_argument("--prompt", type=int, default=340)
     parser.add_argument("--new", type=int, default=16)
     parser.add_argument("--batch", default="1,4,8,16")
-    parser.add_argument("--precision", default=",".join(PRECISIONS), help="which of bf16, int8 and int4")
+    parser.add_argument("--precision", help="which of bf16, int8 and int4 (all; on a GPU bf16)")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--repeat", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--work", default=str(ROOT / ".cache/bench-peers"), help="folder for the peers' weights")
     parser.add_argument("--only", choices=list(ENGINES), help=argparse.SUPPRESS)
     parser.add_argument("--only-files", action="store_true", help=argparse.SUPPRESS)
     a = parser.parse_args()
-    precisions = a.precision.split(",")
+    precisions = a.precision.split(",") if a.precision else PRECISIONS if a.device == "cpu" else ["bf16"]
     if not set(precisions) <= set(PRECISIONS):
         parser.error(f"--precision is a list of {', '.join(PRECISIONS)}")
     pathlib.Path(a.work).mkdir(parents=True, exist_ok=True)
@@ -249,6 +254,8 @@ def main():
         return
     engines = []
     for name, (_, modules, _) in ENGINES.items():
+        if name == "llama.cpp" and a.device != "cpu":
+            continue
         missing = [m for m in modules if importlib.util.find_spec(m) is None]
         if missing:
             print(f"left out: {name} (not installed: {', '.join(missing)})", file=sys.stderr)

@@ -4,7 +4,7 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor};
 
 use super::device::WeightsChoice;
 use super::neox::{KvMemory, Neox, NeoxConfig, Segment, Span};
@@ -111,8 +111,8 @@ pub struct Report {
     pub weight_bytes: usize,
     /// Making the weights, in seconds.
     pub load_seconds: f64,
-    /// A plain read of memory by all threads, in the same run, GB/s (CPU only).
-    pub read_gb_per_s: Option<f64>,
+    /// A plain read of memory by all threads in the same run, GB/s; on a GPU, what a copy within its memory reads and writes.
+    pub read_gb_per_s: f64,
     /// Prompt length of the prefill.
     pub prompt: usize,
     /// Prefill, tokens/s.
@@ -137,7 +137,7 @@ pub struct Decode {
     /// Weights read per second, GB/s.
     pub weights_gb_per_s: f64,
     /// That, as a share of the plain read.
-    pub of_read: Option<f64>,
+    pub of_read: f64,
 }
 
 /// Runs the plan; `progress` is told what comes next.
@@ -150,7 +150,10 @@ pub fn run(plan: &Plan, progress: &dyn Fn(&str)) -> Result<Report, LoadError> {
         .config(length)
         .map_err(|e| LoadError::Source(e.to_string()))?;
     progress("plain memory read");
-    let read = (plan.device == Device::Cpu).then(|| read_bandwidth(plan.repeat));
+    let read = match plan.device {
+        Device::Cpu => read_bandwidth(plan.repeat),
+        device => copy_bandwidth(device, plan.repeat),
+    };
     forget_peak_memory();
     progress("making random weights");
     let begun = Instant::now();
@@ -190,7 +193,7 @@ pub fn run(plan: &Plan, progress: &dyn Fn(&str)) -> Result<Report, LoadError> {
             beside_ms: beside.map(|seconds| seconds * 1e3),
             tokens_per_s: batch as f64 / step,
             weights_gb_per_s: bandwidth,
-            of_read: read.map(|read| bandwidth / read),
+            of_read: bandwidth / read,
         });
     }
     Ok(Report {
@@ -279,6 +282,14 @@ fn read_bandwidth(repeat: usize) -> f64 {
         begun.elapsed()
     });
     size_of_val(buffer.as_slice()) as f64 / seconds / 1e9
+}
+
+/// GB/s that a copy within a device's memory reads and writes, of a buffer far larger than its caches.
+fn copy_bandwidth(device: Device, repeat: usize) -> f64 {
+    let from = Tensor::zeros([1 << 30], (Kind::Uint8, device));
+    let mut to = from.zeros_like();
+    let seconds = median(repeat.max(5), || timed(device, || to.copy_(&from)));
+    2.0 * from.numel() as f64 / seconds / 1e9
 }
 
 /// Starts the high-water mark anew, so that the read's buffer does not count. Where the system refuses, the mark is too high.

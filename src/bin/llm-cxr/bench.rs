@@ -87,18 +87,16 @@ fn print(r: &Report) {
         "{}, {} weights, on {}, {} threads; weights made in {:.1} s",
         r.dtype, r.weights, r.device, r.threads, r.load_seconds
     );
-    if let Some(read) = r.read_gb_per_s {
-        println!("plain memory read   {read:8.1} GB/s");
-    }
+    println!("plain memory read   {:8.1} GB/s", r.read_gb_per_s);
     println!("prefill of {:<5}    {:8.1} tokens/s", r.prompt, r.prefill_tokens_per_s);
     for d in &r.decode {
-        let share = d
-            .of_read
-            .map(|share| format!(", {:.0} % of the plain read", share * 100.0))
-            .unwrap_or_default();
         println!(
-            "decode, {:3} streams {:8.1} tokens/s  ({:.1} ms a step; weights read at {:.1} GB/s{share})",
-            d.batch, d.tokens_per_s, d.step_ms, d.weights_gb_per_s
+            "decode, {:3} streams {:8.1} tokens/s  ({:.1} ms a step; weights read at {:.1} GB/s, {:.0} % of the plain read)",
+            d.batch,
+            d.tokens_per_s,
+            d.step_ms,
+            d.weights_gb_per_s,
+            d.of_read * 100.0
         );
         if let Some(beside) = d.beside_ms {
             println!(

@@ -1,0 +1,108 @@
+//! The same model on a GPU as on a CPU. Where there is no GPU these tests say so and pass.
+
+use std::process::Command;
+
+use llm_cxr::model::device::{DeviceChoice, resolve};
+use llm_cxr::model::neox::{KvMemory, Neox, NeoxConfig, Segment, Span};
+use llm_cxr::model::source::RandomSource;
+use tch::{Device, Kind, Tensor};
+
+const SHAPE: &str = r#"{"vocab_size":1200,"hidden_size":256,"num_hidden_layers":3,"num_attention_heads":4,"intermediate_size":512,
+    "max_position_embeddings":256}"#;
+
+/// Positions of each sequence.
+const ROOM: usize = 200;
+
+fn gpu() -> Option<Device> {
+    match resolve(DeviceChoice::Cuda(0)) {
+        Ok(device) => Some(device),
+        Err(why) => {
+            eprintln!("not run: {why}");
+            None
+        }
+    }
+}
+
+/// A model, and memory in which three sequences have run prompts of different lengths.
+fn model(kind: Kind, device: Device) -> (Neox, KvMemory) {
+    let config = NeoxConfig::from_json(SHAPE.as_bytes()).unwrap();
+    let model = Neox::load(&config, &RandomSource::new(7), kind, device).unwrap();
+    let mut kv = model.kv_memory(3 * ROOM);
+    for sequence in 0..3 {
+        let prompt: Vec<u32> = (0..30 + 20 * sequence as u32).map(|i| (i * 37 + 11) % 1200).collect();
+        model.step(&mut kv, &[segment(sequence, 0, &prompt, 0)]);
+    }
+    (model, kv)
+}
+
+fn segment(sequence: usize, position: usize, tokens: &[u32], logits: usize) -> Segment<'_> {
+    Segment {
+        span: Span {
+            start: sequence * ROOM,
+            len: ROOM,
+        },
+        position,
+        tokens,
+        logits,
+    }
+}
+
+/// Logits after one more token of each of the sequences, which stand at `positions`.
+fn step(model: &Neox, kv: &mut KvMemory, positions: [usize; 3], tokens: &[[u32; 1]; 3]) -> Tensor {
+    let segments: Vec<Segment<'_>> = (0..3).map(|s| segment(s, positions[s], &tokens[s], 1)).collect();
+    model.step(kv, &segments).unwrap().to_device(Device::Cpu)
+}
+
+/// The likeliest tokens of three sequences, step by step.
+fn greedy(device: Device) -> Vec<[u32; 3]> {
+    let (model, mut kv) = model(Kind::Float, device);
+    let mut tokens = [[1], [2], [3]];
+    let mut said = Vec::new();
+    for count in 0..60 {
+        let logits = step(&model, &mut kv, [30 + count, 50 + count, 70 + count], &tokens);
+        let best: Vec<i64> = Vec::try_from(logits.argmax(1, false)).unwrap();
+        tokens = [0, 1, 2].map(|s| [best[s] as u32]);
+        said.push([0, 1, 2].map(|s| best[s] as u32));
+    }
+    said
+}
+
+#[test]
+fn a_gpu_says_in_f32_what_a_cpu_says() {
+    let Some(device) = gpu() else { return };
+    let _guard = tch::no_grad_guard();
+    assert_eq!(greedy(device), greedy(Device::Cpu));
+}
+
+#[test]
+fn bf16_logits_on_a_gpu_are_within_a_hundredth_of_those_on_a_cpu() {
+    let Some(device) = gpu() else { return };
+    let _guard = tch::no_grad_guard();
+    let logits = |device| {
+        let (model, mut kv) = model(Kind::BFloat16, device);
+        step(&model, &mut kv, [30, 50, 70], &[[1], [2], [3]])
+    };
+    let (here, there) = (logits(Device::Cpu), logits(device));
+    let apart = ((&there - &here).norm() / here.norm()).double_value(&[]);
+    assert!(apart < 1e-2, "{apart}");
+}
+
+#[test]
+fn a_report_of_the_demo_is_the_same_on_a_gpu() {
+    let Some(_) = gpu() else { return };
+    let root = env!("CARGO_MANIFEST_DIR");
+    let image = tempfile::Builder::new().suffix(".png").tempfile().unwrap();
+    let run = |arguments: &[&str]| {
+        let done = Command::new(env!("CARGO_BIN_EXE_llm-cxr"))
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).unwrap()
+    };
+    let (image, model) = (image.path().to_str().unwrap(), format!("{root}/models/demo"));
+    let draw = ["draw", "--model", &model, "--device", "cpu", "--seed", "3", "-o", image];
+    run(&[&draw[..], &["Large left pleural effusion."]].concat());
+    let report = |device: &str| run(&["report", "--model", &model, "--device", device, "--dtype", "f32", image]);
+    assert_eq!(report("cuda:0"), report("cpu"));
+}
