@@ -23,6 +23,22 @@ impl<'a> Cells<'a> {
         self.len() == 0
     }
 
+    /// Writes them to `out` as f32.
+    ///
+    /// # Panics
+    /// If `out` is not as long.
+    pub fn widen(&self, out: &mut [f32]) {
+        assert!(out.len() == self.len());
+        match self {
+            Cells::F32(cells) => out.copy_from_slice(cells),
+            Cells::Bf16(cells) => {
+                for (to, &bits) in out.iter_mut().zip(*cells) {
+                    *to = f32::from_bits(u32::from(bits) << 16);
+                }
+            }
+        }
+    }
+
     /// `len` of them from `start`.
     ///
     /// # Panics

@@ -5,6 +5,7 @@
 
 use rayon::prelude::*;
 
+use super::cells::Cells;
 use super::pages::roomy;
 use super::select::Kernels;
 
@@ -58,10 +59,11 @@ impl Format {
     }
 }
 
-/// So many zeros, in large pages.
-fn zeros<T: Clone>(count: usize, zero: T) -> Vec<T> {
+/// So many zeros, in large pages, which all threads touch first.
+fn zeros<T: Copy + Send + Sync>(count: usize, zero: T) -> Vec<T> {
     let mut room = roomy(count);
-    room.resize(count, zero);
+    let numbers = (0..count).into_par_iter().with_min_len(1 << 12);
+    numbers.map(|_| zero).collect_into_vec(&mut room);
     room
 }
 
@@ -79,40 +81,35 @@ pub struct Grouped {
 }
 
 impl Grouped {
-    /// Room for a matrix; [`Self::fill`] gives it values.
-    pub fn new(format: Format, rows: usize, columns: usize) -> Self {
-        let groups = columns.div_ceil(format.columns());
-        let blocks = rows.div_ceil(PANEL) * groups;
-        Self {
-            format,
-            rows,
-            columns,
-            groups,
-            cells: zeros(blocks * format.lines(), Line([0; 64])),
-            scales: zeros(blocks * PANEL, 0),
-        }
-    }
-
-    /// Quantises `values` (whole rows) into the rows from `start`, which begins a panel; each row is given once. Rows that hold a
-    /// number that is not finite give NaN.
+    /// Quantises `weights`, rows of `columns`; row `r` of the matrix is row `order(r)` of them. Groups that hold a number that is not finite give NaN.
     ///
     /// # Panics
-    /// If they do not fit.
-    pub fn fill(&mut self, kernels: &Kernels, start: usize, values: &[f32]) {
-        let (columns, groups, format) = (self.columns, self.groups, self.format);
-        let rows = values.len() / columns.max(1);
-        assert!(start.is_multiple_of(PANEL) && values.len() == rows * columns && start + rows <= self.rows);
-        let first = start / PANEL * groups;
-        let cells = self.cells[first * format.lines()..].par_chunks_mut(groups * format.lines());
-        let scales = self.scales[first * PANEL..].par_chunks_mut(groups * PANEL);
-        let panels = values.par_chunks(PANEL * columns).zip(cells.zip(scales));
-        panels.for_each(|(values, (cells, scales))| {
-            let mut codes = [0; 64];
-            let mut padded = [0.0; 64];
+    /// If `weights` are not whole rows, or `order` names none of them.
+    pub fn new(
+        kernels: &Kernels,
+        format: Format,
+        weights: Cells<'_>,
+        columns: usize,
+        order: impl Fn(usize) -> usize + Sync,
+    ) -> Self {
+        let rows = weights.len() / columns.max(1);
+        assert!(weights.len() == rows * columns);
+        let groups = columns.div_ceil(format.columns());
+        let blocks = rows.div_ceil(PANEL) * groups;
+        let mut cells = zeros(blocks * format.lines(), Line([0; 64]));
+        let mut scales = zeros(blocks * PANEL, 0);
+        let panels = cells
+            .par_chunks_mut((groups * format.lines()).max(1))
+            .zip(scales.par_chunks_mut((groups * PANEL).max(1)));
+        panels.enumerate().for_each(|(panel, (cells, scales))| {
+            let (mut codes, mut padded) = ([0; 64], [0.0; 64]);
             let (padded, codes) = (&mut padded[..format.columns()], &mut codes[..format.columns()]);
-            for (row, values) in values.chunks_exact(columns).enumerate() {
-                for (group, part) in values.chunks(format.columns()).enumerate() {
-                    padded[..part.len()].copy_from_slice(part);
+            for row in 0..PANEL.min(rows - panel * PANEL) {
+                let start = order(panel * PANEL + row) * columns;
+                for group in 0..groups {
+                    let column = group * format.columns();
+                    let part = weights.part(start + column, format.columns().min(columns - column));
+                    part.widen(&mut padded[..part.len()]);
                     padded[part.len()..].fill(0.0);
                     codes.fill(0);
                     scales[group * PANEL + row] = kernels.codes(format, padded, codes);
@@ -121,6 +118,14 @@ impl Grouped {
                 }
             }
         });
+        Self {
+            format,
+            rows,
+            columns,
+            groups,
+            cells,
+            scales,
+        }
     }
 
     /// How its weights are held.

@@ -8,9 +8,7 @@ use super::*;
 const FORMATS: [Format; 2] = [Format::Int8, Format::Int4];
 
 fn grouped(kernels: &Kernels, format: Format, columns: usize, weights: &[f32]) -> Grouped {
-    let mut matrix = Grouped::new(format, weights.len() / columns, columns);
-    matrix.fill(kernels, 0, weights);
-    matrix
+    Grouped::new(kernels, format, Cells::F32(weights), columns, |row| row)
 }
 
 /// The weights that a matrix stands for.

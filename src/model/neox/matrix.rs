@@ -49,14 +49,7 @@ impl Plain {
 
     /// Row `row` in f32.
     pub(super) fn row(&self, row: usize, out: &mut [f32]) {
-        match self.cells().part(row * self.columns, self.columns) {
-            Cells::F32(cells) => out.copy_from_slice(cells),
-            Cells::Bf16(cells) => {
-                for (to, &bits) in out.iter_mut().zip(cells) {
-                    *to = f32::from_bits(u32::from(bits) << 16);
-                }
-            }
-        }
+        self.cells().part(row * self.columns, self.columns).widen(out);
     }
 }
 

@@ -343,9 +343,10 @@ impl Neox {
                 .qkv
                 .forward(&layer.input_norm.forward(&x))
                 .view([count, 3, heads, dim]);
-            let (q, k, v) = (qkv.select(1, 0), qkv.select(1, 1), qkv.select(1, 2));
-            kv.write(number, places, &rotary.rotate(&k), &v);
-            let attended = layer.dense.forward(&attention.run(&rotary.rotate(&q), kv, number));
+            let turned = rotary.rotate(&qkv.narrow(1, 0, 2));
+            let (q, k, v) = (turned.select(1, 0), turned.select(1, 1), qkv.select(1, 2));
+            kv.write(number, places, &k, &v);
+            let attended = layer.dense.forward(&attention.run(&q, kv, number));
             if self.config.use_parallel_residual {
                 let mlp = self.mlp(layer, &layer.post_attention_norm.forward(&x));
                 x = mlp + attended + x;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 
-use super::matrix::Plain;
+use super::matrix::{Plain, floats};
 use crate::model::device::WeightsChoice;
 use crate::model::kernels::{Cells, Format, Grouped, Kernels, PANEL, Packed, Shared, Team, WideMut};
 use crate::model::source::{Linear, LoadError, TensorSource};
@@ -190,7 +190,7 @@ impl RowOrder {
 }
 
 impl Projection {
-    /// Loads a matrix `[rows, columns]` and its bias, for a network that computes in `to`. As [`Self::new`]; what is packed anyway is packed from where
+    /// Loads a matrix `[rows, columns]` and its bias, for a network that computes in `to`. As [`Self::new`]; what lies in panels anyway is made from where
     /// the source has it.
     pub(super) fn load(
         source: &dyn TensorSource,
@@ -202,13 +202,19 @@ impl Projection {
         to: (Kind, Device),
     ) -> Result<Self, LoadError> {
         let (kind, device) = to;
-        let mut packed = None;
-        if format.is_none() && kind == Kind::BFloat16 && device == Device::Cpu && Kernels::best().packs() {
+        let (mut held, kernels) = (None, Kernels::best());
+        if device == Device::Cpu && (format.is_some() || kind == Kind::BFloat16 && kernels.packs()) {
+            let row = |row| order.stored(row);
             source.read_bf16(&format!("{prefix}.weight"), &[rows, columns], &mut |bits| {
-                packed = Some(Packed::new(bits, columns, |row| order.stored(row)));
+                held = Some(match format {
+                    Some(format) => {
+                        Held::Grouped(Arc::new(Grouped::new(kernels, format, Cells::Bf16(bits), columns, row)))
+                    }
+                    None => Held::Packed(Arc::new(Packed::new(bits, columns, row))),
+                });
             })?;
         }
-        let Some(packed) = packed else {
+        let Some(weight) = held else {
             // What is quantised comes in f32, so that it is rounded once.
             let kind = if format.is_some() { Kind::Float } else { kind };
             let linear = source.linear(prefix, rows, columns, bias, kind, device)?;
@@ -222,7 +228,7 @@ impl Projection {
             .then(|| source.tensor(&format!("{prefix}.bias"), &[rows], kind, device))
             .transpose()?;
         Ok(Self::Panels(Panels {
-            weight: Held::Packed(Arc::new(packed)),
+            weight,
             bias: bias.map(|bias| order.own(bias)),
             kind,
         }))
@@ -270,17 +276,14 @@ impl Projection {
     }
 }
 
-/// `weight` in 8 or 4 bits.
+/// `weight`, `[rows, columns]`, in 8 or 4 bits.
 fn quantised(weight: &Tensor, format: Format) -> Grouped {
-    let size = weight.size();
-    let (rows, columns) = (size[0] as usize, size[1] as usize);
-    let mut matrix = Grouped::new(format, rows, columns);
-    let step = (TILE / columns.max(1) / PANEL * PANEL).max(PANEL);
-    for start in (0..rows).step_by(step) {
-        let some = weight.narrow(0, start as i64, step.min(rows - start) as i64);
-        matrix.fill(Kernels::best(), start, &super::matrix::floats(&some));
+    let columns = weight.size()[1] as usize;
+    let grouped = |cells| Grouped::new(Kernels::best(), format, cells, columns, |row| row);
+    match Plain::new(weight) {
+        Some(plain) => grouped(plain.cells()),
+        None => grouped(Cells::F32(&floats(weight))),
     }
-    matrix
 }
 
 /// `weight` in panels; `None` where it is not bf16 on a CPU, or the kernels do not read that.

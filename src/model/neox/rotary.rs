@@ -11,7 +11,7 @@ pub struct RotaryTable {
     half: i64,
 }
 
-/// The rows of the table for one step: `[n, 1, rotary_pairs]`, f32.
+/// The rows of the table for one step: `[n, 1, 1, rotary_pairs]`, f32.
 pub(super) struct RotaryRows {
     cos: Tensor,
     sin: Tensor,
@@ -41,7 +41,7 @@ impl RotaryTable {
     }
 
     pub(super) fn rows(&self, positions: &Tensor) -> RotaryRows {
-        let pick = |table: &Tensor| table.index_select(0, positions).unsqueeze(1);
+        let pick = |table: &Tensor| table.index_select(0, positions).unsqueeze(1).unsqueeze(1);
         RotaryRows {
             cos: pick(&self.cos),
             sin: pick(&self.sin),
@@ -51,18 +51,18 @@ impl RotaryTable {
 }
 
 impl RotaryRows {
-    /// `x`: `[n, heads, head_dim]` → the same, its first `2·rotary_pairs` dimensions rotated. Computed in f32.
+    /// `x`: `[n, 2, heads, head_dim]`, queries and keys → the same, the first `2·rotary_pairs` dimensions of each head rotated. Computed in f32.
     pub(super) fn rotate(&self, x: &Tensor) -> Tensor {
         let kind = x.kind();
         let rotary = 2 * self.half;
-        let first = x.narrow(2, 0, self.half).to_kind(Kind::Float);
-        let second = x.narrow(2, self.half, self.half).to_kind(Kind::Float);
+        let first = x.narrow(3, 0, self.half).to_kind(Kind::Float);
+        let second = x.narrow(3, self.half, self.half).to_kind(Kind::Float);
         let a = &first * &self.cos - &second * &self.sin;
         let b = &second * &self.cos + &first * &self.sin;
-        let rest = x.size()[2] - rotary;
+        let rest = x.size()[3] - rotary;
         if rest == 0 {
-            return Tensor::cat(&[a, b], 2).to_kind(kind);
+            return Tensor::cat(&[a, b], 3).to_kind(kind);
         }
-        Tensor::cat(&[a.to_kind(kind), b.to_kind(kind), x.narrow(2, rotary, rest)], 2)
+        Tensor::cat(&[a.to_kind(kind), b.to_kind(kind), x.narrow(3, rotary, rest)], 3)
     }
 }
