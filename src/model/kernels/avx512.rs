@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::codes::TABLE;
+use super::codes::{LANES, LEVELS, Levels, STEP, STEPS, TABLE};
 use super::lanes::Lanes;
 use super::packed::{Line, Pair};
 use super::panels::Whole;
@@ -313,5 +313,43 @@ impl<const VNNI: bool> Whole for Whole512<VNNI> {
     #[inline(always)]
     unsafe fn floats(self) -> Avx512 {
         Avx512(unsafe { _mm512_cvtepi32_ps(self.0) })
+    }
+}
+
+/// Levels by looking up the step in which a number lies.
+pub(super) struct LookedUp;
+
+impl Levels for LookedUp {
+    #[inline(always)]
+    unsafe fn levels(x: &[f32; LANES]) -> ([f32; LANES], [u8; LANES]) {
+        const NEAR: [f32; LANES] = {
+            let mut near = [0.0; LANES];
+            let mut i = 0;
+            while i < LANES {
+                near[i] = LEVELS[i] as f32;
+                i += 1;
+            }
+            near
+        };
+        let (mut levels, mut codes) = ([0.0; LANES], [0; LANES]);
+        // SAFETY: the caller has AVX-512 F; sixteen numbers are read and written each time.
+        unsafe {
+            let x = _mm512_loadu_ps(x.as_ptr());
+            let place = _mm512_mul_ps(_mm512_add_ps(x, _mm512_set1_ps(128.0)), _mm512_set1_ps(1.0 / STEP));
+            let place = _mm512_max_ps(_mm512_min_ps(place, _mm512_set1_ps(31.0)), _mm512_setzero_ps());
+            let step = _mm512_cvttps_epi32(place);
+            let half = |of: *const i32, number: usize| _mm512_loadu_si512(of.add(number).cast());
+            let (below, next) = (STEPS.0.as_ptr(), STEPS.1.as_ptr().cast());
+            let below = _mm512_permutex2var_epi32(half(below, 0), step, half(below, LANES));
+            let next = _mm512_permutex2var_epi32(half(next, 0), step, half(next, LANES));
+            let more = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(x, _mm512_castsi512_ps(next));
+            let code = _mm512_mask_add_epi32(below, more, below, _mm512_set1_epi32(1));
+            _mm512_storeu_ps(
+                levels.as_mut_ptr(),
+                _mm512_permutexvar_ps(code, _mm512_loadu_ps(NEAR.as_ptr())),
+            );
+            _mm_storeu_si128(codes.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(code));
+        }
+        (levels, codes)
     }
 }

@@ -39,7 +39,54 @@ pub(super) fn int8(weights: &[f32], codes: &mut [u8]) -> u16 {
 const ENDS: [f32; 6] = [-151.0, -139.0, -127.0, -115.0, 113.0, 101.0];
 
 /// Lanes of the sums of a search: a fixed order of additions that compilers turn into vectors.
-const LANES: usize = 16;
+pub(super) const LANES: usize = 16;
+
+/// Finds the levels of sixteen numbers at a time.
+pub(super) trait Levels {
+    /// The nearest level to each, and how many levels are below it.
+    ///
+    /// # Safety
+    /// The instruction set of the implementation is there.
+    unsafe fn levels(x: &[f32; LANES]) -> ([f32; LANES], [u8; LANES]);
+}
+
+/// By comparing with what lies half-way between each level and the next.
+pub(super) struct Compared;
+
+impl Levels for Compared {
+    #[inline(always)]
+    unsafe fn levels(x: &[f32; LANES]) -> ([f32; LANES], [u8; LANES]) {
+        let (mut levels, mut codes) = ([0.0; LANES], [0; LANES]);
+        for ((x, near), code) in x.iter().zip(&mut levels).zip(&mut codes) {
+            (*near, *code) = level(*x);
+        }
+        (levels, codes)
+    }
+}
+
+/// What [`STEPS`] are wide: no two of what lies half-way between levels are as close as this.
+pub(super) const STEP: f32 = 8.0;
+
+/// Of each step from −128 on: how many levels are below all of it but for one at most, and from where on there is one more (no number is, where there is none).
+pub(super) const STEPS: ([i32; 32], [f32; 32]) = {
+    let (mut below, mut next) = ([0; 32], [f32::INFINITY; 32]);
+    let mut step = 0;
+    while step < 32 {
+        let (start, end) = (step as f32 * STEP - 128.0, (step + 1) as f32 * STEP - 128.0);
+        let mut i = 0;
+        while i < 15 {
+            let half_way = (LEVELS[i] as f32 + LEVELS[i + 1] as f32) * 0.5;
+            if half_way < start {
+                below[step] += 1;
+            } else if half_way < end {
+                next[step] = half_way;
+            }
+            i += 1;
+        }
+        step += 1;
+    }
+    (below, next)
+};
 
 /// The nearest level to `x`, and how many levels are below it.
 #[inline(always)]
@@ -56,8 +103,11 @@ fn level(x: f32) -> (f32, u8) {
 
 /// A group's scale and codes for 4 bits: `LEVELS[code] · scale` is near the weight. The scale is that of least squares for the best of
 /// a few ways to lay the group over the levels. Returns it as the bits of a bf16.
+///
+/// # Safety
+/// As for [`Levels::levels`].
 #[inline(always)]
-pub(super) fn int4(weights: &[f32], codes: &mut [u8]) -> u16 {
+pub(super) unsafe fn int4<L: Levels>(weights: &[f32], codes: &mut [u8]) -> u16 {
     let largest = largest(weights);
     if !largest.is_finite() {
         return round_to_bf16(f32::NAN);
@@ -71,9 +121,10 @@ pub(super) fn int4(weights: &[f32], codes: &mut [u8]) -> u16 {
     for place in ENDS {
         let inverse = place / end;
         let (mut products, mut squares) = ([0f32; LANES], [0f32; LANES]);
-        for some in weights.chunks_exact(LANES) {
-            for ((w, product), square) in some.iter().zip(&mut products).zip(&mut squares) {
-                let level = level(w * inverse).0;
+        for some in weights.as_chunks::<LANES>().0 {
+            // SAFETY: the caller's promise.
+            let (levels, _) = unsafe { L::levels(&some.map(|w| w * inverse)) };
+            for (((w, level), product), square) in some.iter().zip(levels).zip(&mut products).zip(&mut squares) {
                 *product += w * level;
                 *square += level * level;
             }
@@ -88,8 +139,29 @@ pub(super) fn int4(weights: &[f32], codes: &mut [u8]) -> u16 {
     }
     let bits = round_to_bf16(scale);
     let inverse = 1.0 / f32::from_bits(u32::from(bits) << 16);
-    for (code, weight) in codes.iter_mut().zip(weights) {
-        *code = level(weight * inverse).1;
+    for (codes, some) in codes
+        .as_chunks_mut::<LANES>()
+        .0
+        .iter_mut()
+        .zip(weights.as_chunks::<LANES>().0)
+    {
+        // SAFETY: the caller's promise.
+        (_, *codes) = unsafe { L::levels(&some.map(|w| w * inverse)) };
     }
     bits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_step_tells_the_level_that_comparing_tells() {
+        for tenth in -1600..1400i32 {
+            let x = tenth as f32 / 10.0;
+            let step = ((x + 128.0) / STEP).floor().clamp(0.0, 31.0) as usize;
+            let code = STEPS.0[step] + i32::from(x > STEPS.1[step]);
+            assert_eq!(code, i32::from(level(x).1), "{x}");
+        }
+    }
 }

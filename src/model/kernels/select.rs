@@ -44,7 +44,7 @@ pub struct Kernels {
 
 /// Compiles the kernels of one format.
 macro_rules! quantised {
-    ($module:ident, $whole:ty, $layout:ty, $codes:path $(, $feature:literal)?) => {
+    ($module:ident, $whole:ty, $layout:ty, $codes:expr $(, $feature:literal)?) => {
         pub(super) mod $module {
             use super::*;
 
@@ -58,8 +58,9 @@ macro_rules! quantised {
                 unsafe { panels::widen::<$whole, $layout>(job) }
             }
             $(#[target_feature(enable = $feature)])?
+            #[allow(unused_unsafe)] // In 8 bits it is plain code.
             unsafe fn codes(weights: &[f32], to: &mut [u8]) -> u16 {
-                $codes(weights, to)
+                unsafe { $codes(weights, to) }
             }
 
             pub const QUANTISED: Quantised = Quantised { product, widen, codes };
@@ -69,7 +70,7 @@ macro_rules! quantised {
 
 /// Compiles every kernel for lanes of one kind with a target feature switched on.
 macro_rules! kernels {
-    ($module:ident, $lanes:ty, $whole:ty, $name:literal, $bf16:expr $(, $feature:literal)?) => {
+    ($module:ident, $lanes:ty, $whole:ty, $levels:ty, $name:literal, $bf16:expr $(, $feature:literal)?) => {
         mod $module {
             use super::*;
 
@@ -83,7 +84,7 @@ macro_rules! kernels {
                 unsafe { product::product::<Widened<$lanes, u16>>(job) }
             }
             quantised!(int8, $whole, Int8, codes::int8 $(, $feature)?);
-            quantised!(int4, $whole, Int4, codes::int4 $(, $feature)?);
+            quantised!(int4, $whole, Int4, codes::int4::<$levels> $(, $feature)?);
             $(#[target_feature(enable = $feature)])?
             unsafe fn fix(from: &[f32], to: &mut [i16], scales: &mut [f32], offsets: &mut [i32]) {
                 fixed::fix(from, to, scales, offsets)
@@ -141,6 +142,7 @@ kernels!(
     portable,
     Portable,
     PortableWhole,
+    codes::Compared,
     "portable",
     Bf16Product::Widened(product_bf16)
 );
@@ -150,6 +152,7 @@ kernels!(
     avx2,
     crate::model::kernels::avx2::Avx2,
     crate::model::kernels::avx2::Whole256,
+    codes::Compared,
     "AVX2",
     Bf16Product::Widened(product_bf16),
     "avx2,fma"
@@ -160,6 +163,7 @@ kernels!(
     avx512,
     crate::model::kernels::avx512::Avx512,
     crate::model::kernels::avx512::Whole512<false>,
+    crate::model::kernels::avx512::LookedUp,
     "AVX-512",
     Bf16Product::Widened(product_bf16),
     "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"
@@ -168,7 +172,7 @@ kernels!(
 #[cfg(target_arch = "x86_64")]
 mod avx512_bf16 {
     use super::*;
-    use crate::model::kernels::avx512::{Pairs, Whole512};
+    use crate::model::kernels::avx512::{LookedUp, Pairs, Whole512};
 
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
     unsafe fn product_bf16(job: &Job<u16, u16>) {
@@ -193,7 +197,7 @@ mod avx512_bf16 {
         int4,
         Whole512<true>,
         Int4,
-        codes::int4,
+        codes::int4::<LookedUp>,
         "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma"
     );
 
