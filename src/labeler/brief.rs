@@ -7,7 +7,7 @@ use super::{NO_FINDING, SUPPORT_DEVICES, Sides, read};
 use crate::phantom::{LABELS, Label};
 
 /// Common names of each observation, in the order of [`LABELS`], and whether one says on which side it is.
-const NAMES: [(&[&str], bool); 14] = [
+pub(super) const NAMES: [(&[&str], bool); 14] = [
     (&["atelectasis", "basal atelectasis", "partial collapse"], true),
     (
         &[
@@ -74,7 +74,7 @@ const AMOUNTS: [&str; 9] = [
 ];
 
 /// Words that tell devices apart, and their names.
-const DEVICES: [(&str, &[&str]); 6] = [
+pub(super) const DEVICES: [(&str, &[&str]); 6] = [
     ("pacemaker", &["pacemaker", "pacer"]),
     ("picc", &["PICC", "PICC line"]),
     ("jugular", &["jugular line", "central line", "central venous catheter"]),
@@ -301,7 +301,7 @@ impl Finding {
     }
 }
 
-fn capital(text: &str) -> String {
+pub(super) fn capital(text: &str) -> String {
     let mut chars = text.chars();
     chars
         .next()

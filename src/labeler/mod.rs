@@ -7,6 +7,7 @@
 mod brief;
 mod cues;
 mod phrases;
+mod reword;
 mod sides;
 mod states;
 #[cfg(test)]
@@ -17,6 +18,7 @@ use crate::phantom::{LABELS, Label};
 use states::Organ;
 
 pub use brief::brief;
+pub use reword::reword;
 pub use sides::Sides;
 
 /// What a report says.

@@ -161,3 +161,20 @@ fn a_weight_or_an_input_that_is_not_finite_is_not_hidden() {
         }
     }
 }
+
+#[test]
+fn every_set_of_kernels_gives_a_group_the_same_codes_and_scale() {
+    for format in FORMATS {
+        for (number, weights) in bell(200 * format.columns(), 9)
+            .chunks_exact(format.columns())
+            .enumerate()
+        {
+            let coded = |kernels: &Kernels| {
+                let mut codes = vec![0; weights.len()];
+                (kernels.codes(format, weights, &mut codes), codes)
+            };
+            let all: Vec<_> = Kernels::all().iter().map(|kernels| coded(kernels)).collect();
+            assert!(all.iter().all(|one| *one == all[0]), "{format:?}, group {number}");
+        }
+    }
+}

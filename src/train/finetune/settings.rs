@@ -116,6 +116,9 @@ pub struct FinetuneSettings {
     /// turn; 1, each wording as often as any other
     #[arg(long, default_value_t = FinetuneSettings::default().question_power)]
     pub question_power: f64,
+    /// Share of the questions whether a finding is there that are asked in other words (see [`crate::labeler::reword`])
+    #[arg(long, default_value_t = FinetuneSettings::default().reword_questions)]
+    pub reword_questions: f64,
     /// Share of the drawings that are learned without their report: what guidance holds a drawing against (see --guidance)
     #[arg(long, default_value_t = FinetuneSettings::default().draw_without_report)]
     pub draw_without_report: f64,
@@ -250,6 +253,7 @@ impl Default for FinetuneSettings {
             report_instructions: instructions::report(),
             draw_instructions: instructions::draw(),
             question_power: 0.0,
+            reword_questions: 0.0,
             draw_without_report: 0.0,
             draw_in_brief: 0.0,
             steps: 10_000,
@@ -330,6 +334,9 @@ impl FinetuneSettings {
         }
         if !(0.0..=1.0).contains(&self.question_power) {
             return wrong("--question-power must lie between 0 and 1");
+        }
+        if !(0.0..=1.0).contains(&self.reword_questions) {
+            return wrong("--reword-questions must lie between 0 and 1");
         }
         if !(0.0..=1.0).contains(&self.draw_without_report) {
             return wrong("--draw-without-report must lie between 0 and 1");

@@ -71,6 +71,8 @@ pub struct Pool {
 struct Choice {
     wording: usize,
     question: usize,
+    /// Seed of other words for the question.
+    reword: Option<u64>,
     request: DrawRequest,
 }
 
@@ -101,6 +103,7 @@ pub struct Examples {
     draw_instructions: Vec<String>,
     draw_without_report: f64,
     draw_in_brief: f64,
+    reword_questions: f64,
     question_power: f64,
     /// How often each wording occurs among the training questions of an image set, where that counts.
     question_counts: Vec<HashMap<Box<str>, u32>>,
@@ -139,6 +142,7 @@ impl Examples {
             draw_instructions: settings.draw_instructions.clone(),
             draw_without_report: settings.draw_without_report,
             draw_in_brief: settings.draw_in_brief,
+            reword_questions: settings.reword_questions,
             question_power: settings.question_power,
             question_counts: Vec::new(),
             seed: settings.seed,
@@ -228,6 +232,7 @@ impl Examples {
             wording: rng.random_range(0..wordings.max(1)),
             question: self.question(pool, item, draw.pass),
             request: self.request(&mut rng),
+            reword: (self.reword_questions > 0.0 && rng.random_bool(self.reword_questions)).then(|| rng.random()),
         };
         let name = self.name(pool, item);
         let sequence = self.sequence(pool, item, choice);
@@ -358,7 +363,12 @@ impl Examples {
                 };
                 encoder.example(instruction, input, &[], Response::Image(codes))
             }
-            (Skill::Vqa, Some(q)) => encoder.example(&q.question, Input::Image(0), codes, Response::Text(&q.answer)),
+            (Skill::Vqa, Some(q)) => {
+                let words = |seed| labeler::reword(&q.question, &mut ChaCha8Rng::seed_from_u64(seed));
+                let reworded = choice.reword.and_then(words);
+                let question = reworded.as_deref().unwrap_or(&q.question);
+                encoder.example(question, Input::Image(0), codes, Response::Text(&q.answer))
+            }
             _ => {
                 let instruction = &self.report_instructions[choice.wording];
                 encoder.example(instruction, Input::Image(0), codes, Response::Text(report))
