@@ -149,11 +149,8 @@ mod tests {
             effusion.contains("Does this patient have an effusion on the left?"),
             "{effusion:?}"
         );
-        assert!(
-            effusion
-                .iter()
-                .all(|text| text.contains("left") && !text.contains("right"))
-        );
+        let lower = || effusion.iter().map(|text| text.to_lowercase());
+        assert!(lower().all(|text| text.contains("left") && !text.contains("right")));
         let tube = all("Can an endotracheal tube be seen?");
         assert!(
             tube.contains("Is an ET tube present?") && tube.iter().all(|text| text.contains("tube")),

@@ -1,10 +1,11 @@
-//! The network with weights in 8 or 4 bits.
+//! The network with weights in panels: in 8 or 4 bits, and made from the mapped file.
 
 use tch::{Device, Kind, Tensor};
 
 use super::{Neox, NeoxConfig, Segment, Span};
+use crate::model::checkpoint::Weights;
 use crate::model::device::WeightsChoice;
-use crate::model::source::RandomSource;
+use crate::model::source::{LoadError, RandomSource, TensorSource};
 
 /// Columns that are no multiple of a group, rows that are none of a panel.
 const SHAPES: [&str; 2] = [
@@ -63,6 +64,43 @@ fn quantised_weights_give_nearly_the_logits_of_the_weights_themselves() {
         for (weights, most) in [(WeightsChoice::Int8, 0.03), (WeightsChoice::Int4, 0.3)] {
             let difference = apart(&logits(&model(shape, weights, Kind::Float), 40), &native);
             assert!(difference < most && difference > 0.0, "{weights} {difference}");
+        }
+    }
+}
+
+/// A checkpoint that gives tensors alone.
+struct Copied<'a>(&'a Weights);
+
+impl TensorSource for Copied<'_> {
+    fn tensor(&self, name: &str, shape: &[usize], kind: Kind, device: Device) -> Result<Tensor, LoadError> {
+        self.0.tensor(name, shape, kind, device)
+    }
+}
+
+#[test]
+fn weights_made_from_the_mapped_file_are_those_made_from_its_tensors() {
+    let folder = tempfile::tempdir().unwrap();
+    for (number, shape) in SHAPES.into_iter().enumerate() {
+        let config = NeoxConfig::from_json(shape.as_bytes()).unwrap();
+        let random = RandomSource::new(8);
+        let expected = config.expected_tensors().into_iter();
+        let tensors: Vec<(String, Tensor)> = expected
+            .map(|e| {
+                let tensor = random.tensor(&e.name, &e.shape, Kind::BFloat16, Device::Cpu).unwrap();
+                (e.name, tensor)
+            })
+            .collect();
+        let path = folder.path().join(format!("{number}.safetensors"));
+        Tensor::write_safetensors(&tensors, &path).unwrap();
+        let file = Weights::open(&[path]).unwrap();
+        for (weights, kind) in [
+            (WeightsChoice::Native, Kind::BFloat16),
+            (WeightsChoice::Int8, Kind::BFloat16),
+            (WeightsChoice::Int4, Kind::Float),
+        ] {
+            let load = |source: &dyn TensorSource| Neox::load_as(&config, source, weights, kind, Device::Cpu).unwrap();
+            let (mapped, copied) = (load(&file), load(&Copied(&file)));
+            assert_eq!(logits(&mapped, 7), logits(&copied, 7), "{weights}");
         }
     }
 }
