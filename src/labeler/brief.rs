@@ -3,7 +3,7 @@
 use rand::Rng;
 use rand::seq::{IndexedRandom, SliceRandom};
 
-use super::{NO_FINDING, SUPPORT_DEVICES, Sides, read};
+use super::{NO_FINDING, Reading, SUPPORT_DEVICES, Sides, read};
 use crate::phantom::{LABELS, Label};
 
 /// Common names of each observation, in the order of [`LABELS`], and whether one says on which side it is.
@@ -110,15 +110,15 @@ struct Finding {
 }
 
 /// Asks in few words for everything that a report affirms or suspects: by some of its own sentences, or by common names with side, zone and
-/// amount, in any order. Says that the chest is normal where the report affirms nothing but devices, and nothing else where it says nothing.
+/// amount, in any order. Says that the chest is normal where the report affirms nothing.
 ///
 /// What a report denies is left out, and so may be details of what it affirms.
 pub fn brief(report: &str, rng: &mut impl Rng) -> String {
-    let sentences = sentences(report);
-    let affirmed = affirmed(report);
-    let mut text = match rng.random_bool(0.4) && !affirmed.is_empty() {
-        true => own_sentences(&sentences, affirmed, rng).join(" "),
-        false => names(report, &sentences, &affirmed, rng),
+    let sentences: Vec<Said<'_>> = sentences(report).into_iter().map(Said::by).collect();
+    let whole = Said::by(report);
+    let mut text = match rng.random_bool(0.4) && !whole.affirmed.is_empty() {
+        true => own_sentences(&sentences, whole.affirmed, rng).join(" "),
+        false => names(&whole, &sentences, rng),
     };
     if rng.random_bool(0.3) {
         text = text.to_lowercase();
@@ -142,34 +142,46 @@ fn sentences(report: &str) -> Vec<&str> {
     found
 }
 
-/// Places of what a text affirms or suspects; that nothing was found is not among them.
-fn affirmed(text: &str) -> Vec<usize> {
-    let labels = read(text).labels;
-    let said = |&place: &usize| place != NO_FINDING && matches!(labels[place], Label::Positive | Label::Uncertain);
-    (0..LABELS.len()).filter(said).collect()
+/// A text, read once.
+struct Said<'a> {
+    text: &'a str,
+    /// Places of what it affirms or suspects; that nothing was found is not among them.
+    affirmed: Vec<usize>,
+    sides: [Sides; 14],
+}
+
+impl<'a> Said<'a> {
+    fn by(text: &'a str) -> Self {
+        let Reading { labels, sides } = read(text);
+        let there = |&place: &usize| place != NO_FINDING && matches!(labels[place], Label::Positive | Label::Uncertain);
+        Self {
+            text,
+            affirmed: (0..LABELS.len()).filter(there).collect(),
+            sides,
+        }
+    }
 }
 
 /// Sentences in random order that affirm all of it; a device's sentence is never left out, since one label stands for many devices.
-fn own_sentences<'a>(sentences: &[&'a str], mut wanted: Vec<usize>, rng: &mut impl Rng) -> Vec<&'a str> {
-    let mut order = sentences.to_vec();
+fn own_sentences<'a>(sentences: &[Said<'a>], mut wanted: Vec<usize>, rng: &mut impl Rng) -> Vec<&'a str> {
+    let mut order: Vec<&Said<'a>> = sentences.iter().collect();
     order.shuffle(rng);
     order.retain(|sentence| {
-        let says = affirmed(sentence);
-        let new = says.iter().any(|place| wanted.contains(place));
-        wanted.retain(|place| *place == SUPPORT_DEVICES || !says.contains(place));
+        let new = sentence.affirmed.iter().any(|place| wanted.contains(place));
+        wanted.retain(|place| *place == SUPPORT_DEVICES || !sentence.affirmed.contains(place));
         new
     });
-    order
+    order.into_iter().map(|sentence| sentence.text).collect()
 }
 
 /// What is affirmed, by common names.
-fn names(report: &str, sentences: &[&str], affirmed: &[usize], rng: &mut impl Rng) -> String {
+fn names(whole: &Said<'_>, sentences: &[Said<'_>], rng: &mut impl Rng) -> String {
     let mut findings: Vec<Finding> = Vec::new();
-    for &place in affirmed {
+    for &place in &whole.affirmed {
         if place == SUPPORT_DEVICES {
             findings.extend(devices(sentences));
-        } else if place != CONSOLIDATION || !affirmed.contains(&PNEUMONIA) || rng.random_bool(0.5) {
-            findings.push(finding(place, report, sentences));
+        } else if place != CONSOLIDATION || !whole.affirmed.contains(&PNEUMONIA) || rng.random_bool(0.5) {
+            findings.push(finding(place, whole, sentences));
         }
     }
     if findings.is_empty() {
@@ -197,30 +209,26 @@ fn finished(text: String, rng: &mut impl Rng) -> String {
 }
 
 /// An observation with what the sentences that affirm it say of it.
-fn finding(place: usize, report: &str, sentences: &[&str]) -> Finding {
+fn finding(place: usize, whole: &Said<'_>, sentences: &[Said<'_>]) -> Finding {
     let (names, sided) = NAMES[place];
     let mut found = Finding {
         names: names.to_vec(),
         ..Finding::default()
     };
-    if place == LUNG_LESION && report.contains("mass") && !report.contains("nodule ") {
+    if place == LUNG_LESION && whole.text.contains("mass") && !whole.text.contains("nodule ") {
         found.names = vec!["lung mass", "mass", "pulmonary mass"];
     }
     if sided {
-        found.sides = read(report).sides[place];
+        found.sides = whole.sides[place];
     }
-    for sentence in sentences {
-        let says = affirmed(sentence);
-        if !says.contains(&place) {
-            continue;
-        }
-        let words = words(sentence);
+    for sentence in sentences.iter().filter(|sentence| sentence.affirmed.contains(&place)) {
+        let words = words(sentence.text);
         let in_lung = sided && !names.contains(&"pleural effusion") && !names.contains(&"rib fracture");
         let zone = ZONES
             .iter()
             .find(|(word, _)| in_lung && words.iter().any(|w| w == word));
         found.zone = found.zone.or(zone.map(|(_, zone)| *zone));
-        if says.len() == 1 {
+        if sentence.affirmed.len() == 1 {
             let amount = AMOUNTS.into_iter().find(|amount| words.iter().any(|w| w == amount));
             found.amount = found.amount.or(amount);
         }
@@ -233,14 +241,10 @@ fn finding(place: usize, report: &str, sentences: &[&str]) -> Finding {
 }
 
 /// Each device that is affirmed somewhere.
-fn devices(sentences: &[&str]) -> Vec<Finding> {
+fn devices(sentences: &[Said<'_>]) -> Vec<Finding> {
     let mut found: Vec<(&str, Finding)> = Vec::new();
-    for sentence in sentences {
-        if !affirmed(sentence).contains(&SUPPORT_DEVICES) {
-            continue;
-        }
-        let text = sentence.to_lowercase();
-        let sides = read(sentence).sides[SUPPORT_DEVICES];
+    for sentence in sentences.iter().filter(|s| s.affirmed.contains(&SUPPORT_DEVICES)) {
+        let (text, sides) = (sentence.text.to_lowercase(), sentence.sides[SUPPORT_DEVICES]);
         for (word, names) in DEVICES.into_iter().filter(|(word, _)| text.contains(word)) {
             if !found.iter().any(|(known, _)| *known == word) {
                 let names = names.to_vec();

@@ -79,9 +79,8 @@ pub fn reword(question: &str, rng: &mut impl Rng) -> Option<String> {
             about(&with_article(&name), &name, rng)
         }
         Some(side) => {
-            let name = format!("{name} on the {side}");
-            let counted = with_article(&name.replace(&format!(" on the {side}"), ""));
-            about(&format!("{counted} on the {side}"), &name, rng)
+            let sided = |name: &str| format!("{name} on the {side}");
+            about(&sided(&with_article(name)), &sided(name), rng)
         }
     })
 }
