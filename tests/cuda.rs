@@ -87,6 +87,61 @@ fn bf16_logits_on_a_gpu_are_within_a_hundredth_of_those_on_a_cpu() {
     assert!(apart < 1e-2, "{apart}");
 }
 
+/// Shapes that the kernels of few rows differ for.
+const SHAPES: [&str; 3] = [
+    SHAPE,
+    r#"{"vocab_size":1205,"hidden_size":320,"num_hidden_layers":2,"num_attention_heads":4,"intermediate_size":640,
+        "max_position_embeddings":700,"use_parallel_residual":false,"hidden_act":"gelu_new"}"#,
+    r#"{"vocab_size":999,"hidden_size":256,"num_hidden_layers":2,"num_attention_heads":2,"intermediate_size":1024,
+        "max_position_embeddings":300,"attention_bias":false,"hidden_act":"relu","rotary_pct":1.0}"#,
+];
+
+/// Logits of steps of replies at different places, some with a draft, each step reading what those before it wrote.
+fn steps(shape: &str, replies: usize, draft: usize, kind: Kind, device: Device) -> (Tensor, Option<(bool, Vec<usize>)>) {
+    let config = NeoxConfig::from_json(shape.as_bytes()).unwrap();
+    let model = Neox::load(&config, &RandomSource::new(3), kind, device).unwrap();
+    let mut kv = model.kv_memory(replies * ROOM);
+    let mut positions: Vec<usize> = (0..replies).map(|reply| 20 + 5 * (reply % 20)).collect();
+    for (reply, &position) in positions.iter().enumerate() {
+        let prompt: Vec<u32> = (0..position as u32).map(|i| (i * 31 + reply as u32) % 900).collect();
+        model.step(&mut kv, &[segment(reply, 0, &prompt, 0)]);
+    }
+    let mut all = Vec::new();
+    for step in 0..3u32 {
+        let tokens: Vec<Vec<u32>> = (0..replies as u32)
+            .map(|reply| {
+                let length = if reply % 3 == 1 { draft as u32 } else { 1 };
+                (0..length).map(|i| (reply * 7 + step * 13 + i * 3) % 900).collect()
+            })
+            .collect();
+        let segments: Vec<Segment<'_>> = (tokens.iter().zip(&positions).enumerate())
+            .map(|(reply, (tokens, &position))| segment(reply, position, tokens, tokens.len()))
+            .collect();
+        all.push(model.step(&mut kv, &segments).unwrap().to_device(Device::Cpu));
+        positions.iter_mut().zip(&tokens).for_each(|(position, tokens)| *position += tokens.len());
+    }
+    (Tensor::cat(&all, 0), model.recorded())
+}
+
+#[test]
+fn kernels_of_few_rows_give_a_cpus_logits_for_every_shape_and_number_of_rows() {
+    let Some(device) = gpu() else { return };
+    let _guard = tch::no_grad_guard();
+    for (number, shape) in SHAPES.iter().enumerate() {
+        for (replies, draft) in [(1, 1), (2, 5), (5, 1), (7, 4), (20, 3), (40, 1)] {
+            let (there, recorded) = steps(shape, replies, draft, Kind::BFloat16, device);
+            let (here, _) = steps(shape, replies, draft, Kind::BFloat16, Device::Cpu);
+            // By row: a wrong one must not hide among right ones.
+            let apart = (&there - &here).norm_scalaropt_dim(2.0, [1], false) / here.norm_scalaropt_dim(2.0, [1], false);
+            let apart = apart.max().double_value(&[]);
+            let (fused, rows) = recorded.unwrap();
+            eprintln!("shape {number}, {replies} replies, drafts of {draft}: {apart:.1e} apart; fused: {fused}, recorded: {rows:?}");
+            assert!(apart < 2e-2, "shape {number}, {replies} replies: {apart}");
+            assert!(fused && !rows.is_empty(), "the kernels were not used");
+        }
+    }
+}
+
 #[test]
 fn a_report_of_the_demo_is_the_same_on_a_gpu() {
     let Some(_) = gpu() else { return };

@@ -119,6 +119,10 @@ pub struct Report {
     pub prefill_tokens_per_s: f64,
     /// Decode, per number of streams.
     pub decode: Vec<Decode>,
+    /// On a GPU: the rows for which a step was recorded.
+    pub recorded_rows: Vec<usize>,
+    /// On a GPU: whether fused kernels run these steps.
+    pub fused: bool,
     /// The most memory the process held, bytes (Linux).
     pub peak_memory_bytes: Option<u64>,
 }
@@ -196,7 +200,10 @@ pub fn run(plan: &Plan, progress: &dyn Fn(&str)) -> Result<Report, LoadError> {
             of_read: bandwidth / read,
         });
     }
+    let (fused, recorded_rows) = model.recorded().unwrap_or_default();
     Ok(Report {
+        recorded_rows,
+        fused,
         shape: plan.shape.clone(),
         dtype: if plan.bf16 { "bf16" } else { "f32" }.to_owned(),
         weights: plan.weights.to_string(),
@@ -286,7 +293,8 @@ fn read_bandwidth(repeat: usize) -> f64 {
 
 /// GB/s that a copy within a device's memory reads and writes, of a buffer far larger than its caches.
 fn copy_bandwidth(device: Device, repeat: usize) -> f64 {
-    let from = Tensor::zeros([1 << 30], (Kind::Uint8, device));
+    // Not zeros, which some memories copy faster.
+    let from = Tensor::randint(256, [1 << 30], (Kind::Uint8, device));
     let mut to = from.zeros_like();
     let seconds = median(repeat.max(5), || timed(device, || to.copy_(&from)));
     2.0 * from.numel() as f64 / seconds / 1e9

@@ -91,7 +91,7 @@ fn print(r: &Report) {
     println!("prefill of {:<5}    {:8.1} tokens/s", r.prompt, r.prefill_tokens_per_s);
     for d in &r.decode {
         println!(
-            "decode, {:3} streams {:8.1} tokens/s  ({:.1} ms a step; weights read at {:.1} GB/s, {:.0} % of the plain read)",
+            "decode, {:3} streams {:8.1} tokens/s  ({:.2} ms a step; weights read at {:.1} GB/s, {:.0} % of the plain read)",
             d.batch,
             d.tokens_per_s,
             d.step_ms,
@@ -104,6 +104,10 @@ fn print(r: &Report) {
                 beside / d.step_ms - 1.0
             );
         }
+    }
+    if !r.recorded_rows.is_empty() {
+        let kernels = if r.fused { "fused" } else { "libtorch's" };
+        println!("recorded (CUDA graphs) for {:?} rows, {kernels} kernels", r.recorded_rows);
     }
     if let Some(peak) = r.peak_memory_bytes {
         println!(

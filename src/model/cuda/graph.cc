@@ -41,6 +41,7 @@ static_assert(std::is_trivially_copy_constructible_v<c10::cuda::CUDAStream> && s
 static_assert(std::is_same_v<at::cuda::MempoolId_t, Pool>);
 static_assert(cudaStreamCaptureModeThreadLocal == kThreadLocal && sizeof(cudaStreamCaptureMode) == sizeof(int));
 static_assert(std::is_same_v<c10::DeviceIndex, std::int8_t>);
+static_assert(std::is_same_v<decltype(&c10::cuda::CUDAStream::stream), cudaStream_t (c10::cuda::CUDAStream::*)() const>);
 #endif
 
 // Members are functions whose first argument is the object (Itanium C++ ABI).
@@ -54,6 +55,7 @@ struct Library {
     Stream (*side_stream)(bool, std::int8_t);
     Stream (*current_stream)(std::int8_t);
     void (*use_stream)(Stream);
+    void* (*raw_stream)(const Stream*);
     void (*set_device)(std::int8_t, bool);
     void (*synchronize)();
 };
@@ -109,6 +111,7 @@ int llm_cxr_graphs_find(char* why, std::size_t room) {
                      find(l.side_stream, "_ZN3c104cuda17getStreamFromPoolEba", why, room) &&
                      find(l.current_stream, "_ZN3c104cuda20getCurrentCUDAStreamEa", why, room) &&
                      find(l.use_stream, "_ZN3c104cuda20setCurrentCUDAStreamENS0_10CUDAStreamE", why, room) &&
+                     find(l.raw_stream, "_ZNK3c104cuda10CUDAStream6streamEv", why, room) &&
                      find(l.set_device, "_ZN3c104cuda10set_deviceEab", why, room) &&
                      find(l.synchronize, "_ZN3c104cuda18device_synchronizeEv", why, room);
     return all ? 0 : 1;
@@ -138,6 +141,14 @@ int llm_cxr_stream_leave(const Stream* before, char* why, std::size_t room) {
     const int waited = guarded(why, room, [] { library.synchronize(); });
     const int used = guarded(why, room, [&] { library.use_stream(*before); });
     return waited | used;
+}
+
+// This thread's stream, as the driver knows it.
+int llm_cxr_stream_current(int device, void** raw, char* why, std::size_t room) {
+    return guarded(why, room, [&] {
+        const Stream stream = library.current_stream(static_cast<std::int8_t>(device));
+        *raw = library.raw_stream(&stream);
+    });
 }
 
 // From here on what this thread launches is recorded, not run.

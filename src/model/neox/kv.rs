@@ -12,7 +12,7 @@ use crate::model::kernels::{Cells, round_to_bf16};
 /// Keys and values of every layer: `[heads, tokens, head_dim]` each.
 pub struct KvMemory {
     layers: Vec<(Tensor, Tensor)>,
-    /// Where they lie, for the kernels of a CPU; not used elsewhere.
+    /// Where they lie, for kernels of our own.
     addresses: Vec<(*mut c_void, *mut c_void)>,
     kind: Kind,
     /// Positions, the spare one among them.
@@ -46,6 +46,12 @@ impl KvMemory {
     /// A position that belongs to no sequence: rows that a step has too many may write to it.
     pub(super) fn spare(&self) -> usize {
         self.tokens - 1
+    }
+
+    /// Where keys and values of a layer lie (`[heads, tokens, head_dim]` each, on this memory's device), and the positions a head has there.
+    pub(super) fn place(&mut self, layer: usize) -> (*mut c_void, *mut c_void, usize) {
+        let (keys, values) = self.addresses[layer];
+        (keys, values, self.tokens)
     }
 
     /// Bytes one position takes in all layers.

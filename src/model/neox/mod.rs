@@ -6,6 +6,7 @@
 mod attention;
 mod buffer;
 mod config;
+mod fused;
 mod kv;
 mod matrix;
 mod network;

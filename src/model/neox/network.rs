@@ -6,6 +6,7 @@ use super::NeoxConfig;
 use super::attention::AttentionPlan;
 use super::buffer::Form;
 use super::config::Activation;
+use super::fused::{Fused, FusedLayer, FusedNorm, FusedWeights};
 use super::kv::KvMemory;
 use super::matrix::{Matrix, Plain, floats};
 use super::projection::{Projection, RowOrder, format};
@@ -151,8 +152,9 @@ impl Neox {
             embed_out,
             rotary,
             rows: None,
-            replays: Replays::new(device),
+            replays: None,
         };
+        model.replays = Replays::new(device, || model.fused());
         let form = match kind {
             _ if held.is_some() => Form::Fixed,
             Kind::BFloat16 if Kernels::best().rounds_inputs() => Form::Rounded,
@@ -227,6 +229,42 @@ impl Neox {
             cos: floats(cos),
             sin: floats(sin),
         })
+    }
+
+    /// The kernels of few rows on a GPU; `None` where there are none for this model, with the reason in the log.
+    fn fused(&self) -> Option<Fused> {
+        let Device::Cuda(index) = self.device else { return None };
+        let norm = |norm: &Norm| FusedNorm {
+            weight: norm.weight.shallow_clone(),
+            bias: norm.bias.shallow_clone(),
+        };
+        let layer = |layer: &Layer| {
+            Some(FusedLayer {
+                input_norm: norm(&layer.input_norm),
+                post_attention_norm: norm(&layer.post_attention_norm),
+                qkv: layer.qkv.native()?,
+                dense: layer.dense.native()?,
+                up: layer.up.native()?,
+                down: layer.down.native()?,
+            })
+        };
+        let (cos, sin) = self.rotary.tables();
+        let weights = FusedWeights {
+            embed_in: self.embed_in.shallow_clone(),
+            layers: self.layers.iter().map(layer).collect::<Option<_>>()?,
+            final_norm: norm(&self.final_norm),
+            embed_out: self.embed_out.native()?,
+            cos: cos.shallow_clone(),
+            sin: sin.shallow_clone(),
+        };
+        let made = Fused::new(&self.config, weights, index);
+        made.inspect_err(|reason| tracing::info!(%reason, "steps run by libtorch's kernels"))
+            .ok()
+    }
+
+    /// On a GPU: whether steps of few rows are run by fused kernels, and the numbers of rows for which one has been recorded so far.
+    pub fn recorded(&self) -> Option<(bool, Vec<usize>)> {
+        self.replays.as_ref().map(Replays::recorded)
     }
 
     /// The configuration it was loaded with.

@@ -251,6 +251,17 @@ impl Projection {
         })
     }
 
+    /// As libtorch holds it (shared, not copied), if it does.
+    pub(super) fn native(&self) -> Option<Linear> {
+        match self {
+            Self::Native(linear) => Some(Linear {
+                weight: linear.weight.shallow_clone(),
+                bias: linear.bias.as_ref().map(Tensor::shallow_clone),
+            }),
+            Self::Panels(_) => None,
+        }
+    }
+
     pub(super) fn bias(&self) -> Option<&Tensor> {
         match self {
             Self::Native(linear) => linear.bias.as_ref(),

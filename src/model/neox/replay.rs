@@ -9,21 +9,22 @@ use std::sync::{Mutex, PoisonError};
 
 use tch::{Device, Kind, Tensor};
 
+use super::fused::Fused;
 use super::kv::KvMemory;
 use super::network::Neox;
 use super::step::Segment;
-use crate::model::cuda::{Graph, Recorder};
+use crate::model::cuda::{CudaError, Graph, Recorder};
 
 /// Most rows of a recorded step.
 const MOST_ROWS: usize = 64;
 
-/// Longest piece of a sequence in a recorded step: longer ones are prompts, which fill the GPU as they are.
+/// Longest piece of a sequence in a recorded step: longer ones are prompts, which fill the GPU as they are. The fused kernels hold as many.
 const LONGEST_PIECE: usize = 16;
 
 /// Shortest keys that a step is recorded for.
 const FEWEST_KEYS: usize = 128;
 
-/// Most keys, in all rows, of a recorded step: a step gathers the keys and values of its rows.
+/// Most keys, in all rows, of a step that libtorch's kernels run: it gathers the keys and values of its rows.
 const MOST_KEYS: usize = 1 << 15;
 
 /// How far a recorded step's logits may lie from those of the same step run as it is, as a share of their norm.
@@ -38,16 +39,20 @@ struct Size {
 }
 
 impl Size {
-    /// The size in which `segments` run; `None` where they are better run as they are.
-    fn of(segments: &[Segment<'_>], context: usize) -> Option<Self> {
+    /// The size in which `segments` run; `None` where they are better run as they are. Fused kernels read as many keys as each row has.
+    fn of(segments: &[Segment<'_>], context: usize, fused: bool) -> Option<Self> {
         let rows: usize = segments.iter().map(|segment| segment.tokens.len()).sum();
         let longest = segments.iter().map(|segment| segment.tokens.len()).max()?;
         let keys = segments.iter().map(|s| s.position + s.tokens.len()).max()?;
         let size = Self {
             rows: rows.next_power_of_two(),
-            keys: keys.next_power_of_two().max(FEWEST_KEYS).min(context),
+            keys: match fused {
+                true => context,
+                false => keys.next_power_of_two().max(FEWEST_KEYS).min(context),
+            },
         };
-        let fits = longest <= LONGEST_PIECE && size.rows <= MOST_ROWS && size.rows * size.keys <= MOST_KEYS;
+        let few = fused || size.rows * size.keys <= MOST_KEYS;
+        let fits = few && longest <= LONGEST_PIECE && size.rows <= MOST_ROWS && keys <= context;
         fits.then_some(size)
     }
 
@@ -91,17 +96,19 @@ struct Kept {
 /// The recorded steps of a network on a GPU.
 pub(super) struct Replays {
     recorder: Recorder,
+    fused: Option<Fused>,
     /// `None` where a size could not be recorded, or gave other numbers.
     kept: Mutex<BTreeMap<Size, Option<Kept>>>,
 }
 
 impl Replays {
-    /// `None` where the device has no graphs; the reason goes to the log.
-    pub(super) fn new(device: Device) -> Option<Self> {
+    /// `None` where the device has no graphs; the reason goes to the log. `fused` makes the kernels that are recorded if they agree with libtorch's.
+    pub(super) fn new(device: Device, fused: impl FnOnce() -> Option<Fused>) -> Option<Self> {
         let Device::Cuda(index) = device else { return None };
         match Recorder::new(index) {
             Ok(recorder) => Some(Self {
                 recorder,
+                fused: fused(),
                 kept: Mutex::default(),
             }),
             Err(error) => {
@@ -109,6 +116,13 @@ impl Replays {
                 None
             }
         }
+    }
+
+    /// Whether the kernels are fused ones, and the rows of the steps that are recorded.
+    pub(super) fn recorded(&self) -> (bool, Vec<usize>) {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let rows = kept.iter().filter(|(_, kept)| kept.is_some()).map(|(size, _)| size.rows);
+        (self.fused.is_some(), rows.collect())
     }
 
     /// Runs a step by its recorded size, which it records first if it is new. The logits of the rows that are wanted, `None` if there are none;
@@ -119,11 +133,12 @@ impl Replays {
         kv: &mut KvMemory,
         segments: &[Segment<'_>],
     ) -> Result<Option<Tensor>, Unrecorded> {
-        let size = Size::of(segments, model.config().max_position_embeddings).ok_or(Unrecorded)?;
+        let size = Size::of(segments, model.config().max_position_embeddings, self.fused.is_some()).ok_or(Unrecorded)?;
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let input = size.input(segments, kv.spare());
         let entry = kept.entry(size).or_insert_with(|| {
-            let made = self.record(model, kv, size, &input);
+            let keys = segments.iter().map(|s| s.position + s.tokens.len()).max().unwrap_or(1);
+            let made = self.record(model, kv, size, keys, &input);
             match &made {
                 Ok(_) => tracing::debug!(rows = size.rows, keys = size.keys, "a step is recorded"),
                 Err(reason) => {
@@ -148,18 +163,45 @@ impl Replays {
             return Ok(None);
         }
         // A copy: the next step writes to the same place.
-        Ok(Some(
-            logits.index_select(0, &Tensor::from_slice(&rows).to_device(model.device())),
-        ))
+        let (first, count) = (rows[0], rows.len() as i64);
+        let consecutive = rows.iter().zip(first..).all(|(&row, at)| row == at);
+        Ok(Some(match consecutive {
+            true => logits.narrow(0, first, count).copy(),
+            false => logits.index_select(0, &Tensor::from_slice(&rows).to_device(model.device())),
+        }))
     }
 
-    /// Records a step, and compares what it gives for `input` with what the same step gives as it is.
-    fn record(&self, model: &Neox, kv: &mut KvMemory, size: Size, input: &Tensor) -> Result<Kept, String> {
+    /// Records a step, by the fused kernels where there are some; `keys` is how many the step at hand reads.
+    fn record(
+        &self,
+        model: &Neox,
+        kv: &mut KvMemory,
+        size: Size,
+        keys: usize,
+        input: &Tensor,
+    ) -> Result<Kept, String> {
         let input = input.to_device(model.device());
-        let keys = size.keys as i64;
+        match &self.fused {
+            Some(fused) => Self::checked(&self.recorder, model, kv, keys, &input, |kv| fused.pass_rows(kv, &input)),
+            None => {
+                let pass = |kv: &mut KvMemory| Ok(model.pass_rows(kv, &input, size.keys as i64));
+                Self::checked(&self.recorder, model, kv, keys, &input, pass)
+            }
+        }
+    }
+
+    /// Records what `pass` does with `input`, and compares its logits with those of the same step run as it is.
+    fn checked(
+        recorder: &Recorder,
+        model: &Neox,
+        kv: &mut KvMemory,
+        keys: usize,
+        input: &Tensor,
+        pass: impl Fn(&mut KvMemory) -> Result<Tensor, CudaError>,
+    ) -> Result<Kept, String> {
         let mut made = || -> Result<Kept, String> {
-            let plain = model.pass_rows(kv, &input, keys);
-            let recorded = self.recorder.record(|| model.pass_rows(kv, &input, keys));
+            let plain = model.pass_rows(kv, input, keys as i64);
+            let recorded = recorder.record(|| pass(kv)).and_then(|(graph, logits)| Ok((graph, logits?)));
             let (graph, logits) = recorded.map_err(|error| error.to_string())?;
             let input = input.shallow_clone();
             let mut kept = Kept { graph, input, logits };
@@ -225,7 +267,7 @@ mod tests {
             let second = [segment(0, 33, &[1], 1), segment(200, 35, &[2], 1)];
             for step in [&first[..], &second] {
                 logits.push(if padded {
-                    let size = Size::of(step, 256).unwrap();
+                    let size = Size::of(step, 256, false).unwrap();
                     assert_eq!((size.rows, size.keys), (if step.len() == 3 { 8 } else { 2 }, 128));
                     let input = size.input(step, kv.spare());
                     let all = model.pass_rows(&mut kv, &input, size.keys as i64);
@@ -245,11 +287,11 @@ mod tests {
     fn prompts_and_steps_of_too_many_keys_run_as_they_are() {
         let tokens = [0; 20];
         let rows = |count: usize, position| vec![segment(0, position, &tokens[..1], 1); count];
-        assert_eq!(Size::of(&[segment(0, 0, &tokens, 1)], 2048), None);
-        assert_eq!(Size::of(&rows(65, 0), 2048), None);
-        assert_eq!(Size::of(&rows(33, 600), 2048), None);
-        assert_eq!(Size::of(&rows(33, 500), 2048), Some(Size { rows: 64, keys: 512 }));
+        assert_eq!(Size::of(&[segment(0, 0, &tokens, 1)], 2048, false), None);
+        assert_eq!(Size::of(&rows(65, 0), 2048, false), None);
+        assert_eq!(Size::of(&rows(33, 600), 2048, false), None);
+        assert_eq!(Size::of(&rows(33, 500), 2048, false), Some(Size { rows: 64, keys: 512 }));
         // Not beyond the context, whose positions alone have an angle.
-        assert_eq!(Size::of(&rows(1, 1500), 1600), Some(Size { rows: 1, keys: 1600 }));
+        assert_eq!(Size::of(&rows(1, 1500), 1600, false), Some(Size { rows: 1, keys: 1600 }));
     }
 }
