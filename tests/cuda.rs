@@ -97,9 +97,7 @@ const SHAPES: [&str; 3] = [
 ];
 
 /// Logits of steps of replies at different places, some with a draft, each step reading what those before it wrote.
-fn steps(shape: &str, replies: usize, draft: usize, kind: Kind, device: Device) -> (Tensor, Option<(bool, Vec<usize>)>) {
-    let config = NeoxConfig::from_json(shape.as_bytes()).unwrap();
-    let model = Neox::load(&config, &RandomSource::new(3), kind, device).unwrap();
+fn steps(model: &Neox, replies: usize, draft: usize) -> Tensor {
     let mut kv = model.kv_memory(replies * ROOM);
     let mut positions: Vec<usize> = (0..replies).map(|reply| 20 + 5 * (reply % 20)).collect();
     for (reply, &position) in positions.iter().enumerate() {
@@ -118,9 +116,12 @@ fn steps(shape: &str, replies: usize, draft: usize, kind: Kind, device: Device) 
             .map(|(reply, (tokens, &position))| segment(reply, position, tokens, tokens.len()))
             .collect();
         all.push(model.step(&mut kv, &segments).unwrap().to_device(Device::Cpu));
-        positions.iter_mut().zip(&tokens).for_each(|(position, tokens)| *position += tokens.len());
+        positions
+            .iter_mut()
+            .zip(&tokens)
+            .for_each(|(position, tokens)| *position += tokens.len());
     }
-    (Tensor::cat(&all, 0), model.recorded())
+    Tensor::cat(&all, 0)
 }
 
 #[test]
@@ -128,14 +129,18 @@ fn kernels_of_few_rows_give_a_cpus_logits_for_every_shape_and_number_of_rows() {
     let Some(device) = gpu() else { return };
     let _guard = tch::no_grad_guard();
     for (number, shape) in SHAPES.iter().enumerate() {
+        let config = NeoxConfig::from_json(shape.as_bytes()).unwrap();
+        let load = |device| Neox::load(&config, &RandomSource::new(3), Kind::BFloat16, device).unwrap();
+        let (here, there) = (load(Device::Cpu), load(device));
         for (replies, draft) in [(1, 1), (2, 5), (5, 1), (7, 4), (20, 3), (40, 1)] {
-            let (there, recorded) = steps(shape, replies, draft, Kind::BFloat16, device);
-            let (here, _) = steps(shape, replies, draft, Kind::BFloat16, Device::Cpu);
+            let (wanted, given) = (steps(&here, replies, draft), steps(&there, replies, draft));
             // By row: a wrong one must not hide among right ones.
-            let apart = (&there - &here).norm_scalaropt_dim(2.0, [1], false) / here.norm_scalaropt_dim(2.0, [1], false);
-            let apart = apart.max().double_value(&[]);
-            let (fused, rows) = recorded.unwrap();
-            eprintln!("shape {number}, {replies} replies, drafts of {draft}: {apart:.1e} apart; fused: {fused}, recorded: {rows:?}");
+            let norm = |rows: &Tensor| rows.norm_scalaropt_dim(2.0, [1], false);
+            let apart = (norm(&(given - &wanted)) / norm(&wanted)).max().double_value(&[]);
+            let (fused, rows) = there.recorded().unwrap();
+            eprintln!(
+                "shape {number}, {replies} replies, drafts of {draft}: {apart:.1e} apart; fused: {fused}, recorded: {rows:?}"
+            );
             assert!(apart < 2e-2, "shape {number}, {replies} replies: {apart}");
             assert!(fused && !rows.is_empty(), "the kernels were not used");
         }

@@ -107,7 +107,10 @@ fn print(r: &Report) {
     }
     if !r.recorded_rows.is_empty() {
         let kernels = if r.fused { "fused" } else { "libtorch's" };
-        println!("recorded (CUDA graphs) for {:?} rows, {kernels} kernels", r.recorded_rows);
+        println!(
+            "recorded (CUDA graphs) for {:?} rows, {kernels} kernels",
+            r.recorded_rows
+        );
     }
     if let Some(peak) = r.peak_memory_bytes {
         println!(

@@ -102,7 +102,11 @@ impl Driver {
         // SAFETY: the driver writes a pointer to a text of its own, or null.
         let text = unsafe {
             (self.error_text)(code, &raw mut text);
-            if text.is_null() { c"unknown" } else { CStr::from_ptr(text) }
+            if text.is_null() {
+                c"unknown"
+            } else {
+                CStr::from_ptr(text)
+            }
         };
         Err(CudaError(format!("{what}: {} ({code})", text.to_string_lossy())))
     }
@@ -113,7 +117,12 @@ impl Compiler {
     pub(super) fn get() -> Result<&'static Self, CudaError> {
         static FOUND: OnceLock<Result<Compiler, CudaError>> = OnceLock::new();
         let open = || {
-            let names = [c"libnvrtc.so.13", c"libnvrtc.so.12", c"libcaffe2_nvrtc.so", c"libnvrtc.so"];
+            let names = [
+                c"libnvrtc.so.13",
+                c"libnvrtc.so.12",
+                c"libcaffe2_nvrtc.so",
+                c"libnvrtc.so",
+            ];
             let found = Self::find(&Library::open(&names)?)?;
             let (mut major, mut minor) = (0, 0);
             // SAFETY: two numbers to be written.
@@ -142,7 +151,12 @@ impl Library {
                 return Ok(Self(handle));
             }
         }
-        let name = names.first().copied().unwrap_or_default().to_string_lossy().into_owned();
+        let name = names
+            .first()
+            .copied()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         Err(CudaError(format!("{name} cannot be opened")))
     }
 

@@ -2,7 +2,9 @@
 // memory. Compiled on the machine it runs on (program.rs), for one model's shape:
 //
 //   HIDDEN, DIM (of a head), HALF (rotary pairs), ACTIVATION (0 gelu, 1 gelu by tanh, 2 relu), EPS
-//   WARPS of a block of a product, and the weight blocks that each has under way (DEPTH)
+//   WARPS of a block of a product, and the blocks of weights that each has under way (DEPTH)
+//   CHUNK: bytes of the next kernel's weights that a block brings into the cache
+//   NORM_THREADS of a block that norms; FRESH: most rows of one sequence in a step
 //
 // A kernel lets the one behind it start early (griddepcontrol), so that its first weights are under way before what it waits for is there.
 // Every block waits before it writes anything or ends; so when a kernel runs on after its wait, all kernels before it are done.
@@ -57,6 +59,18 @@ DEVICE uint4 read(const u16* from) {
 
 DEVICE void prefetch(const void* line) { asm volatile("prefetch.global.L2 [%0];" ::"l"(line)); }
 
+// Reads a block's share of the weights of the kernel behind it into the cache, while its own sums are made: between two kernels memory has nothing
+// else to do.
+DEVICE void ahead(const void* next, i64 bytes) {
+#if __CUDA_ARCH__ >= 900
+    const i64 block = blockIdx.x + (i64)blockIdx.y * gridDim.x, from = block * CHUNK;
+    if (threadIdx.x == 0 && from < bytes) {
+        const u32 size = (u32)min((i64)CHUNK, bytes - from);
+        asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"((const char*)next + from), "r"(size));
+    }
+#endif
+}
+
 // c[16 × 8] += a[16 × 16] · b[16 × 8].
 DEVICE void multiply(float (&c)[4], u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1) {
     asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
@@ -98,50 +112,58 @@ DEVICE float activate(float x) {
 #endif
 }
 
-// One block a row, a thread for each four numbers of it (HIDDEN / 4 of them at most; MOST_QUADS each).
+// One block a row.
 //
-// Where `ids` are given, x[row] is first read from the embedding. `first` and `second` get the row normed with the one and the other
-// weights; there need be no second.
-#define NORM_THREADS 512
+// The residual stream x[row] is the embedding of a token where `ids` are given; else what it was and the products that `add` has made of
+// it, in `parts` parts, with their biases. `first` and `second` get the row normed with the one and the other weights; there need be no second.
 #define MOST_QUADS ((HIDDEN / 4 + NORM_THREADS - 1) / NORM_THREADS)
 
-DEVICE void write_normed(u16* to, const u16* weight, const u16* bias, int quad, const float (&v)[4], float mean, float scale) {
-    const uint2 w = ((const uint2*)weight)[quad], b = ((const uint2*)bias)[quad];
+DEVICE float4 four(const u16* from, int quad) {
+    const uint2 pairs = ((const uint2*)from)[quad];
+    return make_float4(low(pairs.x), high(pairs.x), low(pairs.y), high(pairs.y));
+}
+
+DEVICE void add(float4& sum, float4 more) { sum.x += more.x, sum.y += more.y, sum.z += more.z, sum.w += more.w; }
+
+DEVICE void write_normed(u16* to, const u16* weight, const u16* bias, int quad, float4 v, float mean, float scale) {
+    const float4 w = four(weight, quad), b = four(bias, quad);
     uint2 out;
-    out.x = pack((v[0] - mean) * scale * low(w.x) + low(b.x), (v[1] - mean) * scale * high(w.x) + high(b.x));
-    out.y = pack((v[2] - mean) * scale * low(w.y) + low(b.y), (v[3] - mean) * scale * high(w.y) + high(b.y));
+    out.x = pack((v.x - mean) * scale * w.x + b.x, (v.y - mean) * scale * w.y + b.y);
+    out.y = pack((v.z - mean) * scale * w.z + b.z, (v.w - mean) * scale * w.w + b.w);
     ((uint2*)to)[quad] = out;
 }
 
 extern "C" __global__ void __launch_bounds__(NORM_THREADS) norms(
-    float* x, const i64* ids, const u16* embedding, const u16* weight1, const u16* bias1, u16* first, const u16* weight2, const u16* bias2,
-    u16* second) {
+    float* x, const i64* ids, const u16* embedding, const float* added, int parts, const u16* dense_bias, const u16* down_bias,
+    const u16* weight1, const u16* bias1, u16* first, const u16* weight2, const u16* bias2, u16* second) {
     start_next();
     wait_for_last();
-    const i64 row = blockIdx.x;
+    const i64 row = blockIdx.x, rows = gridDim.x;
     float4* line = (float4*)(x + row * HIDDEN);
-    float v[MOST_QUADS][4];
+    float4 v[MOST_QUADS];
     float sum = 0.0f;
 #pragma unroll
     for (int i = 0; i < MOST_QUADS; i++) {
         const int quad = threadIdx.x + i * NORM_THREADS;
         if (quad >= HIDDEN / 4) break;
         if (ids) {
-            const uint2 pairs = ((const uint2*)(embedding + ids[row] * HIDDEN))[quad];
-            v[i][0] = low(pairs.x), v[i][1] = high(pairs.x), v[i][2] = low(pairs.y), v[i][3] = high(pairs.y);
-            line[quad] = make_float4(v[i][0], v[i][1], v[i][2], v[i][3]);
+            v[i] = four(embedding + ids[row] * HIDDEN, quad);
         } else {
-            const float4 four = line[quad];
-            v[i][0] = four.x, v[i][1] = four.y, v[i][2] = four.z, v[i][3] = four.w;
+            v[i] = line[quad];
+            for (int part = 0; part < parts; part++) add(v[i], ((const float4*)(added + (part * rows + row) * HIDDEN))[quad]);
+            if (dense_bias) add(v[i], four(dense_bias, quad));
+            if (down_bias) add(v[i], four(down_bias, quad));
         }
-        sum += v[i][0] + v[i][1] + v[i][2] + v[i][3];
+        line[quad] = v[i];
+        sum += v[i].x + v[i].y + v[i].z + v[i].w;
     }
     const float mean = of_block<false>(sum) / HIDDEN;
     float squares = 0.0f;
 #pragma unroll
     for (int i = 0; i < MOST_QUADS; i++) {
         if (threadIdx.x + i * NORM_THREADS >= HIDDEN / 4) break;
-        for (int j = 0; j < 4; j++) squares += (v[i][j] - mean) * (v[i][j] - mean);
+        const float a = v[i].x - mean, b = v[i].y - mean, c = v[i].z - mean, d = v[i].w - mean;
+        squares += a * a + b * b + c * c + d * d;
     }
     const float scale = rsqrtf(of_block<false>(squares) / HIDDEN + EPS);
 #pragma unroll
@@ -176,11 +198,13 @@ struct Sums {
 };
 
 template <int TILES, int EIGHTS>
-DEVICE void accumulate(Sums<TILES, EIGHTS>& sums, const Factor& one, const Factor& two, int tile, int outputs, int rows) {
+DEVICE void accumulate(
+    Sums<TILES, EIGHTS>& sums, const Factor& one, const Factor& two, int tile, int outputs, int rows, int part = 0, int parts = 1) {
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, group = lane / 4, place = (lane % 4) * 8;
     const int blocks = (one.inputs + two.inputs) / 32, edge = one.inputs / 32;
-    const int end = blocks * (warp + 1) / WARPS;
-    int block = blocks * warp / WARPS;
+    const int share = part * WARPS + warp, shares = parts * WARPS;
+    const int end = blocks * (share + 1) / shares;
+    int block = blocks * share / shares;
     int output[2 * TILES];
 #pragma unroll
     for (int i = 0; i < 2 * TILES; i++) output[i] = min(tile * 16 * TILES + group + 8 * i, outputs - 1);
@@ -249,66 +273,12 @@ DEVICE void add_up(const Sums<TILES, EIGHTS>& sums, int tile, int outputs, int r
     }
 }
 
-DEVICE float bias_of(const u16* bias, int output) { return bias ? wide(bias[output]) : 0.0f; }
-
-// QKV, f32, and the activated MLP, bf16, from inputs that are normed differently. There may be but one of the two.
-template <int TILES, int EIGHTS>
-DEVICE void widen(Factor qkv, const u16* qkv_bias, float* qkv_out, int qkv_outputs, Factor up, const u16* up_bias, u16* up_out, int up_outputs, int rows) {
-    start_next();
-    const int tiles = (qkv_outputs + 16 * TILES - 1) / (16 * TILES);
-    Sums<TILES, EIGHTS> sums = {};
-    const Factor none = {0, 0, 0};
-    if ((int)blockIdx.x < tiles) {
-        accumulate<TILES, EIGHTS>(sums, qkv, none, blockIdx.x, qkv_outputs, rows);
-        add_up<TILES, EIGHTS>(sums, blockIdx.x, qkv_outputs, rows, [&](int output, int row, float sum) {
-            qkv_out[(i64)row * qkv_outputs + output] = sum + bias_of(qkv_bias, output);
-        });
-    } else {
-        const int tile = blockIdx.x - tiles;
-        accumulate<TILES, EIGHTS>(sums, up, none, tile, up_outputs, rows);
-        add_up<TILES, EIGHTS>(sums, tile, up_outputs, rows, [&](int output, int row, float sum) {
-            up_out[(i64)row * up_outputs + output] = narrow(activate(sum + bias_of(up_bias, output)));
-        });
-    }
-}
-
-// What attention and MLP found, added to the residual stream. There may be but one of the two.
-template <int TILES, int EIGHTS>
-DEVICE void add_to(Factor dense, const u16* dense_bias, Factor down, const u16* down_bias, float* x, int rows) {
-    start_next();
-    Sums<TILES, EIGHTS> sums = {};
-    accumulate<TILES, EIGHTS>(sums, dense, down, blockIdx.x, HIDDEN, rows);
-    add_up<TILES, EIGHTS>(sums, blockIdx.x, HIDDEN, rows, [&](int output, int row, float sum) {
-        x[(i64)row * HIDDEN + output] += sum + bias_of(dense_bias, output) + bias_of(down_bias, output);
-    });
-}
-
-#define OF_ROWS(NAME, TILES, EIGHTS)                                                                                                            \
-    extern "C" __global__ void __launch_bounds__(WARPS * 32) widen_##NAME(                                                                        \
-        const u16* qkv, const u16* qkv_x, const u16* qkv_bias, float* qkv_out, int qkv_outputs, const u16* up, const u16* up_x,                    \
-        const u16* up_bias, u16* up_out, int up_outputs, int rows) {                                                                              \
-        widen<TILES, EIGHTS>({qkv, qkv_x, HIDDEN}, qkv_bias, qkv_out, qkv_outputs, {up, up_x, HIDDEN}, up_bias, up_out, up_outputs, rows);         \
-    }                                                                                                                                             \
-    extern "C" __global__ void __launch_bounds__(WARPS * 32) add_to_##NAME(                                                                       \
-        const u16* dense, const u16* dense_x, const u16* dense_bias, int dense_inputs, const u16* down, const u16* down_x,                         \
-        const u16* down_bias, int down_inputs, float* x, int rows) {                                                                              \
-        add_to<TILES, EIGHTS>({dense, dense_x, dense_inputs}, dense_bias, {down, down_x, down_inputs}, down_bias, x, rows);                        \
-    }
-
-OF_ROWS(8, 1, 1)
-OF_ROWS(16, 1, 2)
-OF_ROWS(32, 2, 4)
-OF_ROWS(64, 2, 8)
-
 // Attention of one head of one row. Its key and value, and those of the rows before it that are of the same sequence, are taken from `qkv`
 // ([rows, 3, HEADS, DIM]); all others from the memory ([HEADS, tokens, DIM]), which gets the row's own.
 //
 // `input`: [3, rows]: tokens, where sequences begin in the memory, positions.
-#define ATTEND_THREADS 256
 #define EIGHTHS (DIM / 8)
-#define GROUPS (ATTEND_THREADS / EIGHTHS)
-// Rows of one sequence in a step.
-#define FRESH 16
+#define GROUPS ((WARPS * 32) / EIGHTHS)
 
 DEVICE float turned(const float* head, int d, const float* cosines, const float* sines) {
     if (d < HALF) return head[d] * cosines[d] - head[d + HALF] * sines[d];
@@ -326,15 +296,15 @@ DEVICE void add_eight(float (&sum)[8], float p, uint4 v) {
     sum[4] += p * low(v.z), sum[5] += p * high(v.z), sum[6] += p * low(v.w), sum[7] += p * high(v.w);
 }
 
-extern "C" __global__ void __launch_bounds__(ATTEND_THREADS) attend(
-    const float* qkv, const float* cosines, const float* sines, const i64* input, u16* keys, u16* values, u16* out, int rows, i64 tokens) {
+DEVICE void attend(
+    int head, int row, const float* qkv, const float* cosines, const float* sines, const i64* input, u16* keys, u16* values, u16* out, int rows,
+    i64 tokens) {
     // A weight for each position.
     extern __shared__ float weights[];
     __shared__ float q[DIM];
     __shared__ __align__(16) u16 fresh_keys[FRESH][DIM], fresh_values[FRESH][DIM];
     __shared__ float parts[GROUPS][DIM];
-    start_next();
-    const int head = blockIdx.x, row = blockIdx.y, thread = threadIdx.x;
+    const int thread = threadIdx.x;
     const i64 start = input[rows + row];
     const int position = (int)input[2 * rows + row];
     int fresh = 1;
@@ -343,13 +313,13 @@ extern "C" __global__ void __launch_bounds__(ATTEND_THREADS) attend(
     const int old = position + 1 - fresh;
     const u16* old_keys = keys + ((i64)head * tokens + start) * DIM;
     const u16* old_values = values + ((i64)head * tokens + start) * DIM;
-    for (int at = thread * 64; at < old * DIM; at += ATTEND_THREADS * 64) {
+    for (int at = thread * 64; at < old * DIM; at += (WARPS * 32) * 64) {
         prefetch(old_keys + at);
         prefetch(old_values + at);
     }
     wait_for_last();
 
-    for (int i = thread; i < fresh * DIM; i += ATTEND_THREADS) {
+    for (int i = thread; i < fresh * DIM; i += (WARPS * 32)) {
         const int f = i / DIM, d = i % DIM, at = position + 1 - fresh + f;
         const float* line = qkv + (i64)(row + 1 - fresh + f) * 3 * HIDDEN + head * DIM;
         const u16 key = narrow(turned(line + HIDDEN, d, cosines + (i64)at * HALF, sines + (i64)at * HALF));
@@ -366,20 +336,17 @@ extern "C" __global__ void __launch_bounds__(ATTEND_THREADS) attend(
     __syncthreads();
 
     float most = LEAST;
-    for (int key = thread; key <= position; key += ATTEND_THREADS) {
+    for (int key = thread; key <= position; key += (WARPS * 32)) {
         const u16* line = key < old ? old_keys + (i64)key * DIM : fresh_keys[key - old];
-        uint4 k[EIGHTHS];
-#pragma unroll
-        for (int i = 0; i < EIGHTHS; i++) k[i] = ((const uint4*)line)[i];
         float score = 0.0f;
-#pragma unroll
-        for (int i = 0; i < EIGHTHS; i++) score += dot_eight(k[i], q + 8 * i);
+#pragma unroll 5
+        for (int i = 0; i < EIGHTHS; i++) score += dot_eight(((const uint4*)line)[i], q + 8 * i);
         weights[key] = score;
         most = fmaxf(most, score);
     }
     most = of_block<true>(most);
     float total = 0.0f;
-    for (int key = thread; key <= position; key += ATTEND_THREADS) {
+    for (int key = thread; key <= position; key += (WARPS * 32)) {
         const float weight = __expf(weights[key] - most);
         weights[key] = weight;
         total += weight;
@@ -402,3 +369,72 @@ extern "C" __global__ void __launch_bounds__(ATTEND_THREADS) attend(
         out[(i64)row * HIDDEN + head * DIM + thread] = narrow(sum / total);
     }
 }
+
+// The product of all outputs, f32.
+template <int TILES, int EIGHTS>
+DEVICE void product(
+    const u16* weight, const u16* x, const u16* bias, float* out, int outputs, int rows, const void* next, i64 next_bytes) {
+    start_next();
+    Sums<TILES, EIGHTS> sums = {};
+    accumulate<TILES, EIGHTS>(sums, Factor{weight, x, HIDDEN}, Factor{0, 0, 0}, blockIdx.x, outputs, rows);
+    ahead(next, next_bytes);
+    add_up<TILES, EIGHTS>(sums, blockIdx.x, outputs, rows, [&](int output, int row, float sum) {
+        out[(i64)row * outputs + output] = sum + (bias ? wide(bias[output]) : 0.0f);
+    });
+}
+
+// The first `attending` blocks attend, the others are the MLP's first half, activated, bf16: reading its weights leaves attention the time it needs.
+template <int TILES, int EIGHTS>
+DEVICE void attend_and_up(
+    int attending, const float* qkv, const float* cosines, const float* sines, const i64* input, u16* keys, u16* values, u16* attended,
+    i64 tokens, const u16* weight, const u16* x, const u16* bias, u16* out, int outputs, int rows, const void* next, i64 next_bytes) {
+    start_next();
+    if ((int)blockIdx.x < attending) {
+        const int heads = HIDDEN / DIM;
+        attend(blockIdx.x % heads, blockIdx.x / heads, qkv, cosines, sines, input, keys, values, attended, rows, tokens);
+        return;
+    }
+    const int tile = blockIdx.x - attending;
+    Sums<TILES, EIGHTS> sums = {};
+    accumulate<TILES, EIGHTS>(sums, Factor{weight, x, HIDDEN}, Factor{0, 0, 0}, tile, outputs, rows);
+    ahead(next, next_bytes);
+    add_up<TILES, EIGHTS>(sums, tile, outputs, rows, [&](int output, int row, float sum) {
+        out[(i64)row * outputs + output] = narrow(activate(sum + (bias ? wide(bias[output]) : 0.0f)));
+    });
+}
+
+// What attention and MLP add to the residual stream: [parts, rows, HIDDEN], a part from each share of the inputs. There may be but one of the two.
+template <int TILES, int EIGHTS>
+DEVICE void add_shares(Factor dense, Factor down, float* out, int rows, const void* next, i64 next_bytes) {
+    start_next();
+    Sums<TILES, EIGHTS> sums = {};
+    accumulate<TILES, EIGHTS>(sums, dense, down, blockIdx.x, HIDDEN, rows, blockIdx.y, gridDim.y);
+    ahead(next, next_bytes);
+    out += (i64)blockIdx.y * rows * HIDDEN;
+    add_up<TILES, EIGHTS>(sums, blockIdx.x, HIDDEN, rows, [&](int output, int row, float sum) { out[(i64)row * HIDDEN + output] = sum; });
+}
+
+// As many blocks at a time as a multiprocessor has threads for, if they are to be `THREADS`.
+#define KERNEL(THREADS) extern "C" __global__ void __launch_bounds__(WARPS * 32, THREADS / (WARPS * 32))
+#define OF_ROWS(NAME, TILES, EIGHTS, THREADS)                                                                                              \
+    KERNEL(THREADS) product_##NAME(                                                                                                          \
+        const u16* weight, const u16* x, const u16* bias, float* out, int outputs, int rows, const void* next, i64 next_bytes) {              \
+        product<TILES, EIGHTS>(weight, x, bias, out, outputs, rows, next, next_bytes);                                                        \
+    }                                                                                                                                        \
+    KERNEL(THREADS) attend_and_up_##NAME(                                                                                                    \
+        int attending, const float* qkv, const float* cosines, const float* sines, const i64* input, u16* keys, u16* values, u16* attended,   \
+        i64 tokens, const u16* weight, const u16* x, const u16* bias, u16* out, int outputs, int rows, const void* next, i64 next_bytes) {    \
+        attend_and_up<TILES, EIGHTS>(                                                                                                         \
+            attending, qkv, cosines, sines, input, keys, values, attended, tokens, weight, x, bias, out, outputs, rows, next, next_bytes);    \
+    }                                                                                                                                        \
+    KERNEL(THREADS) add_##NAME(                                                                                                              \
+        const u16* dense, const u16* dense_x, int dense_inputs, const u16* down, const u16* down_x, int down_inputs, float* out, int rows,    \
+        const void* next, i64 next_bytes) {                                                                                                   \
+        const Factor one = {dense, dense_x, dense_inputs}, two = {down, down_x, down_inputs};                                                 \
+        add_shares<TILES, EIGHTS>(one, two, out, rows, next, next_bytes);                                                                     \
+    }
+
+OF_ROWS(8, 1, 1, 1536)
+OF_ROWS(16, 1, 2, 1024)
+OF_ROWS(32, 2, 4, 512)
+OF_ROWS(64, 2, 8, 512)

@@ -6,7 +6,7 @@ mod graph;
 mod program;
 
 pub use graph::{Graph, Recorder};
-pub use program::{Argument, Kernel, Launch, Program};
+pub use program::{Argument, Grid, Kernel, Launch, Program};
 
 /// libtorch's or CUDA's own words.
 #[derive(Clone, Debug, thiserror::Error)]

@@ -6,11 +6,16 @@ use std::ptr::null_mut;
 use super::driver::{CAPABILITY, Compiler, Driver, LaunchAttribute, LaunchConfig};
 use super::{CudaError, graph};
 
+/// Compute capability from which kernels may overlap.
+const OVERLAPS: [i32; 2] = [9, 0];
+
 /// A compiled source on one device.
 pub struct Program {
     driver: &'static Driver,
     device: usize,
     module: *mut c_void,
+    /// Whether a kernel may start before the one ahead of it has ended.
+    overlaps: bool,
 }
 
 // SAFETY: a module may be used and unloaded by any thread that works on its device.
@@ -28,7 +33,9 @@ impl Program {
         let capability = capability(driver, device)?;
         if capability < oldest {
             let [major, minor] = capability;
-            return Err(CudaError(format!("a GPU of compute capability {major}.{minor} is too old")));
+            return Err(CudaError(format!(
+                "a GPU of compute capability {major}.{minor} is too old"
+            )));
         }
         let mut options = vec![format!("--gpu-architecture=sm_{}{}", capability[0], capability[1])];
         options.extend(macros.iter().map(|text| format!("-D{text}")));
@@ -37,7 +44,12 @@ impl Program {
         // SAFETY: a whole binary; the driver copies it.
         let code = unsafe { (driver.load_module)(&raw mut module, binary.as_ptr().cast()) };
         driver.check("cuModuleLoadData", code)?;
-        Ok(Self { driver, device, module })
+        Ok(Self {
+            driver,
+            device,
+            module,
+            overlaps: capability >= OVERLAPS,
+        })
     }
 
     /// The kernel of this name.
@@ -60,7 +72,7 @@ impl Program {
         Ok(Launch {
             driver: self.driver,
             stream: graph::current_stream(self.device)?,
-            _program: self,
+            program: self,
         })
     }
 }
@@ -98,40 +110,47 @@ impl From<i64> for Argument {
     }
 }
 
+/// How a kernel is launched.
+#[derive(Clone, Copy, Debug)]
+pub struct Grid {
+    /// Blocks in one direction.
+    pub blocks: usize,
+    /// And in the other.
+    pub parts: usize,
+    /// Threads of a block.
+    pub threads: usize,
+    /// Dynamic shared memory of a block.
+    pub shared_bytes: usize,
+    /// Whether it may start while the kernel ahead of it in the stream still runs, and waits by itself (`griddepcontrol`). GPUs before
+    /// Hopper know no such thing.
+    pub early: bool,
+}
+
 /// Launches kernels on one stream.
 pub struct Launch<'a> {
     driver: &'static Driver,
     stream: *mut c_void,
-    _program: &'a Program,
+    program: &'a Program,
 }
 
 impl Launch<'_> {
-    /// Launches `kernel`: `grid` blocks of `threads`, with so many bytes of dynamic shared memory. If `early`, it may start while the kernel ahead of it in the
-    /// stream still runs, and waits by itself (`griddepcontrol`).
+    /// Launches `kernel`.
     ///
     /// # Errors
     /// When CUDA refuses.
     ///
     /// # Safety
     /// The arguments are those the kernel takes, in order, and what they point to holds what it reads and has room for what it writes until it has run.
-    pub unsafe fn run(
-        &self,
-        kernel: Kernel,
-        grid: [usize; 2],
-        threads: usize,
-        shared_bytes: usize,
-        early: bool,
-        arguments: &[Argument],
-    ) -> Result<(), CudaError> {
+    pub unsafe fn run(&self, kernel: Kernel, grid: Grid, arguments: &[Argument]) -> Result<(), CudaError> {
         let number = |value: usize| c_uint::try_from(value).unwrap_or(c_uint::MAX);
         let mut attribute = LaunchAttribute::EARLY;
         let config = LaunchConfig {
-            grid: [number(grid[0]), number(grid[1]), 1],
-            block: [number(threads), 1, 1],
-            shared_bytes: number(shared_bytes),
+            grid: [number(grid.blocks), number(grid.parts), 1],
+            block: [number(grid.threads), 1, 1],
+            shared_bytes: number(grid.shared_bytes),
             stream: self.stream,
             attributes: &raw mut attribute,
-            attribute_count: c_uint::from(early),
+            attribute_count: c_uint::from(grid.early && self.program.overlaps),
         };
         let mut values: Vec<u64> = arguments.iter().map(|argument| argument.0).collect();
         let mut places: Vec<*mut c_void> = values.iter_mut().map(|value| (&raw mut *value).cast()).collect();
@@ -157,7 +176,10 @@ fn capability(driver: &Driver, device: usize) -> Result<[i32; 2], CudaError> {
 
 /// The binary for a GPU.
 fn compile(compiler: &Compiler, source: &CStr, options: &[String]) -> Result<Vec<u8>, CudaError> {
-    let options: Vec<CString> = options.iter().filter_map(|text| CString::new(text.as_str()).ok()).collect();
+    let options: Vec<CString> = options
+        .iter()
+        .filter_map(|text| CString::new(text.as_str()).ok())
+        .collect();
     let options: Vec<_> = options.iter().map(|text| text.as_ptr()).collect();
     let mut program = null_mut();
     let failed = |what: &str, code: c_int| match code {
@@ -174,7 +196,11 @@ fn compile(compiler: &Compiler, source: &CStr, options: &[String]) -> Result<Vec
         let made = if code == 0 {
             let code = (compiler.binary_size)(program, &raw mut size);
             let mut binary = vec![0u8; size];
-            failed("nvrtcGetCUBIN", code | (compiler.binary)(program, binary.as_mut_ptr().cast())).map(|()| binary)
+            failed(
+                "nvrtcGetCUBIN",
+                code | (compiler.binary)(program, binary.as_mut_ptr().cast()),
+            )
+            .map(|()| binary)
         } else {
             (compiler.log_size)(program, &raw mut size);
             let mut log = vec![0u8; size];

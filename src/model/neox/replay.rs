@@ -95,21 +95,40 @@ struct Kept {
 
 /// The recorded steps of a network on a GPU.
 pub(super) struct Replays {
-    recorder: Recorder,
+    device: usize,
     fused: Option<Fused>,
+    kept: Mutex<Recordings>,
+}
+
+/// What is recorded reads and writes one KV memory.
+struct Recordings {
+    /// Its graphs share memory, which is given up with the last of them.
+    recorder: Recorder,
+    /// Where the KV memory is, and its positions.
+    memory: (usize, usize),
     /// `None` where a size could not be recorded, or gave other numbers.
-    kept: Mutex<BTreeMap<Size, Option<Kept>>>,
+    of_size: BTreeMap<Size, Option<Kept>>,
+}
+
+impl Recordings {
+    fn new(device: usize, memory: (usize, usize)) -> Result<Self, CudaError> {
+        Ok(Self {
+            recorder: Recorder::new(device)?,
+            memory,
+            of_size: BTreeMap::new(),
+        })
+    }
 }
 
 impl Replays {
     /// `None` where the device has no graphs; the reason goes to the log. `fused` makes the kernels that are recorded if they agree with libtorch's.
     pub(super) fn new(device: Device, fused: impl FnOnce() -> Option<Fused>) -> Option<Self> {
         let Device::Cuda(index) = device else { return None };
-        match Recorder::new(index) {
-            Ok(recorder) => Some(Self {
-                recorder,
+        match Recordings::new(index, (0, 0)) {
+            Ok(recordings) => Some(Self {
+                device: index,
                 fused: fused(),
-                kept: Mutex::default(),
+                kept: Mutex::new(recordings),
             }),
             Err(error) => {
                 tracing::warn!(%error, "steps are not recorded: this libtorch's CUDA graphs cannot be used");
@@ -121,7 +140,11 @@ impl Replays {
     /// Whether the kernels are fused ones, and the rows of the steps that are recorded.
     pub(super) fn recorded(&self) -> (bool, Vec<usize>) {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let rows = kept.iter().filter(|(_, kept)| kept.is_some()).map(|(size, _)| size.rows);
+        let rows = kept
+            .of_size
+            .iter()
+            .filter(|(_, kept)| kept.is_some())
+            .map(|(size, _)| size.rows);
         (self.fused.is_some(), rows.collect())
     }
 
@@ -133,12 +156,19 @@ impl Replays {
         kv: &mut KvMemory,
         segments: &[Segment<'_>],
     ) -> Result<Option<Tensor>, Unrecorded> {
-        let size = Size::of(segments, model.config().max_position_embeddings, self.fused.is_some()).ok_or(Unrecorded)?;
+        let size =
+            Size::of(segments, model.config().max_position_embeddings, self.fused.is_some()).ok_or(Unrecorded)?;
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let input = size.input(segments, kv.spare());
-        let entry = kept.entry(size).or_insert_with(|| {
+        let (keys, _, tokens) = kv.place(0);
+        let memory = (keys as usize, tokens);
+        if kept.memory != memory {
+            *kept = Recordings::new(self.device, memory).map_err(|_| Unrecorded)?;
+        }
+        let Recordings { recorder, of_size, .. } = &mut *kept;
+        let entry = of_size.entry(size).or_insert_with(|| {
             let keys = segments.iter().map(|s| s.position + s.tokens.len()).max().unwrap_or(1);
-            let made = self.record(model, kv, size, keys, &input);
+            let made = self.record(recorder, model, kv, size, keys, &input);
             match &made {
                 Ok(_) => tracing::debug!(rows = size.rows, keys = size.keys, "a step is recorded"),
                 Err(reason) => {
@@ -174,6 +204,7 @@ impl Replays {
     /// Records a step, by the fused kernels where there are some; `keys` is how many the step at hand reads.
     fn record(
         &self,
+        recorder: &Recorder,
         model: &Neox,
         kv: &mut KvMemory,
         size: Size,
@@ -182,10 +213,10 @@ impl Replays {
     ) -> Result<Kept, String> {
         let input = input.to_device(model.device());
         match &self.fused {
-            Some(fused) => Self::checked(&self.recorder, model, kv, keys, &input, |kv| fused.pass_rows(kv, &input)),
+            Some(fused) => Self::checked(recorder, model, kv, keys, &input, |kv| fused.pass_rows(kv, &input)),
             None => {
                 let pass = |kv: &mut KvMemory| Ok(model.pass_rows(kv, &input, size.keys as i64));
-                Self::checked(&self.recorder, model, kv, keys, &input, pass)
+                Self::checked(recorder, model, kv, keys, &input, pass)
             }
         }
     }
@@ -201,7 +232,9 @@ impl Replays {
     ) -> Result<Kept, String> {
         let mut made = || -> Result<Kept, String> {
             let plain = model.pass_rows(kv, input, keys as i64);
-            let recorded = recorder.record(|| pass(kv)).and_then(|(graph, logits)| Ok((graph, logits?)));
+            let recorded = recorder
+                .record(|| pass(kv))
+                .and_then(|(graph, logits)| Ok((graph, logits?)));
             let (graph, logits) = recorded.map_err(|error| error.to_string())?;
             let input = input.shallow_clone();
             let mut kept = Kept { graph, input, logits };
@@ -290,8 +323,14 @@ mod tests {
         assert_eq!(Size::of(&[segment(0, 0, &tokens, 1)], 2048, false), None);
         assert_eq!(Size::of(&rows(65, 0), 2048, false), None);
         assert_eq!(Size::of(&rows(33, 600), 2048, false), None);
-        assert_eq!(Size::of(&rows(33, 500), 2048, false), Some(Size { rows: 64, keys: 512 }));
+        assert_eq!(
+            Size::of(&rows(33, 500), 2048, false),
+            Some(Size { rows: 64, keys: 512 })
+        );
         // Not beyond the context, whose positions alone have an angle.
-        assert_eq!(Size::of(&rows(1, 1500), 1600, false), Some(Size { rows: 1, keys: 1600 }));
+        assert_eq!(
+            Size::of(&rows(1, 1500), 1600, false),
+            Some(Size { rows: 1, keys: 1600 })
+        );
     }
 }
