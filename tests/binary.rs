@@ -323,6 +323,19 @@ fn published_formats_are_converted_and_served() {
 }
 
 #[test]
+fn a_command_whose_reader_has_gone_ends_without_a_word() {
+    let mut child = Command::new(SERVER)
+        .arg("openapi")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
+
+#[test]
 fn a_flipped_byte_in_a_weight_file_is_refused_at_start() {
     let folder = temporary();
     let broken = folder.path().join("broken");

@@ -48,8 +48,28 @@ enum Command {
     HashKey,
 }
 
+impl Command {
+    /// Whether it has nothing left to do once it cannot print.
+    fn prints(&self) -> bool {
+        !matches!(
+            self,
+            Self::Serve(_) | Self::Load(_) | Self::Healthcheck(_) | Self::Convert(_)
+        )
+    }
+}
+
+/// Lets the system end this process when whoever reads its output (`| head`) has gone. Otherwise printing fails, which Rust makes a panic.
+fn end_with_the_reader() {
+    // SAFETY: before any thread is started; a server and what writes files never comes here.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+}
+
 fn main() -> ExitCode {
-    let outcome = match Cli::parse().command {
+    let command = Cli::parse().command;
+    if command.prints() {
+        end_with_the_reader();
+    }
+    let outcome = match command {
         Command::Bench(args) => bench::run(args),
         Command::Convert(args) => convert::run(args),
         Command::Inspect(args) => inspect::run(args),
