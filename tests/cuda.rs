@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use llm_cxr::model::device::{DeviceChoice, resolve};
-use llm_cxr::model::neox::{KvMemory, Neox, NeoxConfig, Segment, Span};
+use llm_cxr::model::neox::{KvMemory, Neox, NeoxConfig, Recorded, Segment, Span};
 use llm_cxr::model::source::RandomSource;
 use tch::{Device, Kind, Tensor};
 
@@ -137,7 +137,7 @@ fn kernels_of_few_rows_give_a_cpus_logits_for_every_shape_and_number_of_rows() {
             // By row: a wrong one must not hide among right ones.
             let norm = |rows: &Tensor| rows.norm_scalaropt_dim(2.0, [1], false);
             let apart = (norm(&(given - &wanted)) / norm(&wanted)).max().double_value(&[]);
-            let (fused, rows) = there.recorded().unwrap();
+            let Recorded { fused, rows } = there.recorded().unwrap();
             eprintln!(
                 "shape {number}, {replies} replies, drafts of {draft}: {apart:.1e} apart; fused: {fused}, recorded: {rows:?}"
             );

@@ -200,10 +200,10 @@ pub fn run(plan: &Plan, progress: &dyn Fn(&str)) -> Result<Report, LoadError> {
             of_read: bandwidth / read,
         });
     }
-    let (fused, recorded_rows) = model.recorded().unwrap_or_default();
+    let recorded = model.recorded().unwrap_or_default();
     Ok(Report {
-        recorded_rows,
-        fused,
+        recorded_rows: recorded.rows,
+        fused: recorded.fused,
         shape: plan.shape.clone(),
         dtype: if plan.bf16 { "bf16" } else { "f32" }.to_owned(),
         weights: plan.weights.to_string(),

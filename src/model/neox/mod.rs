@@ -22,5 +22,6 @@ mod quantised_tests;
 pub use config::{Activation, NeoxConfig};
 pub use kv::KvMemory;
 pub use network::Neox;
+pub use replay::Recorded;
 pub use rotary::RotaryTable;
 pub use step::{Segment, Span};

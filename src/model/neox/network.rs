@@ -10,7 +10,7 @@ use super::fused::{Fused, FusedLayer, FusedNorm, FusedWeights};
 use super::kv::KvMemory;
 use super::matrix::{Matrix, Plain, floats};
 use super::projection::{Projection, RowOrder, format};
-use super::replay::{Replays, Unrecorded};
+use super::replay::{Recorded, Replays, Unrecorded};
 use super::rotary::RotaryTable;
 use super::rows::{FEW, RowLayer, RowNorm, RowPath, RowWeights};
 use super::step::Segment;
@@ -262,8 +262,8 @@ impl Neox {
             .ok()
     }
 
-    /// On a GPU: whether steps of few rows are run by fused kernels, and the numbers of rows for which one has been recorded so far.
-    pub fn recorded(&self) -> Option<(bool, Vec<usize>)> {
+    /// What has been recorded of its steps on a GPU; `None` elsewhere.
+    pub fn recorded(&self) -> Option<Recorded> {
         self.replays.as_ref().map(Replays::recorded)
     }
 

@@ -93,6 +93,15 @@ struct Kept {
     logits: Tensor,
 }
 
+/// What has been recorded of a network's steps on a GPU.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recorded {
+    /// Whether fused kernels run these steps, or libtorch's.
+    pub fused: bool,
+    /// The numbers of rows.
+    pub rows: Vec<usize>,
+}
+
 /// The recorded steps of a network on a GPU.
 pub(super) struct Replays {
     device: usize,
@@ -137,15 +146,14 @@ impl Replays {
         }
     }
 
-    /// Whether the kernels are fused ones, and the rows of the steps that are recorded.
-    pub(super) fn recorded(&self) -> (bool, Vec<usize>) {
+    /// What there is so far.
+    pub(super) fn recorded(&self) -> Recorded {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let rows = kept
-            .of_size
-            .iter()
-            .filter(|(_, kept)| kept.is_some())
-            .map(|(size, _)| size.rows);
-        (self.fused.is_some(), rows.collect())
+        let rows = kept.of_size.iter().filter(|(_, kept)| kept.is_some());
+        Recorded {
+            fused: self.fused.is_some(),
+            rows: rows.map(|(size, _)| size.rows).collect(),
+        }
     }
 
     /// Runs a step by its recorded size, which it records first if it is new. The logits of the rows that are wanted, `None` if there are none;
