@@ -218,10 +218,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn where_there_is_no_gpu_the_reason_is_told() {
-        match Program::compile(0, c"", &[], [0, 0]) {
-            Ok(_) => {}
-            Err(error) => assert!(!error.to_string().is_empty()),
-        }
+    fn what_cannot_be_compiled_is_refused_with_what_is_missing_or_wrong() {
+        let error = Program::compile(0, c"no kernel", &[], [0, 0])
+            .err()
+            .unwrap()
+            .to_string();
+        let reasons = ["libcuda", "libnvrtc", "cuDeviceGet", "the kernels do not compile"];
+        assert!(reasons.iter().any(|reason| error.contains(reason)), "{error}");
     }
 }
