@@ -132,7 +132,7 @@ fn kernels_of_few_rows_give_a_cpus_logits_for_every_shape_and_number_of_rows() {
         let config = NeoxConfig::from_json(shape.as_bytes()).unwrap();
         let load = |device| Neox::load(&config, &RandomSource::new(3), Kind::BFloat16, device).unwrap();
         let (here, there) = (load(Device::Cpu), load(device));
-        for (replies, draft) in [(1, 1), (2, 5), (5, 1), (7, 4), (20, 3), (40, 1)] {
+        for (replies, draft) in [(1, 1), (2, 5), (3, 1), (5, 1), (7, 4), (25, 1), (20, 3), (40, 1)] {
             let (wanted, given) = (steps(&here, replies, draft), steps(&there, replies, draft));
             // By row: a wrong one must not hide among right ones.
             let norm = |rows: &Tensor| rows.norm_scalaropt_dim(2.0, [1], false);

@@ -6,12 +6,12 @@ mod weights;
 
 use std::ffi::{CStr, CString};
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use super::NeoxConfig;
 use super::config::Activation;
 use super::kv::KvMemory;
-use crate::model::cuda::{Argument, CudaError, Kernel, Program};
+use crate::model::cuda::{CudaError, Kernel, Program};
 use step::{Begin, Step};
 pub(super) use weights::{FusedLayer, FusedNorm, FusedWeights};
 
@@ -109,29 +109,8 @@ impl Fused {
     /// # Errors
     /// When CUDA refuses a launch.
     pub(super) fn pass_rows(&self, kv: &mut KvMemory, input: &Tensor) -> Result<Tensor, CudaError> {
-        let rows = input.size()[1] as usize;
-        let size = SIZES.iter().position(|(most, ..)| rows <= *most);
-        let size = size.ok_or_else(|| CudaError::new("too many rows"))?;
-        let (hidden, wide) = (self.config.hidden_size, self.config.intermediate_size);
-        let make = |width: usize, kind| Tensor::empty([rows as i64, width as i64], (kind, input.device()));
-        let half = |width| make(width, Kind::BFloat16);
-        let float = |width| make(width, Kind::Float);
-        let (outputs, parallel) = (SIZES[size].1, self.config.use_parallel_residual);
-        let parts = BLOCKS.div_ceil(hidden.div_ceil(outputs)).min(8);
-        let step = Step {
-            launch: self.program.launches()?,
-            fused: self,
-            size,
-            rows,
-            parts,
-            input: Argument::from(input.data_ptr()),
-            x: float(hidden),
-            added: float(parts * hidden),
-            normed: [half(hidden), half(hidden)],
-            qkv: float(3 * hidden),
-            attended: half(hidden),
-            active: half(wide),
-        };
+        let parallel = self.config.use_parallel_residual;
+        let step = Step::new(self, input)?;
         let [normed, normed2] = &step.normed;
         let mut begin = Begin::Embedding(&self.weights.embed_in);
         for (number, layer) in self.weights.layers.iter().enumerate() {
@@ -159,7 +138,7 @@ impl Fused {
             begin = Begin::Added([dense, down.bias.as_ref()]);
         }
         step.norms(&begin, (&self.weights.final_norm, normed), None)?;
-        let logits = float(self.config.vocab_size);
+        let logits = step.floats(self.config.vocab_size);
         step.product(&self.weights.embed_out, &logits, None)?;
         Ok(logits)
     }
@@ -169,14 +148,18 @@ impl Fused {
 fn fits(config: &NeoxConfig) -> bool {
     let (dim, context) = (config.head_dim(), config.max_position_embeddings);
     let groups = WARPS * 32 / (dim / 8).max(1);
+    // Keys and values of the step's own rows, sums of groups and the query, a weight for each position.
     let attention = 2 * (2 * FRESH * dim) + 4 * (groups + 1) * dim + 4 * context;
+    // Of a product's warps, in the same kernel.
     let sums = 4 * WARPS * 4 * 32;
+    // What adding up over a block takes, and CUDA for itself.
+    let rest = 1024 + 4 * 2 * 32;
     dim.is_multiple_of(8)
         && dim <= WARPS * 32
         && 2 * config.rotary_pairs() <= dim
         && config.hidden_size.is_multiple_of(32)
         && config.intermediate_size.is_multiple_of(32)
-        && attention + sums + 1024 <= SHARED_BYTES
+        && attention + sums + rest <= SHARED_BYTES
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Steps of few rows on a GPU: recorded once for each size (CUDA graphs), then launched as one.
 //!
-//! Every row is a token of a running reply or of its draft. A step has some size of rows and some longest sequence; both are rounded up to a size
-//! that is recorded, and rows that are too many run over a position of the KV memory that belongs to nobody.
+//! Every row is a token of a running reply or of its draft. A step has some number of rows and, where libtorch's kernels run it, some longest sequence; these are
+//! rounded up to a size that is recorded, and rows that are too many run over a position of the KV memory that belongs to nobody.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -43,7 +43,7 @@ impl Size {
     fn of(segments: &[Segment<'_>], context: usize, fused: bool) -> Option<Self> {
         let rows: usize = segments.iter().map(|segment| segment.tokens.len()).sum();
         let longest = segments.iter().map(|segment| segment.tokens.len()).max()?;
-        let keys = segments.iter().map(|s| s.position + s.tokens.len()).max()?;
+        let keys = keys(segments);
         let size = Self {
             rows: rows.next_power_of_two(),
             keys: match fused {
@@ -71,6 +71,12 @@ impl Size {
             .transpose(0, 1)
             .contiguous()
     }
+}
+
+/// Keys that the longest sequence of a step has after it.
+fn keys(segments: &[Segment<'_>]) -> usize {
+    let ends = segments.iter().map(|segment| segment.position + segment.tokens.len());
+    ends.max().unwrap_or(0)
 }
 
 /// The rows, of all of a step, whose logits are wanted.
@@ -105,8 +111,9 @@ pub struct Recorded {
 /// The recorded steps of a network on a GPU.
 pub(super) struct Replays {
     device: usize,
-    fused: Option<Fused>,
     kept: Mutex<Recordings>,
+    // After what is recorded of them.
+    fused: Option<Fused>,
 }
 
 /// What is recorded reads and writes one KV memory.
@@ -168,15 +175,14 @@ impl Replays {
             Size::of(segments, model.config().max_position_embeddings, self.fused.is_some()).ok_or(Unrecorded)?;
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let input = size.input(segments, kv.spare());
-        let (keys, _, tokens) = kv.place(0);
-        let memory = (keys as usize, tokens);
+        let (place, _, tokens) = kv.place(0);
+        let memory = (place as usize, tokens);
         if kept.memory != memory {
             *kept = Recordings::new(self.device, memory).map_err(|_| Unrecorded)?;
         }
         let Recordings { recorder, of_size, .. } = &mut *kept;
         let entry = of_size.entry(size).or_insert_with(|| {
-            let keys = segments.iter().map(|s| s.position + s.tokens.len()).max().unwrap_or(1);
-            let made = self.record(recorder, model, kv, size, keys, &input);
+            let made = self.record(recorder, model, kv, size, keys(segments), &input);
             match &made {
                 Ok(_) => tracing::debug!(rows = size.rows, keys = size.keys, "a step is recorded"),
                 Err(reason) => {

@@ -1,34 +1,36 @@
 //! The launches of a step's kernels.
 
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
-use super::{Fused, FusedNorm, NORM_THREADS, SIZES, WARPS};
+use super::{BLOCKS, Fused, FusedNorm, NORM_THREADS, SIZES, WARPS};
 use crate::model::cuda::{Argument, CudaError, Grid, Launch};
 use crate::model::neox::kv::KvMemory;
 use crate::model::source::Linear;
 
 /// A step under way: what its kernels hand on.
 pub(super) struct Step<'a> {
-    pub(super) launch: Launch<'a>,
-    pub(super) fused: &'a Fused,
+    launch: Launch<'a>,
+    fused: &'a Fused,
+    device: Device,
     /// Of [`SIZES`].
-    pub(super) size: usize,
-    pub(super) rows: usize,
+    size: usize,
+    rows: usize,
     /// Shares of the inputs of what is added to the residual stream.
-    pub(super) parts: usize,
-    pub(super) input: Argument,
-    /// The residual stream, f32.
-    pub(super) x: Tensor,
+    parts: usize,
+    /// `[3, rows]`, i64, as [`Fused::pass_rows`] takes it.
+    input: Argument,
+    /// The residual stream, f32: `[rows, hidden_size]`.
+    x: Tensor,
     /// What comes to it, f32: `[parts, rows, hidden_size]`.
-    pub(super) added: Tensor,
-    /// bf16.
+    added: Tensor,
+    /// bf16, `[rows, hidden_size]`: of a layer's two norms.
     pub(super) normed: [Tensor; 2],
-    /// f32.
+    /// f32, `[rows, 3, heads, head_dim]`.
     pub(super) qkv: Tensor,
-    /// bf16.
-    pub(super) attended: Tensor,
-    /// bf16.
-    pub(super) active: Tensor,
+    /// bf16, `[rows, hidden_size]`.
+    attended: Tensor,
+    /// bf16, `[rows, intermediate_size]`.
+    active: Tensor,
 }
 
 /// What the residual stream is made of before it is normed.
@@ -58,7 +60,41 @@ fn number(value: usize) -> Argument {
     Argument::from(value as i64)
 }
 
-impl Step<'_> {
+impl<'a> Step<'a> {
+    /// Makes room for a step of `input`'s rows.
+    ///
+    /// # Errors
+    /// When there are more rows than there is a kernel for, or libtorch cannot tell the stream.
+    pub(super) fn new(fused: &'a Fused, input: &Tensor) -> Result<Self, CudaError> {
+        let (rows, device) = (input.size()[1] as usize, input.device());
+        let size = SIZES.iter().position(|(most, ..)| rows <= *most);
+        let size = size.ok_or_else(|| CudaError::new("too many rows"))?;
+        let (hidden, wide) = (fused.config.hidden_size, fused.config.intermediate_size);
+        let parts = BLOCKS.div_ceil(hidden.div_ceil(SIZES[size].1)).min(8);
+        let make = |width: usize, kind| Tensor::empty([rows as i64, width as i64], (kind, device));
+        let [floats, halves] = [Kind::Float, Kind::BFloat16].map(|kind| move |width| make(width, kind));
+        Ok(Self {
+            launch: fused.program.launches()?,
+            fused,
+            device,
+            size,
+            rows,
+            parts,
+            input: at(input),
+            x: floats(hidden),
+            added: floats(parts * hidden),
+            normed: [halves(hidden), halves(hidden)],
+            qkv: floats(3 * hidden),
+            attended: halves(hidden),
+            active: halves(wide),
+        })
+    }
+
+    /// Room for an f32 result, `[rows, width]`.
+    pub(super) fn floats(&self, width: usize) -> Tensor {
+        Tensor::empty([self.rows as i64, width as i64], (Kind::Float, self.device))
+    }
+
     /// Norms the residual stream in one or two ways.
     pub(super) fn norms(
         &self,
