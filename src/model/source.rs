@@ -1,5 +1,8 @@
 //! Where a model's tensors come from: a checkpoint's files, or a generator of random weights of the same shapes.
 
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rand_distr::StandardNormal;
 use tch::{Device, Kind, Tensor};
 
 /// A tensor that cannot be had.
@@ -64,6 +67,9 @@ impl Linear {
     }
 }
 
+/// A prime: rows of a matrix never line up with the pool.
+const POOL: usize = 1_048_573;
+
 /// Random weights (normal, standard deviation 0.02; ones for norms' scales), for benchmarks of a shape. Values repeat a pool, so that
 /// billions of them are made at memory speed.
 pub struct RandomSource {
@@ -72,11 +78,12 @@ pub struct RandomSource {
 
 impl RandomSource {
     /// A source whose values depend on `seed` alone.
-    pub fn new(seed: i64) -> Self {
-        tch::manual_seed(seed);
-        // A prime length: rows of a matrix never line up with the pool.
+    pub fn new(seed: u64) -> Self {
+        // A generator of its own: libtorch's is one for all threads.
+        let random = ChaCha8Rng::seed_from_u64(seed);
+        let values = random.sample_iter::<f32, _>(StandardNormal).map(|value| value * 0.02);
         Self {
-            pool: Tensor::randn([1_048_573], (Kind::Float, Device::Cpu)) * 0.02,
+            pool: Tensor::from_slice(&values.take(POOL).collect::<Vec<_>>()),
         }
     }
 }
@@ -101,5 +108,35 @@ impl TensorSource for RandomSource {
             done += n;
         }
         Ok(out.view(dims.as_slice()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn random_weights_depend_on_the_seed_alone_whatever_other_threads_draw() {
+        let draw = |seed| {
+            let source = RandomSource::new(seed);
+            source.tensor("w", &[100, 70], Kind::Float, Device::Cpu).unwrap()
+        };
+        let (first, other) = (draw(3), draw(4));
+        assert!(first != other);
+        assert!((first.std(true).double_value(&[]) - 0.02).abs() < 1e-3);
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8).map(|n| scope.spawn(move || (n % 2, draw(3 + n % 2)))).collect();
+            for thread in threads {
+                let (odd, drawn) = thread.join().unwrap();
+                assert_eq!(
+                    drawn,
+                    if odd == 0 {
+                        first.shallow_clone()
+                    } else {
+                        other.shallow_clone()
+                    }
+                );
+            }
+        });
     }
 }

@@ -153,6 +153,7 @@ fn chunk_mask(rows: i64, len: i64, kind: Kind, device: Device) -> Tensor {
 mod tests {
     use super::*;
     use crate::model::neox::{NeoxConfig, Span};
+    use crate::model::source::{RandomSource, TensorSource};
 
     #[test]
     fn a_padded_batch_attends_as_each_sequence_does_alone() {
@@ -161,10 +162,13 @@ mod tests {
         )
         .unwrap();
         let cpu = Device::Cpu;
-        tch::manual_seed(1);
+        let random = |seed, shape: &[usize]| {
+            let source = RandomSource::new(seed);
+            source.tensor("values", shape, Kind::Float, cpu).unwrap() * 50.0
+        };
         let mut kv = KvMemory::new(&config, 64, Kind::Float, cpu);
-        let fill = || Tensor::randn([64, 4, 8], (Kind::Float, cpu));
-        kv.write(0, &Tensor::arange(64, (Kind::Int64, cpu)), &fill(), &fill());
+        let (keys, values) = (random(1, &[64, 4, 8]), random(2, &[64, 4, 8]));
+        kv.write(0, &Tensor::arange(64, (Kind::Int64, cpu)), &keys, &values);
         let token = [0u32];
         let segment = |start, position| Segment {
             span: Span { start, len: 20 },
@@ -173,7 +177,7 @@ mod tests {
             logits: 1,
         };
         let segments = [segment(0, 3), segment(20, 17), segment(40, 0)];
-        let q = Tensor::randn([3, 4, 8], (Kind::Float, cpu));
+        let q = random(3, &[3, 4, 8]);
         let alone = AttentionPlan::new(&segments, Kind::Float, cpu).run(&q, &kv, 0);
         let (starts, positions) = (Tensor::from_slice(&[0i64, 20, 40]), Tensor::from_slice(&[3i64, 17, 0]));
         let batch = AttentionPlan::of_rows(&starts, &positions, 18, Kind::Float).run(&q, &kv, 0);

@@ -2,8 +2,10 @@
 
 use tch::{Device, Kind, Tensor};
 
+use super::grow::normals;
 use super::tests::{VARIANTS, batch, config, gradient, model, stir};
 use super::{Compute, LoraSettings, LoraTarget, TokenBatch, TrainableNeox};
+use crate::train::common::random::Purpose;
 use crate::train::common::{Adamw, AdamwSettings, TrainError};
 
 const EMBED_IN: &str = "gpt_neox.embed_in.weight";
@@ -80,8 +82,7 @@ fn grown_embeddings_keep_the_tokenizers_rows_and_draw_the_others() {
 fn codes_that_look_alike_begin_with_embeddings_alike() {
     let model = model("");
     let before = leaf(&model, EMBED_IN).copy();
-    tch::manual_seed(1);
-    let book = Tensor::randn([10, 16], (Kind::Float, Device::Cpu)) * 3.0 + 5.0;
+    let book = normals([10, 16], 1, Purpose::CodeBook, 0) * 3.0 + 5.0;
     book.get(7).copy_(&(book.get(2) + 0.05));
     model.init_codes_from(30, &book, 1).unwrap();
     for name in [EMBED_IN, EMBED_OUT] {

@@ -36,7 +36,7 @@ impl TensorSource for Grown<'_> {
 }
 
 /// Standard normal numbers, `[rows, width]`, f32.
-fn normals([rows, width]: [usize; 2], seed: u64, purpose: Purpose, place: u64) -> Tensor {
+pub(super) fn normals([rows, width]: [usize; 2], seed: u64, purpose: Purpose, place: u64) -> Tensor {
     let mut rng = generator(seed, purpose, place);
     let values: Vec<f32> = (0..rows * width).map(|_| normal(&mut rng)).collect();
     Tensor::from_slice(&values).view([rows as i64, width as i64])

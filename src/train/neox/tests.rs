@@ -1,7 +1,9 @@
 use tch::{Device, Kind, Tensor};
 
+use super::grow::normals;
 use super::{Compute, IGNORED, TokenBatch, TrainableNeox};
 use crate::model::neox::{Neox, NeoxConfig, Segment, Span};
+use crate::train::common::random::Purpose;
 use crate::train::common::{FlatSource, TrainError};
 
 pub(super) const VARIANTS: [&str; 4] = [
@@ -26,12 +28,16 @@ pub(super) fn model(extra: &str) -> TrainableNeox {
     model
 }
 
-pub(super) fn stir(model: &TrainableNeox, seed: i64, by: f64) {
-    tch::manual_seed(seed);
+pub(super) fn stir(model: &TrainableNeox, seed: u64, by: f64) {
     tch::no_grad(|| {
         let mut flat = model.trainable().flat().shallow_clone();
-        flat += flat.randn_like() * by;
+        flat += random_like(&flat, seed) * by;
     });
+}
+
+/// Standard normal numbers, as many as `flat` has.
+fn random_like(flat: &Tensor, seed: u64) -> Tensor {
+    normals([1, flat.numel()], seed, Purpose::Step, 0).view_as(flat)
 }
 
 /// Two sequences, the second padded; labels behind a prompt.
@@ -102,8 +108,7 @@ fn the_gradient_is_the_slope_of_the_loss_and_nearly_the_same_in_bf16() {
         let batch = batch();
         let (_, exact) = gradient(&model, &batch, &Compute::F32);
         // Along a random direction, by central differences.
-        tch::manual_seed(3);
-        let direction = exact.randn_like();
+        let direction = random_like(&exact, 3);
         let mut flat = model.trainable().flat().shallow_clone();
         let mut loss_at = |by: f64| {
             let _ = tch::no_grad(|| flat.g_add_(&(&direction * by)));
