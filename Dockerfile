@@ -28,6 +28,7 @@ RUN --mount=type=cache,target=/cache,sharing=locked \
     esac; \
     mkdir -p /out/bin; \
     cp target/release/llm-cxr target/release/llm-cxr-train /out/bin/; \
+    strip --strip-debug /out/bin/*; \
     cp -R "$libtorch/lib" "$libtorch/licences" /out/; \
     cp LICENSE /out/licences/LICENSE
 
