@@ -2,6 +2,10 @@
 
 use super::codes::TABLE;
 use super::panels::Whole;
+use super::pointwise::round_to_bf16;
+
+/// Lanes of the widest vector.
+const WIDEST: usize = 16;
 
 /// A few f32 side by side. Kernels are written once over this trait, and compiled per instruction set.
 ///
@@ -61,6 +65,11 @@ pub(super) trait Element: Copy {
     /// # Safety
     /// As [`Lanes::load_some`].
     unsafe fn load_some<L: Lanes>(from: *const Self, count: usize) -> L;
+    /// Writes `L::WIDTH` elements, rounded to the nearest.
+    ///
+    /// # Safety
+    /// As [`Lanes::store`].
+    unsafe fn store<L: Lanes>(values: L, to: *mut Self);
 }
 
 impl Element for f32 {
@@ -74,6 +83,12 @@ impl Element for f32 {
     unsafe fn load_some<L: Lanes>(from: *const Self, count: usize) -> L {
         // SAFETY: the caller's promise is the same.
         unsafe { L::load_some(from, count) }
+    }
+
+    #[inline(always)]
+    unsafe fn store<L: Lanes>(values: L, to: *mut Self) {
+        // SAFETY: the caller's promise is the same.
+        unsafe { values.store(to) }
     }
 }
 
@@ -89,6 +104,18 @@ impl Element for u16 {
     unsafe fn load_some<L: Lanes>(from: *const Self, count: usize) -> L {
         // SAFETY: the caller's promise is the same.
         unsafe { L::load_bf16_some(from, count) }
+    }
+
+    #[inline(always)]
+    unsafe fn store<L: Lanes>(values: L, to: *mut Self) {
+        let mut wide = [0f32; WIDEST];
+        // SAFETY: a vector fits; the caller's promise is the same.
+        unsafe {
+            values.store(wide.as_mut_ptr());
+            for (i, &value) in wide[..L::WIDTH].iter().enumerate() {
+                *to.add(i) = round_to_bf16(value);
+            }
+        }
     }
 }
 

@@ -20,6 +20,7 @@
 //! | `fixed` | inputs in fixed point, which quantised weights are multiplied with |
 //! | `panels` | panels of quantised weights times rows of inputs |
 //! | `quantised` | what a set of kernels does with quantised weights |
+//! | `group_norm` | GroupNorm and swish over images |
 //! | `attend` | one query over the keys and values of its sequence |
 //! | `pointwise` | LayerNorm, activations, rounding to bf16 |
 //! | `select` | one set of kernels per instruction set, chosen at run time |
@@ -34,6 +35,7 @@ mod avx512;
 mod cells;
 mod codes;
 mod fixed;
+mod group_norm;
 mod grouped;
 mod lanes;
 mod packed;
@@ -51,6 +53,7 @@ mod quantised_tests;
 mod tests;
 
 pub use cells::{Cells, Fixed, Inputs};
+pub use group_norm::{GroupNorm, PixelKernels, Value};
 pub use grouped::{Format, Grouped, PANEL};
 pub use packed::Packed;
 pub use pages::in_large_pages;

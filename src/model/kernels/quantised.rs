@@ -20,6 +20,34 @@ pub(super) struct Quantised {
     pub codes: unsafe fn(&[f32], &mut [u8]) -> u16,
 }
 
+/// Compiles the kernels of one format.
+macro_rules! quantised {
+    ($module:ident, $whole:ty, $layout:ty, $codes:expr $(, $feature:literal)?) => {
+        pub(super) mod $module {
+            use super::*;
+
+            // SAFETY (of every block below): the caller has the feature, and the same promises hold.
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn product(job: &panels::Job) {
+                unsafe { panels::product::<$whole, $layout>(job) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn widen(job: &panels::WidenJob) {
+                unsafe { panels::widen::<$whole, $layout>(job) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            #[allow(unused_unsafe)] // In 8 bits it is plain code.
+            unsafe fn codes(weights: &[f32], to: &mut [u8]) -> u16 {
+                unsafe { $codes(weights, to) }
+            }
+
+            pub const QUANTISED: Quantised = Quantised { product, widen, codes };
+        }
+    };
+}
+
+pub(super) use quantised;
+
 impl Kernels {
     fn of(&self, format: Format) -> &Quantised {
         match format {

@@ -3,12 +3,12 @@
 use std::sync::OnceLock;
 
 use super::cells::{Cells, Inputs};
+use super::group_norm::{PixelKernels, pixels};
 use super::grouped::PANEL;
-use super::lanes::{Portable, PortableWhole};
 use super::packed::Packed;
 use super::panels::{Int4, Int8};
 use super::product::{Job, Widened};
-use super::quantised::Quantised;
+use super::quantised::{Quantised, quantised};
 use super::{attend, codes, fixed, packed, panels, pointwise, product};
 
 type Product<W, X> = unsafe fn(&Job<W, X>);
@@ -33,6 +33,8 @@ pub struct Kernels {
     pub(super) int8: Quantised,
     pub(super) int4: Quantised,
     pub(super) fix: Fix,
+    pub(super) pixels_f32: PixelKernels<f32>,
+    pub(super) pixels_bf16: PixelKernels<u16>,
     attend_f32: unsafe fn(&attend::Job<f32>),
     attend_bf16: unsafe fn(&attend::Job<u16>),
     norm: unsafe fn(*const f32, *const f32, *const f32, usize, f32, *mut f32),
@@ -40,32 +42,6 @@ pub struct Kernels {
     gelu_tanh: unsafe fn(*mut f32, usize),
     relu: unsafe fn(*mut f32, usize),
     round: unsafe fn(&[f32], &mut [u16]),
-}
-
-/// Compiles the kernels of one format.
-macro_rules! quantised {
-    ($module:ident, $whole:ty, $layout:ty, $codes:expr $(, $feature:literal)?) => {
-        pub(super) mod $module {
-            use super::*;
-
-            // SAFETY (of every block below): the caller has the feature, and the same promises hold.
-            $(#[target_feature(enable = $feature)])?
-            unsafe fn product(job: &panels::Job) {
-                unsafe { panels::product::<$whole, $layout>(job) }
-            }
-            $(#[target_feature(enable = $feature)])?
-            unsafe fn widen(job: &panels::WidenJob) {
-                unsafe { panels::widen::<$whole, $layout>(job) }
-            }
-            $(#[target_feature(enable = $feature)])?
-            #[allow(unused_unsafe)] // In 8 bits it is plain code.
-            unsafe fn codes(weights: &[f32], to: &mut [u8]) -> u16 {
-                unsafe { $codes(weights, to) }
-            }
-
-            pub const QUANTISED: Quantised = Quantised { product, widen, codes };
-        }
-    };
 }
 
 /// Compiles every kernel for lanes of one kind with a target feature switched on.
@@ -85,6 +61,8 @@ macro_rules! kernels {
             }
             quantised!(int8, $whole, Int8, codes::int8 $(, $feature)?);
             quantised!(int4, $whole, Int4, codes::int4::<$levels> $(, $feature)?);
+            pixels!(pixels_f32, $lanes, f32 $(, $feature)?);
+            pixels!(pixels_bf16, $lanes, u16 $(, $feature)?);
             $(#[target_feature(enable = $feature)])?
             unsafe fn fix(from: &[f32], to: &mut [i16], scales: &mut [f32], offsets: &mut [i32]) {
                 fixed::fix(from, to, scales, offsets)
@@ -126,6 +104,8 @@ macro_rules! kernels {
                 int8: int8::QUANTISED,
                 int4: int4::QUANTISED,
                 fix,
+                pixels_f32: pixels_f32::KERNELS,
+                pixels_bf16: pixels_bf16::KERNELS,
                 attend_f32,
                 attend_bf16,
                 norm,
@@ -140,8 +120,8 @@ macro_rules! kernels {
 
 kernels!(
     portable,
-    Portable,
-    PortableWhole,
+    crate::model::kernels::lanes::Portable,
+    crate::model::kernels::lanes::PortableWhole,
     codes::Compared,
     "portable",
     Bf16Product::Widened(product_bf16)

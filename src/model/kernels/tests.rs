@@ -324,3 +324,48 @@ fn a_panic_on_one_thread_stops_the_team_and_reaches_the_caller() {
     arrivals.store(1, Ordering::Relaxed);
     team.run(|worker| worker.barrier());
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn a_group_norm_is_that_of_float64_and_each_image_the_same_alone(
+        images in 1usize..4, pixels in 1usize..700, width in 1usize..=4, far in 0f32..50.0, swish in any::<bool>(), seed in any::<u64>(),
+    ) {
+        let (groups, channels) = (16, 16 * width);
+        let x: Vec<f32> = coarse(images * pixels * channels, seed).iter().map(|x| x + far).collect();
+        let x = widened(&bf16(&x));
+        let bits = bf16(&x);
+        let (weight, bias) = (numbers(channels, seed ^ 1), numbers(channels, seed ^ 2));
+        let norm = GroupNorm { weight: &weight, bias: &bias, groups, eps: 1e-6, swish };
+        let team = Team::new(2);
+        for kernels in Kernels::all() {
+            let (mut out, mut short) = (vec![f32::NAN; x.len()], vec![0u16; x.len()]);
+            norm.run(kernels, &team, &x, images, &mut out);
+            norm.run(kernels, &team, &bits, images, &mut short);
+            for (image, x) in x.chunks_exact(pixels * channels).enumerate() {
+                let at = image * pixels * channels;
+                for group in 0..groups {
+                    let inside = |i: usize| i % channels / width == group;
+                    let values: Vec<f64> = (0..x.len()).filter(|&i| inside(i)).map(|i| f64::from(x[i])).collect();
+                    let mean = values.iter().sum::<f64>() / values.len() as f64;
+                    let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / values.len() as f64;
+                    let deviation = (variance + 1e-6).sqrt();
+                    for i in (0..x.len()).filter(|&i| inside(i)) {
+                        let (w, b) = (f64::from(weight[i % channels]), f64::from(bias[i % channels]));
+                        let y = (f64::from(x[i]) - mean) / deviation * w + b;
+                        let y = if swish { y / (1.0 + (-y).exp()) } else { y };
+                        // A value is multiplied before the mean is taken away: a rounding of either may be left.
+                        let rounding = 2e-6 * (1.0 + y.abs() + f64::from(far + 1.0) * w.abs() / deviation);
+                        prop_assert!((f64::from(out[at + i]) - y).abs() <= rounding, "{} {} {y}", kernels.name(), out[at + i]);
+                        let rounded = f64::from(f32::from_bits(u32::from(short[at + i]) << 16));
+                        prop_assert!((rounded - y).abs() <= rounding + y.abs() / 200.0 + 1e-6, "{} {rounded} {y}", kernels.name());
+                    }
+                }
+                let mut alone = vec![f32::NAN; x.len()];
+                norm.run(kernels, &Team::new(1), x, 1, &mut alone);
+                prop_assert_eq!(&alone, &out[at..at + x.len()], "{}", kernels.name());
+            }
+        }
+    }
+}

@@ -95,6 +95,22 @@ impl SharedBuffer<'_> {
         }
     }
 
+    /// [`Self::write`] of `values` that lie elsewhere.
+    ///
+    /// # Safety
+    /// As for [`Self::write`].
+    pub(super) unsafe fn put(&self, kernels: &Kernels, row: usize, start: usize, values: &[f32]) {
+        let start = row * self.stride + start;
+        // SAFETY: the caller's promise.
+        unsafe {
+            match self.form {
+                // Only these are read.
+                Form::Rounded => kernels.round(values, self.rounded.part_mut(start, values.len())),
+                Form::Floats | Form::Fixed => self.values.part_mut(start, values.len()).copy_from_slice(values),
+            }
+        }
+    }
+
     /// Brings a whole row, which was written before, to fixed point if the form is that. Its groups need all their values.
     ///
     /// # Safety

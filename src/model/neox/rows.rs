@@ -326,7 +326,7 @@ impl Visit<'_> {
                             let to = self.qkv.part_mut(row * matrix.rows() + start, len);
                             to.copy_from_slice(out);
                         } else {
-                            self.wide.write(kernels, row, start, len, |to| to.copy_from_slice(out));
+                            self.wide.put(kernels, row, start, out);
                         }
                     }
                 }

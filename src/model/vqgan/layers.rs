@@ -4,12 +4,9 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::config::GROUPS;
 use super::layout::{LayerKind, LayerSpec};
+use super::norm::Norm;
 use crate::model::source::{LoadError, TensorSource};
-
-/// Epsilon of taming's GroupNorms.
-const EPSILON: f64 = 1e-6;
 
 /// How images lie in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,11 +67,6 @@ pub(crate) struct Conv {
     padding: i64,
 }
 
-pub(crate) struct Norm {
-    weight: Tensor,
-    bias: Tensor,
-}
-
 impl Layer {
     pub(crate) fn load(
         source: &dyn TensorSource,
@@ -99,11 +91,7 @@ impl Layer {
             })
         };
         let norm = |part: &str, channels: usize| {
-            let tensor = |end: &str| source.tensor(&format!("{}{part}.{end}", spec.name), &[channels], kind, device);
-            Ok::<_, LoadError>(Norm {
-                weight: tensor("weight")?,
-                bias: tensor("bias")?,
-            })
+            Norm::load(source, &format!("{}{part}", spec.name), channels, memory, kind, device)
         };
         Ok(match spec.kind {
             LayerKind::Conv { input, output, kernel } => Layer::Conv(conv("", input, output, kernel)?),
@@ -149,8 +137,8 @@ impl Layer {
                 conv2,
                 shortcut,
             } => {
-                let h = conv1.forward(&swish(norm1.forward(x)));
-                let h = conv2.forward(&swish(norm2.forward(&h)));
+                let h = conv1.forward(&norm1.swish(x));
+                let h = conv2.forward(&norm2.swish(&h));
                 match shortcut {
                     Some(shortcut) => shortcut.forward(x) + h,
                     None => h + x,
@@ -172,7 +160,7 @@ impl Layer {
                 let big = x.upsample_nearest2d([rows * 2, columns * 2], None, None);
                 conv.as_ref().map_or(big.shallow_clone(), |conv| conv.forward(&big))
             }
-            Layer::Head { norm, conv } => conv.forward(&swish(norm.forward(x))),
+            Layer::Head { norm, conv } => conv.forward(&norm.swish(x)),
         }
     }
 }
@@ -191,19 +179,5 @@ impl Conv {
             [1; 2],
             1,
         )
-    }
-}
-
-impl Norm {
-    fn forward(&self, x: &Tensor) -> Tensor {
-        x.group_norm(GROUPS as i64, Some(&self.weight), Some(&self.bias), EPSILON, true)
-    }
-}
-
-/// x·σ(x). In f32 by the reference's two products, to keep its bits; in half precision, which has none to keep, by the fused kernel.
-fn swish(x: Tensor) -> Tensor {
-    match x.kind() {
-        Kind::Float => &x * x.sigmoid(),
-        _ => x.silu(),
     }
 }

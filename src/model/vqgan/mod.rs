@@ -8,6 +8,7 @@ mod config;
 mod layers;
 pub mod layout;
 mod network;
+mod norm;
 
 pub use config::VqganConfig;
 pub(crate) use layers::{Layer, Memory};
