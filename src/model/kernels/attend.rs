@@ -1,9 +1,23 @@
 //! One query of one head over the keys and values of its sequence, where they lie.
 
-use super::lanes::{Element, Lanes, exp};
+use super::lanes::{Element, Lanes, WIDEST, exp};
 
 /// Vectors of a head held in registers at a time; longer heads take several rounds.
 const ROUND: usize = 8;
+
+/// Calls `$function` for a round of `$width` dimensions with as many pairs of vectors as they fill and as many single vectors as are left.
+macro_rules! in_vectors {
+    ($lanes:ty, $element:ty, $width:expr, $function:ident $arguments:tt) => {
+        in_vectors!(@ $lanes, $element, $width, $function $arguments,
+            (0, 1) (0, 2) (1, 0) (1, 1) (1, 2) (2, 0) (2, 1) (2, 2) (3, 0) (3, 1) (3, 2))
+    };
+    (@ $lanes:ty, $element:ty, $width:expr, $function:ident $arguments:tt, $(($pairs:literal, $singles:literal))*) => {
+        match ($width / (2 * <$lanes>::WIDTH), ($width % (2 * <$lanes>::WIDTH)).div_ceil(<$lanes>::WIDTH)) {
+            $(($pairs, $singles) => $function::<$lanes, $element, $pairs, $singles> $arguments,)*
+            _ => $function::<$lanes, $element, 4, 0> $arguments,
+        }
+    };
+}
 
 /// What one query works on.
 pub(super) struct Job<E> {
@@ -34,60 +48,86 @@ pub(super) unsafe fn attend<L: Lanes, E: Element>(job: &Job<E>) {
     unsafe {
         for from in (0..job.dim).step_by(step) {
             let width = step.min(job.dim - from);
-            match width.div_ceil(L::WIDTH) {
-                1 => score::<L, E, 1>(job, from, width),
-                2 => score::<L, E, 2>(job, from, width),
-                3 => score::<L, E, 3>(job, from, width),
-                4 => score::<L, E, 4>(job, from, width),
-                5 => score::<L, E, 5>(job, from, width),
-                6 => score::<L, E, 6>(job, from, width),
-                7 => score::<L, E, 7>(job, from, width),
-                _ => score::<L, E, 8>(job, from, width),
-            }
+            in_vectors!(L, E, width, score(job, from, width));
         }
         let scale = 1.0 / exponentials::<L>(job.scores, job.len);
         for from in (0..job.dim).step_by(step) {
             let width = step.min(job.dim - from);
-            match width.div_ceil(L::WIDTH) {
-                1 => mix::<L, E, 1>(job, from, width, scale),
-                2 => mix::<L, E, 2>(job, from, width, scale),
-                3 => mix::<L, E, 3>(job, from, width, scale),
-                4 => mix::<L, E, 4>(job, from, width, scale),
-                5 => mix::<L, E, 5>(job, from, width, scale),
-                6 => mix::<L, E, 6>(job, from, width, scale),
-                7 => mix::<L, E, 7>(job, from, width, scale),
-                _ => mix::<L, E, 8>(job, from, width, scale),
-            }
+            in_vectors!(L, E, width, mix(job, from, width, scale));
         }
     }
 }
 
-/// Adds (in the first round: writes) to each score the product of `width` dimensions from `from`, in `V` vectors.
+/// Where the place `i` of a pair of vectors lies in memory.
 #[inline(always)]
-unsafe fn score<L: Lanes, E: Element, const V: usize>(job: &Job<E>, from: usize, width: usize) {
-    let tail = width - (V - 1) * L::WIDTH;
-    // SAFETY: `V - 1` whole vectors and `tail` elements are what `width` dimensions hold.
+fn place<L: Lanes, E: Element>(i: usize) -> usize {
+    match E::APART {
+        true => 2 * (i % L::WIDTH) + i / L::WIDTH,
+        false => i,
+    }
+}
+
+/// One vector of a key or value: the last of a head may be partial.
+#[inline(always)]
+unsafe fn single<L: Lanes, E: Element>(at: *const E, count: usize) -> L {
+    // SAFETY: the caller's promise.
     unsafe {
-        let mut query = [L::splat(0.0); V];
-        for (v, part) in query.iter_mut().enumerate() {
-            let at = job.query.add(from + v * L::WIDTH);
-            *part = if v + 1 < V { L::load(at) } else { L::load_some(at, tail) };
+        if count == L::WIDTH {
+            E::load::<L>(at)
+        } else {
+            E::load_some::<L>(at, count)
         }
-        for t in 0..job.len {
-            let key = job.keys.add(t * job.dim + from);
-            let mut sum = L::splat(0.0);
-            for (v, part) in query.iter().enumerate() {
-                let at = key.add(v * L::WIDTH);
-                let key = if v + 1 < V || tail == L::WIDTH {
-                    E::load::<L>(at)
-                } else {
-                    E::load_some::<L>(at, tail)
-                };
-                sum = key.mul_add(*part, sum);
+    }
+}
+
+/// Adds (in the first round: writes) to each score the product of `width` dimensions from `from`.
+#[inline(always)]
+unsafe fn score<L: Lanes, E: Element, const PAIRS: usize, const SINGLES: usize>(
+    job: &Job<E>,
+    from: usize,
+    width: usize,
+) {
+    let paired = PAIRS * 2 * L::WIDTH;
+    let count = |v: usize| L::WIDTH.min(width - paired - v * L::WIDTH);
+    // SAFETY: pairs and singles together are `width` dimensions.
+    unsafe {
+        let query = job.query.add(from);
+        let mut pairs = [[L::splat(0.0); 2]; PAIRS];
+        for (p, pair) in pairs.iter_mut().enumerate() {
+            let mut ordered = [0f32; 2 * WIDEST];
+            for (i, to) in ordered.iter_mut().enumerate().take(2 * L::WIDTH) {
+                *to = *query.add(p * 2 * L::WIDTH + place::<L, E>(i));
             }
-            let score = job.scores.add(t);
-            let before = if from == 0 { 0.0 } else { *score };
-            *score = before + sum.sum();
+            *pair = [L::load(ordered.as_ptr()), L::load(ordered.as_ptr().add(L::WIDTH))];
+        }
+        let mut singles = [L::splat(0.0); SINGLES];
+        for (v, part) in singles.iter_mut().enumerate() {
+            *part = L::load_some(query.add(paired + v * L::WIDTH), count(v));
+        }
+        let keys = job.keys.add(from);
+        let mut parts = [L::splat(0.0); WIDEST];
+        let mut scores = [0f32; WIDEST];
+        for start in (0..job.len).step_by(L::WIDTH) {
+            let some = L::WIDTH.min(job.len - start);
+            for (t, part) in (start..start + some).zip(&mut parts) {
+                let key = keys.add(t * job.dim);
+                let mut sum = L::splat(0.0);
+                for (p, [first, second]) in pairs.iter().enumerate() {
+                    let [a, b] = E::load_two::<L>(key.add(p * 2 * L::WIDTH));
+                    sum = b.mul_add(*second, a.mul_add(*first, sum));
+                }
+                for (v, query) in singles.iter().enumerate() {
+                    let key = single::<L, E>(key.add(paired + v * L::WIDTH), count(v));
+                    sum = key.mul_add(*query, sum);
+                }
+                *part = sum;
+            }
+            // What is left of an earlier block in the last `parts` is not written.
+            L::sums(&parts, scores.as_mut_ptr());
+            for (t, score) in (start..start + some).zip(scores) {
+                let to = job.scores.add(t);
+                *to = if from == 0 { score } else { *to + score };
+            }
         }
     }
 }
@@ -127,31 +167,44 @@ unsafe fn exponentials<L: Lanes>(scores: *mut f32, len: usize) -> f32 {
     }
 }
 
-/// The mean of the values under the scores, for `width` dimensions from `from`, in `V` vectors.
+/// The mean of the values under the scores, for `width` dimensions from `from`.
 #[inline(always)]
-unsafe fn mix<L: Lanes, E: Element, const V: usize>(job: &Job<E>, from: usize, width: usize, scale: f32) {
-    let tail = width - (V - 1) * L::WIDTH;
+unsafe fn mix<L: Lanes, E: Element, const PAIRS: usize, const SINGLES: usize>(
+    job: &Job<E>,
+    from: usize,
+    width: usize,
+    scale: f32,
+) {
+    let paired = PAIRS * 2 * L::WIDTH;
+    let count = |v: usize| L::WIDTH.min(width - paired - v * L::WIDTH);
     // SAFETY: as in `score`.
     unsafe {
-        let mut sums = [L::splat(0.0); V];
+        let mut pairs = [[L::splat(0.0); 2]; PAIRS];
+        let mut singles = [L::splat(0.0); SINGLES];
         for t in 0..job.len {
             let value = job.values.add(t * job.dim + from);
             let weight = L::splat(*job.scores.add(t));
-            for (v, sum) in sums.iter_mut().enumerate() {
-                let at = value.add(v * L::WIDTH);
-                let value = if v + 1 < V || tail == L::WIDTH {
-                    E::load::<L>(at)
-                } else {
-                    E::load_some::<L>(at, tail)
-                };
+            for (p, [first, second]) in pairs.iter_mut().enumerate() {
+                let [a, b] = E::load_two::<L>(value.add(p * 2 * L::WIDTH));
+                *first = a.mul_add(weight, *first);
+                *second = b.mul_add(weight, *second);
+            }
+            for (v, sum) in singles.iter_mut().enumerate() {
+                let value = single::<L, E>(value.add(paired + v * L::WIDTH), count(v));
                 *sum = value.mul_add(weight, *sum);
             }
         }
-        let scale = L::splat(scale);
-        for (v, sum) in sums.iter().enumerate() {
-            let to = job.out.add(from + v * L::WIDTH);
-            let count = if v + 1 < V { L::WIDTH } else { tail };
-            sum.mul(scale).store_some(to, count);
+        let (scale, out) = (L::splat(scale), job.out.add(from));
+        for (p, [first, second]) in pairs.into_iter().enumerate() {
+            let mut ordered = [0f32; 2 * WIDEST];
+            first.mul(scale).store(ordered.as_mut_ptr());
+            second.mul(scale).store(ordered.as_mut_ptr().add(L::WIDTH));
+            for (i, value) in ordered.into_iter().enumerate().take(2 * L::WIDTH) {
+                *out.add(p * 2 * L::WIDTH + place::<L, E>(i)) = value;
+            }
+        }
+        for (v, sum) in singles.into_iter().enumerate() {
+            sum.mul(scale).store_some(out.add(paired + v * L::WIDTH), count(v));
         }
     }
 }

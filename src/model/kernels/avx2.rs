@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::codes::TABLE;
-use super::lanes::Lanes;
+use super::lanes::{Lanes, WIDEST};
 use super::panels::Whole;
 
 /// Eight f32. To be used only where AVX2 and FMA are.
@@ -54,6 +54,16 @@ impl Lanes for Avx2 {
         unsafe {
             std::ptr::copy_nonoverlapping(from, whole.as_mut_ptr(), count);
             Self::load_bf16(whole.as_ptr())
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16_two(from: *const u16) -> [Self; 2] {
+        unsafe {
+            let bits = _mm256_loadu_si256(from.cast());
+            let odd = _mm256_and_si256(bits, _mm256_set1_epi32(0xffff_0000_u32 as i32));
+            let even = _mm256_slli_epi32::<16>(bits);
+            [Self(_mm256_castsi256_ps(even)), Self(_mm256_castsi256_ps(odd))]
         }
     }
 
@@ -121,6 +131,32 @@ impl Lanes for Avx2 {
             let four = _mm_add_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps::<1>(self.0));
             let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
             _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn sums(parts: &[Self; WIDEST], to: *mut f32) {
+        // Each level adds the halves of twice as many vectors as it gives: fours, twos, ones.
+        unsafe {
+            let mut fours = [_mm256_setzero_ps(); 4];
+            for (i, to) in fours.iter_mut().enumerate() {
+                let (a, b) = (parts[2 * i].0, parts[2 * i + 1].0);
+                let (low, high) = (
+                    _mm256_permute2f128_ps::<0x20>(a, b),
+                    _mm256_permute2f128_ps::<0x31>(a, b),
+                );
+                *to = _mm256_add_ps(low, high);
+            }
+            // From here on each half of a vector goes on by itself: it holds every other part.
+            let mut twos = [_mm256_setzero_ps(); 2];
+            for (i, to) in twos.iter_mut().enumerate() {
+                let (a, b) = (fours[2 * i], fours[2 * i + 1]);
+                *to = _mm256_add_ps(_mm256_shuffle_ps::<0x44>(a, b), _mm256_shuffle_ps::<0xee>(a, b));
+            }
+            let [a, b] = twos;
+            let ones = _mm256_add_ps(_mm256_shuffle_ps::<0x88>(a, b), _mm256_shuffle_ps::<0xdd>(a, b));
+            let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+            _mm256_storeu_ps(to, _mm256_permutevar8x32_ps(ones, order));
         }
     }
 

@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::codes::{LANES, LEVELS, Levels, STEP, STEPS, TABLE};
-use super::lanes::Lanes;
+use super::lanes::{Lanes, WIDEST};
 use super::packed::{Line, Pair};
 use super::panels::Whole;
 use super::product::Dot;
@@ -71,6 +71,16 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn load_bf16_two(from: *const u16) -> [Self; 2] {
+        unsafe {
+            let bits = _mm512_loadu_si512(from.cast());
+            let odd = _mm512_and_si512(bits, _mm512_set1_epi32(0xffff_0000_u32 as i32));
+            let even = _mm512_slli_epi32::<16>(bits);
+            [Self(_mm512_castsi512_ps(even)), Self(_mm512_castsi512_ps(odd))]
+        }
+    }
+
+    #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
         unsafe { _mm512_storeu_ps(to, self.0) }
     }
@@ -131,6 +141,33 @@ impl Lanes for Avx512 {
     #[inline(always)]
     unsafe fn sum(self) -> f32 {
         unsafe { sum(self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn sums(parts: &[Self; WIDEST], to: *mut f32) {
+        // Each level adds the halves of twice as many vectors as it gives: eights, fours, twos, ones.
+        unsafe {
+            let mut eights = [_mm512_setzero_ps(); 8];
+            for (i, to) in eights.iter_mut().enumerate() {
+                let (a, b) = (parts[2 * i].0, parts[2 * i + 1].0);
+                *to = _mm512_add_ps(_mm512_shuffle_f32x4::<0x44>(a, b), _mm512_shuffle_f32x4::<0xee>(a, b));
+            }
+            let mut fours = [_mm512_setzero_ps(); 4];
+            for (i, to) in fours.iter_mut().enumerate() {
+                let (a, b) = (eights[2 * i], eights[2 * i + 1]);
+                *to = _mm512_add_ps(_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xdd>(a, b));
+            }
+            // From here on each quarter of a vector goes on by itself: it holds one of every four parts.
+            let mut twos = [_mm512_setzero_ps(); 2];
+            for (i, to) in twos.iter_mut().enumerate() {
+                let (a, b) = (fours[2 * i], fours[2 * i + 1]);
+                *to = _mm512_add_ps(_mm512_shuffle_ps::<0x44>(a, b), _mm512_shuffle_ps::<0xee>(a, b));
+            }
+            let [a, b] = twos;
+            let ones = _mm512_add_ps(_mm512_shuffle_ps::<0x88>(a, b), _mm512_shuffle_ps::<0xdd>(a, b));
+            let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+            _mm512_storeu_ps(to, _mm512_permutexvar_ps(order, ones));
+        }
     }
 
     #[inline(always)]

@@ -5,7 +5,7 @@ use super::panels::Whole;
 use super::pointwise::round_to_bf16;
 
 /// Lanes of the widest vector.
-const WIDEST: usize = 16;
+pub(super) const WIDEST: usize = 16;
 
 /// A few f32 side by side. Kernels are written once over this trait, and compiled per instruction set.
 ///
@@ -25,6 +25,8 @@ pub(super) trait Lanes: Copy {
     unsafe fn load_bf16(from: *const u16) -> Self;
     /// The first `count ≤ WIDTH` bf16, widened, then zeros.
     unsafe fn load_bf16_some(from: *const u16, count: usize) -> Self;
+    /// `2·WIDTH` bf16, widened: those at even places, then those at odd places.
+    unsafe fn load_bf16_two(from: *const u16) -> [Self; 2];
     /// Writes `WIDTH` values.
     unsafe fn store(self, to: *mut f32);
     /// Writes the first `count ≤ WIDTH` values.
@@ -49,12 +51,27 @@ pub(super) trait Lanes: Copy {
     unsafe fn power_of_two(self) -> Self;
     /// The sum of the lanes: halves are added to halves, always in the same order.
     unsafe fn sum(self) -> f32;
+    /// Writes the [`Self::sum`] of each of the first `WIDTH` of `parts`, the same to the bit.
+    #[inline(always)]
+    unsafe fn sums(parts: &[Self; WIDEST], to: *mut f32) {
+        for (i, part) in parts.iter().enumerate().take(Self::WIDTH) {
+            // SAFETY: the caller's promise.
+            unsafe { *to.add(i) = part.sum() };
+        }
+    }
     /// The largest lane.
     unsafe fn largest(self) -> f32;
 }
 
 /// An element of memory that kernels compute with as f32.
 pub(super) trait Element: Copy {
+    /// Whether [`Self::load_two`] takes even and odd places apart.
+    const APART: bool;
+    /// `2·L::WIDTH` elements: the first half and the second, or, if they are taken apart, those at even places and those at odd ones.
+    ///
+    /// # Safety
+    /// As [`Lanes::load`].
+    unsafe fn load_two<L: Lanes>(from: *const Self) -> [L; 2];
     /// `L::WIDTH` elements.
     ///
     /// # Safety
@@ -73,6 +90,14 @@ pub(super) trait Element: Copy {
 }
 
 impl Element for f32 {
+    const APART: bool = false;
+
+    #[inline(always)]
+    unsafe fn load_two<L: Lanes>(from: *const Self) -> [L; 2] {
+        // SAFETY: the caller's promise is the same.
+        unsafe { [L::load(from), L::load(from.add(L::WIDTH))] }
+    }
+
     #[inline(always)]
     unsafe fn load<L: Lanes>(from: *const Self) -> L {
         // SAFETY: the caller's promise is the same.
@@ -94,6 +119,14 @@ impl Element for f32 {
 
 /// The bits of a bf16.
 impl Element for u16 {
+    const APART: bool = true;
+
+    #[inline(always)]
+    unsafe fn load_two<L: Lanes>(from: *const Self) -> [L; 2] {
+        // SAFETY: the caller's promise is the same.
+        unsafe { L::load_bf16_two(from) }
+    }
+
     #[inline(always)]
     unsafe fn load<L: Lanes>(from: *const Self) -> L {
         // SAFETY: the caller's promise is the same.
@@ -218,6 +251,15 @@ impl Lanes for Portable {
             *lane = widen(unsafe { *from.add(i) });
         }
         Self(out)
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16_two(from: *const u16) -> [Self; 2] {
+        let bits = unsafe { from.cast::<[[u16; 2]; 8]>().read_unaligned() };
+        [
+            Self(bits.map(|[even, _]| widen(even))),
+            Self(bits.map(|[_, odd]| widen(odd))),
+        ]
     }
 
     #[inline(always)]

@@ -102,6 +102,8 @@ struct Scratch {
     wide: Buffer,
     /// `[threads, context]`.
     scores: Vec<f32>,
+    /// `[threads, space]`: products on their way to where they belong.
+    products: Vec<f32>,
 }
 
 impl RowPath {
@@ -119,6 +121,7 @@ impl RowPath {
             attended: Buffer::new(most_rows, h, form),
             wide: Buffer::new(most_rows, m, form),
             scores: vec![0.0; threads.max(1) * config.max_position_embeddings],
+            products: vec![0.0; threads.max(1) * TAKE * most_rows],
         };
         tracing::debug!(kernels = kernels.name(), threads, "few rows go through our own kernels");
         Self {
@@ -176,6 +179,7 @@ impl RowPath {
                 attended: scratch.attended.share(),
                 wide: scratch.wide.share(),
                 scores: Shared::new(&mut scratch.scores),
+                products: Shared::new(&mut scratch.products),
                 logits: Shared::new(logits),
             };
             self.team.run(|worker| visit.walk(worker));
@@ -210,6 +214,7 @@ struct Visit<'a> {
     attended: SharedBuffer<'a>,
     wide: SharedBuffer<'a>,
     scores: Shared<'a, f32>,
+    products: Shared<'a, f32>,
     logits: Shared<'a, f32>,
 }
 
@@ -260,6 +265,13 @@ impl Visit<'_> {
         self.output(worker);
     }
 
+    /// Room of a thread's own for the products of one take.
+    #[allow(clippy::mut_from_ref)]
+    fn space(&self, worker: &Worker<'_>) -> &mut [f32] {
+        let len = TAKE * self.path.most_rows;
+        unsafe { self.products.part_mut(worker.index() * len, len) }
+    }
+
     fn embed(&self, worker: &Worker<'_>) {
         let h = self.path.config.hidden_size;
         while let Some(rows) = worker.take(self.rows.len(), 1) {
@@ -298,7 +310,7 @@ impl Visit<'_> {
         let takes = |matrix: Option<&Matrix>| matrix.map_or(0, |m| m.rows().div_ceil(TAKE));
         let (qkv, up) = (attention.map(|l| &l.qkv), mlp.map(|l| &l.up));
         let (first, second) = (takes(qkv), takes(up));
-        let mut space = [0f32; TAKE * MOST_PROMPT_ROWS];
+        let space = self.space(worker);
         while let Some(pieces) = worker.take(first + second, 1) {
             for piece in pieces {
                 let (matrix, piece) = if piece < first {
@@ -399,7 +411,7 @@ impl Visit<'_> {
     /// Adds the products of all `parts` to the residual.
     fn narrow(&self, worker: &Worker<'_>, parts: &[(&Matrix, &SharedBuffer<'_>)]) {
         let (kernels, count, h) = (self.path.kernels, self.rows.len(), self.path.config.hidden_size);
-        let mut space = [0f32; TAKE * MOST_PROMPT_ROWS];
+        let space = self.space(worker);
         while let Some(pieces) = worker.take(h.div_ceil(TAKE), 1) {
             for piece in pieces {
                 let start = piece * TAKE;
@@ -433,7 +445,7 @@ impl Visit<'_> {
             }
         }
         worker.barrier();
-        let mut space = [0f32; TAKE * MOST_PROMPT_ROWS];
+        let space = self.space(worker);
         while let Some(pieces) = worker.take(vocabulary.div_ceil(TAKE), 1) {
             for piece in pieces {
                 let start = piece * TAKE;
