@@ -270,8 +270,11 @@ unsafe fn take(
             // SAFETY: rows `row..row + rows` of a row of `out`.
             unsafe {
                 let out = job.out.add((piece.first + m) * job.rows + row);
+                // A whole panel's copy is a vector's; a number of elements known late would be a call.
                 match way {
+                    Way::In if rows == PANEL => out.copy_to_nonoverlapping(sums.as_mut_ptr(), PANEL),
                     Way::In => out.copy_to_nonoverlapping(sums.as_mut_ptr(), rows),
+                    Way::Out if rows == PANEL => out.copy_from_nonoverlapping(sums.as_ptr(), PANEL),
                     Way::Out => out.copy_from_nonoverlapping(sums.as_ptr(), rows),
                 }
             }

@@ -347,38 +347,46 @@ impl Kernels {
         unsafe { product(&job) }
     }
 
-    /// `out = softmax(query · keysᵀ) · values`: `query` (scaled) and `out` `[dim]`, `keys` and `values` `[len, dim]`; `scores` is
-    /// scratch of at least `len`.
+    /// `out = softmax(query · keysᵀ) · values` for each of `queries` (scaled): these and `out` are `[count, dim]`, `keys` and `values` `[longest, dim]`.
+    /// Each query attends to as many positions as `lens` says; `scores` is scratch of at least `count · longest`.
     ///
     /// # Panics
     /// If the lengths or kinds do not agree.
-    pub fn attend(&self, query: &[f32], keys: Cells<'_>, values: Cells<'_>, scores: &mut [f32], out: &mut [f32]) {
-        let dim = query.len();
-        let len = keys.len() / dim.max(1);
-        assert!(len > 0 && keys.len() == len * dim && values.len() == keys.len());
-        assert!(scores.len() >= len && out.len() == dim);
-        let (query, scores, out) = (query.as_ptr(), scores.as_mut_ptr(), out.as_mut_ptr());
+    pub fn attend(
+        &self,
+        queries: &[f32],
+        lens: &[usize],
+        keys: Cells<'_>,
+        values: Cells<'_>,
+        scores: &mut [f32],
+        out: &mut [f32],
+    ) {
+        let count = lens.len();
+        let dim = queries.len() / count.max(1);
+        let longest = keys.len() / dim.max(1);
+        assert!(dim > 0 && queries.len() == count * dim && out.len() == queries.len());
+        assert!(keys.len() == longest * dim && values.len() == keys.len() && scores.len() >= count * longest);
+        assert!(lens.iter().all(|len| (1..=longest).contains(len)));
+        macro_rules! job {
+            ($keys:expr, $values:expr) => {
+                attend::Job {
+                    queries: queries.as_ptr(),
+                    lens: lens.as_ptr(),
+                    count,
+                    keys: $keys.as_ptr(),
+                    values: $values.as_ptr(),
+                    dim,
+                    scores: scores.as_mut_ptr(),
+                    longest,
+                    out: out.as_mut_ptr(),
+                }
+            };
+        }
         // SAFETY: lengths are checked here, and the instruction set when `self` was given away.
         unsafe {
             match (keys, values) {
-                (Cells::F32(keys), Cells::F32(values)) => (self.attend_f32)(&attend::Job {
-                    query,
-                    keys: keys.as_ptr(),
-                    values: values.as_ptr(),
-                    len,
-                    dim,
-                    scores,
-                    out,
-                }),
-                (Cells::Bf16(keys), Cells::Bf16(values)) => (self.attend_bf16)(&attend::Job {
-                    query,
-                    keys: keys.as_ptr(),
-                    values: values.as_ptr(),
-                    len,
-                    dim,
-                    scores,
-                    out,
-                }),
+                (Cells::F32(keys), Cells::F32(values)) => (self.attend_f32)(&job!(keys, values)),
+                (Cells::Bf16(keys), Cells::Bf16(values)) => (self.attend_bf16)(&job!(keys, values)),
                 _ => panic!("keys and values are of one kind"),
             }
         }

@@ -164,27 +164,35 @@ proptest! {
     }
 
     #[test]
-    fn attention_is_that_of_float64(len in 1usize..150, dim in 1usize..300, seed in any::<u64>()) {
-        let query = numbers(dim, seed);
-        let (keys, values) = (coarse(len * dim, seed ^ 1), coarse(len * dim, seed ^ 2));
+    fn attention_is_that_of_float64_and_each_query_the_same_alone(
+        len in 1usize..150, more in prop::collection::vec(0usize..5, 1..8), dim in 1usize..300, seed in any::<u64>(),
+    ) {
+        let lens: Vec<usize> = more.iter().map(|more| len + more).collect();
+        let (count, longest) = (lens.len(), *lens.iter().max().unwrap());
+        let queries = numbers(count * dim, seed);
+        let (keys, values) = (coarse(longest * dim, seed ^ 1), coarse(longest * dim, seed ^ 2));
         let (key_bits, value_bits) = (bf16(&keys), bf16(&values));
-        let scores: Vec<f64> = keys
-            .chunks_exact(dim)
-            .map(|key| key.iter().zip(&query).map(|(&k, &q)| f64::from(k) * f64::from(q)).sum())
-            .collect();
-        let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let weights: Vec<f64> = scores.iter().map(|s| (s - largest).exp()).collect();
-        let sum: f64 = weights.iter().sum();
         for kernels in Kernels::all() {
-            for (keys, values_in) in [
+            for (key_cells, value_cells) in [
                 (Cells::F32(&keys), Cells::F32(&values)),
                 (Cells::Bf16(&key_bits), Cells::Bf16(&value_bits)),
             ] {
-                let (mut out, mut scratch) = (vec![f32::NAN; dim], vec![f32::NAN; len]);
-                kernels.attend(&query, keys, values_in, &mut scratch, &mut out);
-                for (d, &value) in out.iter().enumerate() {
-                    let exact: f64 = weights.iter().enumerate().map(|(t, w)| w * f64::from(values[t * dim + d])).sum();
-                    prop_assert!(near(value, exact / sum, 4.0, len + dim), "{} {value} {}", kernels.name(), exact / sum);
+                let (mut out, mut scratch) = (vec![f32::NAN; count * dim], vec![f32::NAN; count * longest]);
+                kernels.attend(&queries, &lens, key_cells, value_cells, &mut scratch, &mut out);
+                for ((query, &len), out) in queries.chunks_exact(dim).zip(&lens).zip(out.chunks_exact(dim)) {
+                    let dot = |key: &[f32]| key.iter().zip(query).map(|(&k, &q)| f64::from(k) * f64::from(q)).sum::<f64>();
+                    let scores: Vec<f64> = keys.chunks_exact(dim).take(len).map(dot).collect();
+                    let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                    let weights: Vec<f64> = scores.iter().map(|s| (s - largest).exp()).collect();
+                    let sum: f64 = weights.iter().sum();
+                    for (d, &value) in out.iter().enumerate() {
+                        let exact: f64 = weights.iter().enumerate().map(|(t, w)| w * f64::from(values[t * dim + d])).sum();
+                        prop_assert!(near(value, exact / sum, 4.0, len + dim), "{} {value} {}", kernels.name(), exact / sum);
+                    }
+                    let (mut alone, mut scratch) = (vec![f32::NAN; dim], vec![f32::NAN; len]);
+                    let (keys, values) = (key_cells.part(0, len * dim), value_cells.part(0, len * dim));
+                    kernels.attend(query, &[len], keys, values, &mut scratch, &mut alone);
+                    prop_assert_eq!(&alone[..], out, "{}", kernels.name());
                 }
             }
         }

@@ -5,7 +5,11 @@
 //! many rows there are. Here every row is computed as if it were alone ([`crate::model::kernels`], batch invariance), activations stay in f32
 //! (rounded only where they meet bf16 or quantised weights and where keys and values are stored), and the threads meet four times per layer.
 
+mod attend;
+
 use std::sync::{Mutex, PoisonError};
+
+use attend::TOGETHER;
 
 use super::NeoxConfig;
 use super::buffer::{Buffer, Form, SharedBuffer};
@@ -100,8 +104,10 @@ struct Scratch {
     qkv: Vec<f32>,
     attended: Buffer,
     wide: Buffer,
-    /// `[threads, context]`.
+    /// `[threads, TOGETHER, context]`.
     scores: Vec<f32>,
+    /// `[threads, 2, TOGETHER, head_dim]`: queries, and what they gather.
+    queries: Vec<f32>,
     /// `[threads, space]`: products on their way to where they belong.
     products: Vec<f32>,
 }
@@ -120,7 +126,8 @@ impl RowPath {
             qkv: vec![0.0; 3 * h * most_rows],
             attended: Buffer::new(most_rows, h, form),
             wide: Buffer::new(most_rows, m, form),
-            scores: vec![0.0; threads.max(1) * config.max_position_embeddings],
+            scores: vec![0.0; threads.max(1) * TOGETHER * config.max_position_embeddings],
+            queries: vec![0.0; threads.max(1) * 2 * TOGETHER * config.head_dim()],
             products: vec![0.0; threads.max(1) * TAKE * most_rows],
         };
         tracing::debug!(kernels = kernels.name(), threads, "few rows go through our own kernels");
@@ -179,6 +186,7 @@ impl RowPath {
                 attended: scratch.attended.share(),
                 wide: scratch.wide.share(),
                 scores: Shared::new(&mut scratch.scores),
+                queries: Shared::new(&mut scratch.queries),
                 products: Shared::new(&mut scratch.products),
                 logits: Shared::new(logits),
             };
@@ -214,6 +222,7 @@ struct Visit<'a> {
     attended: SharedBuffer<'a>,
     wide: SharedBuffer<'a>,
     scores: Shared<'a, f32>,
+    queries: Shared<'a, f32>,
     products: Shared<'a, f32>,
     logits: Shared<'a, f32>,
 }
@@ -346,41 +355,6 @@ impl Visit<'_> {
         }
     }
 
-    /// Rotates queries and keys, stores keys and values, attends. One thread does all of a head, so that rows of one sequence find
-    /// the keys of those before them.
-    fn attend(&self, worker: &Worker<'_>, layer: usize) {
-        let config = &self.path.config;
-        let (kernels, context) = (self.path.kernels, config.max_position_embeddings);
-        let (h, dim) = (config.hidden_size, config.head_dim());
-        let scale = 1.0 / (dim as f32).sqrt();
-        let scores = unsafe { self.scores.part_mut(worker.index() * context, context) };
-        while let Some(heads) = worker.take(config.num_attention_heads, 1) {
-            for head in heads {
-                for (i, row) in self.rows.iter().enumerate() {
-                    let at = |role: usize| (i * 3 + role) * h + head * dim;
-                    unsafe {
-                        let query = self.qkv.part_mut(at(0), dim);
-                        self.rotate(row.position, query);
-                        query.iter_mut().for_each(|q| *q *= scale);
-                        let key = self.qkv.part_mut(at(1), dim);
-                        self.rotate(row.position, key);
-                        let value = self.qkv.part(at(2), dim);
-                        self.kv.write(layer, head, row.start + row.position, key, value);
-                    }
-                }
-                for (i, row) in self.rows.iter().enumerate() {
-                    unsafe {
-                        let query = self.qkv.part(i * 3 * h + head * dim, dim);
-                        let (keys, values) = self.kv.read(layer, head, row.start, row.position + 1);
-                        self.attended.write(kernels, i, head * dim, dim, |out| {
-                            kernels.attend(query, keys, values, scores, out);
-                        });
-                    }
-                }
-            }
-        }
-    }
-
     /// Brings the rows of `buffers`, which threads wrote in parts, to fixed point where matrices read that, and waits for it.
     fn fix(&self, worker: &Worker<'_>, buffers: &[&SharedBuffer<'_>]) {
         if !self.path.fixes {
@@ -393,19 +367,6 @@ impl Visit<'_> {
             }
         }
         worker.barrier();
-    }
-
-    /// Rotates the first dimensions of one head, in halves.
-    fn rotate(&self, position: usize, x: &mut [f32]) {
-        let half = self.path.config.rotary_pairs();
-        let table = position * half..(position + 1) * half;
-        let (first, rest) = x.split_at_mut(half);
-        let angles = self.path.weights.cos[table.clone()]
-            .iter()
-            .zip(&self.path.weights.sin[table]);
-        for ((a, b), (cos, sin)) in first.iter_mut().zip(rest).zip(angles) {
-            (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
-        }
     }
 
     /// Adds the products of all `parts` to the residual.

@@ -1,0 +1,77 @@
+//! A visit's attention: rotary embedding, the memory of keys and values, and the queries over it.
+
+use super::Visit;
+use crate::model::kernels::Worker;
+
+/// Rows of one sequence whose queries go over its keys together.
+pub(super) const TOGETHER: usize = 8;
+
+// SAFETY (of every block below): as in the module above.
+impl Visit<'_> {
+    /// Rotates queries and keys, stores keys and values, attends. One thread does all of a head, so that rows of one sequence find
+    /// the keys of those before them.
+    pub(super) fn attend(&self, worker: &Worker<'_>, layer: usize) {
+        let config = &self.path.config;
+        let (kernels, context) = (self.path.kernels, config.max_position_embeddings);
+        let (h, dim) = (config.hidden_size, config.head_dim());
+        let scale = 1.0 / (dim as f32).sqrt();
+        let space = TOGETHER * context;
+        let scores = unsafe { self.scores.part_mut(worker.index() * space, space) };
+        let space = 2 * TOGETHER * dim;
+        let (queries, gathered) =
+            unsafe { self.queries.part_mut(worker.index() * space, space) }.split_at_mut(TOGETHER * dim);
+        while let Some(heads) = worker.take(config.num_attention_heads, 1) {
+            for head in heads {
+                for (i, row) in self.rows.iter().enumerate() {
+                    let at = |role: usize| (i * 3 + role) * h + head * dim;
+                    unsafe {
+                        let query = self.qkv.part_mut(at(0), dim);
+                        self.rotate(row.position, query);
+                        query.iter_mut().for_each(|q| *q *= scale);
+                        let key = self.qkv.part_mut(at(1), dim);
+                        self.rotate(row.position, key);
+                        let value = self.qkv.part(at(2), dim);
+                        self.kv.write(layer, head, row.start + row.position, key, value);
+                    }
+                }
+                let mut first = 0;
+                for rows in self
+                    .rows
+                    .chunk_by(|a, b| a.start == b.start)
+                    .flat_map(|rows| rows.chunks(TOGETHER))
+                {
+                    let (start, count) = (rows[0].start, rows.len());
+                    let mut lens = [0; TOGETHER];
+                    for (i, row) in rows.iter().enumerate() {
+                        lens[i] = row.position + 1;
+                        let query = unsafe { self.qkv.part((first + i) * 3 * h + head * dim, dim) };
+                        queries[i * dim..(i + 1) * dim].copy_from_slice(query);
+                    }
+                    let (lens, queries, out) = (&lens[..count], &queries[..count * dim], &mut gathered[..count * dim]);
+                    let longest = lens.iter().copied().fold(1, usize::max);
+                    unsafe {
+                        let (keys, values) = self.kv.read(layer, head, start, longest);
+                        kernels.attend(queries, lens, keys, values, scores, out);
+                        for (i, out) in out.chunks_exact(dim).enumerate() {
+                            self.attended.put(kernels, first + i, head * dim, out);
+                        }
+                    }
+                    first += count;
+                }
+            }
+        }
+    }
+
+    /// Rotates the first dimensions of one head, in halves.
+    fn rotate(&self, position: usize, x: &mut [f32]) {
+        let half = self.path.config.rotary_pairs();
+        let table = position * half..(position + 1) * half;
+        let (first, rest) = x.split_at_mut(half);
+        let angles = self.path.weights.cos[table.clone()]
+            .iter()
+            .zip(&self.path.weights.sin[table]);
+        for ((a, b), (cos, sin)) in first.iter_mut().zip(rest).zip(angles) {
+            (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
+        }
+    }
+}
