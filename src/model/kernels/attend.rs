@@ -11,15 +11,24 @@ const ROUND: usize = 8;
 const SHARED: usize = 5;
 
 /// Calls `$function` for a round of `$width` dimensions with as many pairs of vectors as they fill, as many single vectors as are left, and the number of
-/// queries.
+/// queries: one in up to [`ROUND`] vectors, or several in up to [`SHARED`].
 macro_rules! in_vectors {
-    ($lanes:ty, $element:ty, $queries:tt, $width:expr, $function:ident $arguments:tt, $(($pairs:literal, $singles:literal))*, $most:tt) => {
+    ($lanes:ty, $element:ty, 1, $width:expr, $function:ident $arguments:tt) => {
+        in_vectors!(@ $lanes, $element, 1, $width, $function $arguments,
+            (0, 1) (0, 2) (1, 0) (1, 1) (1, 2) (2, 0) (2, 1) (2, 2) (3, 0) (3, 1) (3, 2), 4, 0)
+    };
+    ($lanes:ty, $element:ty, $queries:ident, $width:expr, $function:ident $arguments:tt) => {
+        in_vectors!(@ $lanes, $element, $queries, $width, $function $arguments,
+            (0, 1) (0, 2) (1, 0) (1, 1) (1, 2) (2, 0), 2, 1)
+    };
+    (@ $lanes:ty, $element:ty, $queries:tt, $width:expr, $function:ident $arguments:tt,
+        $(($pairs:literal, $singles:literal))*, $most_pairs:literal, $most_singles:literal) => {
         match ($width / (2 * <$lanes>::WIDTH), ($width % (2 * <$lanes>::WIDTH)).div_ceil(<$lanes>::WIDTH)) {
-            $(($pairs, $singles) => $function::<$lanes, $element, $pairs, $singles, $queries> $arguments,)*
-            _ => in_vectors!(@ $lanes, $element, $queries, $function $arguments, $most),
+            $(($pairs, $singles) => in_vectors!(# $lanes, $element, $queries, $pairs, $singles, $function $arguments),)*
+            _ => in_vectors!(# $lanes, $element, $queries, $most_pairs, $most_singles, $function $arguments),
         }
     };
-    (@ $lanes:ty, $element:ty, $queries:tt, $function:ident $arguments:tt, ($pairs:literal, $singles:literal)) => {
+    (# $lanes:ty, $element:ty, $queries:tt, $pairs:literal, $singles:literal, $function:ident $arguments:tt) => {
         $function::<$lanes, $element, $pairs, $singles, $queries> $arguments
     };
 }
@@ -74,28 +83,12 @@ unsafe fn alone<L: Lanes, E: Element>(job: &Job<E>, first: usize) -> usize {
     unsafe {
         for from in (0..job.dim).step_by(step) {
             let width = step.min(job.dim - from);
-            in_vectors!(
-                L,
-                E,
-                1,
-                width,
-                score(job, first, from, width),
-                (0, 1)(0, 2)(1, 0)(1, 1)(1, 2)(2, 0)(2, 1)(2, 2)(3, 0)(3, 1)(3, 2),
-                (4, 0)
-            );
+            in_vectors!(L, E, 1, width, score(job, first, from, width));
         }
         let scales = [1.0 / exponentials::<L>(job.scores.add(first * job.longest), *job.lens.add(first))];
         for from in (0..job.dim).step_by(step) {
             let width = step.min(job.dim - from);
-            in_vectors!(
-                L,
-                E,
-                1,
-                width,
-                mix(job, first, from, width, scales),
-                (0, 1)(0, 2)(1, 0)(1, 1)(1, 2)(2, 0)(2, 1)(2, 2)(3, 0)(3, 1)(3, 2),
-                (4, 0)
-            );
+            in_vectors!(L, E, 1, width, mix(job, first, from, width, scales));
         }
     }
     1
@@ -106,28 +99,12 @@ unsafe fn alone<L: Lanes, E: Element>(job: &Job<E>, first: usize) -> usize {
 unsafe fn together<L: Lanes, E: Element, const Q: usize>(job: &Job<E>, first: usize) -> usize {
     // SAFETY: the caller's promise.
     unsafe {
-        in_vectors!(
-            L,
-            E,
-            Q,
-            job.dim,
-            score(job, first, 0, job.dim),
-            (0, 1)(0, 2)(1, 0)(1, 1)(1, 2)(2, 0),
-            (2, 1)
-        );
+        in_vectors!(L, E, Q, job.dim, score(job, first, 0, job.dim));
         let mut scales = [0.0; Q];
         for (q, scale) in scales.iter_mut().enumerate() {
             *scale = 1.0 / exponentials::<L>(job.scores.add((first + q) * job.longest), *job.lens.add(first + q));
         }
-        in_vectors!(
-            L,
-            E,
-            Q,
-            job.dim,
-            mix(job, first, 0, job.dim, scales),
-            (0, 1)(0, 2)(1, 0)(1, 1)(1, 2)(2, 0),
-            (2, 1)
-        );
+        in_vectors!(L, E, Q, job.dim, mix(job, first, 0, job.dim, scales));
     }
     Q
 }

@@ -3,7 +3,7 @@
 //! libtorch passes over an image for the norm, for the sigmoid and for the product, and in a small VQ-GAN that takes longer than the convolutions.
 //! Here an image is read twice and written once. What is added up does not depend on the number of threads or images.
 
-use super::lanes::{Element, Lanes, exp};
+use super::lanes::{Element, Lanes, exp, widen};
 use super::select::Kernels;
 use super::team::{Shared, Team};
 
@@ -72,7 +72,7 @@ impl Value for u16 {
     }
 
     fn wide(self) -> f32 {
-        f32::from_bits(u32::from(self) << 16)
+        widen(self)
     }
 }
 

@@ -211,8 +211,9 @@ impl Portable {
     }
 }
 
+/// A bf16 in f32.
 #[inline(always)]
-fn widen(bits: u16) -> f32 {
+pub(super) fn widen(bits: u16) -> f32 {
     f32::from_bits(u32::from(bits) << 16)
 }
 

@@ -4,6 +4,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::projection::{Held, Projection};
 use crate::model::kernels::{Cells, Inputs, Kernels};
+use crate::model::source::floats;
 
 /// The memory of a matrix `[rows, columns]` in f32 or bf16 that libtorch holds.
 pub(super) struct Plain {
@@ -107,13 +108,4 @@ impl Matrix {
             }
         }
     }
-}
-
-/// The values of a small tensor (a bias, a norm, a table) in f32.
-pub(super) fn floats(tensor: &Tensor) -> Vec<f32> {
-    let flat = tensor.to_kind(Kind::Float).to_device(Device::Cpu).contiguous();
-    let mut out = vec![0.0; flat.numel()];
-    let len = out.len();
-    flat.copy_data(&mut out, len);
-    out
 }

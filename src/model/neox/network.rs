@@ -8,7 +8,7 @@ use super::buffer::Form;
 use super::config::Activation;
 use super::fused::{Fused, FusedLayer, FusedNorm, FusedWeights};
 use super::kv::KvMemory;
-use super::matrix::{Matrix, Plain, floats};
+use super::matrix::{Matrix, Plain};
 use super::projection::{Projection, RowOrder, format};
 use super::replay::{Recorded, Replays, Unrecorded};
 use super::rotary::RotaryTable;
@@ -17,7 +17,7 @@ use super::step::Segment;
 use crate::model::checkpoint::{Dtype, Weights};
 use crate::model::device::WeightsChoice;
 use crate::model::kernels::{Format, Kernels};
-use crate::model::source::{Linear, LoadError, TensorSource};
+use crate::model::source::{Linear, LoadError, TensorSource, floats};
 
 /// A GPT-NeoX with its weights on a device, for inference.
 pub struct Neox {

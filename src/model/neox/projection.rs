@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 
-use super::matrix::{Plain, floats};
+use super::matrix::Plain;
 use crate::model::device::WeightsChoice;
 use crate::model::kernels::{Cells, Format, Grouped, Kernels, PANEL, Packed, Shared, Team, WideMut};
-use crate::model::source::{Linear, LoadError, TensorSource};
+use crate::model::source::{Linear, LoadError, TensorSource, floats};
 
 /// Weights widened at a time: few enough to stay in a cache, enough to keep libtorch's product busy.
 const TILE: usize = 1 << 21;

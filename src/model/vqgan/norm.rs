@@ -5,7 +5,7 @@ use tch::{Device, Kind, Tensor};
 use super::config::GROUPS;
 use super::layers::Memory;
 use crate::model::kernels::{GroupNorm, Kernels, Team, Value};
-use crate::model::source::{LoadError, TensorSource};
+use crate::model::source::{LoadError, TensorSource, floats};
 
 /// Epsilon of taming's GroupNorms.
 const EPSILON: f64 = 1e-6;
@@ -92,13 +92,6 @@ fn run<E: Value>(norm: &GroupNorm<'_>, x: &Tensor, n: usize) -> Tensor {
     };
     let team = Team::new(tch::get_num_threads().max(1) as usize);
     norm.run(Kernels::best(), &team, from, n, to);
-    out
-}
-
-fn floats(tensor: &Tensor) -> Vec<f32> {
-    let mut out = vec![0f32; tensor.numel()];
-    let len = out.len();
-    tensor.to_kind(Kind::Float).copy_data(&mut out, len);
     out
 }
 
