@@ -294,7 +294,7 @@ pub(super) struct Whole512<const VNNI: bool>(__m512i);
 // SAFETY (of every block below): as above.
 impl<const VNNI: bool> Whole for Whole512<VNNI> {
     type Floats = Avx512;
-    const INPUTS: usize = 8;
+    const INPUTS: usize = 12;
 
     #[inline(always)]
     unsafe fn splat(x: i32) -> Self {

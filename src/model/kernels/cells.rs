@@ -67,18 +67,20 @@ pub struct Inputs<'a> {
     pub count: usize,
 }
 
-/// Rows in fixed point ([`super::Kernels::fix`]): each group of [`Fixed::GROUP`] values with a scale of its own.
+/// Rows in fixed point ([`super::Kernels::fix`]): each [`Fixed::BLOCK`] of a row's values, and what is left at its end, with a scale of its own.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Fixed<'a> {
     /// `[count, stride]`: value over scale, rounded.
     pub values: &'a [i16],
-    /// `[count, stride / GROUP]`.
+    /// `[count, stride / BLOCK, rounded up]`.
     pub scales: &'a [f32],
     /// `[count, stride / GROUP]`: −128 times the group's sum of `values`, which takes the offset of unsigned codes away.
     pub offsets: &'a [i32],
 }
 
 impl Fixed<'_> {
-    /// Values that share a scale.
+    /// Values that share a scale. Sixteen bits leave room for the small beside the large; a scale for fewer values costs products more time.
+    pub const BLOCK: usize = 256;
+    /// Values that share an offset.
     pub const GROUP: usize = 32;
 }

@@ -24,12 +24,13 @@ pub(super) fn largest(values: &[f32]) -> f32 {
     f32::from_bits(bits as u32)
 }
 
-/// Each group of [`Fixed::GROUP`] values: `scale` = largest magnitude / 32767, `to` = value / scale rounded, `offset` = −128 · Σ `to`.
-/// A group that holds a number that is not finite has a scale of NaN.
+/// One row of inputs. Each [`Fixed::BLOCK`] of values: `scale` = largest magnitude / 32767, `to` = value / scale rounded; each [`Fixed::GROUP`] of
+/// them: `offset` = −128 · Σ `to`. A block that holds a number that is not finite has a scale of NaN.
 #[inline(always)]
 pub(super) fn fix(from: &[f32], to: &mut [i16], scales: &mut [f32], offsets: &mut [i32]) {
-    let groups = from.chunks_exact(Fixed::GROUP).zip(to.chunks_exact_mut(Fixed::GROUP));
-    for ((from, to), (scale, offset)) in groups.zip(scales.iter_mut().zip(offsets)) {
+    let blocks = from.chunks(Fixed::BLOCK).zip(to.chunks_mut(Fixed::BLOCK));
+    let offsets = offsets.chunks_mut(Fixed::BLOCK / Fixed::GROUP);
+    for ((from, to), (scale, offsets)) in blocks.zip(scales.iter_mut().zip(offsets)) {
         let largest = largest(from);
         let inverse;
         (*scale, inverse) = match largest {
@@ -37,12 +38,15 @@ pub(super) fn fix(from: &[f32], to: &mut [i16], scales: &mut [f32], offsets: &mu
             x if x < TINY => (0.0, 0.0),
             x => (x / 32767.0, 32767.0 / x),
         };
-        let mut sum = 0i32;
-        for (to, x) in to.iter_mut().zip(from) {
-            let whole = nearest(x * inverse) as i16;
-            *to = whole;
-            sum = sum.wrapping_add(i32::from(whole));
+        let groups = from.chunks_exact(Fixed::GROUP).zip(to.chunks_exact_mut(Fixed::GROUP));
+        for ((from, to), offset) in groups.zip(offsets) {
+            let mut sum = 0i32;
+            for (to, x) in to.iter_mut().zip(from) {
+                let whole = nearest(x * inverse) as i16;
+                *to = whole;
+                sum = sum.wrapping_add(i32::from(whole));
+            }
+            *offset = sum * -128;
         }
-        *offset = sum * -128;
     }
 }

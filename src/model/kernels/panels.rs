@@ -1,7 +1,7 @@
 //! Panels of quantised weights times rows of inputs in fixed point.
 //!
 //! A lane holds one row of weights. Codes and inputs are whole numbers whose sums over a group are exact; per group they become f32
-//! and take the scales. Each weight comes from memory once whatever the number of inputs: up to eight share the codes in registers, more go
+//! and take the scale of the weights, per block of groups that of the inputs. Each weight comes from memory once whatever the number of inputs: up to eight share the codes in registers, more go
 //! over the same panel again while it is in a near cache.
 
 use super::cells::Fixed;
@@ -45,6 +45,10 @@ pub(super) trait Layout {
     const LINES: usize;
     /// So many times [`Fixed::GROUP`] columns share a scale.
     const GROUPS: usize;
+    /// Columns that share a scale: a group of weights.
+    const COLUMNS: usize = Self::GROUPS * Fixed::GROUP;
+    /// Groups whose inputs share a scale.
+    const BLOCK: usize = Fixed::BLOCK / Self::COLUMNS;
     /// Runs of four columns in a line, 16 columns apart.
     const PARTS: usize;
     /// The bytes of each part: 128 above what the codes stand for.
@@ -126,7 +130,11 @@ pub(super) unsafe fn product<W: Whole, F: Layout>(job: &Job) {
                         5 => block::<W, F, 5, 1>(job, panel, lane, i),
                         6 => block::<W, F, 6, 1>(job, panel, lane, i),
                         7 => block::<W, F, 7, 1>(job, panel, lane, i),
-                        _ => block::<W, F, 8, 1>(job, panel, lane, i),
+                        8 => block::<W, F, 8, 1>(job, panel, lane, i),
+                        9 => block::<W, F, 9, 1>(job, panel, lane, i),
+                        10 => block::<W, F, 10, 1>(job, panel, lane, i),
+                        11 => block::<W, F, 11, 1>(job, panel, lane, i),
+                        _ => block::<W, F, 12, 1>(job, panel, lane, i),
                     }
                 }
             }
@@ -145,37 +153,36 @@ unsafe fn block<W: Whole, F: Layout, const N: usize, const C: usize>(
     lane: usize,
     first: usize,
 ) {
-    let groups = job.groups * F::GROUPS;
     let start = panel * PANEL + lane;
     if start >= job.rows {
         return;
     }
     // SAFETY: panel, groups and inputs are inside the job by the caller's promise; only rows that there are are written.
     unsafe {
-        let cells = job.cells.add(panel * groups * F::LINES * LINE + lane * 4);
+        let cells = job
+            .cells
+            .add(panel * job.groups * F::GROUPS * F::LINES * LINE + lane * 4);
         let scales = job.scales.add(panel * job.groups * PANEL + lane);
-        let apart = job.stride / Fixed::GROUP;
+        let (offsets_apart, scales_apart) = (job.stride / Fixed::GROUP, job.stride.div_ceil(Fixed::BLOCK));
         let values = job.inputs.0.add(first * job.stride);
-        let input_scales = job.inputs.1.add(first * apart);
-        let offsets = job.inputs.2.add(first * apart);
+        let input_scales = job.inputs.1.add(first * scales_apart);
+        let offsets = job.inputs.2.add(first * offsets_apart);
         let zero = W::Floats::splat(0.0);
         let mut sums = [zero; N];
-        for group in 0..job.groups {
-            let scale = W::Floats::load_bf16(scales.add(group * PANEL));
+        for (block, group) in (0..job.groups).step_by(F::BLOCK).enumerate() {
             let mut totals = [zero; N];
-            for part in 0..F::GROUPS {
-                let number = group * F::GROUPS + part;
+            for group in group..job.groups.min(group + F::BLOCK) {
                 let mut whole = [[W::splat(0); C]; N];
                 for i in 0..N {
-                    whole[i][0] = W::splat(*offsets.add(i * apart + number));
+                    whole[i][0] = W::splat(offset::<F>(offsets.add(i * offsets_apart), group));
                 }
-                for line in 0..F::LINES {
-                    let at = cells.add((number * F::LINES + line) * LINE);
+                for line in 0..F::GROUPS * F::LINES {
+                    let at = cells.add((group * F::GROUPS * F::LINES + line) * LINE);
                     prefetch(at.wrapping_add(AHEAD));
                     let parts = F::parts(W::load(at));
                     for (p, bytes) in parts.iter().enumerate().take(F::PARTS) {
                         let (even, odd) = (bytes.even(), bytes.odd());
-                        let column = number * Fixed::GROUP + line * 4 + p * 16;
+                        let column = group * F::COLUMNS + line * 4 + p * 16;
                         for i in 0..N {
                             let pair = values.add(i * job.stride + column);
                             let (first, second) = (2 * p % C, (2 * p + 1) % C);
@@ -184,17 +191,18 @@ unsafe fn block<W: Whole, F: Layout, const N: usize, const C: usize>(
                         }
                     }
                 }
+                let scale = W::Floats::load_bf16(scales.add(group * PANEL));
                 for i in 0..N {
-                    let input_scale = W::Floats::splat(*input_scales.add(i * apart + number));
                     let mut all = whole[i][0];
                     for chain in 1..C {
                         all = all.plus(whole[i][chain]);
                     }
-                    totals[i] = all.floats().mul_add(input_scale, totals[i]);
+                    totals[i] = all.floats().mul_add(scale, totals[i]);
                 }
             }
             for i in 0..N {
-                sums[i] = totals[i].mul_add(scale, sums[i]);
+                let input_scale = W::Floats::splat(*input_scales.add(i * scales_apart + block));
+                sums[i] = totals[i].mul_add(input_scale, sums[i]);
             }
         }
         let len = W::Floats::WIDTH.min(job.rows - start);
@@ -202,6 +210,20 @@ unsafe fn block<W: Whole, F: Layout, const N: usize, const C: usize>(
             sum.store_some(job.out.add((first + i) * job.rows + start), len);
         }
     }
+}
+
+/// What a row of inputs begins the sum of a group with.
+///
+/// # Safety
+/// `offsets` are those of a whole row.
+#[inline(always)]
+unsafe fn offset<F: Layout>(offsets: *const i32, group: usize) -> i32 {
+    let mut sum = 0;
+    for part in 0..F::GROUPS {
+        // SAFETY: the caller's promise.
+        sum += unsafe { *offsets.add(group * F::GROUPS + part) };
+    }
+    sum
 }
 
 /// Where widened weights go: rows of a panel, `columns` apart.
@@ -234,7 +256,6 @@ pub(super) struct WidenJob {
 /// As for [`product`].
 #[inline(always)]
 pub(super) unsafe fn widen<W: Whole, F: Layout>(job: &WidenJob) {
-    let group_columns = F::GROUPS * Fixed::GROUP;
     // Four columns of sixteen rows, one after the other: the bytes of a group, as `Int8` has them.
     let mut bytes = [0u8; 2 * Fixed::GROUP * PANEL];
     // SAFETY: a group's lines are inside the panel; what is written ends before `columns`.
@@ -249,12 +270,12 @@ pub(super) unsafe fn widen<W: Whole, F: Layout>(job: &WidenJob) {
                     }
                 }
             }
-            let start = group * group_columns;
-            let len = group_columns.min(job.columns - start);
+            let start = group * F::COLUMNS;
+            let len = F::COLUMNS.min(job.columns - start);
             for row in 0..job.rows {
                 let scale = f32::from_bits(u32::from(*job.scales.add(group * PANEL + row)) << 16);
                 let mut fours = [0u32; Fixed::GROUP / 2];
-                for (four, to) in fours[..group_columns / 4].iter_mut().enumerate() {
+                for (four, to) in fours[..F::COLUMNS / 4].iter_mut().enumerate() {
                     *to = u32::from_le(bytes.as_ptr().add(four * LINE + row * 4).cast::<u32>().read_unaligned());
                 }
                 let mut codes = [0u8; 2 * Fixed::GROUP];

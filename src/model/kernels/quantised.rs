@@ -66,8 +66,8 @@ impl Kernels {
         let rows = out.len() / count.max(1);
         assert!(out.len() == rows * count && start.is_multiple_of(PANEL) && start + rows <= weights.rows());
         assert!(weights.columns() <= stride && stride.is_multiple_of(Self::PADDING));
-        let scales = count * stride / Fixed::GROUP;
-        assert!(fixed.values.len() >= count * stride && fixed.scales.len().min(fixed.offsets.len()) >= scales);
+        assert!(fixed.values.len() >= count * stride && fixed.offsets.len() >= count * stride / Fixed::GROUP);
+        assert!(fixed.scales.len() >= count * stride.div_ceil(Fixed::BLOCK));
         if rows == 0 {
             return;
         }
@@ -121,14 +121,13 @@ impl Kernels {
         unsafe { (self.of(format).codes)(weights, codes) }
     }
 
-    /// Whole groups of inputs in fixed point: `to`, `scales` and `offsets` are as [`Fixed`] has them.
+    /// One row of inputs, padded, in fixed point: `to`, `scales` and `offsets` are as [`Fixed`] has them.
     ///
     /// # Panics
     /// If the lengths do not agree.
     pub fn fix(&self, from: &[f32], to: &mut [i16], scales: &mut [f32], offsets: &mut [i32]) {
-        let groups = from.len() / Fixed::GROUP;
-        assert!(from.len() == groups * Fixed::GROUP && to.len() == from.len());
-        assert!(scales.len() == groups && offsets.len() == groups);
+        assert!(from.len().is_multiple_of(Fixed::GROUP) && to.len() == from.len());
+        assert!(scales.len() == from.len().div_ceil(Fixed::BLOCK) && offsets.len() == from.len() / Fixed::GROUP);
         // SAFETY: the instruction set was checked when `self` was given away.
         unsafe { (self.fix)(from, to, scales, offsets) }
     }

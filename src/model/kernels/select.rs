@@ -244,6 +244,11 @@ impl Kernels {
         false
     }
 
+    /// Whether products of many rows with weights in panels are no slower than libtorch's.
+    pub fn takes_prompts(&self) -> bool {
+        !Self::tiles() && !std::ptr::eq(self, &portable::KERNELS)
+    }
+
     /// The instruction set.
     pub fn name(&self) -> &'static str {
         self.name

@@ -49,9 +49,17 @@ impl Padded {
         for (to, from) in values.chunks_exact_mut(stride).zip(rows.chunks_exact(columns)) {
             to[..columns].copy_from_slice(from);
         }
-        let groups = values.len() / Fixed::GROUP;
-        let (mut fixed, mut scales, mut offsets) = (vec![0; values.len()], vec![0.0; groups], vec![0; groups]);
-        Kernels::best().fix(&values, &mut fixed, &mut scales, &mut offsets);
+        let (blocks, groups) = (stride.div_ceil(Fixed::BLOCK), stride / Fixed::GROUP);
+        let mut fixed = vec![0; values.len()];
+        let (mut scales, mut offsets) = (vec![0.0; count * blocks], vec![0; count * groups]);
+        for (row, values) in values.chunks_exact(stride).enumerate() {
+            let fixed = &mut fixed[row * stride..][..stride];
+            let (scales, offsets) = (
+                &mut scales[row * blocks..][..blocks],
+                &mut offsets[row * groups..][..groups],
+            );
+            Kernels::best().fix(values, fixed, scales, offsets);
+        }
         Self {
             rounded: bf16(&values),
             values,

@@ -34,14 +34,14 @@ impl Buffer {
         }
         let len = stride * rows;
         let if_form = |wanted| if form == wanted { len } else { 0 };
-        let groups = if_form(Form::Fixed) / Fixed::GROUP;
+        let fixed_rows = if form == Form::Fixed { rows } else { 0 };
         Self {
             form,
             values: vec![0.0; len],
             rounded: vec![0; if_form(Form::Rounded)],
             fixed: vec![0; if_form(Form::Fixed)],
-            scales: vec![0.0; groups],
-            offsets: vec![0; groups],
+            scales: vec![0.0; fixed_rows * stride.div_ceil(Fixed::BLOCK)],
+            offsets: vec![0; fixed_rows * stride / Fixed::GROUP],
             stride,
         }
     }
@@ -111,7 +111,7 @@ impl SharedBuffer<'_> {
         }
     }
 
-    /// Brings a whole row, which was written before, to fixed point if the form is that. Its groups need all their values.
+    /// Brings a whole row, which was written before, to fixed point if the form is that. Its blocks need all their values.
     ///
     /// # Safety
     /// No other thread reads or writes the row before the next barrier.
@@ -119,13 +119,17 @@ impl SharedBuffer<'_> {
         if self.form != Form::Fixed {
             return;
         }
-        let (start, groups) = (row * self.stride, self.stride / Fixed::GROUP);
+        let (start, blocks, groups) = (
+            row * self.stride,
+            self.stride.div_ceil(Fixed::BLOCK),
+            self.stride / Fixed::GROUP,
+        );
         // SAFETY: the caller's promise.
         unsafe {
             kernels.fix(
                 self.values.part(start, self.stride),
                 self.fixed.part_mut(start, self.stride),
-                self.scales.part_mut(row * groups, groups),
+                self.scales.part_mut(row * blocks, blocks),
                 self.offsets.part_mut(row * groups, groups),
             );
         }
@@ -138,16 +142,16 @@ impl SharedBuffer<'_> {
     pub(super) unsafe fn inputs(&self, count: usize) -> Inputs<'_> {
         let len = count * self.stride;
         let if_form = |wanted| if self.form == wanted { len } else { 0 };
-        let fixed = if_form(Form::Fixed);
+        let fixed_rows = if self.form == Form::Fixed { count } else { 0 };
         // SAFETY: the caller's promise.
         unsafe {
             Inputs {
                 values: self.values.part(0, len),
                 rounded: self.rounded.part(0, if_form(Form::Rounded)),
                 fixed: Fixed {
-                    values: self.fixed.part(0, fixed),
-                    scales: self.scales.part(0, fixed / Fixed::GROUP),
-                    offsets: self.offsets.part(0, fixed / Fixed::GROUP),
+                    values: self.fixed.part(0, if_form(Form::Fixed)),
+                    scales: self.scales.part(0, fixed_rows * self.stride.div_ceil(Fixed::BLOCK)),
+                    offsets: self.offsets.part(0, fixed_rows * self.stride / Fixed::GROUP),
                 },
                 stride: self.stride,
                 count,

@@ -79,9 +79,9 @@ impl Matrix {
         })
     }
 
-    /// Whether kernels read it at the speed of libtorch however many rows of inputs there are.
-    pub(super) fn is_packed(&self) -> bool {
-        matches!(self.weights, Weights::Panels(Held::Packed(_)))
+    /// Whether kernels may read it however many rows of inputs there are ([`Kernels::takes_prompts`]).
+    pub(super) fn is_in_panels(&self) -> bool {
+        matches!(self.weights, Weights::Panels(_))
     }
 
     pub(super) fn rows(&self) -> usize {

@@ -162,7 +162,7 @@ impl Neox {
         };
         model.rows = model.row_weights().map(|weights| {
             let threads = tch::get_num_threads().max(1) as usize;
-            let longest = if weights.are_packed() && !Kernels::tiles() {
+            let longest = if weights.are_in_panels() && Kernels::best().takes_prompts() {
                 usize::MAX
             } else {
                 FEW
@@ -187,6 +187,8 @@ impl Neox {
     /// Tokens of a prompt that hold up a step of eight other rows by about its own time, or not much more.
     pub fn prompt_rows(&self) -> usize {
         match self.layers.first().map(|layer| &layer.qkv) {
+            // Reading these hides less arithmetic.
+            Some(qkv) if self.cuts_freely() && qkv.is_quantised() => 16,
             _ if self.cuts_freely() => 24,
             Some(Projection::Panels(_)) if self.kind == Kind::BFloat16 && Kernels::tiles() => 128,
             _ => 256,
@@ -291,7 +293,7 @@ impl Neox {
     /// tokens that they are wanted of come back, in order; `None` if of none.
     ///
     /// On a CPU a segment's numbers depend on itself alone, bit for bit, not on the others of the step: segments of few tokens go
-    /// through kernels that promise it (of any length, where weights are packed and libtorch is no faster), and each longer one makes
+    /// through kernels that promise it (of any length, where weights lie in panels and libtorch is no faster), and each longer one makes
     /// a pass of its own (whose products are large enough to gain nothing from company).
     pub fn step(&self, kv: &mut KvMemory, segments: &[Segment<'_>]) -> Option<Tensor> {
         let Some(rows) = &self.rows else {

@@ -1,21 +1,28 @@
-//! bf16 weights in panels: through the kernels, and taken out again for libtorch.
+//! Weights in panels: prompts of any length through the kernels, and the same weights taken out again for libtorch.
 
 use super::*;
 use crate::model::neox::Span;
 use crate::model::source::RandomSource;
 
 /// Rows that are no multiple of a panel, columns that are none of a pair of registers.
-const SHAPE: &str = r#"{"vocab_size":151,"hidden_size":72,"num_hidden_layers":2,"num_attention_heads":3,"intermediate_size":200,
+const SHAPE: &str = r#"{"vocab_size":151,"hidden_size":72,"num_hidden_layers":2,"num_attention_heads":3,"intermediate_size":300,
     "max_position_embeddings":256}"#;
 
-/// A model whose prompts of any length go through the kernels; `None` where these do not pack.
-fn model() -> Option<Neox> {
-    let config = NeoxConfig::from_json(SHAPE.as_bytes()).unwrap();
-    let source = RandomSource::new(3);
-    let mut model = Neox::load(&config, &source, Kind::BFloat16, Device::Cpu).unwrap();
-    let weights = model.row_weights().filter(RowWeights::are_packed)?;
-    model.rows = Some(RowPath::new(&config, weights, 2, Form::Rounded, usize::MAX));
-    Some(model)
+/// Models whose prompts of any length go through the kernels, one for each way to hold weights in panels that this machine has.
+fn models() -> impl Iterator<Item = (WeightsChoice, Neox)> {
+    let choices = [WeightsChoice::Native, WeightsChoice::Int8, WeightsChoice::Int4];
+    choices.into_iter().filter_map(|choice| {
+        let config = NeoxConfig::from_json(SHAPE.as_bytes()).unwrap();
+        let source = RandomSource::new(3);
+        let mut model = Neox::load_as(&config, &source, choice, Kind::BFloat16, Device::Cpu).unwrap();
+        let weights = model.row_weights().filter(RowWeights::are_in_panels)?;
+        let form = match choice {
+            WeightsChoice::Native => Form::Rounded,
+            WeightsChoice::Int8 | WeightsChoice::Int4 => Form::Fixed,
+        };
+        model.rows = Some(RowPath::new(&config, weights, 2, form, usize::MAX));
+        Some((choice, model))
+    })
 }
 
 fn tokens(count: u32) -> Vec<u32> {
@@ -46,31 +53,33 @@ fn logits(model: &Neox, tokens: &[u32], each: usize) -> Vec<f32> {
 
 #[test]
 fn a_prompt_gives_the_same_bits_wherever_it_is_cut() {
-    let Some(model) = model() else { return };
     let _guard = tch::no_grad_guard();
-    assert!(model.cuts_freely());
-    let tokens = tokens(200);
-    let whole = logits(&model, &tokens, 200);
-    for each in [1, 7, 32, 150] {
-        assert_eq!(logits(&model, &tokens, each), whole, "{each}");
+    for (choice, model) in models() {
+        assert!(model.cuts_freely());
+        let tokens = tokens(200);
+        let whole = logits(&model, &tokens, 200);
+        for each in [1, 7, 32, 150] {
+            assert_eq!(logits(&model, &tokens, each), whole, "{choice}, {each}");
+        }
     }
 }
 
 #[test]
 fn kernels_and_libtorch_give_nearly_the_same_logits() {
-    let Some(model) = model() else { return };
     let _guard = tch::no_grad_guard();
-    let tokens = tokens(200);
-    let kernels = logits(&model, &tokens, 200);
-    let segment = Segment {
-        span: Span { start: 0, len: 256 },
-        position: 0,
-        tokens: &tokens,
-        logits: 1,
-    };
-    let libtorch = floats(&model.pass(&mut model.kv_memory(512), &[segment]).unwrap());
-    let root = |values: &[f32]| values.iter().map(|x| x * x).sum::<f32>().sqrt();
-    let apart: Vec<f32> = kernels.iter().zip(&libtorch).map(|(a, b)| a - b).collect();
-    let difference = root(&apart) / root(&libtorch);
-    assert!(difference < 3e-2, "{difference}");
+    for (choice, model) in models() {
+        let tokens = tokens(200);
+        let kernels = logits(&model, &tokens, 200);
+        let segment = Segment {
+            span: Span { start: 0, len: 256 },
+            position: 0,
+            tokens: &tokens,
+            logits: 1,
+        };
+        let libtorch = floats(&model.pass(&mut model.kv_memory(512), &[segment]).unwrap());
+        let root = |values: &[f32]| values.iter().map(|x| x * x).sum::<f32>().sqrt();
+        let apart: Vec<f32> = kernels.iter().zip(&libtorch).map(|(a, b)| a - b).collect();
+        let difference = root(&apart) / root(&libtorch);
+        assert!(difference < 3e-2, "{choice} {difference}");
+    }
 }

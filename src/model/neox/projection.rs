@@ -262,6 +262,11 @@ impl Projection {
         }
     }
 
+    /// Whether it is held in 8 or 4 bits.
+    pub(super) fn is_quantised(&self) -> bool {
+        matches!(self, Self::Panels(panels) if matches!(panels.weight, Held::Grouped(_)))
+    }
+
     pub(super) fn bias(&self) -> Option<&Tensor> {
         match self {
             Self::Native(linear) => linear.bias.as_ref(),

@@ -76,10 +76,10 @@ pub(super) struct RowWeights {
 }
 
 impl RowWeights {
-    /// Whether every matrix of the layers is packed.
-    pub(super) fn are_packed(&self) -> bool {
+    /// Whether every matrix of the layers is in panels.
+    pub(super) fn are_in_panels(&self) -> bool {
         let matrices = self.layers.iter().flat_map(|l| [&l.qkv, &l.dense, &l.up, &l.down]);
-        !self.layers.is_empty() && matrices.into_iter().all(Matrix::is_packed)
+        !self.layers.is_empty() && matrices.into_iter().all(Matrix::is_in_panels)
     }
 }
 
