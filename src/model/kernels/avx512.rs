@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::codes::{LANES, LEVELS, Levels, STEP, STEPS, TABLE};
+use super::codes::{LANES, LEVELS, Levels, STEP, STEPS, TABLE, WAYS};
 use super::lanes::{Lanes, WIDEST};
 use super::packed::{Line, Pair};
 use super::panels::Whole;
@@ -356,37 +356,65 @@ impl<const VNNI: bool> Whole for Whole512<VNNI> {
 /// Levels by looking up the step in which a number lies.
 pub(super) struct LookedUp;
 
+/// How many levels are below each of sixteen numbers, and the nearest levels.
+#[inline(always)]
+unsafe fn look_up(x: __m512) -> (__m512i, __m512) {
+    const NEAR: [f32; LANES] = {
+        let mut near = [0.0; LANES];
+        let mut i = 0;
+        while i < LANES {
+            near[i] = LEVELS[i] as f32;
+            i += 1;
+        }
+        near
+    };
+    // SAFETY: the caller has AVX-512 F; the tables hold sixteen numbers or twice as many.
+    unsafe {
+        let place = _mm512_mul_ps(_mm512_add_ps(x, _mm512_set1_ps(128.0)), _mm512_set1_ps(1.0 / STEP));
+        let place = _mm512_max_ps(_mm512_min_ps(place, _mm512_set1_ps(31.0)), _mm512_setzero_ps());
+        let step = _mm512_cvttps_epi32(place);
+        let half = |of: *const i32, number: usize| _mm512_loadu_si512(of.add(number).cast());
+        let (below, next) = (STEPS.0.as_ptr(), STEPS.1.as_ptr().cast());
+        let below = _mm512_permutex2var_epi32(half(below, 0), step, half(below, LANES));
+        let next = _mm512_permutex2var_epi32(half(next, 0), step, half(next, LANES));
+        let more = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(x, _mm512_castsi512_ps(next));
+        let code = _mm512_mask_add_epi32(below, more, below, _mm512_set1_epi32(1));
+        (code, _mm512_permutexvar_ps(code, _mm512_loadu_ps(NEAR.as_ptr())))
+    }
+}
+
 impl Levels for LookedUp {
     #[inline(always)]
     unsafe fn levels(x: &[f32; LANES]) -> ([f32; LANES], [u8; LANES]) {
-        const NEAR: [f32; LANES] = {
-            let mut near = [0.0; LANES];
-            let mut i = 0;
-            while i < LANES {
-                near[i] = LEVELS[i] as f32;
-                i += 1;
-            }
-            near
-        };
         let (mut levels, mut codes) = ([0.0; LANES], [0; LANES]);
         // SAFETY: the caller has AVX-512 F; sixteen numbers are read and written each time.
         unsafe {
-            let x = _mm512_loadu_ps(x.as_ptr());
-            let place = _mm512_mul_ps(_mm512_add_ps(x, _mm512_set1_ps(128.0)), _mm512_set1_ps(1.0 / STEP));
-            let place = _mm512_max_ps(_mm512_min_ps(place, _mm512_set1_ps(31.0)), _mm512_setzero_ps());
-            let step = _mm512_cvttps_epi32(place);
-            let half = |of: *const i32, number: usize| _mm512_loadu_si512(of.add(number).cast());
-            let (below, next) = (STEPS.0.as_ptr(), STEPS.1.as_ptr().cast());
-            let below = _mm512_permutex2var_epi32(half(below, 0), step, half(below, LANES));
-            let next = _mm512_permutex2var_epi32(half(next, 0), step, half(next, LANES));
-            let more = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(x, _mm512_castsi512_ps(next));
-            let code = _mm512_mask_add_epi32(below, more, below, _mm512_set1_epi32(1));
-            _mm512_storeu_ps(
-                levels.as_mut_ptr(),
-                _mm512_permutexvar_ps(code, _mm512_loadu_ps(NEAR.as_ptr())),
-            );
+            let (code, level) = look_up(_mm512_loadu_ps(x.as_ptr()));
+            _mm512_storeu_ps(levels.as_mut_ptr(), level);
             _mm_storeu_si128(codes.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(code));
         }
         (levels, codes)
+    }
+
+    #[inline(always)]
+    unsafe fn fits(weights: &[f32], inverses: [f32; WAYS]) -> [(f32, f32); WAYS] {
+        // SAFETY: the caller has AVX-512 F and DQ; whole vectors are read.
+        unsafe {
+            let zero = _mm512_setzero_ps();
+            let mut parts = [Avx512(zero); WIDEST];
+            for (pair, inverse) in parts.chunks_exact_mut(2).zip(inverses) {
+                let (mut products, mut squares) = (zero, zero);
+                for some in weights.as_chunks::<LANES>().0 {
+                    let weights = _mm512_loadu_ps(some.as_ptr());
+                    let (_, level) = look_up(_mm512_mul_ps(weights, _mm512_set1_ps(inverse)));
+                    products = _mm512_add_ps(products, _mm512_mul_ps(weights, level));
+                    squares = _mm512_add_ps(squares, _mm512_mul_ps(level, level));
+                }
+                (pair[0], pair[1]) = (Avx512(products), Avx512(squares));
+            }
+            let mut sums = [0.0; WIDEST];
+            Avx512::sums(&parts, sums.as_mut_ptr());
+            std::array::from_fn(|way| (sums[2 * way], sums[2 * way + 1]))
+        }
     }
 }

@@ -35,8 +35,11 @@ pub(super) fn int8(weights: &[f32], codes: &mut [u8]) -> u16 {
     scale
 }
 
+/// Ways to lay a group over the levels that are tried.
+pub(super) const WAYS: usize = 6;
+
 /// Where the largest weight of a group may come to lie among the levels. The best of these is within 1 % of the best of many.
-const ENDS: [f32; 6] = [-151.0, -139.0, -127.0, -115.0, 113.0, 101.0];
+const ENDS: [f32; WAYS] = [-151.0, -139.0, -127.0, -115.0, 113.0, 101.0];
 
 /// Lanes of the sums of a search: a fixed order of additions that compilers turn into vectors.
 pub(super) const LANES: usize = 16;
@@ -48,6 +51,38 @@ pub(super) trait Levels {
     /// # Safety
     /// The instruction set of the implementation is there.
     unsafe fn levels(x: &[f32; LANES]) -> ([f32; LANES], [u8; LANES]);
+
+    /// Σ weight · level and Σ level² over whole vectors of weights for each of `inverses`, where the level is that of weight · inverse. In lanes,
+    /// which are then added in halves: the same bits from every implementation.
+    ///
+    /// # Safety
+    /// As for [`Self::levels`].
+    #[inline(always)]
+    unsafe fn fits(weights: &[f32], inverses: [f32; WAYS]) -> [(f32, f32); WAYS] {
+        inverses.map(|inverse| {
+            let (mut products, mut squares) = ([0f32; LANES], [0f32; LANES]);
+            for some in weights.as_chunks::<LANES>().0 {
+                // SAFETY: the caller's promise.
+                let (levels, _) = unsafe { Self::levels(&some.map(|w| w * inverse)) };
+                for lane in 0..LANES {
+                    products[lane] += some[lane] * levels[lane];
+                    squares[lane] += levels[lane] * levels[lane];
+                }
+            }
+            (sum(products), sum(squares))
+        })
+    }
+}
+
+/// Halves are added to halves.
+#[inline(always)]
+fn sum(mut lanes: [f32; LANES]) -> f32 {
+    for half in [8, 4, 2, 1] {
+        for lane in 0..half {
+            lanes[lane] += lanes[lane + half];
+        }
+    }
+    lanes[0]
 }
 
 /// By comparing with what lies half-way between each level and the next.
@@ -117,26 +152,13 @@ pub(super) unsafe fn int4<L: Levels>(weights: &[f32], codes: &mut [u8]) -> u16 {
     }
     let negative = weights.contains(&-largest);
     let end = if negative { -largest } else { largest };
-    let (mut best, mut scale) = (-1.0, 0.0);
-    for place in ENDS {
-        let inverse = place / end;
-        let (mut products, mut squares) = ([0f32; LANES], [0f32; LANES]);
-        for some in weights.as_chunks::<LANES>().0 {
-            // SAFETY: the caller's promise.
-            let (levels, _) = unsafe { L::levels(&some.map(|w| w * inverse)) };
-            for (((w, level), product), square) in some.iter().zip(levels).zip(&mut products).zip(&mut squares) {
-                *product += w * level;
-                *square += level * level;
-            }
-        }
-        let product: f32 = products.iter().sum();
-        let square: f32 = squares.iter().sum();
-        // The squared error is Σw² − product² / square.
-        let gain = product * product / square;
-        if gain > best {
-            (best, scale) = (gain, product / square);
-        }
-    }
+    // SAFETY: the caller's promise.
+    let fits = unsafe { L::fits(weights, ENDS.map(|place| place / end)) };
+    // The squared error is Σw² − product² / square; that of the best is compared without dividing.
+    let gain = |(product, _): (f32, f32), (_, square): (f32, f32)| product * product * square;
+    let better = |best, fit| if gain(fit, best) > gain(best, fit) { fit } else { best };
+    let (product, square) = fits[1..].iter().copied().fold(fits[0], better);
+    let scale = product / square;
     let bits = round_to_bf16(scale);
     let inverse = 1.0 / f32::from_bits(u32::from(bits) << 16);
     for (codes, some) in codes

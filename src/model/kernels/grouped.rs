@@ -48,12 +48,15 @@ impl Format {
 
     /// Puts one row's codes of one group into its lines.
     fn place(self, codes: &[u8], row: usize, lines: &mut [Line]) {
-        for (column, &code) in codes.iter().enumerate() {
-            let byte = row * 4 + SLOT[column % 4];
-            match self {
-                Format::Int8 => lines[column / 4].0[byte] = code,
-                // Columns 0..16 in the low halves, 16..32 in the high ones.
-                Format::Int4 => lines[column % 16 / 4].0[byte] |= code << (column / 16 * 4),
+        // Columns 0..16 in the low halves of 4-bit codes, 16..32 in the high ones.
+        let fours = codes.as_chunks::<4>().0;
+        for (line, (to, four)) in lines.iter_mut().zip(fours).enumerate() {
+            let high = match self {
+                Format::Int8 => [0; 4],
+                Format::Int4 => fours[line + 4],
+            };
+            for (place, slot) in SLOT.into_iter().enumerate() {
+                to.0[row * 4 + slot] = four[place] | high[place] << 4;
             }
         }
     }
