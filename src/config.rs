@@ -49,7 +49,7 @@ pub struct ServeConfig {
     /// Where the model runs: auto, cpu or cuda:N.
     #[arg(long, env = "LLM_CXR_DEVICE", value_name = "DEVICE", default_value_t = DeviceChoice::Auto)]
     pub device: DeviceChoice,
-    /// What the language model computes in: auto (bf16 on a GPU, and on a CPU that multiplies it for weights stored so; else f32), f32 or bf16.
+    /// What the language model computes in: auto (bf16 on a GPU, and for weights stored so on a CPU with AVX2; else f32), f32 or bf16.
     #[arg(long, env = "LLM_CXR_DTYPE", value_enum, default_value_t = DtypeChoice::Auto)]
     pub dtype: DtypeChoice,
     /// How the language model's matrices are held on a CPU: native (as it computes), int8 or int4, quantised while loading.

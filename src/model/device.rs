@@ -56,7 +56,7 @@ impl fmt::Display for DeviceChoice {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DtypeChoice {
-    /// bf16 on a GPU, and for weights stored in bf16 on a CPU that multiplies it; else f32.
+    /// bf16 on a GPU, and for weights stored in bf16 on a CPU with vectors that our kernels know; else f32.
     #[default]
     Auto,
     /// 32-bit floats.
@@ -69,13 +69,22 @@ impl DtypeChoice {
     /// The tensor type on a device, for weights that are stored as `stored`.
     pub fn kind(self, device: Device, stored: Dtype) -> Kind {
         // No weight loses anything then, and a step reads half of what it would in f32.
-        let suits_cpu = || stored == Dtype::BF16 && Kernels::best().rounds_inputs();
+        let suits_cpu = || stored == Dtype::BF16 && Kernels::best().packs();
         match self {
             Self::F32 => Kind::Float,
             Self::Bf16 => Kind::BFloat16,
             Self::Auto if device.is_cuda() || suits_cpu() => Kind::BFloat16,
             Self::Auto => Kind::Float,
         }
+    }
+}
+
+/// What images are drawn in beside a language model that computes in `kind`: libtorch's convolutions in bf16 are slow on a CPU that does not
+/// multiply it.
+pub fn drawing_kind(kind: Kind, device: Device) -> Kind {
+    match device {
+        Device::Cpu if !Kernels::best().rounds_inputs() => Kind::Float,
+        _ => kind,
     }
 }
 
@@ -220,8 +229,8 @@ mod tests {
     }
 
     #[test]
-    fn the_type_follows_what_is_stored_where_the_processor_multiplies_it() {
-        let own = match Kernels::best().rounds_inputs() {
+    fn the_type_follows_what_is_stored_where_kernels_pack_it() {
+        let own = match Kernels::best().packs() {
             true => Kind::BFloat16,
             false => Kind::Float,
         };

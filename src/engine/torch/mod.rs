@@ -109,7 +109,8 @@ fn put(bundle: &Bundle, options: &TorchOptions, on: Device) -> Result<Box<dyn Ba
         .tokens(&bundle.neox, per_token, options.max_batch, on.is_cuda())?;
     let neox = Neox::load_as(&bundle.neox, &weights, options.weights, kind, on).map_err(|e| said(&e))?;
     let weights = bundle.vqgan_weights().map_err(|e| said(&e))?;
-    let vqgan = Vqgan::load(&bundle.vqgan, &weights, kind, on).map_err(|e| said(&e))?;
+    let drawing = device::drawing_kind(kind, on);
+    let vqgan = Vqgan::load(&bundle.vqgan, &weights, drawing, on).map_err(|e| said(&e))?;
     // On a CPU one image at a time is fastest, and an image's codes cannot depend on its company, not even by a rounding.
     let vision_batch = if on.is_cuda() { 16 } else { 1 };
     let mut backend = TorchBackend::new(neox, vqgan, kv_tokens, vision_batch, kind, on);

@@ -227,6 +227,9 @@ impl Dot for Pairs {
 
 // SAFETY (of every block below): as above.
 impl Pair for Pairs {
+    type Input = u16;
+    const TWO: bool = true;
+    const INPUTS: usize = 12;
     type Weights = __m512bh;
     type Sums = __m512;
 

@@ -4,10 +4,16 @@
 //! are four short streams, which memory serves badly, and a sum had to be gathered from sixteen lanes. In a panel a pair of columns of
 //! sixteen rows is one line of memory; reading is one long stream, and arithmetic hides behind it up to about twelve rows of inputs.
 
+use std::marker::PhantomData;
+
 use rayon::prelude::*;
 
+use super::cells::Inputs;
 use super::grouped::PANEL;
+use super::lanes::Lanes;
 use super::pages::roomy;
+use super::product::prefetch;
+use super::select::Kernels;
 
 /// A pair of columns of the sixteen rows of a panel, as a cache holds it.
 #[derive(Clone, Copy)]
@@ -95,23 +101,89 @@ impl Packed {
 /// # Safety
 /// As for [`super::lanes::Lanes`].
 pub(super) trait Pair {
-    /// A line of weights in a register.
+    /// As inputs lie in memory.
+    type Input: Copy;
+    /// A line of weights in registers.
     type Weights: Copy;
     /// Partial sums of the sixteen outputs of a panel.
     type Sums: Copy;
+    /// Whether two panels are taken together, else one.
+    const TWO: bool;
+    /// Most rows of inputs, at most [`INPUTS`], whose sums fit into registers beside these panels' weights.
+    const INPUTS: usize;
 
     unsafe fn zero() -> Self::Sums;
     unsafe fn load(from: *const f32) -> Self::Sums;
     unsafe fn store(sums: Self::Sums, to: *mut f32);
     unsafe fn weights(line: *const Line) -> Self::Weights;
     /// `to` and the products of each row's pair with the pair of inputs at `pair`.
-    unsafe fn add(to: Self::Sums, weights: Self::Weights, pair: *const u16) -> Self::Sums;
+    unsafe fn add(to: Self::Sums, weights: Self::Weights, pair: *const Self::Input) -> Self::Sums;
     /// Asks for a line of memory beyond the nearest cache; any address will do.
     unsafe fn fetch(line: *const Line);
 }
 
+/// Lines widened to f32, times inputs in f32. A panel takes `K` vectors.
+pub(super) struct WidenedLines<L, const K: usize>(PhantomData<L>);
+
+// SAFETY (of every block below): the caller's promise is the same.
+impl<L: Lanes, const K: usize> Pair for WidenedLines<L, K> {
+    type Input = f32;
+    /// The first column of the pair and the second.
+    type Weights = [[L; 2]; K];
+    type Sums = [L; K];
+    // AVX-512 has 32 registers, the others 16.
+    const TWO: bool = L::WIDTH == PANEL;
+    const INPUTS: usize = if L::WIDTH == PANEL { 12 } else { 5 };
+
+    #[inline(always)]
+    unsafe fn zero() -> Self::Sums {
+        unsafe { [L::splat(0.0); K] }
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self::Sums {
+        let mut sums = unsafe { Self::zero() };
+        for (k, sum) in sums.iter_mut().enumerate() {
+            *sum = unsafe { L::load(from.add(k * L::WIDTH)) };
+        }
+        sums
+    }
+
+    #[inline(always)]
+    unsafe fn store(sums: Self::Sums, to: *mut f32) {
+        for (k, sum) in sums.into_iter().enumerate() {
+            unsafe { sum.store(to.add(k * L::WIDTH)) };
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn weights(line: *const Line) -> Self::Weights {
+        let mut weights = [[unsafe { L::splat(0.0) }; 2]; K];
+        for (k, weights) in weights.iter_mut().enumerate() {
+            *weights = unsafe { L::load_bf16_two(line.cast::<u16>().add(2 * k * L::WIDTH)) };
+        }
+        weights
+    }
+
+    #[inline(always)]
+    unsafe fn add(mut to: Self::Sums, weights: Self::Weights, pair: *const f32) -> Self::Sums {
+        for column in 0..2 {
+            let input = unsafe { L::splat(*pair.add(column)) };
+            for (sum, weights) in to.iter_mut().zip(weights) {
+                *sum = unsafe { weights[column].mul_add(input, *sum) };
+            }
+        }
+        to
+    }
+
+    #[inline(always)]
+    unsafe fn fetch(line: *const Line) {
+        prefetch(line);
+    }
+}
+
 /// What a product works on.
-pub(super) struct Job {
+pub(super) struct Job<X> {
     /// The first panel.
     pub lines: *const Line,
     /// Lines of a panel.
@@ -119,7 +191,7 @@ pub(super) struct Job {
     /// Rows of weights from the first panel's.
     pub rows: usize,
     /// The first row of inputs. Each is good for twice `pairs`.
-    pub inputs: *const u16,
+    pub inputs: *const X,
     /// From one row of inputs to the next, in elements.
     pub stride: usize,
     /// Rows of inputs.
@@ -128,7 +200,62 @@ pub(super) struct Job {
     pub out: *mut f32,
 }
 
-/// Most rows of inputs whose sums fit into registers beside two panels of weights.
+/// Packed bf16 weights meet inputs in bf16 or in f32.
+pub(super) enum PackedProduct {
+    /// In bf16.
+    #[cfg(target_arch = "x86_64")]
+    Pairs(unsafe fn(&Job<u16>)),
+    /// In f32.
+    #[cfg(target_arch = "x86_64")]
+    Widened(unsafe fn(&Job<f32>)),
+}
+
+impl Kernels {
+    /// Whether [`Self::packed_product`] is there.
+    pub fn packs(&self) -> bool {
+        self.packed.is_some()
+    }
+
+    /// [`Self::product`] with the rows of packed `weights` from `start`, which begins a panel: `out` is `[inputs.count, rows]`, and its
+    /// length says how many rows.
+    ///
+    /// # Panics
+    /// If the lengths do not agree, or the set does not pack.
+    pub fn packed_product(&self, weights: &Packed, start: usize, inputs: Inputs<'_>, out: &mut [f32]) {
+        let (count, stride) = (inputs.count, inputs.stride);
+        let rows = out.len() / count.max(1);
+        assert!(out.len() == rows * count && start.is_multiple_of(PANEL) && start + rows <= weights.rows());
+        assert!(weights.columns() <= stride && stride.is_multiple_of(Self::PADDING));
+        if rows == 0 {
+            return;
+        }
+        /// What a product works on, with these inputs.
+        fn job<X>(weights: &Packed, start: usize, inputs: &[X], sizes: &Inputs<'_>, out: &mut [f32]) -> Job<X> {
+            assert!(inputs.len() >= sizes.count * sizes.stride);
+            Job {
+                lines: weights.panel(start / PANEL).as_ptr(),
+                pairs: weights.columns().div_ceil(2),
+                rows: out.len() / sizes.count,
+                inputs: inputs.as_ptr(),
+                stride: sizes.stride,
+                count: sizes.count,
+                out: out.as_mut_ptr(),
+            }
+        }
+        // SAFETY: lengths are checked here, and the instruction set when `self` was given away.
+        unsafe {
+            match self.packed {
+                #[cfg(target_arch = "x86_64")]
+                Some(PackedProduct::Pairs(product)) => product(&job(weights, start, inputs.rounded, &inputs, out)),
+                #[cfg(target_arch = "x86_64")]
+                Some(PackedProduct::Widened(product)) => product(&job(weights, start, inputs.values, &inputs, out)),
+                None => panic!("these kernels do not read packed weights"),
+            }
+        }
+    }
+}
+
+/// Most rows of inputs of a pass, whatever the registers.
 const INPUTS: usize = 12;
 /// Lines of a panel that many rows of inputs go over one after the other: two panels of them stay in the second cache.
 const BLOCK: usize = 1280;
@@ -140,24 +267,29 @@ const AHEAD: usize = 64;
 /// # Safety
 /// The instruction set of `P` is there, and the job's pointers are good for what its fields say.
 #[inline(always)]
-pub(super) unsafe fn product<P: Pair>(job: &Job) {
+pub(super) unsafe fn product<P: Pair>(job: &Job<P::Input>) {
     let panels = job.rows.div_ceil(PANEL);
     let mut sums = [[[0f32; PANEL]; INPUTS]; 2];
+    let twos = if P::TWO { panels / 2 * 2 } else { 0 };
     // SAFETY: panels are inside the job.
     unsafe {
-        for panel in (0..panels / 2 * 2).step_by(2) {
+        for panel in (0..twos).step_by(2) {
             all_inputs::<P, 2>(job, panel, &mut sums);
         }
-        if panels % 2 == 1 {
-            all_inputs::<P, 1>(job, panels - 1, &mut sums);
+        for panel in twos..panels {
+            all_inputs::<P, 1>(job, panel, &mut sums);
         }
     }
 }
 
 /// `N` panels from `panel` for all inputs, in passes of about the same size over one block of columns after the other.
 #[inline(always)]
-unsafe fn all_inputs<P: Pair, const N: usize>(job: &Job, panel: usize, sums: &mut [[[f32; PANEL]; INPUTS]; 2]) {
-    let passes = job.count.div_ceil(INPUTS).max(1);
+unsafe fn all_inputs<P: Pair, const N: usize>(
+    job: &Job<P::Input>,
+    panel: usize,
+    sums: &mut [[[f32; PANEL]; INPUTS]; 2],
+) {
+    let passes = job.count.div_ceil(P::INPUTS).max(1);
     let each = job.count.div_ceil(passes).max(1);
     // One pass needs no blocks: nothing is read twice.
     let block = if passes == 1 { job.pairs } else { BLOCK };
@@ -205,7 +337,7 @@ struct Piece {
 /// `N` panels times `M` rows of inputs over some lines, added to what earlier lines gave.
 #[inline(always)]
 unsafe fn pass<P: Pair, const N: usize, const M: usize>(
-    job: &Job,
+    job: &Job<P::Input>,
     piece: Piece,
     space: &mut [[[f32; PANEL]; INPUTS]; 2],
 ) {
@@ -255,8 +387,8 @@ enum Way {
 
 /// Copies sums between `space` and the rows of `out` that are there.
 #[inline(always)]
-unsafe fn take(
-    job: &Job,
+unsafe fn take<X>(
+    job: &Job<X>,
     piece: Piece,
     inputs: usize,
     panels: usize,

@@ -5,7 +5,8 @@ use std::sync::OnceLock;
 use super::cells::{Cells, Inputs};
 use super::group_norm::{PixelKernels, pixels};
 use super::grouped::PANEL;
-use super::packed::Packed;
+use super::lanes::Lanes;
+use super::packed::{PackedProduct, WidenedLines};
 use super::panels::{Int4, Int8};
 use super::product::{Job, Widened};
 use super::quantised::{Quantised, quantised};
@@ -29,7 +30,7 @@ pub struct Kernels {
     product_f32: Product<f32, f32>,
     product_bf16: Bf16Product,
     /// With weights that were packed; none where they are better left as they are.
-    packed: Option<unsafe fn(&packed::Job)>,
+    pub(super) packed: Option<PackedProduct>,
     pub(super) int8: Quantised,
     pub(super) int4: Quantised,
     pub(super) fix: Fix,
@@ -46,7 +47,7 @@ pub struct Kernels {
 
 /// Compiles every kernel for lanes of one kind with a target feature switched on.
 macro_rules! kernels {
-    ($module:ident, $lanes:ty, $whole:ty, $levels:ty, $name:literal, $bf16:expr $(, $feature:literal)?) => {
+    ($module:ident, $lanes:ty, $whole:ty, $levels:ty, $name:literal, $bf16:expr, $packed:expr $(, $feature:literal)?) => {
         mod $module {
             use super::*;
 
@@ -58,6 +59,11 @@ macro_rules! kernels {
             $(#[target_feature(enable = $feature)])?
             pub(super) unsafe fn product_bf16(job: &Job<u16, f32>) {
                 unsafe { product::product::<Widened<$lanes, u16>>(job) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            #[allow(dead_code)] // Plain Rust is no faster with it.
+            unsafe fn packed(job: &packed::Job<f32>) {
+                unsafe { packed::product::<WidenedLines<$lanes, { PANEL / <$lanes as Lanes>::WIDTH }>>(job) }
             }
             quantised!(int8, $whole, Int8, codes::int8 $(, $feature)?);
             quantised!(int4, $whole, Int4, codes::int4::<$levels> $(, $feature)?);
@@ -100,7 +106,7 @@ macro_rules! kernels {
                 name: $name,
                 product_f32,
                 product_bf16: $bf16,
-                packed: None,
+                packed: $packed,
                 int8: int8::QUANTISED,
                 int4: int4::QUANTISED,
                 fix,
@@ -124,7 +130,8 @@ kernels!(
     crate::model::kernels::lanes::PortableWhole,
     codes::Compared,
     "portable",
-    Bf16Product::Widened(product_bf16)
+    Bf16Product::Widened(product_bf16),
+    None
 );
 
 #[cfg(target_arch = "x86_64")]
@@ -135,6 +142,7 @@ kernels!(
     codes::Compared,
     "AVX2",
     Bf16Product::Widened(product_bf16),
+    Some(PackedProduct::Widened(packed)),
     "avx2,fma"
 );
 
@@ -146,6 +154,7 @@ kernels!(
     crate::model::kernels::avx512::LookedUp,
     "AVX-512",
     Bf16Product::Widened(product_bf16),
+    Some(PackedProduct::Widened(packed)),
     "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"
 );
 
@@ -161,7 +170,7 @@ mod avx512_bf16 {
     }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
-    unsafe fn packed(job: &packed::Job) {
+    unsafe fn packed(job: &packed::Job<u16>) {
         // SAFETY: the caller has the features, and the same promises hold.
         unsafe { packed::product::<Pairs>(job) }
     }
@@ -185,7 +194,7 @@ mod avx512_bf16 {
     pub(super) static KERNELS: Kernels = Kernels {
         name: "AVX-512 BF16",
         product_bf16: Bf16Product::Pairs(product_bf16),
-        packed: Some(packed),
+        packed: Some(PackedProduct::Pairs(packed)),
         int8: int8::QUANTISED,
         int4: int4::QUANTISED,
         ..super::avx512::KERNELS
@@ -317,39 +326,6 @@ impl Kernels {
                 }
             }
         }
-    }
-
-    /// Whether [`Self::packed_product`] is there.
-    pub fn packs(&self) -> bool {
-        self.packed.is_some()
-    }
-
-    /// [`Self::product`] with the rows of packed `weights` from `start`, which begins a panel: `out` is `[inputs.count, rows]`, and its
-    /// length says how many rows. Reads [`Inputs::rounded`].
-    ///
-    /// # Panics
-    /// If the lengths do not agree, or the set does not pack.
-    pub fn packed_product(&self, weights: &Packed, start: usize, inputs: Inputs<'_>, out: &mut [f32]) {
-        let (count, stride) = (inputs.count, inputs.stride);
-        let rows = out.len() / count.max(1);
-        assert!(out.len() == rows * count && start.is_multiple_of(PANEL) && start + rows <= weights.rows());
-        assert!(weights.columns() <= stride && stride.is_multiple_of(Self::PADDING));
-        assert!(inputs.rounded.len() >= count * stride);
-        let (Some(product), false) = (self.packed, rows == 0) else {
-            assert!(rows == 0, "these kernels do not read packed weights");
-            return;
-        };
-        let job = packed::Job {
-            lines: weights.panel(start / PANEL).as_ptr(),
-            pairs: weights.columns().div_ceil(2),
-            rows,
-            inputs: inputs.rounded.as_ptr(),
-            stride,
-            count,
-            out: out.as_mut_ptr(),
-        };
-        // SAFETY: lengths are checked here, and the instruction set when `self` was given away.
-        unsafe { product(&job) }
     }
 
     /// `out = softmax(query · keysᵀ) · values` for each of `queries` (scaled): these and `out` are `[count, dim]`, `keys` and `values` `[longest, dim]`.
