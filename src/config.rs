@@ -14,6 +14,7 @@ pub use check::ConfigError;
 pub use keys::{ApiKeys, KeyDigest, KeyError, hash_key};
 pub use units::{UnitError, parse_duration, parse_size};
 
+pub use crate::model::cpu::CpuKernels;
 pub use crate::model::device::{DeviceChoice, DtypeChoice, WeightsChoice};
 use crate::radiograph::Preprocess;
 
@@ -79,6 +80,10 @@ pub struct ServeConfig {
     /// CPU threads of the model. Not given: one for each core.
     #[arg(long, env = "LLM_CXR_THREADS", value_name = "N")]
     pub threads: Option<usize>,
+    /// Instructions that products are held to on a CPU: auto (the best it has), portable, avx2, avx512 or avx512-bf16. Nodes held to the same
+    /// compute alike.
+    #[arg(long, env = "LLM_CXR_CPU_KERNELS", value_enum, default_value_t = CpuKernels::Auto)]
+    pub cpu_kernels: CpuKernels,
 
     /// Most jobs that wait; one more is refused with 429.
     #[arg(long, env = "LLM_CXR_QUEUE_JOBS", value_name = "N", default_value_t = 256)]
@@ -160,6 +165,7 @@ impl Default for ServeConfig {
             prefill_chunk: None,
             speculation: Speculation::On,
             threads: None,
+            cpu_kernels: CpuKernels::Auto,
             queue_jobs: 256,
             queue_bytes: 256 << 20,
             max_body_bytes: 32 << 20,

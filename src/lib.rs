@@ -28,7 +28,7 @@
 //! | [`train`] | what makes bundles | `model`, `vocabulary`, `radiograph`, `labeler` |
 //! | [`evaluate`] | how good a bundle is: reports, answers and drawings against what is true; scores, a page | `service`, `engine`, `model`, `train`, `labeler`, `radiograph`, `vocabulary`, `phantom` |
 //! | [`phantom`] | synthetic radiographs with known findings, their reports and questions | `radiograph` |
-//! | [`config`] | the one configuration struct of the server | `radiograph`, `model::device` (names of settings) |
+//! | [`config`] | the one configuration struct of the server | `radiograph`, `model::device` and `model::cpu` (names of settings) |
 //! | `bin/` | `llm-cxr` and `llm-cxr-train`: parse, call, print | all |
 //!
 //! Nothing points upwards. `tch` appears only in [`model`], [`train`], `evaluate::torch` and `engine::torch` (the engine's worker); a test

@@ -7,6 +7,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use llm_cxr::labeler;
+use llm_cxr::phantom::Label;
 use serde_json::{Value, json};
 
 const SERVER: &str = env!("CARGO_BIN_EXE_llm-cxr");
@@ -291,6 +293,56 @@ fn the_offline_commands_say_what_the_server_says() {
     args.extend(model);
     let answer: Value = serde_json::from_str(&succeed(SERVER, &args)).expect("JSON");
     assert!(answer["answers"][0]["p_yes"].is_number());
+}
+
+#[test]
+fn the_demo_reads_the_same_findings_with_every_instruction_set_of_this_machine() {
+    let folder = temporary();
+    let data = folder.path().join("phantoms");
+    let args = [
+        "phantom",
+        "--out",
+        text(&data),
+        "--studies",
+        "1",
+        "--seed",
+        "11",
+        "--size",
+        "256",
+    ];
+    succeed(TRAINER, &args);
+    let patient = "files/p10/p10000000/s50000000";
+    let image = std::fs::read_dir(data.join(patient))
+        .expect("a study")
+        .next()
+        .expect("an image")
+        .expect("a file")
+        .path();
+    let mut read = Vec::new();
+    for kernels in ["portable", "avx2", "avx512", "avx512-bf16", "auto"] {
+        for weights in ["native", "int8", "int4"] {
+            let mut args = vec!["report", text(&image), "--model", "models/demo", "--device", "cpu"];
+            args.extend(["--cpu-kernels", kernels, "--weights", weights]);
+            let output = run(SERVER, &args);
+            if output.status.success() {
+                let report = String::from_utf8_lossy(&output.stdout).into_owned();
+                // What is there for sure and what may be there are a matter of words.
+                let there = labeler::read(&report)
+                    .labels
+                    .map(|label| matches!(label, Label::Positive | Label::Uncertain));
+                read.push((kernels, weights, there));
+            } else {
+                let reason = String::from_utf8_lossy(&output.stderr);
+                assert!(reason.contains("this processor has portable"), "{kernels}: {reason}");
+            }
+        }
+    }
+    assert!(read.len() >= 6, "portable kernels and the best run everywhere");
+    let (_, _, first) = read[0];
+    assert!(first.contains(&true), "the consolidation is seen");
+    for (kernels, weights, there) in read {
+        assert_eq!(there, first, "{kernels}, {weights}");
+    }
 }
 
 #[test]

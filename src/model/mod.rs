@@ -6,6 +6,7 @@ pub mod bench;
 pub mod bundle;
 pub mod checkpoint;
 pub mod convert;
+pub mod cpu;
 pub mod cuda;
 pub mod device;
 pub mod drafts;

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use llm_cxr::model::bench::{self, Plan, Report, Shape};
+use llm_cxr::model::cpu::CpuKernels;
 use llm_cxr::model::device::{self, DeviceChoice, WeightsChoice};
 
 use crate::Outcome;
@@ -43,6 +44,9 @@ pub struct BenchArgs {
     /// Threads of libtorch on a CPU (0: one per core)
     #[arg(long, default_value_t = 0)]
     threads: u16,
+    /// Instructions that products are held to on a CPU
+    #[arg(long, value_enum, default_value_t)]
+    pub cpu_kernels: CpuKernels,
     /// Print JSON
     #[arg(long)]
     json: bool,

@@ -14,6 +14,7 @@ mod show;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use llm_cxr::config::CpuKernels;
 
 /// What every command returns; the error is printed as one line.
 type Outcome = Result<(), Box<dyn std::error::Error>>;
@@ -56,6 +57,20 @@ impl Command {
             Self::Serve(_) | Self::Load(_) | Self::Healthcheck(_) | Self::Convert(_)
         )
     }
+
+    /// The instructions that it is to be held to.
+    fn cpu_kernels(&self) -> CpuKernels {
+        match self {
+            Self::Serve(config) => config.cpu_kernels,
+            Self::Bench(args) => args.cpu_kernels,
+            Self::Report(args) => args.model.cpu_kernels,
+            Self::Ask(args) => args.model.cpu_kernels,
+            Self::Draw(args) => args.model.cpu_kernels,
+            Self::Encode(args) => args.model.cpu_kernels,
+            Self::Decode(args) => args.model.cpu_kernels,
+            _ => CpuKernels::Auto,
+        }
+    }
 }
 
 /// Lets the system end this process when whoever reads its output (`| head`) has gone. Otherwise printing fails, which Rust makes a panic.
@@ -80,6 +95,11 @@ fn main() -> ExitCode {
     let command = Cli::parse().command;
     if command.prints() {
         end_with_the_reader();
+    }
+    // SAFETY: before any thread is started.
+    if let Err(error) = unsafe { command.cpu_kernels().hold() } {
+        eprintln!("llm-cxr: {error}");
+        return ExitCode::FAILURE;
     }
     let outcome = match command {
         Command::Bench(args) => bench::run(args),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use clap::Args;
 use llm_cxr::RESEARCH_NOTICE;
-use llm_cxr::config::{DeviceChoice, DtypeChoice, Speculation, WeightsChoice};
+use llm_cxr::config::{CpuKernels, DeviceChoice, DtypeChoice, Speculation, WeightsChoice};
 use llm_cxr::engine::{Event, Job};
 use llm_cxr::http::finish_reason;
 use llm_cxr::http::wire::{ModelRef, SamplingUsed, TimingMs, TokenUsage};
@@ -40,6 +40,9 @@ pub struct ModelArgs {
     /// CPU threads of the model (one for each core if not given)
     #[arg(long, env = "LLM_CXR_THREADS", value_name = "N")]
     threads: Option<usize>,
+    /// Instructions that products are held to on a CPU
+    #[arg(long, env = "LLM_CXR_CPU_KERNELS", value_enum, default_value_t = CpuKernels::Auto)]
+    pub cpu_kernels: CpuKernels,
     /// Whether text is drafted and checked several tokens in a step; the reply is the same
     #[arg(long, env = "LLM_CXR_SPECULATION", value_enum, default_value_t = Speculation::On)]
     speculation: Speculation,
@@ -92,7 +95,7 @@ pub struct ReportArgs {
     #[command(flatten)]
     sampling: SamplingArgs,
     #[command(flatten)]
-    model: ModelArgs,
+    pub model: ModelArgs,
 }
 
 /// Ask questions about an X-ray.
@@ -106,7 +109,7 @@ pub struct AskArgs {
     #[command(flatten)]
     sampling: SamplingArgs,
     #[command(flatten)]
-    model: ModelArgs,
+    pub model: ModelArgs,
 }
 
 /// Draw an X-ray from a text. The image is synthetic, and marked so.
@@ -123,7 +126,7 @@ pub struct DrawArgs {
     #[command(flatten)]
     sampling: SamplingArgs,
     #[command(flatten)]
-    model: ModelArgs,
+    pub model: ModelArgs,
 }
 
 /// Print the VQ-GAN codes of an X-ray as JSON.
@@ -132,7 +135,7 @@ pub struct EncodeArgs {
     /// PNG or JPEG file
     image: PathBuf,
     #[command(flatten)]
-    model: ModelArgs,
+    pub model: ModelArgs,
 }
 
 /// Draw VQ-GAN codes. The image is synthetic, and marked so.
@@ -145,7 +148,7 @@ pub struct DecodeArgs {
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
     #[command(flatten)]
-    model: ModelArgs,
+    pub model: ModelArgs,
 }
 
 pub fn report(args: ReportArgs) -> Outcome {

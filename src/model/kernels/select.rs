@@ -225,6 +225,15 @@ fn runnable() -> Vec<&'static Kernels> {
     sets
 }
 
+/// The set of this process.
+struct Chosen {
+    kernels: &'static Kernels,
+    /// Whether it was asked for by name.
+    held: bool,
+}
+
+static CHOSEN: OnceLock<Chosen> = OnceLock::new();
+
 impl Kernels {
     /// Rows of inputs are padded to a multiple of so many elements.
     pub const PADDING: usize = 64;
@@ -235,14 +244,35 @@ impl Kernels {
         ALL.get_or_init(runnable)
     }
 
-    /// The best set: the same for the life of the process.
+    /// The set that is used: the best, or the one of [`Self::hold_to`]. The same for the life of the process.
     pub fn best() -> &'static Kernels {
+        CHOSEN
+            .get_or_init(|| Chosen {
+                kernels: Self::newest(),
+                held: false,
+            })
+            .kernels
+    }
+
+    fn newest() -> &'static Kernels {
         Self::all().last().copied().unwrap_or(&portable::KERNELS)
     }
 
+    /// Makes the set of this [`Self::name`] the one that is used. To be called before any is: `false` if this machine lacks it, or another is in use.
+    pub fn hold_to(name: &str) -> bool {
+        let Some(kernels) = Self::all().iter().find(|kernels| kernels.name == name) else {
+            return false;
+        };
+        let chosen = CHOSEN.get_or_init(|| Chosen { kernels, held: true });
+        chosen.held && std::ptr::eq(chosen.kernels, *kernels)
+    }
+
     /// Whether the processor multiplies tiles of bf16 (Intel's AMX), which libtorch uses and these kernels do not: its products of many rows
-    /// are faster then.
+    /// are faster then. Not where a set was asked for by name: libtorch is held to it too.
     pub fn tiles() -> bool {
+        if CHOSEN.get().is_some_and(|chosen| chosen.held) {
+            return false;
+        }
         #[cfg(target_arch = "x86_64")]
         {
             // Leaf 7: EDX bit 22 is AMX-BF16 (Intel's manual, volume 2, CPUID).
