@@ -103,6 +103,8 @@ pub struct Report {
     pub weights: String,
     /// `cpu` or `cuda:N`.
     pub device: String,
+    /// The instruction set of a CPU's kernels; what steps of few rows run on.
+    pub kernels: Option<&'static str>,
     /// Threads of libtorch.
     pub threads: i32,
     /// Parameters.
@@ -208,6 +210,7 @@ pub fn run(plan: &Plan, progress: &dyn Fn(&str)) -> Result<Report, LoadError> {
         dtype: if plan.bf16 { "bf16" } else { "f32" }.to_owned(),
         weights: plan.weights.to_string(),
         device: super::device::name(plan.device),
+        kernels: super::device::kernels(plan.device),
         threads: tch::get_num_threads(),
         parameters: config.parameters(),
         weight_bytes,

@@ -178,6 +178,11 @@ pub fn name(device: Device) -> String {
     }
 }
 
+/// The instruction set that our kernels use on a CPU; `None` on another device.
+pub fn kernels(device: Device) -> Option<&'static str> {
+    (device == Device::Cpu).then(|| Kernels::best().name())
+}
+
 fn cuda(asked: DeviceChoice, index: usize) -> Result<Device, DeviceError> {
     open_cuda()
         .clone()

@@ -87,8 +87,9 @@ fn print(r: &Report) {
         s.heads,
         s.vocab
     );
+    let kernels = r.kernels.map_or_else(String::new, |kernels| format!(" ({kernels})"));
     println!(
-        "{}, {} weights, on {}, {} threads; weights made in {:.1} s",
+        "{}, {} weights, on {}{kernels}, {} threads; weights made in {:.1} s",
         r.dtype, r.weights, r.device, r.threads, r.load_seconds
     );
     println!("plain memory read   {:8.1} GB/s", r.read_gb_per_s);

@@ -102,7 +102,8 @@ fn put(bundle: &Bundle, options: &TorchOptions, on: Device) -> Result<Box<dyn Ba
     let said = |error: &dyn std::fmt::Display| BackendError(error.to_string());
     let weights = bundle.neox_weights().map_err(|e| said(&e))?;
     let kind = options.dtype.kind(on, Neox::stored(&weights));
-    tracing::info!(device = %device::name(on), dtype = device::dtype_name(kind), weights = %options.weights, "loading the model");
+    let kernels = device::kernels(on);
+    tracing::info!(device = %device::name(on), kernels, dtype = device::dtype_name(kind), weights = %options.weights, "loading the model");
     let per_token = KvMemory::bytes_per_token(&bundle.neox, kind);
     let kv_tokens = options
         .kv

@@ -177,7 +177,7 @@ pub(super) struct Whole256(__m256i);
 // SAFETY (of every block below): as above.
 impl Whole for Whole256 {
     type Floats = Avx2;
-    const INPUTS: usize = 3;
+    const INPUTS: usize = 4;
 
     #[inline(always)]
     unsafe fn splat(x: i32) -> Self {
