@@ -71,7 +71,7 @@ pub struct ServeConfig {
     #[arg(long, env = "LLM_CXR_KV_MEMORY", value_name = "SIZE", value_parser = parse_size)]
     pub kv_memory: Option<u64>,
     /// Prompt tokens run in one step while other replies are being written. Not given: as many as hold these up by about two
-    /// steps' time (24 to 256, by device and weights).
+    /// steps' time (16 to 256, by device and weights).
     #[arg(long, env = "LLM_CXR_PREFILL_CHUNK", value_name = "N")]
     pub prefill_chunk: Option<usize>,
     /// Whether text is drafted from reports that are known and checked several tokens in a step: on or off. The reply is the same.

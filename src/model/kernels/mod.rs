@@ -1,8 +1,8 @@
 //! Kernels of a step with few rows on a CPU: matrix products that stream each weight once, attention over the KV memory,
 //! LayerNorm, activations, and the team of threads that runs them.
 //!
-//! With one to a few rows a step's time is the time to read the weights, so the kernels read each once, as it was packed (or, in f32 and
-//! without AVX-512 BF16, where libtorch holds it), and keep all sums in registers. No tensors here: plain slices.
+//! With one to a few rows a step's time is the time to read the weights, so the kernels read each once, as it was packed (or, in f32,
+//! where libtorch holds it), and keep all sums in registers. No tensors here: plain slices.
 //!
 //! # Batch invariance
 //! Every number is computed by one order of additions that depends on its own row alone: not on how many rows there are,

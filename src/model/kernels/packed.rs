@@ -2,7 +2,8 @@
 //!
 //! Row after row, as checkpoints hold them, a step of eight rows took the time of reading the weights plus that of the arithmetic: four rows
 //! are four short streams, which memory serves badly, and a sum had to be gathered from sixteen lanes. In a panel a pair of columns of
-//! sixteen rows is one line of memory; reading is one long stream, and arithmetic hides behind it up to about twelve rows of inputs.
+//! sixteen rows is one line of memory; reading is one long stream, and arithmetic hides behind it up to about twelve rows of inputs. Where the
+//! processor multiplies bf16, a line meets a pair of inputs in bf16; else its two columns are widened to f32, as inputs are.
 
 use std::marker::PhantomData;
 

@@ -187,9 +187,9 @@ impl Neox {
     /// Tokens of a prompt that hold up a step of eight other rows by about its own time, or not much more.
     pub fn prompt_rows(&self) -> usize {
         match self.layers.first().map(|layer| &layer.qkv) {
-            // Reading these hides less arithmetic.
-            Some(qkv) if self.cuts_freely() && qkv.is_quantised() => 16,
-            _ if self.cuts_freely() => 24,
+            // Reading these hides much arithmetic, and that is fast.
+            Some(qkv) if self.cuts_freely() && Kernels::best().rounds_inputs() && !qkv.is_quantised() => 24,
+            _ if self.cuts_freely() => 16,
             Some(Projection::Panels(_)) if self.kind == Kind::BFloat16 && Kernels::tiles() => 128,
             _ => 256,
         }
