@@ -228,10 +228,10 @@ impl Dot for Pairs {
 // SAFETY (of every block below): as above.
 impl Pair for Pairs {
     type Input = u16;
-    const TWO: bool = true;
-    const INPUTS: usize = 12;
     type Weights = __m512bh;
     type Sums = __m512;
+    const TWO: bool = true;
+    const INPUTS: usize = 12;
 
     #[inline(always)]
     unsafe fn zero() -> __m512 {

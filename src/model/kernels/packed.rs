@@ -119,7 +119,7 @@ pub(super) trait Pair {
     unsafe fn weights(line: *const Line) -> Self::Weights;
     /// `to` and the products of each row's pair with the pair of inputs at `pair`.
     unsafe fn add(to: Self::Sums, weights: Self::Weights, pair: *const Self::Input) -> Self::Sums;
-    /// Asks for a line of memory beyond the nearest cache; any address will do.
+    /// Asks for a line of memory; any address will do.
     unsafe fn fetch(line: *const Line);
 }
 

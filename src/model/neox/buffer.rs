@@ -1,5 +1,7 @@
 //! Inputs of the matrices of one visit: rows that a team of threads fills and reads in turns.
 
+use tch::Kind;
+
 use crate::model::kernels::{Fixed, Inputs, Kernels, Shared};
 
 /// What the matrices of a network read.
@@ -11,6 +13,17 @@ pub(super) enum Form {
     Rounded,
     /// Fixed point.
     Fixed,
+}
+
+impl Form {
+    /// What matrices read in a network that computes in `kind`, quantised ones or those of this type.
+    pub(super) fn of(kind: Kind, quantised: bool) -> Self {
+        match kind {
+            _ if quantised => Self::Fixed,
+            Kind::BFloat16 if Kernels::best().rounds_inputs() => Self::Rounded,
+            _ => Self::Floats,
+        }
+    }
 }
 
 /// Inputs of a matrix: rows padded with zeros, and the same in the form that the kernels want.
@@ -32,16 +45,15 @@ impl Buffer {
             // Rows that lie a multiple of a page apart would drive each other out of the nearest cache.
             stride += Kernels::PADDING;
         }
-        let len = stride * rows;
-        let if_form = |wanted| if form == wanted { len } else { 0 };
-        let fixed_rows = if form == Form::Fixed { rows } else { 0 };
+        let rows_of = |wanted| if form == wanted { rows } else { 0 };
+        let fixed = rows_of(Form::Fixed);
         Self {
             form,
-            values: vec![0.0; len],
-            rounded: vec![0; if_form(Form::Rounded)],
-            fixed: vec![0; if_form(Form::Fixed)],
-            scales: vec![0.0; fixed_rows * stride.div_ceil(Fixed::BLOCK)],
-            offsets: vec![0; fixed_rows * stride / Fixed::GROUP],
+            values: vec![0.0; rows * stride],
+            rounded: vec![0; rows_of(Form::Rounded) * stride],
+            fixed: vec![0; fixed * stride],
+            scales: vec![0.0; fixed * stride.div_ceil(Fixed::BLOCK)],
+            offsets: vec![0; fixed * stride / Fixed::GROUP],
             stride,
         }
     }
@@ -140,20 +152,19 @@ impl SharedBuffer<'_> {
     /// # Safety
     /// No thread writes to them before the next barrier.
     pub(super) unsafe fn inputs(&self, count: usize) -> Inputs<'_> {
-        let len = count * self.stride;
-        let if_form = |wanted| if self.form == wanted { len } else { 0 };
-        let fixed_rows = if self.form == Form::Fixed { count } else { 0 };
+        let rows_of = |wanted| if self.form == wanted { count } else { 0 };
+        let (fixed, stride) = (rows_of(Form::Fixed), self.stride);
         // SAFETY: the caller's promise.
         unsafe {
             Inputs {
-                values: self.values.part(0, len),
-                rounded: self.rounded.part(0, if_form(Form::Rounded)),
+                values: self.values.part(0, count * stride),
+                rounded: self.rounded.part(0, rows_of(Form::Rounded) * stride),
                 fixed: Fixed {
-                    values: self.fixed.part(0, if_form(Form::Fixed)),
-                    scales: self.scales.part(0, fixed_rows * self.stride.div_ceil(Fixed::BLOCK)),
-                    offsets: self.offsets.part(0, fixed_rows * self.stride / Fixed::GROUP),
+                    values: self.fixed.part(0, fixed * stride),
+                    scales: self.scales.part(0, fixed * stride.div_ceil(Fixed::BLOCK)),
+                    offsets: self.offsets.part(0, fixed * stride / Fixed::GROUP),
                 },
-                stride: self.stride,
+                stride,
                 count,
             }
         }

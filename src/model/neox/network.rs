@@ -155,11 +155,7 @@ impl Neox {
             replays: None,
         };
         model.replays = Replays::new(device, || model.fused());
-        let form = match kind {
-            _ if held.is_some() => Form::Fixed,
-            Kind::BFloat16 if Kernels::best().rounds_inputs() => Form::Rounded,
-            _ => Form::Floats,
-        };
+        let form = Form::of(kind, held.is_some());
         model.rows = model.row_weights().map(|weights| {
             let threads = tch::get_num_threads().max(1) as usize;
             let longest = if weights.are_in_panels() && Kernels::best().takes_prompts() {

@@ -16,10 +16,7 @@ fn models() -> impl Iterator<Item = (WeightsChoice, Neox)> {
         let source = RandomSource::new(3);
         let mut model = Neox::load_as(&config, &source, choice, Kind::BFloat16, Device::Cpu).unwrap();
         let weights = model.row_weights().filter(RowWeights::are_in_panels)?;
-        let form = match choice {
-            WeightsChoice::Native => Form::Rounded,
-            WeightsChoice::Int8 | WeightsChoice::Int4 => Form::Fixed,
-        };
+        let form = Form::of(Kind::BFloat16, choice != WeightsChoice::Native);
         model.rows = Some(RowPath::new(&config, weights, 2, form, usize::MAX));
         Some((choice, model))
     })
