@@ -53,8 +53,8 @@ pub struct ServeConfig {
     /// What the language model computes in: auto (bf16 on a GPU, and for weights stored so on a CPU with AVX2; else f32), f32 or bf16.
     #[arg(long, env = "LLM_CXR_DTYPE", value_enum, default_value_t = DtypeChoice::Auto)]
     pub dtype: DtypeChoice,
-    /// How the language model's matrices are held on a CPU: native (as it computes), int8 or int4, quantised while loading.
-    #[arg(long, env = "LLM_CXR_WEIGHTS", value_enum, default_value_t = WeightsChoice::Native)]
+    /// How the language model's matrices are held on a CPU: auto (as the bundle stores them), native (as it computes), int8 or int4.
+    #[arg(long, env = "LLM_CXR_WEIGHTS", value_enum, default_value_t = WeightsChoice::Auto)]
     pub weights: WeightsChoice,
     /// How radiographs are read: `default` honours orientation, alpha and 16-bit windows; `compat` does as the original did.
     #[arg(long, env = "LLM_CXR_PREPROCESS", value_enum, default_value_t = Preprocess::Default)]
@@ -157,7 +157,7 @@ impl Default for ServeConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             device: DeviceChoice::Auto,
             dtype: DtypeChoice::Auto,
-            weights: WeightsChoice::Native,
+            weights: WeightsChoice::Auto,
             preprocess: Preprocess::Default,
             max_batch: 16,
             kv_tokens: None,

@@ -375,6 +375,43 @@ fn published_formats_are_converted_and_served() {
 }
 
 #[test]
+fn a_quantised_bundle_is_made_and_says_what_its_original_says_in_these_bits() {
+    let folder = temporary();
+    let (image, small) = (radiograph(folder.path()), folder.path().join("small"));
+    let made = [
+        "quantise",
+        "--model",
+        "models/demo",
+        "--weights",
+        "int4",
+        "--out",
+        text(&small),
+    ];
+    assert!(succeed(SERVER, &made).contains("is a bundle"));
+    let report = |model: &str, more: &[&str]| {
+        let args = ["report", text(&image), "--device", "cpu", "--model", model];
+        succeed(SERVER, &[&args[..], more].concat())
+    };
+    assert_eq!(report(text(&small), &[]), report("models/demo", &["--weights", "int4"]));
+    let server = Server::start(&small, &[]);
+    assert_eq!(server.get("/readyz").0, 200);
+    assert_eq!(server.terminate(), Some(0));
+    let again = fail(
+        SERVER,
+        &[
+            "quantise",
+            "--model",
+            text(&small),
+            "--weights",
+            "int8",
+            "--out",
+            "never",
+        ],
+    );
+    assert!(again.contains("quantised already"), "{again}");
+}
+
+#[test]
 fn a_command_whose_reader_has_gone_ends_without_a_word() {
     let mut child = Command::new(SERVER)
         .arg("openapi")

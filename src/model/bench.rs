@@ -208,7 +208,7 @@ pub fn run(plan: &Plan, progress: &dyn Fn(&str)) -> Result<Report, LoadError> {
         fused: recorded.fused,
         shape: plan.shape.clone(),
         dtype: if plan.bf16 { "bf16" } else { "f32" }.to_owned(),
-        weights: plan.weights.to_string(),
+        weights: plan.weights.on(plan.device, None).to_string(),
         device: super::device::name(plan.device),
         kernels: super::device::kernels(plan.device),
         threads: tch::get_num_threads(),

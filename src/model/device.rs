@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 use tch::{Device, Kind};
 
 use crate::model::checkpoint::Dtype;
-use crate::model::kernels::Kernels;
+use crate::model::kernels::{Format, Kernels};
 
 /// What the operator asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -92,8 +92,10 @@ pub fn drawing_kind(kind: Kind, device: Device) -> Kind {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WeightsChoice {
-    /// In the type that the model computes in.
+    /// As the bundle stores them, on a CPU; native on a GPU.
     #[default]
+    Auto,
+    /// In the type that the model computes in.
     Native,
     /// 8 bits, with a scale for 64 weights. On a CPU.
     Int8,
@@ -101,9 +103,31 @@ pub enum WeightsChoice {
     Int4,
 }
 
+impl WeightsChoice {
+    /// The choice on a device, for a bundle that stores its matrices in `stored`: never [`Self::Auto`].
+    pub fn on(self, device: Device, stored: Option<Format>) -> Self {
+        match (self, stored.filter(|_| device == Device::Cpu)) {
+            (Self::Auto, Some(Format::Int8)) => Self::Int8,
+            (Self::Auto, Some(Format::Int4)) => Self::Int4,
+            (Self::Auto, None) => Self::Native,
+            (choice, _) => choice,
+        }
+    }
+
+    /// The format of the layers' matrices; `None` where they are in the type that the model computes in.
+    pub fn format(self) -> Option<Format> {
+        match self {
+            Self::Auto | Self::Native => None,
+            Self::Int8 => Some(Format::Int8),
+            Self::Int4 => Some(Format::Int4),
+        }
+    }
+}
+
 impl fmt::Display for WeightsChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Auto => "auto",
             Self::Native => "native",
             Self::Int8 => "int8",
             Self::Int4 => "int4",
@@ -119,7 +143,7 @@ pub fn dtype_name(kind: Kind) -> &'static str {
 /// A type by name and how weights are held, as one name: `f32`, or `f32, int8 weights`.
 pub fn arithmetic(dtype: &str, weights: WeightsChoice) -> String {
     match weights {
-        WeightsChoice::Native => dtype.to_owned(),
+        WeightsChoice::Auto | WeightsChoice::Native => dtype.to_owned(),
         quantised => format!("{dtype}, {quantised} weights"),
     }
 }
@@ -231,6 +255,16 @@ mod tests {
         assert_eq!("cuda".parse(), Ok(DeviceChoice::Cuda(0)));
         assert!("gpu".parse::<DeviceChoice>().is_err());
         assert!("cuda:x".parse::<DeviceChoice>().is_err());
+    }
+
+    #[test]
+    fn weights_are_held_as_they_are_stored_if_nobody_says_otherwise_and_the_device_can() {
+        let (auto, four) = (WeightsChoice::Auto, Some(Format::Int4));
+        assert_eq!(auto.on(Device::Cpu, four), WeightsChoice::Int4);
+        assert_eq!(auto.on(Device::Cpu, None), WeightsChoice::Native);
+        assert_eq!(auto.on(Device::Cuda(0), four), WeightsChoice::Native);
+        assert_eq!(WeightsChoice::Native.on(Device::Cpu, four), WeightsChoice::Native);
+        assert_eq!(WeightsChoice::Int8.on(Device::Cpu, four), WeightsChoice::Int8);
     }
 
     #[test]

@@ -4,13 +4,31 @@ use rayon::prelude::*;
 use tch::{Device, Kind, Tensor};
 
 use super::checkpoint::{Dtype, Weights};
-use super::kernels::in_large_pages;
+use super::kernels::{Format, Stored, in_large_pages};
+use super::quantise::{self, parts};
 use super::source::{LoadError, TensorSource};
 
 impl TensorSource for Weights {
     /// Copies the tensor out of the mapped file, converts it and moves it; its pages are then given back, so that the weights are
     /// in memory once.
     fn tensor(&self, name: &str, shape: &[usize], kind: Kind, device: Device) -> Result<Tensor, LoadError> {
+        let dims: Vec<i64> = shape.iter().map(|&d| d as i64).collect();
+        let torch = |e: tch::TchError| LoadError::Torch {
+            name: name.to_owned(),
+            reason: e.to_string(),
+        };
+        if let &[rows, columns] = shape {
+            let mut wide = Vec::new();
+            let found = self.read_stored(name, [rows, columns], &mut |stored| {
+                wide.resize(rows * columns, 0.0);
+                stored.widen(columns, &mut wide);
+            })?;
+            if found {
+                let tensor = Tensor::f_from_slice(&wide).and_then(|t| t.f_view(dims.as_slice()));
+                let moved = tensor.and_then(|t| t.f_to_kind(kind)?.f_to_device(device));
+                return moved.map_err(torch);
+            }
+        }
         let (dtype, bytes) = find(self, name, shape)?;
         let stored = match dtype {
             Dtype::F32 => Kind::Float,
@@ -21,11 +39,6 @@ impl TensorSource for Weights {
                 return Err(LoadError::Source(reason));
             }
         };
-        let dims: Vec<i64> = shape.iter().map(|&d| d as i64).collect();
-        let torch = |e: tch::TchError| LoadError::Torch {
-            name: name.to_owned(),
-            reason: e.to_string(),
-        };
         let tensor = copied(bytes, &dims, stored).map_err(torch)?;
         let tensor = tensor
             .f_to_device(device)
@@ -35,7 +48,39 @@ impl TensorSource for Weights {
         Ok(tensor)
     }
 
+    fn stored_format(&self) -> Option<Format> {
+        quantise::format(self)
+    }
+
+    fn read_stored(&self, name: &str, shape: [usize; 2], read: &mut dyn FnMut(Stored<'_>)) -> Result<bool, LoadError> {
+        let (codes, scales) = parts(name);
+        let format = match self.info(&codes).map(|info| info.dtype) {
+            None => return Ok(false),
+            Some(dtype) => quantise::format_of(dtype).ok_or_else(|| {
+                LoadError::Source(format!("tensor `{codes}` is stored as {dtype}; codes are I8 or U8"))
+            })?,
+        };
+        let [rows, columns] = shape;
+        let (_, code_bytes) = find(self, &codes, &[rows, format.row_bytes(columns)])?;
+        let (dtype, scale_bytes) = find(self, &scales, &[rows, format.groups(columns)])?;
+        if dtype != Dtype::BF16 {
+            let reason = format!("tensor `{scales}` is stored as {dtype}; scales are BF16");
+            return Err(LoadError::Source(reason));
+        }
+        read(Stored {
+            format,
+            codes: code_bytes,
+            scales: scale_bytes,
+        });
+        self.release(&codes);
+        self.release(&scales);
+        Ok(true)
+    }
+
     fn read_bf16(&self, name: &str, shape: &[usize], read: &mut dyn FnMut(&[u16])) -> Result<bool, LoadError> {
+        if self.info(&parts(name).0).is_some() {
+            return Ok(false);
+        }
         let (dtype, bytes) = find(self, name, shape)?;
         // SAFETY: every pair of bytes is a u16.
         let (before, bits, after) = unsafe { bytes.align_to::<u16>() };

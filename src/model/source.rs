@@ -5,6 +5,8 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
 use tch::{Device, Kind, Tensor};
 
+use super::kernels::{Format, Stored};
+
 /// A tensor that cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -30,6 +32,22 @@ pub trait TensorSource {
     /// Reads the bits of a tensor where they lie, without a copy, if they are bf16 in memory or in a mapped file, row after row. As with [`Self::tensor`],
     /// each is asked for once. `false`, and `read` was not called, where they are not.
     fn read_bf16(&self, _name: &str, _shape: &[usize], _read: &mut dyn FnMut(&[u16])) -> Result<bool, LoadError> {
+        Ok(false)
+    }
+
+    /// How the source holds the matrices of its layers, if in codes.
+    fn stored_format(&self) -> Option<Format> {
+        None
+    }
+
+    /// Reads a matrix that the source holds in codes where these lie. As with [`Self::tensor`], which gives the weights that they stand for, each is asked
+    /// for once. `false`, and `read` was not called, where it does not hold it so.
+    fn read_stored(
+        &self,
+        _name: &str,
+        _shape: [usize; 2],
+        _read: &mut dyn FnMut(Stored<'_>),
+    ) -> Result<bool, LoadError> {
         Ok(false)
     }
 

@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 
 use super::tokenizer::{self, TokenizerError};
-use crate::model::bundle::{BundleError, BundleWriter, Defaults, Draft, Manifest, Progress};
+use crate::model::bundle::{BundleError, BundleWriter, DefaultInstructions, Defaults, Draft, Manifest, Progress};
 use crate::model::checkpoint::{CheckpointError, Dtype, SafetensorsWriter, TensorInfo};
 use crate::model::neox::NeoxConfig;
 use crate::model::vqgan::VqganConfig;
@@ -148,6 +148,7 @@ pub fn init(options: &InitOptions, progress: &mut dyn FnMut(Progress<'_>)) -> Re
         warning: None,
         licence: "Apache-2.0".to_owned(),
         intended_use: format!("Trying the service; the weights are random. {}", crate::RESEARCH_NOTICE),
+        instructions: DefaultInstructions::default(),
         defaults: Defaults {
             instruct_max_tokens: 256,
             ..Defaults::default()

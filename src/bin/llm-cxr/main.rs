@@ -8,6 +8,7 @@ mod inspect;
 mod load;
 mod offline;
 mod print;
+mod quantise;
 mod serve;
 mod show;
 
@@ -33,6 +34,8 @@ struct Cli {
 enum Command {
     Bench(bench::BenchArgs),
     Convert(convert::ConvertArgs),
+    #[command(alias = "quantize")]
+    Quantise(quantise::QuantiseArgs),
     Inspect(inspect::InspectArgs),
     /// Serve a model bundle over HTTP.
     Serve(Box<llm_cxr::config::ServeConfig>),
@@ -54,7 +57,7 @@ impl Command {
     fn prints(&self) -> bool {
         !matches!(
             self,
-            Self::Serve(_) | Self::Load(_) | Self::Healthcheck(_) | Self::Convert(_)
+            Self::Serve(_) | Self::Load(_) | Self::Healthcheck(_) | Self::Convert(_) | Self::Quantise(_)
         )
     }
 
@@ -104,6 +107,7 @@ fn main() -> ExitCode {
     let outcome = match command {
         Command::Bench(args) => bench::run(args),
         Command::Convert(args) => convert::run(args),
+        Command::Quantise(args) => quantise::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Serve(config) => serve::run(&config),
         Command::Report(args) => offline::report(args),

@@ -32,7 +32,7 @@ pub struct ModelArgs {
     #[arg(long, env = "LLM_CXR_DTYPE", value_enum, default_value_t = DtypeChoice::Auto)]
     dtype: DtypeChoice,
     /// How its matrices are held on a CPU
-    #[arg(long, env = "LLM_CXR_WEIGHTS", value_enum, default_value_t = WeightsChoice::Native)]
+    #[arg(long, env = "LLM_CXR_WEIGHTS", value_enum, default_value_t = WeightsChoice::Auto)]
     weights: WeightsChoice,
     /// How radiographs are read: `default`, or `compat` as the original did
     #[arg(long, env = "LLM_CXR_PREPROCESS", value_enum, default_value_t = Preprocess::Default)]

@@ -13,6 +13,7 @@ use crate::model::bundle::Bundle;
 use crate::model::device::{self, DeviceChoice, DtypeChoice, WeightsChoice};
 use crate::model::drafts::DraftTable;
 use crate::model::neox::{KvMemory, Neox, NeoxConfig, Segment};
+use crate::model::source::TensorSource;
 use crate::model::vqgan::{Pass, Vqgan};
 use crate::radiograph::Pixels;
 
@@ -102,13 +103,13 @@ fn put(bundle: &Bundle, options: &TorchOptions, on: Device) -> Result<Box<dyn Ba
     let said = |error: &dyn std::fmt::Display| BackendError(error.to_string());
     let weights = bundle.neox_weights().map_err(|e| said(&e))?;
     let kind = options.dtype.kind(on, Neox::stored(&weights));
-    let kernels = device::kernels(on);
-    tracing::info!(device = %device::name(on), kernels, dtype = device::dtype_name(kind), weights = %options.weights, "loading the model");
+    let (kernels, held) = (device::kernels(on), options.weights.on(on, weights.stored_format()));
+    tracing::info!(device = %device::name(on), kernels, dtype = device::dtype_name(kind), weights = %held, "loading the model");
     let per_token = KvMemory::bytes_per_token(&bundle.neox, kind);
     let kv_tokens = options
         .kv
         .tokens(&bundle.neox, per_token, options.max_batch, on.is_cuda())?;
-    let neox = Neox::load_as(&bundle.neox, &weights, options.weights, kind, on).map_err(|e| said(&e))?;
+    let neox = Neox::load_as(&bundle.neox, &weights, held, kind, on).map_err(|e| said(&e))?;
     let weights = bundle.vqgan_weights().map_err(|e| said(&e))?;
     let drawing = device::drawing_kind(kind, on);
     let vqgan = Vqgan::load(&bundle.vqgan, &weights, drawing, on).map_err(|e| said(&e))?;

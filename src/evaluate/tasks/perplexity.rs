@@ -11,6 +11,7 @@ use super::{Case, Context, pixels};
 use crate::model::bundle::Bundle;
 use crate::model::device::{self, DeviceChoice, DtypeChoice, WeightsChoice};
 use crate::model::neox::Neox;
+use crate::model::source::TensorSource;
 use crate::vocabulary::{Input, PromptPart};
 
 /// Perplexity of the data's reports in one arithmetic.
@@ -46,9 +47,10 @@ pub fn perplexity(
 ) -> Result<Option<Perplexity>, EvaluateError> {
     let (cases, settings) = (context.cases(), context.settings);
     let on = device::resolve(choice)?;
-    let stored = Neox::stored(&bundle.neox_weights()?);
+    let stored = bundle.neox_weights()?;
+    let (dtype_stored, format_stored) = (Neox::stored(&stored), stored.stored_format());
     let run = |dtype: DtypeChoice, weights: WeightsChoice| -> Result<(Foreseen, Vec<f64>, usize), EvaluateError> {
-        let kind = dtype.kind(on, stored);
+        let (kind, weights) = (dtype.kind(on, dtype_stored), weights.on(on, format_stored));
         let mut network = Foresight::open(bundle, kind, weights, on)?;
         let name = device::arithmetic(device::dtype_name(kind), weights);
         context

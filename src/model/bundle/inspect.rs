@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::{Bundle, BundleError, Manifest, Progress};
-use crate::model::checkpoint::{CheckpointError, TensorInfo, Weights};
+use crate::model::checkpoint::{CheckpointError, Dtype, TensorInfo, Weights};
 
 /// What `llm-cxr inspect` says of a bundle.
 #[derive(Clone, Debug, Serialize)]
@@ -124,12 +124,19 @@ fn network(shape: Vec<(&'static str, String)>, weights: &Weights) -> Result<Netw
         dtypes: BTreeMap::new(),
         bytes: 0,
     };
-    for info in weights.names().filter_map(|name| weights.info(name)) {
+    for (name, info) in weights.names().filter_map(|name| Some((name, weights.info(name)?))) {
         // Checked to fit the file when it was opened.
         let elements = info.elements().unwrap_or(0) as u64;
-        network.parameters += elements;
         network.bytes += TensorInfo::bytes(info).unwrap_or(0) as u64;
-        *network.dtypes.entry(info.dtype.to_string()).or_default() += elements;
+        let (dtype, parameters) = match (name.rsplit('.').next(), info.dtype) {
+            // Two to a byte; of an odd row one half says nothing.
+            (Some("codes"), Dtype::U8) => ("int4".to_owned(), 2 * elements),
+            (Some("codes"), Dtype::I8) => ("int8".to_owned(), elements),
+            (Some("scales"), _) => continue,
+            _ => (info.dtype.to_string(), elements),
+        };
+        network.parameters += parameters;
+        *network.dtypes.entry(dtype).or_default() += parameters;
     }
     Ok(network)
 }

@@ -28,6 +28,8 @@ pub struct Draft {
     pub licence: String,
     /// What the model is for.
     pub intended_use: String,
+    /// Instructions used where a request brings none.
+    pub instructions: DefaultInstructions,
     /// Limits and sampling.
     pub defaults: Defaults,
 }
@@ -125,7 +127,7 @@ impl BundleWriter {
             warning: draft.warning,
             licence: draft.licence,
             intended_use: draft.intended_use,
-            default_instructions: DefaultInstructions::default(),
+            default_instructions: draft.instructions,
             defaults: draft.defaults,
             codes_per_image: vqgan.codes_per_image(),
             image_side: vqgan.resolution,

@@ -16,8 +16,8 @@ use serde::Serialize;
 
 use self::plan::{Plan, Problems};
 use super::bundle::{
-    BundleError, BundleWriter, CONFIG, Defaults, Draft, Progress, TOKENIZER, VQGAN_CONFIG, VQGAN_WEIGHTS, WEIGHTS,
-    token_space,
+    BundleError, BundleWriter, CONFIG, DefaultInstructions, Defaults, Draft, Progress, TOKENIZER, VQGAN_CONFIG,
+    VQGAN_WEIGHTS, WEIGHTS, token_space,
 };
 use super::checkpoint::{CheckpointError, CheckpointReader, SafetensorsWriter};
 use super::neox::NeoxConfig;
@@ -147,6 +147,7 @@ pub fn convert(options: &ConvertOptions, progress: &mut dyn FnMut(Progress<'_>))
         warning: None,
         licence: "that of the published checkpoints; see where they were obtained".to_owned(),
         intended_use: crate::RESEARCH_NOTICE.to_owned(),
+        instructions: DefaultInstructions::default(),
         defaults: Defaults::default(),
     };
     let manifest = writer.finish(draft, &vqgan, progress)?;

@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use super::cells::Cells;
 use super::pages::roomy;
 use super::select::Kernels;
+use super::stored::Stored;
 
 /// How weights are held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +37,11 @@ impl Format {
             Format::Int8 => 64,
             Format::Int4 => 32,
         }
+    }
+
+    /// Groups of a row of `columns`.
+    pub const fn groups(self, columns: usize) -> usize {
+        columns.div_ceil(self.columns())
     }
 
     /// Lines of one group of a panel.
@@ -97,7 +103,25 @@ impl Grouped {
     ) -> Self {
         let rows = weights.len() / columns.max(1);
         assert!(weights.len() == rows * columns);
-        let groups = columns.div_ceil(format.columns());
+        Self::made(format, [rows, columns], |row, group, codes| {
+            kernels.group(format, weights, columns, order(row), group, codes)
+        })
+    }
+
+    /// What a file holds, `[rows, columns]`; row `r` of the matrix is row `order(r)` of it. The same bits as when its weights were quantised by [`Self::new`].
+    ///
+    /// # Panics
+    /// If `stored` is not of this size, or `order` names none of its rows.
+    pub fn stored(stored: Stored<'_>, [rows, columns]: [usize; 2], order: impl Fn(usize) -> usize + Sync) -> Self {
+        assert!(stored.is_of([rows, columns]));
+        Self::made(stored.format, [rows, columns], |row, group, codes| {
+            stored.group(columns, order(row), group, codes)
+        })
+    }
+
+    /// The matrix of whose rows `fill` writes the codes of a group, all of its columns, and gives the scale.
+    fn made(format: Format, [rows, columns]: [usize; 2], fill: impl Fn(usize, usize, &mut [u8]) -> u16 + Sync) -> Self {
+        let groups = format.groups(columns);
         let blocks = rows.div_ceil(PANEL) * groups;
         let mut cells = zeros(blocks * format.lines(), Line([0; 64]));
         let mut scales = zeros(blocks * PANEL, 0);
@@ -105,17 +129,11 @@ impl Grouped {
             .par_chunks_mut((groups * format.lines()).max(1))
             .zip(scales.par_chunks_mut((groups * PANEL).max(1)));
         panels.enumerate().for_each(|(panel, (cells, scales))| {
-            let (mut codes, mut padded) = ([0; 64], [0.0; 64]);
-            let (padded, codes) = (&mut padded[..format.columns()], &mut codes[..format.columns()]);
+            let mut codes = [0; 64];
+            let codes = &mut codes[..format.columns()];
             for row in 0..PANEL.min(rows - panel * PANEL) {
-                let start = order(panel * PANEL + row) * columns;
                 for group in 0..groups {
-                    let column = group * format.columns();
-                    let part = weights.part(start + column, format.columns().min(columns - column));
-                    part.widen(&mut padded[..part.len()]);
-                    padded[part.len()..].fill(0.0);
-                    codes.fill(0);
-                    scales[group * PANEL + row] = kernels.codes(format, padded, codes);
+                    scales[group * PANEL + row] = fill(panel * PANEL + row, group, codes);
                     let lines = &mut cells[group * format.lines()..(group + 1) * format.lines()];
                     format.place(codes, row, lines);
                 }

@@ -17,6 +17,7 @@
 //! | `product` | rows of weights times rows of inputs |
 //! | `packed` | bf16 weights in the order in which they are read, times rows of inputs |
 //! | `grouped`, `codes` | weights in 8 or 4 bits, and how they are made |
+//! | `stored` | the same in a file |
 //! | `fixed` | inputs in fixed point, which quantised weights are multiplied with |
 //! | `panels` | panels of quantised weights times rows of inputs |
 //! | `quantised` | what a set of kernels does with quantised weights |
@@ -45,6 +46,7 @@ mod pointwise;
 mod product;
 mod quantised;
 mod select;
+mod stored;
 mod team;
 
 #[cfg(test)]
@@ -60,4 +62,5 @@ pub use pages::in_large_pages;
 pub use pointwise::round_to_bf16;
 pub use quantised::WideMut;
 pub use select::Kernels;
+pub use stored::{Stored, to_store};
 pub use team::{Shared, Team, Worker};

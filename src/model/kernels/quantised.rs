@@ -1,6 +1,6 @@
 //! What a set of kernels does with quantised weights.
 
-use super::cells::{Fixed, Inputs};
+use super::cells::{Cells, Fixed, Inputs};
 use super::grouped::{Format, Grouped, PANEL};
 use super::panels;
 use super::select::Kernels;
@@ -111,14 +111,28 @@ impl Kernels {
         unsafe { (self.of(weights.format()).widen)(&job) }
     }
 
-    /// Codes and scale (the bits of a bf16) of one group of weights.
+    /// Codes and scale (the bits of a bf16) of one group of a row of `weights`, rows of `columns`: `codes` is as long as a group of the format, beyond the
+    /// last column it is as for zeros.
     ///
     /// # Panics
-    /// If either is not as long as a group of the format.
-    pub(super) fn codes(&self, format: Format, weights: &[f32], codes: &mut [u8]) -> u16 {
-        assert!(weights.len() == format.columns() && codes.len() == weights.len());
+    /// If there is no such group, or `codes` is not as long.
+    pub(super) fn group(
+        &self,
+        format: Format,
+        weights: Cells<'_>,
+        columns: usize,
+        row: usize,
+        group: usize,
+        codes: &mut [u8],
+    ) -> u16 {
+        let mut padded = [0.0; 64];
+        let (padded, column) = (&mut padded[..format.columns()], group * format.columns());
+        let part = weights.part(row * columns + column, format.columns().min(columns - column));
+        part.widen(&mut padded[..part.len()]);
+        assert!(codes.len() == padded.len());
+        codes.fill(0);
         // SAFETY: the instruction set was checked when `self` was given away.
-        unsafe { (self.of(format).codes)(weights, codes) }
+        unsafe { (self.of(format).codes)(padded, codes) }
     }
 
     /// One row of inputs, padded, in fixed point: `to`, `scales` and `offsets` are as [`Fixed`] has them.

@@ -104,6 +104,26 @@ proptest! {
     }
 
     #[test]
+    fn a_file_gives_the_bits_that_quantising_gives(rows in 1usize..40, columns in 1usize..200, seed in any::<u64>()) {
+        let weights = bell(rows * columns, seed);
+        let order = |row: usize| rows - 1 - row;
+        for kernels in Kernels::all() {
+            for format in FORMATS {
+                let made = Grouped::new(kernels, format, Cells::F32(&weights), columns, order);
+                let (codes, scales) = to_store(kernels, format, Cells::F32(&weights), columns);
+                let stored = Stored { format, codes: &codes, scales: &scales };
+                let read = Grouped::stored(stored, [rows, columns], order);
+                prop_assert_eq!(&widened(kernels, &read), &widened(kernels, &made), "{} {:?}", kernels.name(), format);
+                let mut plain = vec![f32::NAN; rows * columns];
+                stored.widen(columns, &mut plain);
+                let turned: Vec<f32> = plain.chunks_exact(columns).rev().flatten().copied().collect();
+                prop_assert_eq!(&turned, &widened(kernels, &made), "{} {:?}", kernels.name(), format);
+                prop_assert!(!stored.is_of([rows + 1, columns]) && !stored.is_of([rows, columns + 2]));
+            }
+        }
+    }
+
+    #[test]
     fn every_instruction_set_packs_and_widens_the_same_bits(rows in 1usize..40, columns in 1usize..200, seed in any::<u64>()) {
         let weights = bell(rows * columns, seed);
         for format in FORMATS {
@@ -175,7 +195,8 @@ fn every_set_of_kernels_gives_a_group_the_same_codes_and_scale() {
         {
             let coded = |kernels: &Kernels| {
                 let mut codes = vec![0; weights.len()];
-                (kernels.codes(format, weights, &mut codes), codes)
+                let scale = kernels.group(format, Cells::F32(weights), weights.len(), 0, 0, &mut codes);
+                (scale, codes)
             };
             let all: Vec<_> = Kernels::all().iter().map(|kernels| coded(kernels)).collect();
             assert!(all.iter().all(|one| *one == all[0]), "{format:?}, group {number}");

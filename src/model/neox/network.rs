@@ -9,7 +9,7 @@ use super::config::Activation;
 use super::fused::{Fused, FusedLayer, FusedNorm, FusedWeights};
 use super::kv::KvMemory;
 use super::matrix::{Matrix, Plain};
-use super::projection::{Projection, RowOrder, format};
+use super::projection::{Projection, RowOrder};
 use super::replay::{Recorded, Replays, Unrecorded};
 use super::rotary::RotaryTable;
 use super::rows::{FEW, RowLayer, RowNorm, RowPath, RowWeights};
@@ -117,7 +117,7 @@ impl Neox {
         kind: Kind,
         device: Device,
     ) -> Result<Self, LoadError> {
-        let held = format(weights);
+        let held = weights.on(device, source.stored_format()).format();
         if held.is_some() && device != Device::Cpu {
             let reason = "weights in 8 or 4 bits are for the CPU; use --weights native on a GPU, or --device cpu";
             return Err(LoadError::Source(reason.to_owned()));

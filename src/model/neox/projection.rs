@@ -5,7 +5,6 @@ use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
 use super::matrix::Plain;
-use crate::model::device::WeightsChoice;
 use crate::model::kernels::{Cells, Format, Grouped, Kernels, PANEL, Packed, Shared, Team, WideMut};
 use crate::model::source::{Linear, LoadError, TensorSource, floats};
 
@@ -142,15 +141,6 @@ fn each(team: &Team, pieces: usize, work: impl Fn(usize) + Sync) {
     });
 }
 
-/// How a matrix is held under a choice; `None` as it comes.
-pub(super) fn format(choice: WeightsChoice) -> Option<Format> {
-    match choice {
-        WeightsChoice::Native => None,
-        WeightsChoice::Int8 => Some(Format::Int8),
-        WeightsChoice::Int4 => Some(Format::Int4),
-    }
-}
-
 /// How the rows of a matrix lie in the checkpoint.
 #[derive(Clone, Copy)]
 pub(super) enum RowOrder {
@@ -205,14 +195,24 @@ impl Projection {
         let (mut held, kernels) = (None, Kernels::best());
         if device == Device::Cpu && (format.is_some() || kind == Kind::BFloat16 && kernels.packs()) {
             let row = |row| order.stored(row);
-            source.read_bf16(&format!("{prefix}.weight"), &[rows, columns], &mut |bits| {
-                held = Some(match format {
-                    Some(format) => {
-                        Held::Grouped(Arc::new(Grouped::new(kernels, format, Cells::Bf16(bits), columns, row)))
+            let (name, shape) = (format!("{prefix}.weight"), [rows, columns]);
+            if let Some(format) = format {
+                source.read_stored(&name, shape, &mut |stored| {
+                    if stored.format == format {
+                        held = Some(Held::Grouped(Arc::new(Grouped::stored(stored, shape, row))));
                     }
-                    None => Held::Packed(Arc::new(Packed::new(bits, columns, row))),
-                });
-            })?;
+                })?;
+            }
+            if held.is_none() {
+                source.read_bf16(&name, &shape, &mut |bits| {
+                    held = Some(match format {
+                        Some(format) => {
+                            Held::Grouped(Arc::new(Grouped::new(kernels, format, Cells::Bf16(bits), columns, row)))
+                        }
+                        None => Held::Packed(Arc::new(Packed::new(bits, columns, row))),
+                    });
+                })?;
+            }
         }
         let Some(weight) = held else {
             // What is quantised comes in f32, so that it is rounded once.

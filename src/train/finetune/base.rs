@@ -188,8 +188,12 @@ impl TensorSource for Stored {
     fn tensor(&self, name: &str, shape: &[usize], kind: Kind, device: Device) -> Result<Tensor, LoadError> {
         let fail = |reason: String| LoadError::Source(format!("{}: {reason}", self.0.root().display()));
         let torch = |e: tch::TchError| fail(format!("tensor `{name}`: {e}"));
-        let info = self.0.info(name);
-        let info = info.ok_or_else(|| fail(format!("tensor `{name}` is missing")))?;
+        let info = self.0.info(name).ok_or_else(|| {
+            fail(match self.0.info(&format!("{name}.codes")) {
+                Some(_) => "its matrices are quantised; train from the bundle that it was made from".to_owned(),
+                None => format!("tensor `{name}` is missing"),
+            })
+        })?;
         if info.shape != shape {
             return Err(fail(format!(
                 "tensor `{name}` has shape {:?}, but config.json asks for {shape:?}",
@@ -213,5 +217,32 @@ impl TensorSource for Stored {
             .f_to_device(device)
             .and_then(|t| t.f_to_kind(kind))
             .map_err(torch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::kernels::Format;
+    use crate::model::quantise::{QuantiseOptions, quantise};
+
+    #[test]
+    fn a_quantised_bundle_is_no_base_and_the_reason_says_what_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = QuantiseOptions {
+            bundle: Path::new(env!("CARGO_MANIFEST_DIR")).join("models/demo"),
+            format: Format::Int8,
+            out: folder.path().join("small"),
+            name: None,
+            force: false,
+        };
+        quantise(&options, &mut |_| ()).unwrap();
+        let (config, source) = read_base(&options.out).unwrap();
+        let made = TrainableNeox::from_checkpoint(&config, &source, Device::Cpu);
+        let reason = made.err().unwrap().to_string();
+        assert!(
+            reason.contains("train from the bundle that it was made from"),
+            "{reason}"
+        );
     }
 }

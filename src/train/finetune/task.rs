@@ -17,7 +17,7 @@ use super::generate::Generator;
 use super::learner::{Learner, Method};
 use super::samples::write_samples;
 use super::settings::FinetuneSettings;
-use crate::model::bundle::{Defaults, Draft};
+use crate::model::bundle::{DefaultInstructions, Defaults, Draft};
 use crate::model::drafts::DraftTable;
 use crate::model::vqgan::Vqgan;
 use crate::train::common::adamw::AdamwSettings;
@@ -226,6 +226,7 @@ impl FinetuneTask {
             warning: s.warning.clone(),
             licence: s.licence.clone().unwrap_or_else(|| "not stated".to_owned()),
             intended_use: format!("Research on chest X-rays. {}", crate::RESEARCH_NOTICE),
+            instructions: DefaultInstructions::default(),
             defaults: Defaults {
                 instruct_max_tokens: 256,
                 temperature: s.temperature,

@@ -1,0 +1,66 @@
+//! `llm-cxr quantise`: a bundle in 8 or 4 bits.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use llm_cxr::model::kernels::Format;
+use llm_cxr::model::quantise::{QuantiseOptions, quantise};
+
+use crate::{Outcome, show};
+
+/// Store a bundle's matrices in 8 or 4 bits: smaller to ship, and faster to load than when the server quantises them.
+///
+/// On a CPU it is served in these bits; on a GPU they are widened while it is loaded.
+#[derive(Args, Debug)]
+pub struct QuantiseArgs {
+    /// Folder of the bundle.
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// How its matrices are to be stored.
+    #[arg(long, value_enum)]
+    weights: Bits,
+    /// Folder of the bundle to make.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Name of the bundle, shown in every answer; by default that of the bundle it is made from.
+    #[arg(long)]
+    name: Option<String>,
+    /// Replace what is at --out.
+    #[arg(long)]
+    force: bool,
+    /// Print the summary as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Bits {
+    /// 8 bits, with a scale for 64 weights.
+    Int8,
+    /// 4 bits, with a scale for 32 weights; the output matrix 8 bits.
+    Int4,
+}
+
+/// Runs the command.
+pub fn run(args: QuantiseArgs) -> Outcome {
+    let options = QuantiseOptions {
+        bundle: args.model,
+        format: match args.weights {
+            Bits::Int8 => Format::Int8,
+            Bits::Int4 => Format::Int4,
+        },
+        out: args.out,
+        name: args.name,
+        force: args.force,
+    };
+    let bar = show::bytes_bar();
+    let outcome = quantise(&options, &mut |progress| show::advance(&bar, progress));
+    bar.finish_and_clear();
+    let made = outcome?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&made)?);
+    } else {
+        println!("{made}");
+    }
+    Ok(())
+}
