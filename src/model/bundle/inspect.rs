@@ -129,7 +129,7 @@ fn network(shape: Vec<(&'static str, String)>, weights: &Weights) -> Result<Netw
         let elements = info.elements().unwrap_or(0) as u64;
         network.bytes += TensorInfo::bytes(info).unwrap_or(0) as u64;
         let (dtype, parameters) = match (name.rsplit('.').next(), info.dtype) {
-            // Two to a byte; of an odd row one half says nothing.
+            // Two to a byte; at the end of a row some may say nothing.
             (Some("codes"), Dtype::U8) => ("int4".to_owned(), 2 * elements),
             (Some("codes"), Dtype::I8) => ("int8".to_owned(), elements),
             (Some("scales"), _) => continue,

@@ -51,20 +51,15 @@ impl Format {
             Format::Int4 => 4,
         }
     }
+}
 
-    /// Puts one row's codes of one group into its lines.
-    fn place(self, codes: &[u8], row: usize, lines: &mut [Line]) {
-        // Columns 0..16 in the low halves of 4-bit codes, 16..32 in the high ones.
-        let fours = codes.as_chunks::<4>().0;
-        for (line, (to, four)) in lines.iter_mut().zip(fours).enumerate() {
-            let high = match self {
-                Format::Int8 => [0; 4],
-                Format::Int4 => fours[line + 4],
-            };
-            for (place, slot) in SLOT.into_iter().enumerate() {
-                to.0[row * 4 + slot] = four[place] | high[place] << 4;
-            }
-        }
+/// Puts one row's bytes of one group, as [`Format::pack`] gives them, into its place in the group's lines, each changed by `flip`.
+#[inline]
+fn put(bytes: &[u8], flip: u8, lane: usize, lines: &mut [Line]) {
+    for (line, four) in lines.iter_mut().zip(bytes.as_chunks::<4>().0) {
+        let four = four.map(|byte| byte ^ flip);
+        // What stands for which slot, and in which slot it stands, is the same.
+        line.0[lane * 4..lane * 4 + 4].copy_from_slice(&SLOT.map(|slot| four[slot]));
     }
 }
 
@@ -103,8 +98,13 @@ impl Grouped {
     ) -> Self {
         let rows = weights.len() / columns.max(1);
         assert!(weights.len() == rows * columns);
-        Self::made(format, [rows, columns], |row, group, codes| {
-            kernels.group(format, weights, columns, order(row), group, codes)
+        Self::made(format, [rows, columns], |row, group, lane, lines| {
+            let (mut codes, mut bytes) = ([0; 64], [0; 64]);
+            let (codes, bytes) = (&mut codes[..format.columns()], &mut bytes[..format.bytes()]);
+            let scale = kernels.group(format, weights, columns, order(row), group, codes);
+            format.pack(codes, bytes);
+            put(bytes, format.flip(), lane, lines);
+            scale
         })
     }
 
@@ -114,13 +114,28 @@ impl Grouped {
     /// If `stored` is not of this size, or `order` names none of its rows.
     pub fn stored(stored: Stored<'_>, [rows, columns]: [usize; 2], order: impl Fn(usize) -> usize + Sync) -> Self {
         assert!(stored.is_of([rows, columns]));
-        Self::made(stored.format, [rows, columns], |row, group, codes| {
-            stored.group(columns, order(row), group, codes)
+        let format = stored.format;
+        Self::made(format, [rows, columns], |row, group, lane, lines| {
+            let (bytes, scale) = stored.group(columns, order(row), group);
+            let mut padded = [0; 64];
+            let whole = match bytes.len() == format.bytes() {
+                true => bytes,
+                false => {
+                    padded[..bytes.len()].copy_from_slice(bytes);
+                    &padded[..format.bytes()]
+                }
+            };
+            put(whole, format.flip(), lane, lines);
+            scale
         })
     }
 
-    /// The matrix of whose rows `fill` writes the codes of a group, all of its columns, and gives the scale.
-    fn made(format: Format, [rows, columns]: [usize; 2], fill: impl Fn(usize, usize, &mut [u8]) -> u16 + Sync) -> Self {
+    /// The matrix of which `fill` writes one row's part of a group's lines, which is in each the four bytes of its lane, and gives the scale.
+    fn made(
+        format: Format,
+        [rows, columns]: [usize; 2],
+        fill: impl Fn(usize, usize, usize, &mut [Line]) -> u16 + Sync,
+    ) -> Self {
         let groups = format.groups(columns);
         let blocks = rows.div_ceil(PANEL) * groups;
         let mut cells = zeros(blocks * format.lines(), Line([0; 64]));
@@ -129,13 +144,10 @@ impl Grouped {
             .par_chunks_mut((groups * format.lines()).max(1))
             .zip(scales.par_chunks_mut((groups * PANEL).max(1)));
         panels.enumerate().for_each(|(panel, (cells, scales))| {
-            let mut codes = [0; 64];
-            let codes = &mut codes[..format.columns()];
-            for row in 0..PANEL.min(rows - panel * PANEL) {
-                for group in 0..groups {
-                    scales[group * PANEL + row] = fill(panel * PANEL + row, group, codes);
-                    let lines = &mut cells[group * format.lines()..(group + 1) * format.lines()];
-                    format.place(codes, row, lines);
+            for lane in 0..PANEL.min(rows - panel * PANEL) {
+                let lines = cells.chunks_exact_mut(format.lines()).enumerate();
+                for (group, lines) in lines {
+                    scales[group * PANEL + lane] = fill(panel * PANEL + lane, group, lane, lines);
                 }
             }
         });

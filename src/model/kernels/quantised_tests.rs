@@ -118,7 +118,7 @@ proptest! {
                 stored.widen(columns, &mut plain);
                 let turned: Vec<f32> = plain.chunks_exact(columns).rev().flatten().copied().collect();
                 prop_assert_eq!(&turned, &widened(kernels, &made), "{} {:?}", kernels.name(), format);
-                prop_assert!(!stored.is_of([rows + 1, columns]) && !stored.is_of([rows, columns + 2]));
+                prop_assert!(!stored.is_of([rows + 1, columns]) && !stored.is_of([rows, columns + 64]));
             }
         }
     }

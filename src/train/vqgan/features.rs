@@ -1,6 +1,6 @@
 //! Networks that judge how alike two images are, beyond their pixels: our classifier, the encoder of a VQ-GAN, or any TorchScript file.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tch::{CModule, Device, IValue, Kind, Tensor};
 
@@ -17,6 +17,8 @@ pub enum FeatureNetwork {
     /// A TorchScript module: RGB images `[n, 3, h, w]` in [−1, 1] → a tensor, or a tuple or list of tensors; those with four
     /// dimensions are maps, the last one with two is the vector.
     Script(CModule),
+    /// Several of these, whose maps and vectors are put together.
+    Several(Vec<FeatureNetwork>),
 }
 
 /// Features of a batch.
@@ -28,6 +30,16 @@ pub struct Features {
 }
 
 impl FeatureNetwork {
+    /// Opens each of `paths` as [`Self::open`]; `None` if there are none.
+    pub fn open_all(paths: &[PathBuf], kind: Kind, device: Device) -> Result<Option<Self>, TrainError> {
+        let opened = paths.iter().map(|path| Self::open(path, kind, device));
+        let mut networks = opened.collect::<Result<Vec<_>, _>>()?;
+        Ok(match networks.len() {
+            0 | 1 => networks.pop(),
+            _ => Some(Self::Several(networks)),
+        })
+    }
+
     /// Opens a classifier's folder, a VQ-GAN's, or a TorchScript file.
     pub fn open(path: &Path, kind: Kind, device: Device) -> Result<Self, TrainError> {
         if path.join("config.yaml").is_file() {
@@ -59,6 +71,18 @@ impl FeatureNetwork {
                 });
             }
             Self::Encoder(network) => return Ok(network.features(x)),
+            Self::Several(networks) => {
+                let (mut maps, mut vectors) = (Vec::new(), Vec::new());
+                for network in networks {
+                    let features = network.features(x)?;
+                    maps.extend(features.maps);
+                    vectors.extend(features.vector);
+                }
+                return Ok(Features {
+                    maps,
+                    vector: (!vectors.is_empty()).then(|| Tensor::cat(&vectors, 1)),
+                });
+            }
             Self::Script(module) => module,
         };
         let rgb = match x.size().get(1) {

@@ -72,9 +72,10 @@ pub struct VqganSettings {
     #[arg(long, default_value_t = VqganSettings::default().revive_every)]
     pub revive_every: u64,
     /// Feature network of the perceptual and clinical terms: a folder left by `classifier`, a `vqgan/` folder (its encoder), or a TorchScript
-    /// file
+    /// file; may be repeated, what one does not see another may
     #[arg(long)]
-    pub perceptual: Option<PathBuf>,
+    #[serde(with = "few")]
+    pub perceptual: Vec<PathBuf>,
     /// Weight of the perceptual term
     #[arg(long, default_value_t = VqganSettings::default().perceptual_weight)]
     pub perceptual_weight: f64,
@@ -175,7 +176,7 @@ impl Default for VqganSettings {
             code_book_weight: 1.0,
             beta: 0.25,
             revive_every: 200,
-            perceptual: None,
+            perceptual: Vec::new(),
             perceptual_weight: 0.1,
             clinical_weight: 1.0,
             findings_weight: 0.0,
@@ -293,5 +294,35 @@ impl VqganSettings {
             return wrong("--findings-weight must be 0 or larger");
         }
         Ok(())
+    }
+}
+
+/// Paths as recipes and `run.json` have them: none, one by itself, or a list.
+mod few {
+    use std::path::PathBuf;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Few {
+        One(PathBuf),
+        More(Vec<PathBuf>),
+    }
+
+    pub fn serialize<S: Serializer>(paths: &[PathBuf], to: S) -> Result<S::Ok, S::Error> {
+        match paths {
+            [] => to.serialize_none(),
+            [one] => one.serialize(to),
+            more => more.serialize(to),
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<PathBuf>, D::Error> {
+        Ok(match Option::deserialize(from)? {
+            None => Vec::new(),
+            Some(Few::One(path)) => vec![path],
+            Some(Few::More(paths)) => paths,
+        })
     }
 }

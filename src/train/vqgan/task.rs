@@ -106,11 +106,7 @@ impl VqganTask {
             disc_optimizer: Adamw::new(adamw, &discriminator.parameters),
             average: (s.ema > 0.0).then(|| generator.parameters.flat().copy()),
             used: Use::new(config.n_embed),
-            features: s
-                .perceptual
-                .as_ref()
-                .map(|path| FeatureNetwork::open(path, kind, device))
-                .transpose()?,
+            features: FeatureNetwork::open_all(&s.perceptual, kind, device)?,
             findings,
             schedule: Schedule {
                 peak: s.rate,

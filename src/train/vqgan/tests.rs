@@ -272,7 +272,7 @@ fn a_decoder_learns_to_draw_what_the_encoder_sees() {
         out: second.path().to_owned(),
         init: Some(encoder.clone()),
         decoder_only: true,
-        perceptual: Some(encoder.clone()),
+        perceptual: vec![encoder.clone()],
         perceptual_weight: 0.1,
         steps: 40,
         ..plain
@@ -289,7 +289,7 @@ fn a_decoder_learns_to_draw_what_the_encoder_sees() {
     assert_eq!(seen.maps.iter().map(|m| m.size()[2]).collect::<Vec<_>>(), [32, 16, 8]);
     let task = VqganTask::new(
         &VqganSettings {
-            perceptual: None,
+            perceptual: Vec::new(),
             ..with_features
         },
         &[],
@@ -298,6 +298,17 @@ fn a_decoder_learns_to_draw_what_the_encoder_sees() {
     .unwrap();
     let latents = task.generator.network(Kind::Float).unwrap().encode(&x);
     assert!(seen.maps[2].allclose(&latents, 1e-5, 1e-5, false));
+    // Two judges see what each sees.
+    let both = FeatureNetwork::open_all(&[encoder.clone(), encoder], Kind::Float, Device::Cpu).unwrap();
+    let (both, other) = (both.unwrap(), x.flip([3]));
+    let (twice, there) = (both.features(&x).unwrap(), both.features(&other).unwrap());
+    let once = network.features(&other).unwrap();
+    let value = |distance: Option<Tensor>| distance.unwrap().double_value(&[]);
+    assert_eq!(twice.maps.len(), 6);
+    let (one, two) = (value(once.perceptual(&seen)), value(there.perceptual(&twice)));
+    assert!(one > 0.0 && (two - 2.0 * one).abs() < 1e-5 * one, "{one} {two}");
+    let (one, two) = (value(once.clinical(&seen)), value(there.clinical(&twice)));
+    assert!(one > 0.0 && (two - one).abs() < 1e-5 * one, "{one} {two}");
 }
 
 #[test]
@@ -363,4 +374,15 @@ fn learns_a_finding(draw_share: f64) {
     assert_eq!(weights.names().count(), task.generator.config.expected_tensors().len());
     let without = VqganTask::new(&s, &[], Device::Cpu).err().unwrap().to_string();
     assert!(without.contains("needs data with labels"), "{without}");
+}
+
+#[test]
+fn feature_networks_are_written_as_none_one_or_a_list() {
+    for perceptual in ["null", "\"a\"", "[\"a\",\"b\"]"] {
+        let text = format!("{{\"perceptual\":{perceptual}}}");
+        let settings: VqganSettings = serde_json::from_str(&text).unwrap();
+        assert_eq!(settings.perceptual.len(), perceptual.matches(['a', 'b']).count());
+        let written = serde_json::to_value(&settings).unwrap();
+        assert_eq!(written["perceptual"].to_string(), perceptual);
+    }
 }
