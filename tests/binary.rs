@@ -394,7 +394,8 @@ fn a_quantised_bundle_is_made_and_says_what_its_original_says_in_these_bits() {
     };
     assert_eq!(report(text(&small), &[]), report("models/demo", &["--weights", "int4"]));
     let server = Server::start(&small, &[]);
-    assert_eq!(server.get("/readyz").0, 200);
+    let info: Value = serde_json::from_slice(&server.get("/v1/info").1).expect("JSON");
+    assert_eq!(info["model"]["weights"], "int4", "{info}");
     assert_eq!(server.terminate(), Some(0));
     let again = fail(
         SERVER,

@@ -42,6 +42,8 @@ pub struct Facts {
     pub device: String,
     /// Compute type of the language model: `f32` or `bf16`.
     pub dtype: String,
+    /// How the language model's matrices are held: `native`, `int8` or `int4`.
+    pub weights: String,
 }
 
 /// A batch for the VQ-GAN.

@@ -143,7 +143,7 @@ pub fn evaluate(
         codes_per_image: bundle.manifest.codes_per_image,
         image_side: bundle.manifest.image_side,
         device: subject.facts.device.clone(),
-        dtype: arithmetic(&subject.facts.dtype, s.weights),
+        dtype: arithmetic(&subject.facts.dtype, &subject.facts.weights),
     };
     let reports = if s.wants(Part::Reports) {
         tasks::reports(&context, &subject)?

@@ -141,9 +141,9 @@ pub fn dtype_name(kind: Kind) -> &'static str {
 }
 
 /// A type by name and how weights are held, as one name: `f32`, or `f32, int8 weights`.
-pub fn arithmetic(dtype: &str, weights: WeightsChoice) -> String {
+pub fn arithmetic(dtype: &str, weights: &str) -> String {
     match weights {
-        WeightsChoice::Auto | WeightsChoice::Native => dtype.to_owned(),
+        "native" => dtype.to_owned(),
         quantised => format!("{dtype}, {quantised} weights"),
     }
 }

@@ -49,6 +49,7 @@ pub fn facts() -> Facts {
         draws: false,
         device: "scripted".into(),
         dtype: "f32".into(),
+        weights: "native".into(),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{Outcome, show};
 
 /// Turn a Hugging Face folder and a taming VQ-GAN into a model bundle.
 ///
-/// Pickled files are read without running anything that is in them. Nothing is fetched.
+/// Pickled files are read without running anything that is in them. Nothing is fetched. `llm-cxr quantise` makes a smaller bundle of it.
 #[derive(Args, Debug)]
 pub struct ConvertArgs {
     /// Folder of the language model: config.json, tokenizer.json and weights (safetensors or pytorch_model.bin, whole or sharded).

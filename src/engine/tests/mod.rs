@@ -34,6 +34,7 @@ pub(super) fn facts() -> Facts {
         draws: false,
         device: "scripted".into(),
         dtype: "f32".into(),
+        weights: "native".into(),
     }
 }
 

@@ -153,6 +153,7 @@ impl TorchBackend {
             draws: on.is_cuda(),
             device: device::name(on),
             dtype: device::dtype_name(kind).to_owned(),
+            weights: neox.held().to_string(),
         };
         let kv = neox.kv_memory(kv_tokens + HEAD_TOKENS);
         Self {

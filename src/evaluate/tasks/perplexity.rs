@@ -52,7 +52,7 @@ pub fn perplexity(
     let run = |dtype: DtypeChoice, weights: WeightsChoice| -> Result<(Foreseen, Vec<f64>, usize), EvaluateError> {
         let (kind, weights) = (dtype.kind(on, dtype_stored), weights.on(on, format_stored));
         let mut network = Foresight::open(bundle, kind, weights, on)?;
-        let name = device::arithmetic(device::dtype_name(kind), weights);
+        let name = device::arithmetic(device::dtype_name(kind), &weights.to_string());
         context
             .progress
             .begin(&format!("perplexity, {name}"), cases.len() as u64);

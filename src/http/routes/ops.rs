@@ -87,6 +87,7 @@ pub async fn info(State(state): State<AppState>) -> Json<Info> {
             context: facts.as_ref().map(|f| f.context),
             device: facts.as_ref().map(|f| f.device.clone()),
             dtype: facts.as_ref().map(|f| f.dtype.clone()),
+            weights: facts.as_ref().map(|f| f.weights.clone()),
         },
         limits: InfoLimits {
             body_bytes: state.body_bytes,

@@ -104,6 +104,9 @@ pub struct InfoModel {
     /// What it computes in; once loaded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dtype: Option<String>,
+    /// How the language model's matrices are held: `native`, `int8` or `int4`; once loaded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weights: Option<String>,
 }
 
 /// What one request may ask for.

@@ -175,6 +175,15 @@ impl Neox {
             .map_or(Dtype::F32, |info| info.dtype)
     }
 
+    /// How the matrices of the layers are held.
+    pub fn held(&self) -> WeightsChoice {
+        match self.layers.first().and_then(|layer| layer.qkv.format()) {
+            None => WeightsChoice::Native,
+            Some(Format::Int8) => WeightsChoice::Int8,
+            Some(Format::Int4) => WeightsChoice::Int4,
+        }
+    }
+
     /// Whether the numbers of a token are the same bits wherever its prompt is cut into segments.
     pub fn cuts_freely(&self) -> bool {
         self.rows.as_ref().is_some_and(|rows| rows.longest() == usize::MAX)
@@ -184,7 +193,7 @@ impl Neox {
     pub fn prompt_rows(&self) -> usize {
         match self.layers.first().map(|layer| &layer.qkv) {
             // Reading these hides much arithmetic, and that is fast.
-            Some(qkv) if self.cuts_freely() && Kernels::best().rounds_inputs() && !qkv.is_quantised() => 24,
+            Some(qkv) if self.cuts_freely() && Kernels::best().rounds_inputs() && qkv.format().is_none() => 24,
             _ if self.cuts_freely() => 16,
             Some(Projection::Panels(_)) if self.kind == Kind::BFloat16 && Kernels::tiles() => 128,
             _ => 256,

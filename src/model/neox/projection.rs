@@ -262,9 +262,15 @@ impl Projection {
         }
     }
 
-    /// Whether it is held in 8 or 4 bits.
-    pub(super) fn is_quantised(&self) -> bool {
-        matches!(self, Self::Panels(panels) if matches!(panels.weight, Held::Grouped(_)))
+    /// The format it is held in, if in 8 or 4 bits.
+    pub(super) fn format(&self) -> Option<Format> {
+        match self {
+            Self::Panels(Panels {
+                weight: Held::Grouped(matrix),
+                ..
+            }) => Some(matrix.format()),
+            _ => None,
+        }
     }
 
     pub(super) fn bias(&self) -> Option<&Tensor> {
