@@ -63,14 +63,5 @@ pub fn run(args: ConvertArgs) -> Outcome {
         name: args.name,
         force: args.force,
     };
-    let bar = show::bytes_bar();
-    let outcome = convert(&options, &mut |progress| show::advance(&bar, progress));
-    bar.finish_and_clear();
-    let summary = outcome?;
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&summary)?);
-    } else {
-        println!("{summary}");
-    }
-    Ok(())
+    show::work(args.json, |progress| convert(&options, progress))
 }

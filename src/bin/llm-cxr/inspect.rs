@@ -23,14 +23,5 @@ pub struct InspectArgs {
 
 /// Runs the command.
 pub fn run(args: InspectArgs) -> Outcome {
-    let bar = show::bytes_bar();
-    let outcome = inspect(&args.model, args.verify, &mut |progress| show::advance(&bar, progress));
-    bar.finish_and_clear();
-    let inspection = outcome?;
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&inspection)?);
-    } else {
-        print!("{inspection}");
-    }
-    Ok(())
+    show::work(args.json, |progress| inspect(&args.model, args.verify, progress))
 }

@@ -53,14 +53,5 @@ pub fn run(args: QuantiseArgs) -> Outcome {
         name: args.name,
         force: args.force,
     };
-    let bar = show::bytes_bar();
-    let outcome = quantise(&options, &mut |progress| show::advance(&bar, progress));
-    bar.finish_and_clear();
-    let made = outcome?;
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&made)?);
-    } else {
-        println!("{made}");
-    }
-    Ok(())
+    show::work(args.json, |progress| quantise(&options, progress))
 }

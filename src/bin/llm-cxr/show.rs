@@ -1,9 +1,14 @@
 //! What the commands show on a terminal: progress on stderr, so that stdout holds the result alone.
 
+use std::error::Error;
+use std::fmt::Display;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use llm_cxr::model::bundle::Progress;
+use serde::Serialize;
+
+use crate::Outcome;
 
 /// A spinner with a message, for work of unknown length. Nothing is drawn where stderr is no terminal.
 pub fn spinner(message: &str) -> ProgressBar {
@@ -21,21 +26,29 @@ pub fn bar(length: u64, message: &str) -> ProgressBar {
     bar
 }
 
-/// A bar over bytes, for stages that [`advance`] tells of.
-pub fn bytes_bar() -> ProgressBar {
+/// Does work on files under a bar over bytes, and prints what it says of itself, as JSON if asked.
+pub fn work<T: Display + Serialize, E: Error + 'static>(
+    json: bool,
+    work: impl FnOnce(&mut dyn FnMut(Progress<'_>)) -> Result<T, E>,
+) -> Outcome {
     let bar = ProgressBar::new(0);
     if let Ok(style) = ProgressStyle::with_template("{msg:24} {wide_bar} {bytes}/{total_bytes} {eta}") {
         bar.set_style(style);
     }
-    bar
-}
-
-/// Shows how far a stage has come.
-pub fn advance(bar: &ProgressBar, progress: Progress<'_>) {
-    if bar.message() != progress.what {
-        bar.set_message(progress.what.to_owned());
-        bar.reset_eta();
-    }
-    bar.set_length(progress.total);
-    bar.set_position(progress.done);
+    let outcome = work(&mut |progress| {
+        if bar.message() != progress.what {
+            bar.set_message(progress.what.to_owned());
+            bar.reset_eta();
+        }
+        bar.set_length(progress.total);
+        bar.set_position(progress.done);
+    });
+    bar.finish_and_clear();
+    let done = outcome?;
+    let text = match json {
+        true => serde_json::to_string_pretty(&done)?,
+        false => done.to_string(),
+    };
+    println!("{}", text.trim_end());
+    Ok(())
 }
