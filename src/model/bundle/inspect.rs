@@ -7,7 +7,9 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::{Bundle, BundleError, Manifest, Progress};
-use crate::model::checkpoint::{CheckpointError, Dtype, TensorInfo, Weights};
+use crate::model::checkpoint::{CheckpointError, TensorInfo, Weights};
+use crate::model::kernels::Format;
+use crate::model::quantise::format_of;
 
 /// What `llm-cxr inspect` says of a bundle.
 #[derive(Clone, Debug, Serialize)]
@@ -128,10 +130,10 @@ fn network(shape: Vec<(&'static str, String)>, weights: &Weights) -> Result<Netw
         // Checked to fit the file when it was opened.
         let elements = info.elements().unwrap_or(0) as u64;
         network.bytes += TensorInfo::bytes(info).unwrap_or(0) as u64;
-        let (dtype, parameters) = match (name.rsplit('.').next(), info.dtype) {
+        let (dtype, parameters) = match (name.rsplit('.').next(), format_of(info.dtype)) {
             // Two to a byte; at the end of a row some may say nothing.
-            (Some("codes"), Dtype::U8) => ("int4".to_owned(), 2 * elements),
-            (Some("codes"), Dtype::I8) => ("int8".to_owned(), elements),
+            (Some("codes"), Some(Format::Int4)) => ("int4".to_owned(), 2 * elements),
+            (Some("codes"), Some(Format::Int8)) => ("int8".to_owned(), elements),
             (Some("scales"), _) => continue,
             _ => (info.dtype.to_string(), elements),
         };

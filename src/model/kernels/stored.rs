@@ -1,4 +1,4 @@
-//! A quantised matrix as a file holds it: row after row, in no kernel's order.
+//! A quantised matrix as a file holds it: row after row, whatever panels kernels make of it.
 
 use rayon::prelude::*;
 
@@ -47,10 +47,10 @@ impl Format {
     /// The codes of a whole group as a file has them.
     #[inline]
     pub(super) fn pack(self, codes: &[u8], to: &mut [u8]) {
-        let (low, high) = codes.split_at(to.len().min(codes.len()));
         match self {
-            Format::Int8 => to.iter_mut().zip(low).for_each(|(to, code)| *to = code ^ self.flip()),
+            Format::Int8 => to.iter_mut().zip(codes).for_each(|(to, code)| *to = code ^ self.flip()),
             Format::Int4 => {
+                let (low, high) = codes.split_at(to.len());
                 for (to, (low, high)) in to.iter_mut().zip(low.iter().zip(high)) {
                     *to = low | high << 4;
                 }

@@ -22,6 +22,7 @@ mod quantised_tests;
 pub use config::{Activation, NeoxConfig};
 pub use kv::KvMemory;
 pub use network::Neox;
+pub(in crate::model) use network::OUTPUT_FORMAT;
 pub use replay::Recorded;
 pub use rotary::RotaryTable;
 pub use step::{Segment, Span};

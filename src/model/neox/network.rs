@@ -19,6 +19,9 @@ use crate::model::device::WeightsChoice;
 use crate::model::kernels::{Format, Kernels};
 use crate::model::source::{Linear, LoadError, TensorSource, floats};
 
+/// How the output matrix is held where the others are in 8 or 4 bits: it is read once where these follow each other.
+pub(in crate::model) const OUTPUT_FORMAT: Format = Format::Int8;
+
 /// A GPT-NeoX with its weights on a device, for inference.
 pub struct Neox {
     config: NeoxConfig,
@@ -106,7 +109,7 @@ impl Neox {
     }
 
     /// [`Self::load`] with the matrices held as `weights` says. The embedding, of which a step reads a row per token, stays as it is; so do
-    /// norms and biases. The output matrix is in 8 bits under 4 bits too: it is read once where the others follow each other.
+    /// norms and biases. The output matrix is in 8 bits under 4 bits too.
     ///
     /// # Errors
     /// When the source cannot give a tensor, or for quantised weights on another device than a CPU.
@@ -126,7 +129,7 @@ impl Neox {
         let (v, h) = (config.vocab_size, config.hidden_size);
         let embed_in = source.tensor("gpt_neox.embed_in.weight", &[v, h], kind, device)?;
         // Before the layers: while it is quantised it takes more memory than it will.
-        let last = held.map(|_| Format::Int8);
+        let last = held.map(|_| OUTPUT_FORMAT);
         let tied = || Linear {
             weight: embed_in.shallow_clone(),
             bias: None,

@@ -18,9 +18,10 @@ use super::bundle::{
 };
 use super::checkpoint::{CheckpointError, Dtype, SafetensorsWriter, TensorInfo, Weights};
 use super::kernels::{Cells, Format, Kernels, to_store};
+use super::neox::OUTPUT_FORMAT;
 use super::source::{LoadError, TensorSource, floats};
 
-/// The output matrix: in 8 bits under 4 bits too, as when weights are quantised at load.
+/// The output matrix.
 const OUTPUT: &str = "embed_out.weight";
 
 /// What is to be quantised, and where to.
@@ -99,6 +100,14 @@ pub(super) fn format_of(codes: Dtype) -> Option<Format> {
     }
 }
 
+/// The type of the codes of a matrix in this format.
+fn dtype_of(format: Format) -> Dtype {
+    match format {
+        Format::Int8 => Dtype::I8,
+        Format::Int4 => Dtype::U8,
+    }
+}
+
 /// How the matrices of the layers are stored, if in codes.
 pub(super) fn format(weights: &Weights) -> Option<Format> {
     let output = parts(OUTPUT).0;
@@ -113,7 +122,7 @@ fn wanted(name: &str, info: &TensorInfo, format: Format) -> Option<Format> {
     let layer = name.starts_with("gpt_neox.layers.") && name.ends_with(".weight") && info.shape.len() == 2;
     match layer {
         true => Some(format),
-        false => (name == OUTPUT).then_some(Format::Int8),
+        false => (name == OUTPUT).then_some(OUTPUT_FORMAT),
     }
 }
 
@@ -178,15 +187,11 @@ fn write(
             continue;
         };
         let (codes, scales) = parts(name);
-        let dtype = match format {
-            Format::Int8 => Dtype::I8,
-            Format::Int4 => Dtype::U8,
-        };
         let of = |dtype, width| TensorInfo {
             dtype,
             shape: vec![rows, width],
         };
-        tensors.push((codes, of(dtype, format.row_bytes(columns))));
+        tensors.push((codes, of(dtype_of(format), format.row_bytes(columns))));
         tensors.push((scales, of(Dtype::BF16, format.groups(columns))));
     }
     let mut out = SafetensorsWriter::create(path, &tensors)?;
