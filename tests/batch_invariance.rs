@@ -296,3 +296,32 @@ async fn a_request_gets_the_same_tokens_alone_and_among_requests_that_join_and_l
         assert!(drafting.accepted_tokens > 50, "{weights} {drafting:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replies_that_share_a_prompt_are_those_that_their_seeds_give_alone() {
+    for weights in HELD {
+        let engine = engine(weights, true).await;
+        let with_seed = |number: usize, seed: u64| {
+            let mut one = job(number, 1.0);
+            one.sequences[0].sampling.seed = seed;
+            one
+        };
+        for number in 0..4 {
+            let mut together = with_seed(number, 0);
+            together.sequences = (0..6).flat_map(|seed| with_seed(number, seed).sequences).collect();
+            let mut shared = vec![Vec::new(); 6];
+            let mut events = engine.submit(together).unwrap();
+            while let Some(event) = events.next().await {
+                match event {
+                    Event::Token { sequence, id } => shared[sequence].push(id),
+                    Event::Failed(error) => panic!("{error}"),
+                    _ => {}
+                }
+            }
+            for (seed, tokens) in shared.into_iter().enumerate() {
+                let alone = reply(engine.submit(with_seed(number, seed as u64)).unwrap()).await;
+                assert_eq!(tokens, alone, "request {number} with seed {seed}, {weights}");
+            }
+        }
+    }
+}

@@ -105,8 +105,8 @@ pub trait Backend {
     /// `facts().draws`.
     fn step(&mut self, segments: &[Segment<'_>], draws: &[Option<RowDraw>]) -> Result<StepOutput, BackendError>;
 
-    /// Copies keys and values of the first `len` positions of a span to another, which begins with them then. One of the two lies in the
-    /// memory for heads.
+    /// Copies keys and values of the first `len` positions of a span to another, which begins with them then. The two do not
+    /// overlap.
     fn copy(&mut self, from: Span, to: Span, len: usize) -> Result<(), BackendError>;
 
     /// Starts a VQ-GAN pass. At most one is under way; at most `facts().vision_batch` images are in it.

@@ -15,14 +15,6 @@ const LONGEST: usize = 96;
 /// KV positions that a backend sets aside for heads, behind those of the sequences.
 pub const HEAD_TOKENS: usize = SLOTS * LONGEST;
 
-/// A copy of the first `len` positions of one span to another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct HeadCopy {
-    pub(super) from: Span,
-    pub(super) to: Span,
-    pub(super) len: usize,
-}
-
 /// What is kept.
 #[derive(Debug, Default)]
 pub(super) struct Heads {

@@ -5,6 +5,14 @@
 
 use super::Span;
 
+/// A copy of the first `len` positions of one span to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SpanCopy {
+    pub(super) from: Span,
+    pub(super) to: Span,
+    pub(super) len: usize,
+}
+
 /// The ledger of KV memory.
 #[derive(Clone, Debug)]
 pub struct KvLedger {

@@ -6,12 +6,15 @@
 //! A reply with guidance is two sequences with neighbouring keys: first the guide, then the reply. They get their memory together, the
 //! reply's prompt ends no sooner than the guide's, and from then on they are in every step together.
 //!
+//! Replies of a job with the same prompt (several drawings of a text, several readings of a radiograph) share the work on it (`twins`).
+//!
 //! Order and fairness: sequences whose prompt is whole get KV memory in order of arrival, and one that does not fit yet blocks all
 //! later ones, so nothing is overtaken for ever; once what runs has left, the head of the line fits (admission saw to that). A
 //! sequence whose image is still being encoded blocks nobody.
 
 mod sequence;
 mod tokens;
+mod twins;
 mod vision;
 
 use std::collections::BTreeMap;
@@ -19,6 +22,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sequence::{Pace, Phase, Role, Sequence};
+use twins::Twins;
 use vision::{Draw, Encode, Items, VisionLines};
 
 pub(super) use tokens::Plan;
@@ -231,6 +235,9 @@ impl Scheduler {
                 codes,
             });
         }
+        let prompts: Vec<_> = job.sequences.iter().map(|spec| Some(&spec.prompt)).collect();
+        let guides: Vec<_> = job.sequences.iter().map(|spec| spec.guide.as_ref()).collect();
+        let (prompts, guides) = (twins::alike(&prompts), twins::alike(&guides));
         let mut keys = first..;
         for (index, mut spec) in job.sequences.into_iter().enumerate() {
             let guide = spec.guide.take().map(|prompt| {
@@ -244,6 +251,13 @@ impl Scheduler {
             let reply = Sequence::new(id, index, role, spec, submitted);
             // A guide comes just before the reply that it guides.
             for (mut sequence, key) in guide.into_iter().chain([reply]).zip(&mut keys) {
+                let guides_one = sequence.role == Role::Guide;
+                let alike = if guides_one { &guides } else { &prompts };
+                sequence.twins = alike[index].map(|first| Twins {
+                    job: id,
+                    guides: guides_one,
+                    first,
+                });
                 sequence.try_fill(&running.codes, &self.rules);
                 self.sequences.insert(key, sequence);
             }
@@ -417,3 +431,5 @@ impl Scheduler {
 mod draft_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod twin_tests;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::JobId;
+use super::{JobId, Twins};
 use crate::engine::constraint::{Constraint, Next};
 use crate::engine::drafts::{Drafter, Trust};
 use crate::engine::sampler::{self, SampleError, Sampler, Scratch};
@@ -54,6 +54,8 @@ pub(super) struct Sequence {
     pub(super) index: usize,
     pub(super) phase: Phase,
     pub(super) role: Role,
+    /// Those with the same prompt, itself among them.
+    pub(super) twins: Option<Twins>,
     spec: SequenceSpec,
     /// Prompt, then reply, then what is drafted for the step under way; empty until the prompt is whole.
     tokens: Vec<TokenId>,
@@ -93,6 +95,7 @@ impl Sequence {
             index,
             phase: Phase::WaitingForCodes,
             role,
+            twins: None,
             guide_row: Vec::new(),
             tokens: Vec::new(),
             drafted: 0,
@@ -190,6 +193,14 @@ impl Sequence {
     /// The prompt's head.
     pub(super) fn head(&self) -> &[TokenId] {
         self.tokens.get(..self.head).unwrap_or_default()
+    }
+
+    /// Tokens of the prompt that its twins take over: all but the last, after which each has logits of its own to draw from.
+    pub(super) fn shared(&self) -> usize {
+        match self.twins {
+            Some(_) => self.prompt_len.saturating_sub(1),
+            None => 0,
+        }
     }
 
     /// The keys and values of the prompt's first tokens have been copied from another's.

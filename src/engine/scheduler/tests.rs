@@ -9,7 +9,7 @@ use crate::engine::drafts::STEP_ROWS;
 use crate::engine::heads::HEAD_TOKENS;
 use crate::engine::scripted::{Fault, Reply, ScriptedBackend};
 use crate::engine::tests::{GREEDY, about, config, facts, guided, job, picture, rules, sampled, spec};
-use crate::engine::{Backend, Rule, Sampling, StepOutput};
+use crate::engine::{Backend, Rule, Sampling, Segment, StepOutput};
 
 /// A scheduler with its backend and what became of each job.
 pub(super) struct Bench {
@@ -90,12 +90,13 @@ impl Bench {
         if prompts.iter().map(|part| part.tokens.len()).sum::<usize>() > chunk {
             self.broken = Some("too many prompt tokens in a step".into());
         }
-        // `about` has a head of two tokens.
-        if !self.scheduler.facts.cuts_freely
-            && prompts
-                .iter()
-                .any(|part| part.position != 2 && part.position % self.scheduler.prefill_chunk != 0)
-        {
+        // `about` has a head of two tokens; twins run their last one apart.
+        let twin_at = |part: &Segment<'_>| {
+            let mut all = self.scheduler.sequences.values();
+            all.any(|one| one.span() == Some(part.span) && one.shared() == part.position)
+        };
+        let usual = |position| position == 2 || position % self.scheduler.prefill_chunk == 0;
+        if !self.scheduler.facts.cuts_freely && prompts.iter().any(|part| !usual(part.position) && !twin_at(part)) {
             self.broken = Some("a prompt was cut where it would not be cut alone".into());
         }
         if others.len() != decoding || others.iter().any(|part| part.tokens.is_empty()) {

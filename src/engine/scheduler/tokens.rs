@@ -6,9 +6,10 @@ use std::time::Instant;
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
+use super::twins::{Shared, Turn};
 use super::{Draw, Event, Observation, Phase, Role, Scheduler, Sequence, SequenceKey};
 use crate::engine::drafts::STEP_ROWS;
-use crate::engine::heads::HeadCopy;
+use crate::engine::kv::SpanCopy;
 use crate::engine::sampler::{SampleError, Scratch};
 use crate::engine::{EngineError, RowDraw, Segment, StepOutput};
 
@@ -43,8 +44,8 @@ struct Part {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::engine) struct Plan {
     parts: Vec<Part>,
-    /// Heads of prompts to be copied before the step, in order.
-    copies: Vec<HeadCopy>,
+    /// Keys and values to be copied before the step, in order: of heads, and of prompts that twins share.
+    copies: Vec<SpanCopy>,
 }
 
 impl Plan {
@@ -58,8 +59,8 @@ impl Plan {
         self.parts.len()
     }
 
-    /// Heads of prompts to be copied before the step, in order.
-    pub(in crate::engine) fn copies(&self) -> &[HeadCopy] {
+    /// Keys and values to be copied before the step, in order: of heads, and of prompts that twins share.
+    pub(in crate::engine) fn copies(&self) -> &[SpanCopy] {
         &self.copies
     }
 }
@@ -84,6 +85,7 @@ impl Scheduler {
         let (mut parts, mut copies, mut prefilled) = (Vec::<Part>::new(), Vec::new(), false);
         // Whether the guide that was passed last has, or will have after this step, all its logits.
         let mut guide_ready = false;
+        let mut shared = Shared::of(&self.sequences);
         for (&key, sequence) in &mut self.sequences {
             if sequence.role == Role::Guide {
                 guide_ready = sequence.pending().is_empty();
@@ -96,21 +98,29 @@ impl Scheduler {
                 Phase::Decoding(_) => (pending, false),
                 Phase::Prefilling(span) => {
                     let (mut position, head) = (sequence.position(), self.heads.cut(sequence.head()));
+                    let turn = shared.turn(sequence);
+                    if turn == Turn::Wait {
+                        continue;
+                    }
                     if position == 0 {
-                        known = self.heads.find(sequence.head());
-                        if known.is_some() {
-                            (position, pending) = (head, pending - head);
+                        known = match turn {
+                            Turn::Copy(from) => Some((from, sequence.shared())),
+                            _ => self.heads.find(sequence.head()).map(|from| (from, head)),
+                        };
+                        if let Some((_, len)) = known {
+                            (position, pending) = (len, pending - len);
                         }
                     } else if position >= head
                         && let Some(slot) = self.heads.keep(sequence.head())
                     {
-                        copies.push(HeadCopy {
+                        copies.push(SpanCopy {
                             from: span,
                             to: slot,
                             len: head,
                         });
                     }
-                    (pending.min(to_next_cut(chunk, budget, head, position)), true)
+                    let cuts = [head, sequence.shared()];
+                    (pending.min(to_next_cut(chunk, budget, cuts, position)), true)
                 }
                 Phase::WaitingForCodes | Phase::WaitingForKv | Phase::Drawing => continue,
             };
@@ -127,9 +137,8 @@ impl Scheduler {
                 budget = budget.saturating_sub(count);
                 prefilled = true;
             }
-            if let (Some(from), Some(to)) = (known, sequence.span()) {
-                let len = sequence.head().len();
-                copies.push(HeadCopy { from, to, len });
+            if let (Some((from, len)), Some(to)) = (known, sequence.span()) {
+                copies.push(SpanCopy { from, to, len });
                 sequence.skip(len);
             }
             let logits = sequence.wants_logits(count, &self.rules, self.facts.vocabulary);
@@ -367,13 +376,14 @@ impl Scheduler {
     }
 }
 
-/// Tokens from `position` of a prompt to its next cut. Prompts are cut after their head, and at multiples of `chunk` whatever else runs
-/// and has run: the last bits of a matrix product can depend on its number of rows, and a reply must not depend on its company.
-/// Where they do not (`None`), a prompt is cut where `budget`, what is left of the step, ends.
-fn to_next_cut(chunk: Option<usize>, budget: usize, head: usize, position: usize) -> usize {
+/// Tokens from `position` of a prompt to its next cut. Prompts are cut at `cuts` (after their head, and before what twins run apart), and at
+/// multiples of `chunk` whatever else runs and has run: the last bits of a matrix product can depend on its number of rows, and a reply must
+/// not depend on its company. Where they do not (`None`), a prompt is cut where `budget`, what is left of the step, ends.
+fn to_next_cut(chunk: Option<usize>, budget: usize, cuts: [usize; 2], position: usize) -> usize {
     let regular = chunk.map_or(budget.max(1), |chunk| chunk - position % chunk);
-    match head.checked_sub(position) {
-        Some(left) if left > 0 => regular.min(left),
-        _ => regular,
-    }
+    let ahead = cuts
+        .iter()
+        .filter_map(|cut| cut.checked_sub(position))
+        .filter(|left| *left > 0);
+    ahead.fold(regular, usize::min)
 }
