@@ -77,6 +77,9 @@ pub struct ServeConfig {
     /// Whether text is drafted from reports that are known and checked several tokens in a step: on or off. The reply is the same.
     #[arg(long, env = "LLM_CXR_SPECULATION", value_enum, default_value_t = Speculation::On)]
     pub speculation: Speculation,
+    /// How often a radiograph is read for a report whose request does not say (see `readings` of `/v1/report`). Not given: the bundle's own number.
+    #[arg(long, env = "LLM_CXR_READINGS", value_name = "N")]
+    pub readings: Option<usize>,
     /// CPU threads of the model. Not given: one for each core.
     #[arg(long, env = "LLM_CXR_THREADS", value_name = "N")]
     pub threads: Option<usize>,
@@ -164,6 +167,7 @@ impl Default for ServeConfig {
             kv_memory: None,
             prefill_chunk: None,
             speculation: Speculation::On,
+            readings: None,
             threads: None,
             cpu_kernels: CpuKernels::Auto,
             queue_jobs: 256,

@@ -22,13 +22,13 @@
 //! | [`radiograph`] | PNG, JPEG → pixels for the model, exactly as Pillow makes them; pixels → PNG, JPEG | – |
 //! | [`model`] | GPT-NeoX, VQ-GAN, KV memory, checkpoint reading, tables for drafts, the bundle | `vocabulary`, `radiograph` (plain pixels) |
 //! | [`engine`] | admission queue and scheduler (no tensors), sampling, constraints, the one thread that owns the model | `vocabulary`, `radiograph` (plain pixels), `model` |
-//! | [`service`] | report, question, drawing, instruction: what the product does, without HTTP | `engine`, `radiograph`, `vocabulary`, `model::bundle` |
+//! | [`service`] | report, question, drawing, instruction: what the product does, without HTTP | `engine`, `radiograph`, `vocabulary`, `model::bundle`, `labeler`, `phantom` (names of labels) |
 //! | [`http`] | routes, wire types, errors, keys, limits, the contract | `service`, `config`, and plain values of `engine` (states, errors) and `radiograph` (formats, errors) |
 //! | [`labeler`] | which findings a report affirms, denies or leaves open, and where; the same in few words | `phantom` (names of labels) |
 //! | [`train`] | what makes bundles | `model`, `vocabulary`, `radiograph`, `labeler` |
 //! | [`evaluate`] | how good a bundle is: reports, answers and drawings against what is true; scores, a page | `service`, `engine`, `model`, `train`, `labeler`, `radiograph`, `vocabulary`, `phantom` |
 //! | [`phantom`] | synthetic radiographs with known findings, their reports and questions | `radiograph` |
-//! | [`config`] | the one configuration struct of the server | `radiograph`, `model::device` and `model::cpu` (names of settings) |
+//! | [`config`] | the one configuration struct of the server | `radiograph`, `model::device`, `model::cpu` and `model::bundle` (names and ranges of settings) |
 //! | `bin/` | `llm-cxr` and `llm-cxr-train`: parse, call, print | all |
 //!
 //! Nothing points upwards. `tch` appears only in [`model`], [`train`], `evaluate::torch` and `engine::torch` (the engine's worker); a test

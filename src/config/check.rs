@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{ApiKeys, ServeConfig};
+use crate::model::bundle::READINGS;
 
 /// Everything that is wrong with a configuration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -77,6 +78,12 @@ impl ServeConfig {
         let counts = [
             ("--max-batch", self.max_batch, 1, 4096),
             ("--prefill-chunk", self.prefill_chunk.unwrap_or(1), 1, 1 << 20),
+            (
+                "--readings",
+                self.readings.unwrap_or(1),
+                *READINGS.start(),
+                *READINGS.end(),
+            ),
             ("--threads", self.threads.unwrap_or(1), 1, 1024),
             ("--queue-jobs", self.queue_jobs, 1, 1 << 20),
             ("--image-workers", self.image_workers, 1, 256),

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::EvaluateError;
+use crate::model::bundle::READINGS;
 use crate::model::device::{DtypeChoice, WeightsChoice};
 use crate::train::data::{Split, Stage};
 
@@ -130,6 +131,9 @@ pub struct EvaluateSettings {
     /// Seed of drawings, of the choice of studies and of the shuffle of --blind
     #[arg(long, default_value_t = EvaluateSettings::default().seed)]
     pub seed: u64,
+    /// How often each image is read for its report, 1 to 32; the bundle's own number if not given
+    #[arg(long, value_name = "N")]
+    pub readings: Option<usize>,
     /// Requests under way at a time; the engine computes them together
     #[arg(long, default_value_t = EvaluateSettings::default().concurrency)]
     pub concurrency: usize,
@@ -165,6 +169,7 @@ impl Default for EvaluateSettings {
             weights: WeightsChoice::default(),
             compare_weights: None,
             seed: 1,
+            readings: None,
             concurrency: 32,
             samples: 12,
             threads: None,
@@ -211,6 +216,9 @@ impl EvaluateSettings {
         }
         if self.only.contains(&Part::Auroc) && self.auroc_question.is_none() {
             return wrong("give the question and its label with --auroc-question and --auroc-label");
+        }
+        if self.readings.is_some_and(|n| !READINGS.contains(&n)) {
+            return wrong("--readings must lie between 1 and 32");
         }
         if self.concurrency == 0 {
             return wrong("--concurrency must be at least 1");

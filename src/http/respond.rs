@@ -10,10 +10,12 @@ use serde::Serialize;
 
 use super::error::{ApiError, ErrorCode};
 use super::track::RequestContext;
-use super::wire::{DeltaEvent, DrawnImage, ModelRef, ProgressEvent, SamplingUsed, TimingMs, TokenUsage};
+use super::wire::{
+    DeltaEvent, DrawnImage, FindingAgreement, ModelRef, ProgressEvent, ReadingsUsed, SamplingUsed, TimingMs, TokenUsage,
+};
 use crate::engine::FinishReason;
 use crate::radiograph::ImageFormat;
-use crate::service::{Drawing, ModelCard, Outcome, Phases, Reply, ServiceError, Update, Usage};
+use crate::service::{Drawing, FindingShare, ModelCard, Outcome, Phases, Reply, ServiceError, Update, Usage};
 
 /// A comment is sent so often when there is nothing else to say, so that proxies keep the connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
@@ -129,6 +131,23 @@ impl From<&crate::engine::Sampling> for SamplingUsed {
             seed: used.seed,
             guidance: (used.guidance != 1.0).then(|| plain(used.guidance)),
         }
+    }
+}
+
+impl ReadingsUsed {
+    /// What the readings of a report say together, where there were several.
+    pub fn of(outcome: &Outcome) -> Option<Self> {
+        let (told, chosen) = (outcome.consensus.as_ref()?, outcome.answers.first()?);
+        let agreement = |one: &FindingShare| FindingAgreement {
+            finding: one.finding.to_owned(),
+            share: one.share,
+            reported: one.reported,
+        };
+        Some(Self {
+            count: told.readings,
+            chosen_seed: chosen.seed,
+            findings: told.findings.iter().map(agreement).collect(),
+        })
     }
 }
 

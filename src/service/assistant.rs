@@ -36,6 +36,9 @@ impl Drop for Place<'_> {
     }
 }
 
+/// Temperature of several readings where the request sets none: enough for them to differ, not so much that they ramble.
+const READING_TEMPERATURE: f32 = 0.85;
+
 /// What differs between tasks once their texts are checked.
 struct Draft {
     prompts: Vec<Prompt>,
@@ -49,6 +52,8 @@ struct Draft {
     must_draw: bool,
     /// The prompt that guidance holds a drawing against.
     guide: Option<Prompt>,
+    /// Whether the prompts are one prompt again and again, and of the replies one is chosen.
+    consensus: bool,
 }
 
 impl Assistant {
@@ -191,6 +196,7 @@ impl Inner {
             drawing: None,
             must_draw: false,
             guide: None,
+            consensus: false,
         };
         match task {
             Task::Report { image, instruction } => {
@@ -202,7 +208,13 @@ impl Inner {
                     None => prompt.with_usual_instruction(),
                     Some(_) => prompt,
                 };
-                Ok(greedy_text(vec![prompt], Some(image), self.card.report_max_tokens))
+                let usual = own.is_none() && options.temperature.is_none() && text_rule == Rule::Text;
+                let readings = options.readings.unwrap_or(if usual { self.card.readings } else { 1 });
+                let prompts = vec![prompt; readings];
+                Ok(Draft {
+                    consensus: readings > 1,
+                    ..greedy_text(prompts, Some(image), self.card.report_max_tokens)
+                })
             }
             Task::Vqa { image, questions } => {
                 if questions.is_empty() || questions.len() > self.limits.questions {
@@ -249,6 +261,7 @@ impl Inner {
                     drawing: Some(format),
                     must_draw: true,
                     guide: (!free).then(|| self.vocabulary.prompt(&self.card.draw_instruction, Input::None)),
+                    consensus: false,
                 })
             }
             Task::Instruct {
@@ -303,10 +316,10 @@ impl Inner {
             let message = format!("`top_k` must be from 0 (off) to {}", facts.vocabulary);
             return Err(ServiceError::parameter("top_k", message));
         }
-        let (temperature, top_p) = if draft.sampled {
-            (self.card.temperature, self.card.top_p)
-        } else {
-            (0.0, 1.0)
+        let (temperature, top_p) = match (draft.sampled, draft.consensus) {
+            (true, _) => (self.card.temperature, self.card.top_p),
+            (false, true) => (READING_TEMPERATURE, 1.0),
+            (false, false) => (0.0, 1.0),
         };
         let first = Sampling {
             temperature: options.temperature.unwrap_or(temperature),
@@ -319,7 +332,11 @@ impl Inner {
                     top_p
                 }),
             top_k: options.top_k.unwrap_or(0),
-            seed: options.seed.unwrap_or_else(|| rand::random_range(0..SEED_END)),
+            seed: options.seed.unwrap_or_else(|| match draft.consensus {
+                // An image has the same report today and tomorrow.
+                true => 0,
+                false => rand::random_range(0..SEED_END),
+            }),
             guidance: match (&draft.guide, options.guidance) {
                 (Some(_), Some(asked)) => asked,
                 // The bundle's own is left out where both prompts would never fit the memory: nobody asked for it.
@@ -365,6 +382,7 @@ impl Inner {
             image: draft.image,
             drawing: draft.drawing.unwrap_or(ImageFormat::Png),
             must_draw: draft.must_draw,
+            consensus: draft.consensus,
             codes_per_image: facts.codes_per_image,
         })
     }

@@ -33,6 +33,8 @@ pub struct ModelCard {
     pub top_p: f32,
     /// Guidance of drawings; 1 is none.
     pub guidance: f32,
+    /// Readings of a report that the bundle's own instruction asks for.
+    pub readings: usize,
     /// Side of the model's square images, in pixels.
     pub image_side: usize,
 }
@@ -64,6 +66,7 @@ impl From<&Manifest> for ModelCard {
             temperature: defaults.temperature,
             top_p: defaults.top_p,
             guidance: defaults.guidance,
+            readings: defaults.readings,
             image_side: manifest.image_side,
         }
     }

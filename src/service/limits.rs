@@ -1,7 +1,7 @@
 //! What one request may ask for, before any of it is worked on.
 
 use super::{Options, ServiceError};
-use crate::model::bundle::GUIDANCE;
+use crate::model::bundle::{GUIDANCE, READINGS};
 
 /// Seeds are below this, so that a JSON reader that knows only doubles keeps them.
 pub(super) const SEED_END: u64 = 1 << 53;
@@ -52,6 +52,14 @@ impl Limits {
                 "guidance",
                 "`guidance` must be from 1 (none) to 10",
             ));
+        }
+        if options.readings.is_some_and(|n| !READINGS.contains(&n)) {
+            let message = format!("`readings` must be from {} to {}", READINGS.start(), READINGS.end());
+            return Err(ServiceError::parameter("readings", message));
+        }
+        if options.readings.is_some_and(|n| n > 1) && options.temperature == Some(0.0) {
+            let message = "several `readings` at temperature 0 would all be the same; leave one of them out";
+            return Err(ServiceError::parameter("readings", message));
         }
         if options.max_tokens == Some(0) {
             return Err(ServiceError::parameter("max_tokens", "`max_tokens` must be at least 1"));

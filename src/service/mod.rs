@@ -8,6 +8,7 @@
 
 mod assistant;
 mod card;
+mod consensus;
 mod desk;
 mod error;
 mod limits;
@@ -17,6 +18,7 @@ mod request;
 
 pub use assistant::Assistant;
 pub use card::ModelCard;
+pub use consensus::{Consensus, FindingShare};
 pub use desk::ImageDesk;
 pub use error::ServiceError;
 pub use limits::Limits;

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::consensus::consensus;
 use super::polish::Polish;
-use super::{ImageDesk, Options, ServiceError};
+use super::{Consensus, ImageDesk, Options, ServiceError};
 use crate::engine::{EngineError, Event, Events, FinishReason, Sampling, SequenceSpec, SequenceSummary, Timing};
 use crate::radiograph::{ImageFormat, Pixels};
 use crate::vocabulary::{TextStream, TokenId, Vocabulary};
@@ -22,6 +23,8 @@ pub(super) struct Plan {
     pub(super) image: Option<Bytes>,
     pub(super) drawing: ImageFormat,
     pub(super) must_draw: bool,
+    /// Whether of all replies one is chosen.
+    pub(super) consensus: bool,
     pub(super) codes_per_image: usize,
 }
 
@@ -92,8 +95,10 @@ pub struct Phases {
 /// A whole answer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
-    /// One answer for each reply that was asked for, in order.
+    /// One answer for each reply that was asked for, in order; of several readings the chosen one alone.
     pub answers: Vec<Answer>,
+    /// What several readings say together.
+    pub consensus: Option<Consensus>,
     /// Codes of the image that was sent.
     pub input_codes: Option<Arc<Vec<u16>>>,
     /// How replies were drawn; the seed is that of the first.
@@ -311,8 +316,9 @@ impl Reply {
     fn show(&mut self, index: usize, text: String) {
         if let Some(strand) = self.strands.get_mut(index).filter(|_| !text.is_empty()) {
             strand.shown.push_str(&text);
-            // A drawing's `<` and `>` are not words; only replies that are meant to be text are streamed as text.
-            if !self.plan.must_draw {
+            // A drawing's `<` and `>` are not words; only replies that are meant to be text are streamed as text, and of several
+            // readings none is before one is chosen.
+            if !self.plan.must_draw && !self.plan.consensus {
                 self.updates.push_back(Update::Text { index, text });
             }
         }
@@ -375,10 +381,22 @@ impl Reply {
                 seed: strand.seed,
             });
         }
+        let told = match self.plan.consensus {
+            true => consensus(&answers.iter().map(|answer| answer.text.as_str()).collect::<Vec<_>>()),
+            false => None,
+        };
+        if let Some(told) = &told {
+            answers = vec![answers.swap_remove(told.chosen)];
+            let text = answers[0].text.clone();
+            if !text.is_empty() {
+                self.updates.push_back(Update::Text { index: 0, text });
+            }
+        }
         phases.total = self.begun.elapsed();
         let input_codes = self.input_codes.take();
         let outcome = Outcome {
             answers,
+            consensus: told,
             input_codes,
             sampling: self.plan.sampling,
             usage,

@@ -367,6 +367,7 @@ pub fn card() -> ModelCard {
         temperature: 1.0,
         top_p: 0.92,
         guidance: 1.0,
+        readings: 1,
         image_side: SIDE,
     }
 }

@@ -12,4 +12,5 @@ mod operation;
 mod overload;
 mod privacy;
 mod product;
+mod readings;
 mod streams;

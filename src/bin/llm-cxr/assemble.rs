@@ -19,6 +19,8 @@ pub struct Recipe {
     pub preprocess: Preprocess,
     pub image_workers: usize,
     pub limits: Limits,
+    /// Readings of a report, instead of the bundle's number.
+    pub readings: Option<usize>,
 }
 
 /// Starts the engine, which loads the bundle in its own thread, and puts the assistant in front of it. `vocabulary` is the bundle's.
@@ -30,8 +32,10 @@ pub fn assistant(bundle: Bundle, vocabulary: Vocabulary, recipe: Recipe) -> Assi
         preprocess,
         image_workers,
         limits,
+        readings,
     } = recipe;
-    let card = ModelCard::from(&bundle.manifest);
+    let mut card = ModelCard::from(&bundle.manifest);
+    card.readings = readings.unwrap_or(card.readings);
     let desk = ImageDesk::new(image_workers, decode, preprocess, card.image_side);
     let engine = Engine::start(engine, TokenRules::of(&vocabulary), move || {
         torch::load(&bundle, &torch)
@@ -84,6 +88,7 @@ pub fn offline(
         preprocess,
         image_workers: 1,
         limits,
+        readings: None,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)

@@ -34,6 +34,9 @@ pub struct LoadArgs {
     /// X-rays to send (a synthetic pattern if none is given)
     #[arg(long)]
     image: Vec<PathBuf>,
+    /// How often an image is read for a report (not given: the server's own number)
+    #[arg(long, value_name = "N")]
+    readings: Option<u32>,
     /// Most tokens of a reply
     #[arg(long)]
     max_tokens: Option<u32>,
@@ -148,6 +151,7 @@ async fn drive(args: &LoadArgs, images: Vec<String>) -> Result<(Vec<Sample>, f64
                 client: client.clone(),
                 url: args.url.trim_end_matches('/').to_owned(),
                 key: args.api_key.clone(),
+                readings: args.readings,
                 max_tokens: args.max_tokens,
                 images: images.clone(),
             };
@@ -182,6 +186,7 @@ struct Caller {
     client: reqwest::Client,
     url: String,
     key: Option<String>,
+    readings: Option<u32>,
     max_tokens: Option<u32>,
     images: Arc<Vec<String>>,
 }
@@ -242,6 +247,9 @@ impl Caller {
         };
         if let (Some(most), true) = (self.max_tokens, kind != Kind::Image) {
             body["max_tokens"] = most.into();
+        }
+        if let (Some(readings), Kind::Report) = (self.readings, kind) {
+            body["readings"] = readings.into();
         }
         let mut request = self.client.post(format!("{}{path}", self.url)).json(&body);
         if let Some(key) = &self.key {

@@ -1,16 +1,16 @@
 //! `llm-cxr report`, `ask`, `draw`, `encode` and `decode`: single images, with the server's own engine and no server.
 
+mod codes;
+
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use bytes::Bytes;
 use clap::Args;
 use llm_cxr::RESEARCH_NOTICE;
 use llm_cxr::config::{CpuKernels, DeviceChoice, DtypeChoice, Speculation, WeightsChoice};
-use llm_cxr::engine::{Event, Job};
 use llm_cxr::http::finish_reason;
-use llm_cxr::http::wire::{ModelRef, SamplingUsed, TimingMs, TokenUsage};
+use llm_cxr::http::wire::{ModelRef, ReadingsUsed, SamplingUsed, TimingMs, TokenUsage};
 use llm_cxr::radiograph::{ImageFormat, Preprocess};
 use llm_cxr::service::{Assistant, Options, Outcome as Answers, Request, Task, Update};
 use serde_json::{Value, json};
@@ -18,6 +18,8 @@ use serde_json::{Value, json};
 use crate::Outcome;
 use crate::assemble::{self, Assembled};
 use crate::show::{bar, spinner};
+
+pub use codes::{DecodeArgs, EncodeArgs, decode, encode};
 
 /// Which model runs where, and how the result is shown.
 #[derive(Args, Debug)]
@@ -92,6 +94,10 @@ pub struct ReportArgs {
     /// Instead of the bundle's instruction
     #[arg(long)]
     instruction: Option<String>,
+    /// How often the image is read, 1 to 32: of several readings the one that the others agree with most is the report; the bundle's own number
+    /// if not given
+    #[arg(long, value_name = "N")]
+    readings: Option<usize>,
     #[command(flatten)]
     sampling: SamplingArgs,
     #[command(flatten)]
@@ -129,37 +135,22 @@ pub struct DrawArgs {
     pub model: ModelArgs,
 }
 
-/// Print the VQ-GAN codes of an X-ray as JSON.
-#[derive(Args, Debug)]
-pub struct EncodeArgs {
-    /// PNG or JPEG file
-    image: PathBuf,
-    #[command(flatten)]
-    pub model: ModelArgs,
-}
-
-/// Draw VQ-GAN codes. The image is synthetic, and marked so.
-#[derive(Args, Debug)]
-pub struct DecodeArgs {
-    /// What `encode` printed, or a plain JSON list of codes: a file with it, the JSON itself, or `-` for standard input
-    #[arg(value_name = "CODES")]
-    codes: String,
-    /// Where the image goes: .png, .jpg or .jpeg
-    #[arg(long, short, value_name = "FILE")]
-    output: PathBuf,
-    #[command(flatten)]
-    pub model: ModelArgs,
-}
-
 pub fn report(args: ReportArgs) -> Outcome {
     let task = Task::Report {
         image: read(&args.image)?,
         instruction: args.instruction,
     };
-    let (assistant, answers) = run(&args.model, task, args.sampling.options(), true)?;
+    let options = Options {
+        readings: args.readings,
+        ..args.sampling.options()
+    };
+    let (assistant, answers) = run(&args.model, task, options, true)?;
     if args.model.json {
         let mut out = account(&assistant, &answers);
         let answer = answers.answers.first().ok_or("no report came")?;
+        if let Some(readings) = ReadingsUsed::of(&answers) {
+            out["readings"] = json!(readings);
+        }
         out["report"] = answer.text.as_str().into();
         out["finish_reason"] = finish_reason(answer.finish).into();
         out["token_ids"] = answer.token_ids.clone().into();
@@ -225,55 +216,6 @@ pub fn draw(args: DrawArgs) -> Outcome {
     Ok(())
 }
 
-pub fn encode(args: EncodeArgs) -> Outcome {
-    let file = read(&args.image)?;
-    let assembled = assemble(&args.model)?;
-    let pixels = assembled.runtime.block_on(assembled.assistant.desk().read(file))?;
-    let job = Job {
-        images: vec![pixels],
-        sequences: Vec::new(),
-        codes: Vec::new(),
-        deadline: None,
-    };
-    for event in run_job(&assembled, job)? {
-        if let Event::Encoded { codes, .. } = event {
-            let side = codes.len().isqrt();
-            return print_json(&json!({"codes": *codes, "rows": side, "columns": codes.len() / side.max(1)}));
-        }
-    }
-    Err("no codes came".into())
-}
-
-pub fn decode(args: DecodeArgs) -> Outcome {
-    let format = format_of(&args.output)?;
-    let codes = read_codes(&args.codes)?;
-    let assembled = assemble(&args.model)?;
-    let job = Job {
-        images: Vec::new(),
-        sequences: Vec::new(),
-        codes: vec![codes],
-        deadline: None,
-    };
-    for event in run_job(&assembled, job)? {
-        if let Event::Drawn { pixels, .. } = event {
-            let file = assembled
-                .runtime
-                .block_on(assembled.assistant.desk().write_synthetic(Arc::clone(&pixels), format))?;
-            write(&args.output, &file)?;
-            if args.model.json {
-                let file = args.output.display().to_string();
-                return print_json(
-                    &json!({"file": file, "synthetic": true, "width": pixels.width(), "height": pixels.height()}),
-                );
-            }
-            println!("{} (synthetic)", args.output.display());
-            notice(&assembled.assistant);
-            return Ok(());
-        }
-    }
-    Err("no image came".into())
-}
-
 /// Loads the bundle, with a spinner meanwhile.
 fn assemble(args: &ModelArgs) -> Result<Assembled, Box<dyn std::error::Error>> {
     let spinner = spinner("loading the model");
@@ -333,22 +275,6 @@ fn run(
     Ok((assembled.assistant, answers))
 }
 
-/// Runs a job that has no text, and gives its events.
-fn run_job(assembled: &Assembled, job: Job) -> Result<Vec<Event>, Box<dyn std::error::Error>> {
-    let mut events = assembled.assistant.engine().submit(job)?;
-    assembled.runtime.block_on(async {
-        let mut seen = Vec::new();
-        while let Some(event) = events.next().await {
-            match event {
-                Event::Failed(error) => return Err(error.into()),
-                Event::Done => break,
-                other => seen.push(other),
-            }
-        }
-        Ok(seen)
-    })
-}
-
 /// What every JSON answer holds, as the HTTP API words it.
 fn account(assistant: &Assistant, a: &Answers) -> Value {
     let card = assistant.card();
@@ -405,40 +331,9 @@ fn format_of(path: &Path) -> Result<ImageFormat, String> {
     }
 }
 
-fn read_codes(codes: &str) -> Result<Vec<u16>, String> {
-    let (name, text) = if codes.trim_start().starts_with(['[', '{']) {
-        ("CODES", Ok(codes.to_owned()))
-    } else if codes == "-" {
-        ("standard input", std::io::read_to_string(std::io::stdin()))
-    } else {
-        (codes, std::fs::read_to_string(codes))
-    };
-    let text = text.map_err(|e| format!("{name}: {e}"))?;
-    parse_codes(&text).ok_or_else(|| format!("{name}: holds no list of codes, plain or under \"codes\""))
-}
-
-fn parse_codes(text: &str) -> Option<Vec<u16>> {
-    let value: Value = serde_json::from_str(text).ok()?;
-    let list = value.get("codes").unwrap_or(&value).as_array()?;
-    list.iter()
-        .map(|code| code.as_u64().and_then(|c| u16::try_from(c).ok()))
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn codes_are_read_plain_and_as_encode_prints_them() {
-        assert_eq!(parse_codes("[1, 2, 1023]"), Some(vec![1, 2, 1023]));
-        assert_eq!(parse_codes(r#"{"codes": [7], "rows": 1}"#), Some(vec![7]));
-        for wrong in ["", "{}", "[1.5]", "[-1]", "[65536]", "\"codes\""] {
-            assert_eq!(parse_codes(wrong), None, "{wrong}");
-        }
-        assert_eq!(read_codes(" [3, 4]"), Ok(vec![3, 4]));
-        assert!(read_codes("no/such/file").is_err_and(|said| said.starts_with("no/such/file: ")));
-    }
 
     #[test]
     fn the_name_of_the_file_says_its_format() {

@@ -64,6 +64,7 @@ pub fn run(config: &ServeConfig) -> crate::Outcome {
             preprocess: config.preprocess,
             image_workers: config.image_workers,
             limits,
+            readings: config.readings,
         };
         let assistant = assemble::assistant(bundle, vocabulary, recipe);
         let engine = assistant.engine().clone();

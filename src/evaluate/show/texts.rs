@@ -4,7 +4,7 @@ use super::{f1_bars, labels, section, sizes, three};
 use crate::evaluate::metrics::Calibration;
 use crate::evaluate::page::{Block, Section, Table, figure, span};
 use crate::evaluate::plots;
-use crate::evaluate::tasks::{Answers, PresenceScores, ReportScores, Reports, VqaScores};
+use crate::evaluate::tasks::{Agreement, Answers, PresenceScores, ReportScores, Reports, VqaScores};
 
 pub(super) fn reports(r: &Reports) -> Section {
     let own = &r.scores;
@@ -80,6 +80,7 @@ pub(super) fn reports(r: &Reports) -> Section {
         }
         blocks.push(Block::Table(table));
     }
+    blocks.extend(r.agreement.as_ref().map(agreement));
     blocks.extend(sizes(
         "Findings by size, as the phantoms were made",
         "reported",
@@ -87,6 +88,21 @@ pub(super) fn reports(r: &Reports) -> Section {
     ));
     blocks.push(Block::Samples(r.samples.clone()));
     section("Reports", blocks)
+}
+
+fn agreement(a: &Agreement) -> Block {
+    let c = a.calibration.as_ref();
+    let mut table = Table::new("Agreement of readings", &["readings", "findings", "AUROC of the share", "Brier", "calibration error"])
+        .note("Each image was read several times, and the report is the reading that the others agree with most. The share of the readings that affirm \
+               a finding, against the true report, over all 14 observations of all images.");
+    table.rows.push(vec![
+        a.readings.to_string(),
+        a.findings.to_string(),
+        figure(a.auroc),
+        figure(c.map(|c| c.brier)),
+        figure(c.map(|c| c.error)),
+    ]);
+    Block::Table(table)
 }
 
 pub(super) fn vqa(a: &Answers) -> Section {

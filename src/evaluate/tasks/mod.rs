@@ -1,5 +1,6 @@
 //! The measurements, one a file.
 
+mod agreement;
 mod auroc;
 mod drawings;
 mod perplexity;
@@ -9,6 +10,7 @@ mod sizes;
 mod vqa;
 mod vqa_words;
 
+pub use agreement::Agreement;
 pub use auroc::{PresenceScores, auroc};
 pub use drawings::{Drawings, ReadScores, drawings};
 pub use perplexity::{Perplexity, perplexity};

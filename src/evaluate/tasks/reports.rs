@@ -6,12 +6,13 @@ use super::super::EvaluateError;
 use super::super::metrics::{Bleu, LabelTable, bleu, cider, interval, meteor, rouge_l};
 use super::super::page::Sample;
 use super::super::subject::Subject;
+use super::agreement::{Agreement, agreement};
 use super::sizes::{SizeScores, Sizes};
 use super::{Case, Context, sample};
 use crate::engine::FinishReason;
 use crate::labeler::{self, Reading, Sides};
 use crate::phantom::LABELS;
-use crate::service::{Options, Request, Task};
+use crate::service::{Consensus, Options, Request, Task};
 use crate::train::classifier::scores::Counts;
 
 /// Likeness of texts, word by word.
@@ -86,6 +87,8 @@ pub struct Reports {
     pub against_data: Option<LabelTable>,
     /// The labeler on the references against the data's own labels: its own errors.
     pub labeler: Option<LabelTable>,
+    /// How far readings agreed, where each image was read several times.
+    pub agreement: Option<Agreement>,
     /// Findings by size, where the data is of phantoms: the share that is reported.
     pub by_size: Vec<SizeScores>,
     /// Id, reference, generated.
@@ -101,6 +104,7 @@ struct Written {
     case: usize,
     text: String,
     whole: bool,
+    consensus: Option<Consensus>,
 }
 
 /// Has reports written and scores them; `None` where the data has none.
@@ -160,6 +164,12 @@ pub fn reports(context: &Context<'_>, subject: &Subject) -> Result<Option<Report
         by_size: sizes.scores(),
         scores: score(context, &cases, &written),
         blind,
+        agreement: agreement(
+            context,
+            written
+                .iter()
+                .map(|one| (&one.consensus, cases[one.case].reference.as_str())),
+        ),
         against_data: against_data(true),
         labeler: against_data(false),
         texts: written
@@ -194,6 +204,7 @@ fn have_written(
             },
             options: Options {
                 seed: Some(context.seed(case.study)),
+                readings: context.settings.readings,
                 ..Options::default()
             },
             deadline: None,
@@ -203,17 +214,15 @@ fn have_written(
     subject.ask(requests, |number, outcome| {
         context.progress.step();
         let answer = outcome.and_then(|outcome| {
-            outcome
-                .answers
-                .into_iter()
-                .next()
-                .ok_or_else(|| "no report came".to_owned())
+            let answer = outcome.answers.into_iter().next();
+            Ok((answer.ok_or("no report came")?, outcome.consensus))
         });
         match answer {
-            Ok(answer) => written.push(Written {
+            Ok((answer, consensus)) => written.push(Written {
                 case: number,
                 text: answer.text,
                 whole: answer.finish == FinishReason::Stop,
+                consensus,
             }),
             Err(reason) => {
                 context.skip(&context.studies.list[cases[number].study], format!("{what}: {reason}"));

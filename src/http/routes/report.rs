@@ -9,13 +9,13 @@ use crate::http::input::Input;
 use crate::http::respond::{Include, deliver, finish_reason, now};
 use crate::http::state::AppState;
 use crate::http::track::RequestContext;
-use crate::http::wire::{ErrorBody, ReportRequest, ReportResponse};
+use crate::http::wire::{ErrorBody, ReadingsUsed, ReportRequest, ReportResponse};
 use crate::service::Task;
 
 /// Report on a chest X-ray
 ///
 /// The image comes as multipart part `image`, as the raw body (options then in the query string), or in JSON as base64 or data: URL.
-/// Greedy by default. With `stream` the answer comes as server-sent events: `delta` (`DeltaEvent`), then `done` with this same JSON, or `error`.
+/// The bundle says how often an image is read by default: once, greedily, or several times, of which the report is the reading that the others agree with most. With `stream` the answer comes as server-sent events: `delta` (`DeltaEvent`), then `done` with this same JSON, or `error`.
 #[utoipa::path(
     post, path = "/v1/report", tag = "product",
     request_body(content(
@@ -41,6 +41,7 @@ pub async fn report(
     let instruction = fields.text("instruction")?;
     let mut options = take_options(fields)?;
     options.constraint = take_constraint(fields)?;
+    options.readings = fields.count("readings")?;
     let streamed = fields.flag("stream")?;
     let include = Include::take(fields)?;
     let _share = input.finish()?;
@@ -48,6 +49,7 @@ pub async fn report(
     let id = context.id.to_string();
     deliver(context, reply, streamed, move |outcome| {
         let card = state.assistant.card();
+        let readings = ReadingsUsed::of(&outcome);
         let answer = outcome.answers.into_iter().next();
         let (text, finish, token_ids) = answer
             .map(|a| (a.text, Some(a.finish), a.token_ids))
@@ -60,6 +62,7 @@ pub async fn report(
             report: text,
             finish_reason: finish.map(finish_reason).unwrap_or_default(),
             sampling: (&outcome.sampling).into(),
+            readings,
             usage: outcome.usage.into(),
             timing_ms: outcome.phases.into(),
             disclaimer: crate::RESEARCH_NOTICE.to_owned(),

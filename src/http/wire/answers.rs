@@ -73,6 +73,9 @@ pub struct ReportResponse {
     pub finish_reason: String,
     /// How it was drawn.
     pub sampling: SamplingUsed,
+    /// What several readings say together; there when there were several.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub readings: Option<ReadingsUsed>,
     /// Tokens.
     pub usage: TokenUsage,
     /// Time.
@@ -88,6 +91,31 @@ pub struct ReportResponse {
     /// Codes of the image, row by row; with `include: ["codes"]`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub codes: Option<Vec<u16>>,
+}
+
+/// What several readings of an image say together.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReadingsUsed {
+    /// How many there were.
+    pub count: usize,
+    /// Seed of the one that is the report: read once with this seed and the same `temperature` and `top_p`, it comes again.
+    pub chosen_seed: u64,
+    /// What any of them affirms or leaves open, what most do first. A rule-based labeler reads them.
+    pub findings: Vec<FindingAgreement>,
+}
+
+/// How far readings agree on a finding.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FindingAgreement {
+    /// One of the 14 CheXpert observations.
+    #[schema(example = "Pleural Effusion")]
+    pub finding: String,
+    /// Share of the readings that affirm it or leave it open, above 0 to 1.
+    pub share: f64,
+    /// Whether the report does.
+    pub reported: bool,
 }
 
 /// The answer to one question.

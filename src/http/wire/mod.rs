@@ -6,8 +6,8 @@ mod openai;
 mod requests;
 
 pub use answers::{
-    DrawnImage, GenerateImageResponse, InstructResponse, ReportResponse, SamplingUsed, TimingMs, TokenUsage, VqaAnswer,
-    VqaResponse,
+    DrawnImage, FindingAgreement, GenerateImageResponse, InstructResponse, ReadingsUsed, ReportResponse, SamplingUsed,
+    TimingMs, TokenUsage, VqaAnswer, VqaResponse,
 };
 pub use common::{DeltaEvent, ErrorBody, ErrorDetail, Info, InfoLimits, InfoModel, ModelRef, ProgressEvent, Status};
 pub use openai::{

@@ -13,18 +13,22 @@ pub struct ReportRequest {
     pub image: String,
     /// Instead of the bundle's instruction.
     pub instruction: Option<String>,
-    /// 0 (greedy, the default) to 2.
+    /// 0 (greedy, the default) to 2; of several readings 0.85 by default.
     #[schema(minimum = 0, maximum = 2)]
     pub temperature: Option<f32>,
-    /// Nucleus, above 0 to 1. Default 1 when greedy, else 0.92.
+    /// Nucleus, above 0 to 1. Default 1, but 0.92 with a temperature of the request's own.
     #[schema(exclusive_minimum = 0, maximum = 1)]
     pub top_p: Option<f32>,
     /// Only the k most probable tokens; 0 (the default) is off.
     pub top_k: Option<u64>,
+    /// How often the image is read, 1 to 32. Of several readings, which are sampled, the report is the one that the others agree with most, and
+    /// `readings` tells how far they agree. Default: the bundle's, but 1 with an instruction, temperature or constraint of the request's own.
+    #[schema(minimum = 1, maximum = 32)]
+    pub readings: Option<u64>,
     /// Most new tokens. Default: the bundle's, shortened to what fits; one that does not fit is refused.
     #[schema(minimum = 1)]
     pub max_tokens: Option<u64>,
-    /// 0 to 2⁵³ − 1; random when not given, always returned.
+    /// 0 to 2⁵³ − 1; random when not given, but 0 for several readings (reading `i` has the seed `seed + i`), so that an image always has the same report. Always returned.
     #[schema(minimum = 0, maximum = 9007199254740991i64)]
     pub seed: Option<u64>,
     /// Answer by server-sent events.

@@ -75,6 +75,22 @@ pub struct Defaults {
     /// 1, which is none, where a manifest does not name it.
     #[serde(default = "unguided", skip_serializing_if = "is_unguided")]
     pub guidance: f32,
+    /// How often a radiograph is read for a report, within [`READINGS`]; of several readings the one that the others agree with most is
+    /// the report. 1, a single greedy one, where a manifest does not name it.
+    #[serde(default = "one_reading", skip_serializing_if = "is_one_reading")]
+    pub readings: usize,
+}
+
+/// How often a radiograph may be read for one report.
+pub const READINGS: std::ops::RangeInclusive<usize> = 1..=32;
+
+fn one_reading() -> usize {
+    1
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde hands it over so.
+fn is_one_reading(readings: &usize) -> bool {
+    *readings == 1
 }
 
 /// What guidance may be.
@@ -89,6 +105,22 @@ fn is_unguided(guidance: &f32) -> bool {
     *guidance == 1.0
 }
 
+impl Defaults {
+    /// What is out of its range, in words.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let ranges = [
+            ("temperature", (0.0..=2.0).contains(&self.temperature), "0 and 2"),
+            ("top_p", self.top_p > 0.0 && self.top_p <= 1.0, "0 and 1"),
+            ("guidance", GUIDANCE.contains(&self.guidance), "1 and 10"),
+            ("readings", READINGS.contains(&self.readings), "1 and 32"),
+        ];
+        match ranges.into_iter().find(|(_, holds, _)| !holds) {
+            None => Ok(()),
+            Some((name, _, range)) => Err(format!("has a default {name} that is not between {range}")),
+        }
+    }
+}
+
 impl Default for Defaults {
     /// The original's.
     fn default() -> Self {
@@ -99,6 +131,7 @@ impl Default for Defaults {
             temperature: 1.0,
             top_p: 0.92,
             guidance: unguided(),
+            readings: one_reading(),
         }
     }
 }
@@ -112,4 +145,38 @@ pub struct FileEntry {
     pub size: u64,
     /// SHA-256, hexadecimal.
     pub sha256: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_out_of_range_are_named_and_what_a_manifest_leaves_out_is_off() {
+        let read = |change: serde_json::Value| -> Result<Defaults, String> {
+            let mut json = serde_json::to_value(Defaults::default()).map_err(|e| e.to_string())?;
+            json.as_object_mut()
+                .unwrap()
+                .extend(change.as_object().unwrap().clone());
+            let defaults: Defaults = serde_json::from_value(json).map_err(|e| e.to_string())?;
+            defaults.check().map(|()| defaults)
+        };
+        let usual = read(serde_json::json!({})).unwrap();
+        assert_eq!((usual.guidance, usual.readings), (1.0, 1));
+        assert_eq!(read(serde_json::json!({"readings": 8})).unwrap().readings, 8);
+        for (name, value) in [
+            ("readings", 0.0),
+            ("guidance", 0.5),
+            ("temperature", 3.0),
+            ("top_p", 0.0),
+        ] {
+            let value = if name == "readings" {
+                serde_json::json!(0)
+            } else {
+                value.into()
+            };
+            let wrong = read(serde_json::json!({name: value})).unwrap_err();
+            assert!(wrong.contains(name), "{wrong}");
+        }
+    }
 }

@@ -24,7 +24,7 @@ use crate::vocabulary::Vocabulary;
 pub use error::BundleError;
 pub(crate) use inspect::size;
 pub use inspect::{Checksums, Inspection, Network, inspect};
-pub use manifest::{DefaultInstructions, Defaults, FORMAT, FileEntry, GUIDANCE, Manifest};
+pub use manifest::{DefaultInstructions, Defaults, FORMAT, FileEntry, GUIDANCE, Manifest, READINGS};
 pub use write::{BundleWriter, Draft, add_file};
 
 pub(crate) const MANIFEST: &str = "bundle.json";
@@ -211,6 +211,7 @@ fn read_manifest(path: &Path) -> Result<Manifest, BundleError> {
         );
         return Err(wrong(reason));
     }
+    manifest.defaults.check().map_err(wrong)?;
     for entry in &manifest.files {
         // A manifest must not lead out of its folder.
         if !Path::new(&entry.path)

@@ -27,6 +27,7 @@ pub const FREE: &[&str] = &[
     "warning",
     "temperature",
     "guidance",
+    "readings",
 ];
 
 /// What is wrong with a step.

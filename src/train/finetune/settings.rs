@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::instructions;
-use crate::model::bundle::{Defaults, GUIDANCE};
+use crate::model::bundle::{Defaults, GUIDANCE, READINGS};
 use crate::train::common::TrainError;
 use crate::train::common::schedule::Shape;
 use crate::train::data::Stage;
@@ -223,6 +223,10 @@ pub struct FinetuneSettings {
     /// Guidance of drawings, where a request to the bundle names none (1: none)
     #[arg(long, default_value_t = FinetuneSettings::default().guidance)]
     pub guidance: f32,
+    /// How often an image is read for a report, where a request to the bundle does not say (1: once, greedily; 8: the reading of eight
+    /// that the others agree with most)
+    #[arg(long, default_value_t = FinetuneSettings::default().readings)]
+    pub readings: usize,
     /// Threads that prepare examples
     #[arg(long, default_value_t = FinetuneSettings::default().workers)]
     pub workers: usize,
@@ -288,6 +292,7 @@ impl Default for FinetuneSettings {
             warning: None,
             temperature: Defaults::default().temperature,
             guidance: Defaults::default().guidance,
+            readings: Defaults::default().readings,
             workers: 1,
         }
     }
@@ -349,6 +354,9 @@ impl FinetuneSettings {
         }
         if !GUIDANCE.contains(&self.guidance) {
             return wrong("--guidance must lie between 1 and 10");
+        }
+        if !READINGS.contains(&self.readings) {
+            return wrong("--readings must lie between 1 and 32");
         }
         if !(0.0..1.0).contains(&self.ema) {
             return wrong("--ema must lie between 0 and 1");

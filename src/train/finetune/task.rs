@@ -231,6 +231,7 @@ impl FinetuneTask {
                 instruct_max_tokens: 256,
                 temperature: s.temperature,
                 guidance: s.guidance,
+                readings: s.readings,
                 ..Defaults::default()
             },
         }
