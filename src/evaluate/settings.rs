@@ -131,7 +131,7 @@ pub struct EvaluateSettings {
     /// Seed of drawings, of the choice of studies and of the shuffle of --blind
     #[arg(long, default_value_t = EvaluateSettings::default().seed)]
     pub seed: u64,
-    /// How often each image is read for its report, 1 to 32; the bundle's own number if not given
+    /// How often each image is read for its report and its answers, 1 to 16; if not given, as often as the server does
     #[arg(long, value_name = "N")]
     pub readings: Option<usize>,
     /// Requests under way at a time; the engine computes them together
@@ -218,7 +218,7 @@ impl EvaluateSettings {
             return wrong("give the question and its label with --auroc-question and --auroc-label");
         }
         if self.readings.is_some_and(|n| !READINGS.contains(&n)) {
-            return wrong("--readings must lie between 1 and 32");
+            return wrong("--readings must lie between 1 and 16");
         }
         if self.concurrency == 0 {
             return wrong("--concurrency must be at least 1");

@@ -137,7 +137,7 @@ impl From<&crate::engine::Sampling> for SamplingUsed {
 impl ReadingsUsed {
     /// What the readings of a report say together, where there were several.
     pub fn of(outcome: &Outcome) -> Option<Self> {
-        let (told, chosen) = (outcome.consensus.as_ref()?, outcome.answers.first()?);
+        let told = outcome.consensus.first()?;
         let agreement = |one: &FindingShare| FindingAgreement {
             finding: one.finding.to_owned(),
             share: one.share,
@@ -145,7 +145,7 @@ impl ReadingsUsed {
         };
         Some(Self {
             count: told.readings,
-            chosen_seed: chosen.seed,
+            chosen: told.chosen,
             findings: told.findings.iter().map(agreement).collect(),
         })
     }

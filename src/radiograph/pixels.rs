@@ -24,6 +24,20 @@ impl Pixels {
         }
     }
 
+    /// The same, moved `right` and `down` by so many pixels; what comes in at an edge is the edge's own pixel.
+    pub fn moved(&self, right: i32, down: i32) -> Self {
+        let from = |to: usize, by: i32, end: usize| (to as i64 - i64::from(by)).clamp(0, end as i64 - 1) as usize;
+        let mut rgb = Vec::with_capacity(self.rgb.len());
+        for y in 0..self.height {
+            let row = from(y, down, self.height) * self.width;
+            for x in 0..self.width {
+                let at = 3 * (row + from(x, right, self.width));
+                rgb.extend_from_slice(&self.rgb[at..at + 3]);
+            }
+        }
+        Self { rgb, ..*self }
+    }
+
     /// Width in pixels.
     pub fn width(&self) -> usize {
         self.width
@@ -49,5 +63,22 @@ impl std::fmt::Debug for Pixels {
     /// Never prints the pixels: they are patient data.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Pixels({}×{})", self.width, self.height)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_moved_leaves_its_edge_behind() {
+        let grey = |values: [u8; 6]| Pixels::new(3, 2, values.iter().flat_map(|v| [*v; 3]).collect()).unwrap();
+        let image = grey([1, 2, 3, 4, 5, 6]);
+        assert_eq!(image.moved(0, 0), image);
+        assert_eq!(image.moved(1, 0), grey([1, 1, 2, 4, 4, 5]));
+        assert_eq!(image.moved(-1, 1), grey([2, 3, 3, 2, 3, 3]));
+        assert_eq!(image.moved(9, -9), grey([4, 4, 4, 4, 4, 4]));
+        let empty = Pixels::new(0, 0, Vec::new()).unwrap();
+        assert_eq!(empty.moved(1, 1), empty);
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use super::consensus;
 use super::limits::{Limits, SEED_END};
 use super::reply::Plan;
 use super::{Constraint, ImageDesk, Material, ModelCard, Options, Reply, Request, ServiceError, Task};
@@ -36,9 +37,6 @@ impl Drop for Place<'_> {
     }
 }
 
-/// Temperature of several readings where the request sets none: enough for them to differ, not so much that they ramble.
-const READING_TEMPERATURE: f32 = 0.85;
-
 /// What differs between tasks once their texts are checked.
 struct Draft {
     prompts: Vec<Prompt>,
@@ -52,8 +50,8 @@ struct Draft {
     must_draw: bool,
     /// The prompt that guidance holds a drawing against.
     guide: Option<Prompt>,
-    /// Whether the prompts are one prompt again and again, and of the replies one is chosen.
-    consensus: bool,
+    /// How often the image is read: of so many neighbouring prompts, each about the image moved in its own way, one reply is chosen.
+    readings: usize,
 }
 
 impl Assistant {
@@ -112,7 +110,7 @@ impl Assistant {
         inner.limits.check_options(&options)?;
         let _place = inner.place()?;
         let plan = self.lay_out(task, &options, facts).await?;
-        let images = inner.read_image(plan.image.clone(), deadline).await?;
+        let images = inner.read_image(plan.image.clone(), plan.readings, deadline).await?;
         let preprocess = begun.elapsed();
         let job = Job {
             images,
@@ -166,6 +164,7 @@ impl Inner {
     async fn read_image(
         &self,
         file: Option<bytes::Bytes>,
+        readings: usize,
         deadline: Option<Instant>,
     ) -> Result<Vec<Arc<Pixels>>, ServiceError> {
         let Some(file) = file else { return Ok(Vec::new()) };
@@ -176,7 +175,8 @@ impl Inner {
                 .await
                 .map_err(|_| EngineError::DeadlineExceeded)??,
         };
-        Ok(vec![pixels])
+        let cells = self.engine.facts().map_or(0, |facts| facts.codes_per_image.isqrt());
+        Ok(consensus::views(&pixels, readings, cells))
     }
 
     /// Checks a task's texts and lays its prompts out.
@@ -196,23 +196,27 @@ impl Inner {
             drawing: None,
             must_draw: false,
             guide: None,
-            consensus: false,
+            readings: 1,
         };
+        // Each about a view of its own.
+        let views = |readings: usize, prompt: &dyn Fn(usize) -> Prompt| (0..readings).map(prompt).collect::<Vec<_>>();
         match task {
             Task::Report { image, instruction } => {
                 let own = instruction.as_deref();
                 let text = own.unwrap_or(&self.card.report_instruction);
                 self.limits.check_text("instruction", text)?;
-                let prompt = self.vocabulary.prompt(text, Input::Image(0));
-                let prompt = match own {
-                    None => prompt.with_usual_instruction(),
-                    Some(_) => prompt,
-                };
-                let usual = own.is_none() && options.temperature.is_none() && text_rule == Rule::Text;
+                let greedy = options.temperature.is_none_or(|t| t == 0.0);
+                let usual = own.is_none() && greedy && text_rule == Rule::Text;
                 let readings = options.readings.unwrap_or(if usual { self.card.readings } else { 1 });
-                let prompts = vec![prompt; readings];
+                let prompts = views(readings, &|view| {
+                    let prompt = self.vocabulary.prompt(text, Input::Image(view));
+                    match own {
+                        None => prompt.with_usual_instruction(),
+                        Some(_) => prompt,
+                    }
+                });
                 Ok(Draft {
-                    consensus: readings > 1,
+                    readings,
                     ..greedy_text(prompts, Some(image), self.card.report_max_tokens)
                 })
             }
@@ -221,19 +225,24 @@ impl Inner {
                     let message = format!("send from 1 to {} questions at a time", self.limits.questions);
                     return Err(ServiceError::parameter("questions", message));
                 }
+                let readings = options.readings.unwrap_or(1);
                 let mut prompts = Vec::new();
                 for question in &questions {
                     if question.trim().is_empty() {
                         return Err(ServiceError::parameter("question", "a question must not be empty"));
                     }
                     self.limits.check_text("question", question)?;
-                    let prompt = self.vocabulary.prompt(question, Input::Image(0));
+                    let of_one = views(readings, &|view| self.vocabulary.prompt(question, Input::Image(view)));
                     // The other questions need not be tokenised when one is too long already.
-                    room(&prompt, 1, facts)?;
-                    prompts.push(prompt);
+                    of_one.first().map_or(Ok(0), |prompt| room(prompt, 1, facts))?;
+                    prompts.extend(of_one);
                 }
                 let draft = greedy_text(prompts, Some(image), self.card.vqa_max_tokens);
-                Ok(Draft { watch: true, ..draft })
+                Ok(Draft {
+                    watch: true,
+                    readings,
+                    ..draft
+                })
             }
             Task::Draw { text, n, format } => {
                 self.limits.check_count(n)?;
@@ -261,7 +270,7 @@ impl Inner {
                     drawing: Some(format),
                     must_draw: true,
                     guide: (!free).then(|| self.vocabulary.prompt(&self.card.draw_instruction, Input::None)),
-                    consensus: false,
+                    readings: 1,
                 })
             }
             Task::Instruct {
@@ -316,10 +325,10 @@ impl Inner {
             let message = format!("`top_k` must be from 0 (off) to {}", facts.vocabulary);
             return Err(ServiceError::parameter("top_k", message));
         }
-        let (temperature, top_p) = match (draft.sampled, draft.consensus) {
-            (true, _) => (self.card.temperature, self.card.top_p),
-            (false, true) => (READING_TEMPERATURE, 1.0),
-            (false, false) => (0.0, 1.0),
+        let (temperature, top_p) = if draft.sampled {
+            (self.card.temperature, self.card.top_p)
+        } else {
+            (0.0, 1.0)
         };
         let first = Sampling {
             temperature: options.temperature.unwrap_or(temperature),
@@ -332,11 +341,7 @@ impl Inner {
                     top_p
                 }),
             top_k: options.top_k.unwrap_or(0),
-            seed: options.seed.unwrap_or_else(|| match draft.consensus {
-                // An image has the same report today and tomorrow.
-                true => 0,
-                false => rand::random_range(0..SEED_END),
-            }),
+            seed: options.seed.unwrap_or_else(|| rand::random_range(0..SEED_END)),
             guidance: match (&draft.guide, options.guidance) {
                 (Some(_), Some(asked)) => asked,
                 // The bundle's own is left out where both prompts would never fit the memory: nobody asked for it.
@@ -382,7 +387,7 @@ impl Inner {
             image: draft.image,
             drawing: draft.drawing.unwrap_or(ImageFormat::Png),
             must_draw: draft.must_draw,
-            consensus: draft.consensus,
+            readings: draft.readings,
             codes_per_image: facts.codes_per_image,
         })
     }

@@ -57,10 +57,6 @@ impl Limits {
             let message = format!("`readings` must be from {} to {}", READINGS.start(), READINGS.end());
             return Err(ServiceError::parameter("readings", message));
         }
-        if options.readings.is_some_and(|n| n > 1) && options.temperature == Some(0.0) {
-            let message = "several `readings` at temperature 0 would all be the same; leave one of them out";
-            return Err(ServiceError::parameter("readings", message));
-        }
         if options.max_tokens == Some(0) {
             return Err(ServiceError::parameter("max_tokens", "`max_tokens` must be at least 1"));
         }

@@ -23,8 +23,8 @@ pub(super) struct Plan {
     pub(super) image: Option<Bytes>,
     pub(super) drawing: ImageFormat,
     pub(super) must_draw: bool,
-    /// Whether of all replies one is chosen.
-    pub(super) consensus: bool,
+    /// Of so many neighbouring replies one is chosen.
+    pub(super) readings: usize,
     pub(super) codes_per_image: usize,
 }
 
@@ -97,8 +97,8 @@ pub struct Phases {
 pub struct Outcome {
     /// One answer for each reply that was asked for, in order; of several readings the chosen one alone.
     pub answers: Vec<Answer>,
-    /// What several readings say together.
-    pub consensus: Option<Consensus>,
+    /// What the several readings of each answer say together; empty where there was one.
+    pub consensus: Vec<Consensus>,
     /// Codes of the image that was sent.
     pub input_codes: Option<Arc<Vec<u16>>>,
     /// How replies were drawn; the seed is that of the first.
@@ -231,7 +231,9 @@ impl Reply {
 
     async fn take(&mut self, event: Event) -> Result<(), ServiceError> {
         match event {
-            Event::Encoded { codes, .. } => self.input_codes = Some(codes),
+            // Of several views the first is the image as it was sent.
+            Event::Encoded { image: 0, codes } => self.input_codes = Some(codes),
+            Event::Encoded { .. } => {}
             Event::Token { sequence, id } => self.take_token(sequence, id),
             Event::Drawn {
                 sequence,
@@ -318,7 +320,7 @@ impl Reply {
             strand.shown.push_str(&text);
             // A drawing's `<` and `>` are not words; only replies that are meant to be text are streamed as text, and of several
             // readings none is before one is chosen.
-            if !self.plan.must_draw && !self.plan.consensus {
+            if !self.plan.must_draw && self.plan.readings == 1 {
                 self.updates.push_back(Update::Text { index, text });
             }
         }
@@ -381,15 +383,12 @@ impl Reply {
                 seed: strand.seed,
             });
         }
-        let told = match self.plan.consensus {
-            true => consensus(&answers.iter().map(|answer| answer.text.as_str()).collect::<Vec<_>>()),
-            false => None,
-        };
-        if let Some(told) = &told {
-            answers = vec![answers.swap_remove(told.chosen)];
-            let text = answers[0].text.clone();
-            if !text.is_empty() {
-                self.updates.push_back(Update::Text { index: 0, text });
+        let mut told = Vec::new();
+        if self.plan.readings > 1 {
+            (answers, told) = answers.chunks(self.plan.readings).filter_map(agreed).unzip();
+            for (index, answer) in answers.iter().enumerate().filter(|(_, answer)| !answer.text.is_empty()) {
+                let text = answer.text.clone();
+                self.updates.push_back(Update::Text { index, text });
             }
         }
         phases.total = self.begun.elapsed();
@@ -406,6 +405,15 @@ impl Reply {
         self.ended = true;
         Ok(())
     }
+}
+
+/// The reading that the others agree with most, with the mean of their probabilities.
+fn agreed(readings: &[Answer]) -> Option<(Answer, Consensus)> {
+    let told = consensus(&readings.iter().map(|one| one.text.as_str()).collect::<Vec<_>>())?;
+    let known: Vec<f64> = readings.iter().filter_map(|one| one.p_yes).collect();
+    let p_yes = (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64);
+    let chosen = readings.get(told.chosen)?.clone();
+    Some((Answer { p_yes, ..chosen }, told))
 }
 
 /// The text of a free reply without the `<` and `>` that held its image's codes.

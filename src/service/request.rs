@@ -27,13 +27,12 @@ pub struct Options {
     pub top_k: Option<usize>,
     /// Guidance of a drawing, 1 (none) to 10.
     pub guidance: Option<f32>,
-    /// How often a radiograph is read for a report; more than once means sampled, and the reading that the others agree with most. Not given,
-    /// the bundle's own number, unless the request has an instruction, temperature or constraint of its own: then once.
+    /// How often a radiograph is read for a report or answer, each time moved a little; of several readings the one that the others agree
+    /// with most counts. Not given: for a report the bundle's own number, unless the request has an instruction, a temperature above 0 or a constraint of its own; else once.
     pub readings: Option<usize>,
     /// Most new tokens. One that does not fit the context is refused, a default is shortened to fit.
     pub max_tokens: Option<usize>,
-    /// Seed, below 2⁵³ so that every JSON reader keeps it; random when not given, but 0 for several readings, so that an image always
-    /// has the same report.
+    /// Seed, below 2⁵³ so that every JSON reader keeps it; random when not given.
     pub seed: Option<u64>,
     /// Whether the form is held to.
     pub constraint: Constraint,

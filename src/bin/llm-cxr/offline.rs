@@ -94,8 +94,8 @@ pub struct ReportArgs {
     /// Instead of the bundle's instruction
     #[arg(long)]
     instruction: Option<String>,
-    /// How often the image is read, 1 to 32: of several readings the one that the others agree with most is the report; the bundle's own number
-    /// if not given
+    /// How often the image is read, 1 to 16, each time moved by a few pixels: of several readings the one that the others agree with most is
+    /// the report; the bundle's own number if not given
     #[arg(long, value_name = "N")]
     readings: Option<usize>,
     #[command(flatten)]
@@ -112,6 +112,9 @@ pub struct AskArgs {
     /// One or more questions, answered together
     #[arg(required = true)]
     question: Vec<String>,
+    /// How often the image is read, 1 to 16, each time moved by a few pixels: of several readings the one that the others agree with most counts
+    #[arg(long, value_name = "N")]
+    readings: Option<usize>,
     #[command(flatten)]
     sampling: SamplingArgs,
     #[command(flatten)]
@@ -168,7 +171,11 @@ pub fn ask(args: AskArgs) -> Outcome {
     };
     // Several answers come at once; they are shown when they are whole.
     let one = args.question.len() == 1;
-    let (assistant, answers) = run(&args.model, task, args.sampling.options(), one)?;
+    let options = Options {
+        readings: args.readings,
+        ..args.sampling.options()
+    };
+    let (assistant, answers) = run(&args.model, task, options, one)?;
     let pairs = args.question.iter().zip(&answers.answers);
     if args.model.json {
         let mut out = account(&assistant, &answers);
@@ -177,6 +184,9 @@ pub fn ask(args: AskArgs) -> Outcome {
                 json!({"question": question, "answer": a.text, "finish_reason": finish_reason(a.finish), "p_yes": a.p_yes, "token_ids": a.token_ids})
             })
             .collect();
+        for (at, told) in answers.consensus.iter().enumerate() {
+            out["answers"][at]["agreement"] = told.same.into();
+        }
         out["codes"] = json!(answers.input_codes.as_deref());
         return print_json(&out);
     }

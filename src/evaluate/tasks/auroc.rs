@@ -71,6 +71,7 @@ pub fn auroc(
                 // P(yes) is of the first token: the rest of the answer is not needed.
                 max_tokens: Some(1),
                 seed: Some(context.seed(place)),
+                readings: context.settings.readings,
                 ..Options::default()
             },
             deadline: None,

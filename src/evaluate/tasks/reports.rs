@@ -215,7 +215,7 @@ fn have_written(
         context.progress.step();
         let answer = outcome.and_then(|outcome| {
             let answer = outcome.answers.into_iter().next();
-            Ok((answer.ok_or("no report came")?, outcome.consensus))
+            Ok((answer.ok_or("no report came")?, outcome.consensus.into_iter().next()))
         });
         match answer {
             Ok((answer, consensus)) => written.push(Written {

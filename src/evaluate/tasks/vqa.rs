@@ -179,6 +179,7 @@ fn have_answered(
             },
             options: Options {
                 seed: Some(context.seed(batch.study)),
+                readings: context.settings.readings,
                 ..Options::default()
             },
             deadline: None,

@@ -15,7 +15,7 @@ use crate::service::Task;
 /// Report on a chest X-ray
 ///
 /// The image comes as multipart part `image`, as the raw body (options then in the query string), or in JSON as base64 or data: URL.
-/// The bundle says how often an image is read by default: once, greedily, or several times, of which the report is the reading that the others agree with most. With `stream` the answer comes as server-sent events: `delta` (`DeltaEvent`), then `done` with this same JSON, or `error`.
+/// Greedy by default. The image is read as often as the bundle or `readings` says; of several readings the report is the one that the others agree with most. With `stream` the answer comes as server-sent events: `delta` (`DeltaEvent`), then `done` with this same JSON, or `error`.
 #[utoipa::path(
     post, path = "/v1/report", tag = "product",
     request_body(content(

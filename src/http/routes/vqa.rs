@@ -51,6 +51,7 @@ pub async fn vqa(
     };
     let mut options = take_options(fields)?;
     options.constraint = take_constraint(fields)?;
+    options.readings = fields.count("readings")?;
     let streamed = fields.flag("stream")?;
     let include = Include::take(fields)?;
     let _share = input.finish()?;
@@ -70,11 +71,13 @@ pub async fn vqa(
             .answers
             .into_iter()
             .zip(questions)
-            .map(|(answer, question)| VqaAnswer {
+            .enumerate()
+            .map(|(at, (answer, question))| VqaAnswer {
                 question,
                 answer: answer.text,
                 finish_reason: finish_reason(answer.finish),
                 p_yes: include.probabilities.then_some(answer.p_yes),
+                agreement: outcome.consensus.get(at).map(|told| told.same),
                 token_ids: include.token_ids.then_some(answer.token_ids),
             });
         let answers: Vec<VqaAnswer> = answers.collect();

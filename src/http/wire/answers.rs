@@ -99,8 +99,8 @@ pub struct ReportResponse {
 pub struct ReadingsUsed {
     /// How many there were.
     pub count: usize,
-    /// Seed of the one that is the report: read once with this seed and the same `temperature` and `top_p`, it comes again.
-    pub chosen_seed: u64,
+    /// Which of them is the report, from 0, the image as it was sent.
+    pub chosen: usize,
     /// What any of them affirms or leaves open, what most do first. A rule-based labeler reads them.
     pub findings: Vec<FindingAgreement>,
 }
@@ -132,6 +132,10 @@ pub struct VqaAnswer {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0, maximum = 1)]
     pub p_yes: Option<Option<f64>>,
+    /// Share of the readings that say the same, where there were several.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(minimum = 0, maximum = 1)]
+    pub agreement: Option<f64>,
     /// Generated ids; with `include: ["token_ids"]`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_ids: Option<Vec<u32>>,

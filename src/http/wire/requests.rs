@@ -13,22 +13,22 @@ pub struct ReportRequest {
     pub image: String,
     /// Instead of the bundle's instruction.
     pub instruction: Option<String>,
-    /// 0 (greedy, the default) to 2; of several readings 0.85 by default.
+    /// 0 (greedy, the default) to 2.
     #[schema(minimum = 0, maximum = 2)]
     pub temperature: Option<f32>,
-    /// Nucleus, above 0 to 1. Default 1, but 0.92 with a temperature of the request's own.
+    /// Nucleus, above 0 to 1. Default 1 when greedy, else 0.92.
     #[schema(exclusive_minimum = 0, maximum = 1)]
     pub top_p: Option<f32>,
     /// Only the k most probable tokens; 0 (the default) is off.
     pub top_k: Option<u64>,
-    /// How often the image is read, 1 to 32. Of several readings, which are sampled, the report is the one that the others agree with most, and
-    /// `readings` tells how far they agree. Default: the bundle's, but 1 with an instruction, temperature or constraint of the request's own.
-    #[schema(minimum = 1, maximum = 32)]
+    /// How often the image is read, 1 to 16, each time moved by a few pixels. The report is the reading that the others agree with most, and
+    /// `readings` of the answer tells how far they do. Default: the bundle's, but 1 with an instruction, a temperature above 0 or a constraint of the request's own.
+    #[schema(minimum = 1, maximum = 16)]
     pub readings: Option<u64>,
     /// Most new tokens. Default: the bundle's, shortened to what fits; one that does not fit is refused.
     #[schema(minimum = 1)]
     pub max_tokens: Option<u64>,
-    /// 0 to 2⁵³ − 1; random when not given, but 0 for several readings (reading `i` has the seed `seed + i`), so that an image always has the same report. Always returned.
+    /// 0 to 2⁵³ − 1; random when not given, always returned. Reading `i` has the seed `seed + i`.
     #[schema(minimum = 0, maximum = 9007199254740991i64)]
     pub seed: Option<u64>,
     /// Answer by server-sent events.
@@ -50,6 +50,10 @@ pub struct VqaRequest {
     pub question: Option<String>,
     /// Questions that are answered together, in order. Either this or `question`.
     pub questions: Option<Vec<String>>,
+    /// How often the image is read, 1 (the default) to 16, each time moved by a few pixels. The answer is that of the reading that the others agree
+    /// with most, `agreement` the share that says the same, and `p_yes` the mean.
+    #[schema(minimum = 1, maximum = 16)]
+    pub readings: Option<u64>,
     /// 0 (greedy, the default) to 2.
     #[schema(minimum = 0, maximum = 2)]
     pub temperature: Option<f32>,
@@ -61,7 +65,7 @@ pub struct VqaRequest {
     /// Most new tokens of each answer.
     #[schema(minimum = 1)]
     pub max_tokens: Option<u64>,
-    /// 0 to 2⁵³ − 1; random when not given, always returned. Question `i` has the seed `seed + i`.
+    /// 0 to 2⁵³ − 1; random when not given, always returned. Reading `r` of question `q` has the seed `seed + q · readings + r`.
     #[schema(minimum = 0, maximum = 9007199254740991i64)]
     pub seed: Option<u64>,
     /// Answer by server-sent events.

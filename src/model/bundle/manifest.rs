@@ -75,14 +75,14 @@ pub struct Defaults {
     /// 1, which is none, where a manifest does not name it.
     #[serde(default = "unguided", skip_serializing_if = "is_unguided")]
     pub guidance: f32,
-    /// How often a radiograph is read for a report, within [`READINGS`]; of several readings the one that the others agree with most is
-    /// the report. 1, a single greedy one, where a manifest does not name it.
+    /// How often a radiograph is read for a report, within [`READINGS`], each time moved a little; of several readings the one that the
+    /// others agree with most is the report. 1 where a manifest does not name it.
     #[serde(default = "one_reading", skip_serializing_if = "is_one_reading")]
     pub readings: usize,
 }
 
-/// How often a radiograph may be read for one report.
-pub const READINGS: std::ops::RangeInclusive<usize> = 1..=32;
+/// How often a radiograph may be read for one answer.
+pub const READINGS: std::ops::RangeInclusive<usize> = 1..=16;
 
 fn one_reading() -> usize {
     1
@@ -112,7 +112,7 @@ impl Defaults {
             ("temperature", (0.0..=2.0).contains(&self.temperature), "0 and 2"),
             ("top_p", self.top_p > 0.0 && self.top_p <= 1.0, "0 and 1"),
             ("guidance", GUIDANCE.contains(&self.guidance), "1 and 10"),
-            ("readings", READINGS.contains(&self.readings), "1 and 32"),
+            ("readings", READINGS.contains(&self.readings), "1 and 16"),
         ];
         match ranges.into_iter().find(|(_, holds, _)| !holds) {
             None => Ok(()),

@@ -223,8 +223,8 @@ pub struct FinetuneSettings {
     /// Guidance of drawings, where a request to the bundle names none (1: none)
     #[arg(long, default_value_t = FinetuneSettings::default().guidance)]
     pub guidance: f32,
-    /// How often an image is read for a report, where a request to the bundle does not say (1: once, greedily; 8: the reading of eight
-    /// that the others agree with most)
+    /// How often an image is read for a report, each time moved a little, where a request to the bundle does not say: of several readings
+    /// the one that the others agree with most is the report
     #[arg(long, default_value_t = FinetuneSettings::default().readings)]
     pub readings: usize,
     /// Threads that prepare examples
@@ -356,7 +356,7 @@ impl FinetuneSettings {
             return wrong("--guidance must lie between 1 and 10");
         }
         if !READINGS.contains(&self.readings) {
-            return wrong("--readings must lie between 1 and 32");
+            return wrong("--readings must lie between 1 and 16");
         }
         if !(0.0..1.0).contains(&self.ema) {
             return wrong("--ema must lie between 0 and 1");
