@@ -52,7 +52,7 @@ def clients(a):
         print("| clients | requests/s | tokens/s | report p50 / p95 | question p50 / p95 | image p50 / p95 | refused or failed |")
         print("| --- | --- | --- | --- | --- | --- | --- |")
         for count in [int(count) for count in a.clients.split(",")]:
-            command = [BINARY, "load", "--url", url, "--clients", count, "--mix", "report,vqa,image", "--duration", a.duration, "--json"]
+            command = [BINARY, "load", "--url", url, "--clients", count, "--mix", "report,vqa,image", "--readings", a.readings, "--duration", a.duration, "--json"]
             command += [part for image in images for part in ("--image", image)]
             r = json.loads(subprocess.check_output([str(part) for part in command]))
             times = [f"{t['p50']:.3f} / {t['p95']:.3f} s" if t else "–" for t in (r["latency"].get(k) for k in ("report", "vqa", "image"))]
@@ -80,6 +80,7 @@ def main():
     parser.add_argument("--images", required=True, help="folder of radiographs to send")
     parser.add_argument("--serve", default="", help="further flags of the server")
     parser.add_argument("--clients", default="1,2,4,8,16,32,64")
+    parser.add_argument("--readings", default="1", help="how often a radiograph is read for a report")
     parser.add_argument("--duration", default="8s")
     parser.add_argument("--shape", default="hidden=2560,layers=4,heads=32,intermediate=10240,vocab=8192")
     parser.add_argument("--weights", default="native")

@@ -83,12 +83,12 @@ async fn every_reading_sees_a_view_of_its_own_and_questions_share_them() {
     let body = json!({"image": base64(&png(16, 16)), "questions": ["Is it so?", "Is it not?"], "readings": 3, "include": ["probabilities"]});
     let answer = house.json("/v1/vqa", body).await.ok().json();
     assert_eq!(encoded(), 8 + 3);
-    // Eight replies came before these six.
+    // Eight replies came before these six: they begin with the third text.
     let told: Vec<_> = answer["answers"].as_array().expect("a list").iter().collect();
     assert_eq!(told.len(), 2);
     assert_eq!(
         (&told[0]["answer"], &told[1]["answer"]),
-        (&json!("Yes."), &json!("No."))
+        (&json!("No."), &json!("Yes."))
     );
     for one in told {
         assert!((one["agreement"].as_f64().expect("a number") - 2.0 / 3.0).abs() < 1e-12);

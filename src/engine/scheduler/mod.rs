@@ -6,7 +6,7 @@
 //! A reply with guidance is two sequences with neighbouring keys: first the guide, then the reply. They get their memory together, the
 //! reply's prompt ends no sooner than the guide's, and from then on they are in every step together.
 //!
-//! Replies of a job with the same prompt (several drawings of a text, several readings of a radiograph) share the work on it (`twins`).
+//! Replies of a job with the same prompt (several drawings of a text, choices of a chat) share the work on it (`twins`).
 //!
 //! Order and fairness: sequences whose prompt is whole get KV memory in order of arrival, and one that does not fit yet blocks all
 //! later ones, so nothing is overtaken for ever; once what runs has left, the head of the line fits (admission saw to that). A

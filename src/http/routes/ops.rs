@@ -80,6 +80,7 @@ pub async fn info(State(state): State<AppState>) -> Json<Info> {
             licence: card.licence.clone(),
             intended_use: card.intended_use.clone(),
             report_instruction: card.report_instruction.clone(),
+            report_readings: card.readings,
             draw_instruction: card.draw_instruction.clone(),
             image_side: card.image_side,
             codes_per_image: vocabulary.codes_per_image(),

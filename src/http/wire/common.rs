@@ -87,6 +87,8 @@ pub struct InfoModel {
     pub intended_use: String,
     /// Instruction of a report request that brings none.
     pub report_instruction: String,
+    /// How often an image is read for a report request that does not say.
+    pub report_readings: usize,
     /// Instruction of drawing requests.
     pub draw_instruction: String,
     /// Side of its images in pixels.
