@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::Answer;
 use crate::labeler::{self, Reading};
 use crate::phantom::{LABELS, Label};
 use crate::radiograph::Pixels;
@@ -65,8 +66,17 @@ pub struct FindingShare {
     pub reported: bool,
 }
 
+/// The reading that the others agree with most, with the mean of their probabilities.
+pub(super) fn agreed(readings: &[Answer]) -> Option<(Answer, Consensus)> {
+    let told = consensus(&readings.iter().map(|one| one.text.as_str()).collect::<Vec<_>>())?;
+    let known: Vec<f64> = readings.iter().filter_map(|one| one.p_yes).collect();
+    let p_yes = (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64);
+    let chosen = readings.get(told.chosen)?.clone();
+    Some((Answer { p_yes, ..chosen }, told))
+}
+
 /// Chooses among readings; `None` where there are none. Of equals the one whose words the others use most, and of these the first.
-pub(super) fn consensus(reports: &[&str]) -> Option<Consensus> {
+fn consensus(reports: &[&str]) -> Option<Consensus> {
     let said: Vec<u64> = reports.iter().map(|report| findings(&labeler::read(report))).collect();
     let words: Vec<BTreeMap<&str, usize>> = reports.iter().map(|report| bag(report)).collect();
     let worth = |at: usize| -> (f64, f64) {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::consensus::consensus;
+use super::consensus::agreed;
 use super::polish::Polish;
 use super::{Consensus, ImageDesk, Options, ServiceError};
 use crate::engine::{EngineError, Event, Events, FinishReason, Sampling, SequenceSpec, SequenceSummary, Timing};
@@ -405,15 +405,6 @@ impl Reply {
         self.ended = true;
         Ok(())
     }
-}
-
-/// The reading that the others agree with most, with the mean of their probabilities.
-fn agreed(readings: &[Answer]) -> Option<(Answer, Consensus)> {
-    let told = consensus(&readings.iter().map(|one| one.text.as_str()).collect::<Vec<_>>())?;
-    let known: Vec<f64> = readings.iter().filter_map(|one| one.p_yes).collect();
-    let p_yes = (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64);
-    let chosen = readings.get(told.chosen)?.clone();
-    Some((Answer { p_yes, ..chosen }, told))
 }
 
 /// The text of a free reply without the `<` and `>` that held its image's codes.
