@@ -365,7 +365,11 @@ impl Reply {
             usage.prompt_tokens += summary.prompt_tokens;
             usage.image_tokens += summary.image_tokens;
             usage.completion_tokens += summary.completion_tokens;
-            phases.queue = phases.queue.max(summary.timing.queue);
+            // Of several readings the first ends the wait.
+            phases.queue = match (self.plan.readings, answers.is_empty()) {
+                (1, _) | (_, true) => phases.queue.max(summary.timing.queue),
+                (_, false) => phases.queue.min(summary.timing.queue),
+            };
             phases.encode = phases.encode.max(summary.timing.encode);
             phases.prefill = phases.prefill.max(summary.timing.prefill);
             phases.decode = phases.decode.max(summary.timing.decode);
