@@ -218,7 +218,11 @@ impl EvaluateSettings {
             return wrong("give the question and its label with --auroc-question and --auroc-label");
         }
         if self.readings.is_some_and(|n| !READINGS.contains(&n)) {
-            return wrong("--readings must lie between 1 and 16");
+            return wrong(&format!(
+                "--readings must lie between {} and {}",
+                READINGS.start(),
+                READINGS.end()
+            ));
         }
         if self.concurrency == 0 {
             return wrong("--concurrency must be at least 1");

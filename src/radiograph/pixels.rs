@@ -26,13 +26,18 @@ impl Pixels {
 
     /// The same, moved `right` and `down` by so many pixels; what comes in at an edge is the edge's own pixel.
     pub fn moved(&self, right: i32, down: i32) -> Self {
-        let from = |to: usize, by: i32, end: usize| (to as i64 - i64::from(by)).clamp(0, end as i64 - 1) as usize;
+        let row = 3 * self.width;
+        let edge = 3 * (right.unsigned_abs() as usize).min(self.width);
         let mut rgb = Vec::with_capacity(self.rgb.len());
         for y in 0..self.height {
-            let row = from(y, down, self.height) * self.width;
-            for x in 0..self.width {
-                let at = 3 * (row + from(x, right, self.width));
-                rgb.extend_from_slice(&self.rgb[at..at + 3]);
+            let from = (y as i64 - i64::from(down)).clamp(0, self.height as i64 - 1) as usize;
+            let row = &self.rgb[from * row..(from + 1) * row];
+            if right > 0 {
+                rgb.extend(row.iter().take(3).cycle().take(edge));
+                rgb.extend_from_slice(&row[..row.len() - edge]);
+            } else {
+                rgb.extend_from_slice(&row[edge..]);
+                rgb.extend(row.iter().skip(row.len().saturating_sub(3)).cycle().take(edge));
             }
         }
         Self { rgb, ..*self }

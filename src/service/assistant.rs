@@ -198,8 +198,6 @@ impl Inner {
             guide: None,
             readings: 1,
         };
-        // Each about a view of its own.
-        let views = |readings: usize, prompt: &dyn Fn(usize) -> Prompt| (0..readings).map(prompt).collect::<Vec<_>>();
         match task {
             Task::Report { image, instruction } => {
                 let own = instruction.as_deref();
@@ -208,13 +206,12 @@ impl Inner {
                 let greedy = options.temperature.is_none_or(|t| t == 0.0);
                 let usual = own.is_none() && greedy && text_rule == Rule::Text;
                 let readings = options.readings.unwrap_or(if usual { self.card.readings } else { 1 });
-                let prompts = views(readings, &|view| {
-                    let prompt = self.vocabulary.prompt(text, Input::Image(view));
-                    match own {
-                        None => prompt.with_usual_instruction(),
-                        Some(_) => prompt,
-                    }
-                });
+                let prompt = self.vocabulary.prompt(text, Input::Image(0));
+                let prompt = match own {
+                    None => prompt.with_usual_instruction(),
+                    Some(_) => prompt,
+                };
+                let prompts = (0..readings).map(|view| prompt.about(view)).collect();
                 Ok(Draft {
                     readings,
                     ..greedy_text(prompts, Some(image), self.card.report_max_tokens)
@@ -232,10 +229,10 @@ impl Inner {
                         return Err(ServiceError::parameter("question", "a question must not be empty"));
                     }
                     self.limits.check_text("question", question)?;
-                    let of_one = views(readings, &|view| self.vocabulary.prompt(question, Input::Image(view)));
+                    let prompt = self.vocabulary.prompt(question, Input::Image(0));
                     // The other questions need not be tokenised when one is too long already.
-                    of_one.first().map_or(Ok(0), |prompt| room(prompt, 1, facts))?;
-                    prompts.extend(of_one);
+                    room(&prompt, 1, facts)?;
+                    prompts.extend((0..readings).map(|view| prompt.about(view)));
                 }
                 let draft = greedy_text(prompts, Some(image), self.card.vqa_max_tokens);
                 Ok(Draft {

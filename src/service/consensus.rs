@@ -1,7 +1,7 @@
 //! Of several readings of a radiograph, the one that the others agree with most.
 //!
-//! What the VQ-GAN keeps of a thin line or a small nodule depends on where it lies among the cells of the codes. So each reading sees the image moved
-//! by a part of a cell, and of the readings the one is taken from which the others differ least: minimum Bayes risk (Kumar & Byrne 2004), with F1 over findings and
+//! An image that is moved by a part of a code's cell has other codes: what one reading misses another may see (docs/training.md has the figures). Each reading sees the image
+//! moved so, and of the readings the one is taken from which the others differ least: minimum Bayes risk (Kumar & Byrne 2004), with F1 over findings and
 //! their sides as what is to be gained.
 
 use std::collections::BTreeMap;

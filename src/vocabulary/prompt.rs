@@ -21,6 +21,17 @@ pub struct Prompt {
 }
 
 impl Prompt {
+    /// The same prompt about the image with this index, whichever it named.
+    pub fn about(&self, image: usize) -> Self {
+        let mut prompt = self.clone();
+        for part in &mut prompt.parts {
+            if let PromptPart::Image(named) = part {
+                *named = image;
+            }
+        }
+        prompt
+    }
+
     /// The same prompt, whose instruction is one that is used again and again: all that comes before its image is likely to be shared.
     pub fn with_usual_instruction(mut self) -> Self {
         if let [PromptPart::Tokens(ids), PromptPart::Image(_), ..] = &self.parts[..] {

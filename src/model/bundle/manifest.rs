@@ -109,14 +109,22 @@ impl Defaults {
     /// What is out of its range, in words.
     pub(super) fn check(&self) -> Result<(), String> {
         let ranges = [
-            ("temperature", (0.0..=2.0).contains(&self.temperature), "0 and 2"),
-            ("top_p", self.top_p > 0.0 && self.top_p <= 1.0, "0 and 1"),
-            ("guidance", GUIDANCE.contains(&self.guidance), "1 and 10"),
-            ("readings", READINGS.contains(&self.readings), "1 and 16"),
+            (
+                "temperature",
+                (0.0..=2.0).contains(&self.temperature),
+                "0..=2".to_owned(),
+            ),
+            (
+                "top_p",
+                self.top_p > 0.0 && self.top_p <= 1.0,
+                "0..=1, and not 0".to_owned(),
+            ),
+            ("guidance", GUIDANCE.contains(&self.guidance), format!("{GUIDANCE:?}")),
+            ("readings", READINGS.contains(&self.readings), format!("{READINGS:?}")),
         ];
         match ranges.into_iter().find(|(_, holds, _)| !holds) {
             None => Ok(()),
-            Some((name, _, range)) => Err(format!("has a default {name} that is not between {range}")),
+            Some((name, _, range)) => Err(format!("has a default {name} that is not within {range}")),
         }
     }
 }

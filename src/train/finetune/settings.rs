@@ -356,7 +356,11 @@ impl FinetuneSettings {
             return wrong("--guidance must lie between 1 and 10");
         }
         if !READINGS.contains(&self.readings) {
-            return wrong("--readings must lie between 1 and 16");
+            return wrong(&format!(
+                "--readings must lie between {} and {}",
+                READINGS.start(),
+                READINGS.end()
+            ));
         }
         if !(0.0..1.0).contains(&self.ema) {
             return wrong("--ema must lie between 0 and 1");
