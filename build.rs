@@ -1,4 +1,4 @@
-//! Compiles `src/model/cuda/graph.cc`, and lets the binaries find libtorch at run time without `LD_LIBRARY_PATH`.
+//! Compiles the C++ of `src/model/cuda`, and lets the binaries find libtorch at run time without `LD_LIBRARY_PATH`.
 //!
 //! The run path holds, in this order, `lib/` and `../lib` beside the binary (packages, containers) and the folder that
 //! `LIBTORCH` named at build time. It is a RUNPATH, so that `LD_LIBRARY_PATH` still wins (a GPU machine's own libtorch).
@@ -8,12 +8,12 @@ use std::path::PathBuf;
 fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");
     println!("cargo:rerun-if-changed=build.rs");
-    println!("cargo:rerun-if-changed=src/model/cuda/graph.cc");
     let mut shim = cc::Build::new();
-    shim.cpp(true)
-        .std("c++17")
-        .file("src/model/cuda/graph.cc")
-        .compile("llm_cxr_graph");
+    for file in ["src/model/cuda/graph.cc", "src/model/cuda/precision.cc"] {
+        println!("cargo:rerun-if-changed={file}");
+        shim.file(file);
+    }
+    shim.cpp(true).std("c++17").compile("llm_cxr_graph");
     println!("cargo:rustc-link-arg=-Wl,--enable-new-dtags");
     println!("cargo:rustc-link-arg=-Wl,-rpath,$ORIGIN/lib:$ORIGIN/../lib");
     if let Some(libtorch) = std::env::var_os("LIBTORCH") {

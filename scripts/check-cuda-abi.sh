@@ -8,7 +8,7 @@ cuda=$2
 here=$(dirname "$0")/..
 ${CXX:-c++} -std=c++17 -fsyntax-only -DLLM_CXR_CHECK_ABI -I"$torch/include" -I"$torch/include/torch/csrc/api/include" -I"$cuda" \
     "$here/src/model/cuda/graph.cc"
-names=$(grep -o '"_Z[A-Za-z0-9_]*"' "$here/src/model/cuda/graph.cc" | tr -d '"')
+names=$(grep -oh '"_Z[A-Za-z0-9_]*"' "$here"/src/model/cuda/*.cc | tr -d '"')
 for name in $names; do
     nm -D --defined-only "$torch/lib/libtorch_cuda.so" "$torch/lib/libc10_cuda.so" | grep -q " T $name\$" || {
         echo "missing: $name" >&2

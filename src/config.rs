@@ -38,6 +38,16 @@ pub enum Speculation {
     Off,
 }
 
+/// Whether DICOM files are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Dicom {
+    /// Each is decoded in a process of its own.
+    #[default]
+    On,
+    /// They are refused.
+    Off,
+}
+
 /// Everything the server can be told. [`ServeConfig::check`] looks at all of it before anything is opened or bound.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ServeConfig {
@@ -59,6 +69,9 @@ pub struct ServeConfig {
     /// How radiographs are read: `default` honours orientation, alpha and 16-bit windows; `compat` does as the original did.
     #[arg(long, env = "LLM_CXR_PREPROCESS", value_enum, default_value_t = Preprocess::Default)]
     pub preprocess: Preprocess,
+    /// Whether DICOM files are read, each decoded in a process of its own: on or off.
+    #[arg(long, env = "LLM_CXR_DICOM", value_enum, default_value_t = Dicom::On)]
+    pub dicom: Dicom,
 
     /// Most sequences in one step of the language model.
     #[arg(long, env = "LLM_CXR_MAX_BATCH", value_name = "N", default_value_t = 16)]
@@ -162,6 +175,7 @@ impl Default for ServeConfig {
             dtype: DtypeChoice::Auto,
             weights: WeightsChoice::Auto,
             preprocess: Preprocess::Default,
+            dicom: Dicom::On,
             max_batch: 16,
             kv_tokens: None,
             kv_memory: None,

@@ -8,13 +8,15 @@ use axum::response::{IntoResponse, Response};
 use super::error::{ApiError, ErrorCode};
 use super::state::AppState;
 
-/// Asks for a key, unless none is configured or the path is open: probes, and pages that hold no data.
+/// Whether everybody may have this path, keys or not: probes, and pages that hold no data.
+pub fn is_open(path: &str) -> bool {
+    matches!(path, "/livez" | "/readyz" | "/" | "/docs" | "/openapi.yaml")
+}
+
+/// Asks for a key, unless none is configured or the path is open.
 pub async fn ask_for_key(State(state): State<AppState>, request: Request, next: Next) -> Response {
-    let open = match request.uri().path() {
-        "/livez" | "/readyz" | "/" | "/docs" | "/openapi.yaml" => true,
-        "/metrics" => !state.metrics_need_key,
-        _ => false,
-    };
+    let path = request.uri().path();
+    let open = is_open(path) || (path == "/metrics" && !state.metrics_need_key);
     if open || state.keys.is_empty() {
         return next.run(request).await;
     }

@@ -1,10 +1,13 @@
 //! The contract: OpenAPI from the code, as YAML and as a page for people. `openapi.yaml` at the top is this, committed.
 
+mod operations;
+
 use std::sync::LazyLock;
 
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
+use self::operations::Operations;
 use super::reference;
 use super::routes::{chat, generate_image, images, instruct, models, ops, report, vqa};
 use super::wire;
@@ -25,10 +28,10 @@ use super::wire;
     tags(
         (name = "product", description = "What the model does"),
         (name = "openai", description = "The same for OpenAI clients"),
-        (name = "operation", description = "Probes, meters, facts"),
+        (name = "operation", description = "Health, metrics, information about the server"),
     ),
-    security(("api_key" = [])),
-    modifiers(&ApiKey),
+    security((), ("api_key" = [])),
+    modifiers(&ApiKey, &Operations),
 )]
 struct Contract;
 
@@ -39,7 +42,7 @@ impl Modify for ApiKey {
         let scheme = HttpBuilder::new()
             .scheme(HttpAuthScheme::Bearer)
             .description(Some(
-                "An API key, where the operator asks for one. Probes and pages are open.",
+                "An API key, where the operator asks for one; without keys configured everybody is served. Probes and pages are open.",
             ))
             .build();
         let components = contract.components.get_or_insert_default();

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::wire::{ErrorBody, ErrorDetail};
 use crate::engine::EngineError;
-use crate::radiograph::RadiographError;
+use crate::radiograph::{DicomError, RadiographError};
 use crate::service::ServiceError;
 
 /// Declares the codes once: name, spelling, status, type and meaning.
@@ -75,7 +75,7 @@ codes! {
     RemoteUrlRefused = "remote_url_refused", BAD_REQUEST, InvalidRequest;
     /// The image has no bytes.
     EmptyImage = "empty_image", BAD_REQUEST, InvalidRequest;
-    /// The image is neither PNG nor JPEG.
+    /// The image is neither PNG nor JPEG nor DICOM.
     UnknownImageFormat = "unknown_image_format", BAD_REQUEST, InvalidRequest;
     /// The image file is damaged or ends too early.
     CorruptImage = "corrupt_image", BAD_REQUEST, InvalidRequest;
@@ -101,7 +101,7 @@ codes! {
     ImageTooLarge = "image_too_large", PAYLOAD_TOO_LARGE, InvalidRequest;
     /// The body's content type is not taken here.
     UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, InvalidRequest;
-    /// DICOM files are not read yet.
+    /// The DICOM file's pixels are in a transfer syntax that is not read, or this server reads no DICOM files.
     DicomNotSupported = "dicom_not_supported", UNSUPPORTED_MEDIA_TYPE, InvalidRequest;
     /// Without constraint the model ended without a whole image.
     NoImage = "no_image", UNPROCESSABLE_ENTITY, InvalidRequest;
@@ -248,6 +248,8 @@ impl From<ServiceError> for ApiError {
             ServiceError::Parameter { param, .. } => Self::about(ErrorCode::InvalidParameter, param, message),
             ServiceError::TextTooLong { param, .. } => Self::about(ErrorCode::TextTooLong, param, message),
             ServiceError::Image(error) => error.into(),
+            ServiceError::Dicom(error) => error.into(),
+            ServiceError::DicomOff => Self::about(ErrorCode::DicomNotSupported, "image", message),
             ServiceError::Engine(error) => error.into(),
             ServiceError::NoImage => Self::new(ErrorCode::NoImage, message),
             ServiceError::Worker => Self::new(
@@ -269,6 +271,18 @@ impl From<RadiographError> for ApiError {
             RadiographError::Unwritable { .. } => ErrorCode::Internal,
         };
         Self::about(code, "image", error.to_string())
+    }
+}
+
+impl From<DicomError> for ApiError {
+    fn from(error: DicomError) -> Self {
+        let code = match error {
+            DicomError::Limits(error) => return error.into(),
+            DicomError::Attributes => ErrorCode::CorruptImage,
+            DicomError::NoPixels | DicomError::Exhausted => ErrorCode::UnsupportedImage,
+            DicomError::Pixels => ErrorCode::DicomNotSupported,
+        };
+        Self::about(code, "image", sentence(&error.to_string()))
     }
 }
 

@@ -114,16 +114,14 @@ fn kind_of(headers: &HeaderMap, kinds: &[Kind]) -> Result<Kind, ApiError> {
     let kind = match media_type.as_str() {
         "application/json" => Some(Kind::Json),
         "multipart/form-data" => Some(Kind::Multipart),
-        "image/png" | "image/jpeg" | "image/jpg" => Some(Kind::Image),
-        // The place of DICOM: a kind of its own, read by `radiograph`.
-        "application/dicom" => return Err(dicom()),
+        "image/png" | "image/jpeg" | "image/jpg" | "application/dicom" => Some(Kind::Image),
         _ => None,
     };
     kind.filter(|kind| kinds.contains(kind)).ok_or_else(|| {
         let names = kinds.iter().map(|kind| match kind {
             Kind::Json => "application/json",
             Kind::Multipart => "multipart/form-data",
-            Kind::Image => "image/png or image/jpeg",
+            Kind::Image => "image/png, image/jpeg or application/dicom",
         });
         let message = format!(
             "Send the body with the content type {}.",
@@ -131,11 +129,6 @@ fn kind_of(headers: &HeaderMap, kinds: &[Kind]) -> Result<Kind, ApiError> {
         );
         ApiError::new(ErrorCode::UnsupportedMediaType, message)
     })
-}
-
-fn dicom() -> ApiError {
-    let message = "DICOM files are not read yet; export the image as PNG or JPEG and send that.";
-    ApiError::new(ErrorCode::DicomNotSupported, message)
 }
 
 async fn multipart(request: Request) -> Result<(Fields, Option<Bytes>), ApiError> {
@@ -150,15 +143,11 @@ async fn multipart(request: Request) -> Result<(Fields, Option<Bytes>), ApiError
             .name()
             .ok_or_else(|| broken("A part of the multipart body has no name."))?
             .to_owned();
-        let dicom_sent = part
-            .content_type()
-            .is_some_and(|t| t.eq_ignore_ascii_case("application/dicom"));
         let bytes = part.bytes().await.map_err(|_| broken(cut))?;
         if pairs.len() >= MAX_PARTS {
             return Err(broken("The multipart body has more than 64 parts."));
         }
         match name.as_str() {
-            "image" if dicom_sent => return Err(dicom()),
             "image" if file.is_some() => {
                 return Err(ApiError::about(
                     ErrorCode::ConflictingFields,
@@ -199,9 +188,6 @@ pub fn image_from_text(text: &str, param: &'static str) -> Result<Bytes, ApiErro
     let encoded = if is_data_url {
         let (kind, data) = text.get(5..).and_then(|rest| rest.split_once(',')).unwrap_or_default();
         let kind = kind.to_ascii_lowercase();
-        if kind.starts_with("application/dicom") {
-            return Err(dicom());
-        }
         if !kind.ends_with(";base64") {
             let message = format!("`{param}` must be a data: URL in base64, as in data:image/png;base64,….");
             return Err(ApiError::about(ErrorCode::InvalidBase64, param, message));
@@ -228,7 +214,7 @@ pub fn image_from_text(text: &str, param: &'static str) -> Result<Bytes, ApiErro
         Ok(bytes) if bytes.is_empty() => Err(ApiError::about(
             ErrorCode::EmptyImage,
             param,
-            format!("`{param}` is empty; send a PNG or JPEG file."),
+            format!("`{param}` is empty; send a PNG, JPEG or DICOM file."),
         )),
         Ok(bytes) => Ok(Bytes::from(bytes)),
         Err(_) => {
@@ -254,6 +240,7 @@ mod tests {
             " aG\nk= ",
             "data:image/png;base64,aGk=",
             "DATA:image/jpeg;base64,aGk=",
+            "data:application/dicom;base64,aGk=",
         ] {
             assert_eq!(image_from_text(text, "image").expect(text), Bytes::from_static(b"hi"));
         }
@@ -276,6 +263,5 @@ mod tests {
         assert_eq!(code("a b c!"), ErrorCode::InvalidBase64);
         assert_eq!(code("data:image/png,raw"), ErrorCode::InvalidBase64);
         assert_eq!(code("data:image/png;base64,"), ErrorCode::EmptyImage);
-        assert_eq!(code("data:application/dicom;base64,aGk="), ErrorCode::DicomNotSupported);
     }
 }

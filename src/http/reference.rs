@@ -116,10 +116,11 @@ fn table(html: &mut String, schema: &Value) {
         let mark = if required { " *" } else { "" };
         let _ = writeln!(
             html,
-            "<tr><td><code>{}</code>{mark}</td><td>{}</td><td>{}</td></tr>",
+            "<tr><td><code>{}</code>{mark}</td><td>{}{}</td><td>{}</td></tr>",
             escaped(name),
             kind_of(field),
-            text(&field["description"])
+            range(field),
+            described(field)
         );
     }
     html.push_str("</table>\n");
@@ -163,8 +164,44 @@ fn kind_of(schema: &Value) -> String {
     }
 }
 
+/// What a field is, said beside its type or, where it may also be null, within.
+fn described(field: &Value) -> String {
+    let within = || {
+        let choices = field["oneOf"].as_array()?.iter();
+        choices
+            .map(|choice| &choice["description"])
+            .find(|words| words.is_string())
+    };
+    let words = Some(&field["description"]).filter(|words| words.is_string());
+    words.or_else(within).map(text).unwrap_or_default()
+}
+
+/// Between what a number lies, how many a list may have.
+fn range(field: &Value) -> String {
+    let first = |names: [(&str, &str); 3]| {
+        let found = names.iter().find(|(name, _)| field[*name].is_number());
+        found.map(|(name, sign)| format!("{sign}&nbsp;{}", field[*name]))
+    };
+    let least = first([("minimum", "≥"), ("exclusiveMinimum", "&gt;"), ("minItems", "at least")]);
+    let most = first([("maximum", "≤"), ("exclusiveMaximum", "&lt;"), ("maxItems", "at most")]);
+    let bounds: Vec<String> = [least, most].into_iter().flatten().collect();
+    match bounds.is_empty() {
+        true => String::new(),
+        false => format!("<br>{}", bounds.join(", ")),
+    }
+}
+
+/// Words of a description; what stands between backticks is code.
 fn text(value: &Value) -> String {
-    escaped(value.as_str().unwrap_or_default())
+    let words = escaped(value.as_str().unwrap_or_default());
+    let mut html = String::new();
+    for (index, piece) in words.split('`').enumerate() {
+        let _ = match index % 2 {
+            1 => write!(html, "<code>{piece}</code>"),
+            _ => write!(html, "{piece}"),
+        };
+    }
+    html
 }
 
 fn escaped(text: &str) -> String {

@@ -118,7 +118,7 @@ pub fn format_name(format: ImageFormat) -> &'static str {
 }
 
 /// A decimal number as a person would write it: 0.92, not the 0.9200000166893005 that a widened f32 prints.
-fn plain(number: f32) -> f64 {
+pub fn plain(number: f32) -> f64 {
     number.to_string().parse().unwrap_or_else(|_| f64::from(number))
 }
 

@@ -11,6 +11,7 @@ use std::sync::OnceLock;
 use tch::{Device, Kind};
 
 use crate::model::checkpoint::Dtype;
+use crate::model::cuda::exact_convolutions;
 use crate::model::kernels::{Format, Kernels};
 
 /// What the operator asked for.
@@ -217,6 +218,9 @@ fn cuda(asked: DeviceChoice, index: usize) -> Result<Device, DeviceError> {
     let count = usize::try_from(tch::Cuda::device_count()).unwrap_or(0);
     if index >= count {
         return Err(DeviceError::NoSuchGpu { asked, count });
+    }
+    if let Err(reason) = exact_convolutions() {
+        tracing::warn!(%reason, "codes of images may differ from a CPU's");
     }
     Ok(Device::Cuda(index))
 }

@@ -6,10 +6,10 @@ use super::ImageFormat;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RadiographError {
     /// There are no bytes at all.
-    #[error("The image is empty. Send the bytes of a PNG or JPEG file.")]
+    #[error("The image is empty. Send the bytes of a PNG, JPEG or DICOM file.")]
     Empty,
     /// The signature is neither that of PNG nor that of JPEG.
-    #[error("The image is neither PNG nor JPEG. Convert it to one of these and send it again.")]
+    #[error("The image is neither PNG nor JPEG nor a DICOM file. Convert it to one of these and send it again.")]
     UnknownFormat,
     /// The file has more bytes than the limit.
     #[error("The image file has {bytes} bytes; at most {max_bytes} are accepted. Send a smaller file.")]

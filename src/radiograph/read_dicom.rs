@@ -1,8 +1,8 @@
-//! DICOM → raster, for data sets of one's own: the first frame, as a viewer first shows it.
+//! DICOM → raster, the first frame, as a viewer first shows it.
 //!
 //! Stored values take the file's modality LUT and VOI window (or LUT), and MONOCHROME1 is turned over, so that bone is white (DICOM PS3.3
-//! C.7.6.3, C.11.1, C.11.2). The server does not call this: it sends DICOM files away, for their decoders are too large a surface for
-//! what strangers post.
+//! C.7.6.3, C.11.1, C.11.2). The server does not call this in its own process: the decoders are too large a surface for what strangers
+//! post (see `service::dicom`).
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -31,6 +31,11 @@ pub enum DicomError {
          12-bit lossy JPEG); convert it to Explicit VR Little Endian"
     )]
     Pixels,
+    /// Whoever decoded it broke, or took too long or too much memory.
+    #[error(
+        "the DICOM file cannot be decoded within the time and memory that a file may take; export the image as PNG or JPEG"
+    )]
+    Exhausted,
 }
 
 /// Whether `bytes` are a DICOM file by its prefix (DICOM PS3.10, 7.1).

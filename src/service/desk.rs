@@ -6,9 +6,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::ServiceError;
+use super::dicom::DicomReader;
 use crate::radiograph::{self, DecodeLimits, ImageFormat, Pixels, Preprocess};
 
 /// Reads and writes radiographs. Cheap to clone; clones share the workers.
@@ -18,6 +19,7 @@ pub struct ImageDesk {
     limits: DecodeLimits,
     preprocess: Preprocess,
     side: usize,
+    dicom: Option<DicomReader>,
 }
 
 impl ImageDesk {
@@ -28,14 +30,41 @@ impl ImageDesk {
             limits,
             preprocess,
             side,
+            dicom: None,
         }
     }
 
-    /// Reads a PNG or JPEG file into the model's pixels.
+    /// The same, which reads DICOM files too.
+    pub fn with_dicom(self, reader: DicomReader) -> Self {
+        Self {
+            dicom: Some(reader),
+            ..self
+        }
+    }
+
+    /// Reads a PNG, JPEG or DICOM file into the model's pixels.
     pub async fn read(&self, file: Bytes) -> Result<Arc<Pixels>, ServiceError> {
+        if radiograph::is_dicom(&file) {
+            return self.read_dicom(file).await;
+        }
         let desk = self.clone();
         let read = move || radiograph::prepare(&file, &desk.limits, desk.preprocess, desk.side);
         Ok(Arc::new(self.work(read).await??))
+    }
+
+    async fn read_dicom(&self, file: Bytes) -> Result<Arc<Pixels>, ServiceError> {
+        let reader = self.dicom.as_ref().ok_or(ServiceError::DicomOff)?;
+        let place = self.place().await?;
+        let raster = reader.read(&file, &self.limits).await?;
+        let side = self.side;
+        let fit = move || {
+            let _place = place;
+            radiograph::for_model(&raster, side)
+        };
+        let pixels = tokio::task::spawn_blocking(fit)
+            .await
+            .map_err(|_| ServiceError::Worker)?;
+        Ok(Arc::new(pixels))
     }
 
     /// Writes a drawn image; its metadata says that it is synthetic and what it is not for.
@@ -48,12 +77,14 @@ impl ImageDesk {
         Ok(self.work(move || radiograph::write(&pixels, format, &NOTES)).await??)
     }
 
+    async fn place(&self) -> Result<OwnedSemaphorePermit, ServiceError> {
+        let workers = Arc::clone(&self.workers);
+        workers.acquire_owned().await.map_err(|_| ServiceError::Worker)
+    }
+
     /// Runs `work` on a blocking thread once there is a place. The place is held until the work ends, even if its caller leaves.
     async fn work<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, ServiceError> {
-        let place = Arc::clone(&self.workers)
-            .acquire_owned()
-            .await
-            .map_err(|_| ServiceError::Worker)?;
+        let place = self.place().await?;
         let done = tokio::task::spawn_blocking(move || {
             let _place = place;
             work()

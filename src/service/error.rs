@@ -1,7 +1,7 @@
 //! Why the service did not answer.
 
 use crate::engine::EngineError;
-use crate::radiograph::RadiographError;
+use crate::radiograph::{DicomError, RadiographError};
 
 /// Why the service did not answer. No text of it holds what a user sent.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +27,12 @@ pub enum ServiceError {
     /// The image cannot be read.
     #[error(transparent)]
     Image(#[from] RadiographError),
+    /// The DICOM file cannot be read.
+    #[error(transparent)]
+    Dicom(#[from] DicomError),
+    /// This server does not read DICOM files.
+    #[error("this server is set not to read DICOM files; export the image as PNG or JPEG and send that")]
+    DicomOff,
     /// The engine refused the work or failed at it.
     #[error(transparent)]
     Engine(#[from] EngineError),

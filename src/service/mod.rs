@@ -10,6 +10,7 @@ mod assistant;
 mod card;
 mod consensus;
 mod desk;
+pub mod dicom;
 mod error;
 mod limits;
 mod polish;

@@ -61,7 +61,7 @@ async fn bodies_that_are_nothing_or_of_the_wrong_kind_are_refused() {
     house
         .post("/v1/report", "application/dicom", "DICM")
         .await
-        .refused(415, "dicom_not_supported");
+        .refused(400, "unknown_image_format");
     let no_kind = Request::post("/v1/report").body(Body::from("x")).expect("a request");
     house.send(no_kind).await.refused(415, "unsupported_media_type");
     let packed = Request::post("/v1/instruct")
@@ -292,7 +292,7 @@ async fn broken_multipart_bodies_are_refused() {
     house
         .post("/v1/report", &multipart_kind(), dicom)
         .await
-        .refused(415, "dicom_not_supported");
+        .refused(400, "unknown_image_format");
     healthy(&house).await;
 }
 

@@ -8,12 +8,13 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
-use llm_cxr::config::ServeConfig;
+use llm_cxr::config::{Dicom, ServeConfig};
 use llm_cxr::engine::scripted::{Controls, Reply, ScriptedBackend};
 use llm_cxr::engine::{Backend, BackendError, Engine, EngineConfig, Facts, TokenRules};
 use llm_cxr::http::server::{Ending, Server};
 use llm_cxr::http::{AppState, Meters, app};
 use llm_cxr::radiograph::{self, DecodeLimits, ImageFormat, Pixels};
+use llm_cxr::service::dicom::DicomReader;
 use llm_cxr::service::{Assistant, ImageDesk, Limits, ModelCard};
 use llm_cxr::vocabulary::Vocabulary;
 use serde_json::Value;
@@ -134,7 +135,10 @@ impl House {
             max_pixels: config.max_image_pixels,
             ..DecodeLimits::default()
         };
-        let desk = ImageDesk::new(config.image_workers, decode, config.preprocess, SIDE);
+        let mut desk = ImageDesk::new(config.image_workers, decode, config.preprocess, SIDE);
+        if config.dicom == Dicom::On {
+            desk = desk.with_dicom(DicomReader::new(env!("CARGO_BIN_EXE_llm-cxr").into()));
+        }
         let assistant = Assistant::new(engine, vocabulary(), card, desk, limits);
         let meters = Meters::install().expect("the only recorder of this process");
         let state = AppState::new(assistant, &config, keys, meters);

@@ -4,6 +4,7 @@
 mod bad_input;
 mod connection;
 mod contract;
+mod dicom;
 mod drain;
 mod hostile_bodies;
 mod house;

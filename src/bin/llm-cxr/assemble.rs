@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use llm_cxr::config::{DeviceChoice, DtypeChoice, ServeConfig, Speculation, WeightsChoice};
+use llm_cxr::config::{DeviceChoice, Dicom, DtypeChoice, ServeConfig, Speculation, WeightsChoice};
 use llm_cxr::engine::torch::{self, TorchOptions};
 use llm_cxr::engine::{Engine, EngineConfig, TokenRules};
 use llm_cxr::model::bundle::Bundle;
 use llm_cxr::radiograph::{DecodeLimits, Preprocess};
+use llm_cxr::service::dicom::DicomReader;
 use llm_cxr::service::{Assistant, ImageDesk, Limits, ModelCard};
 use llm_cxr::vocabulary::Vocabulary;
 use tokio::runtime::Runtime;
@@ -17,6 +18,7 @@ pub struct Recipe {
     pub torch: TorchOptions,
     pub decode: DecodeLimits,
     pub preprocess: Preprocess,
+    pub dicom: Dicom,
     pub image_workers: usize,
     pub limits: Limits,
     /// Readings of a report, instead of the bundle's number.
@@ -30,13 +32,18 @@ pub fn assistant(bundle: Bundle, vocabulary: Vocabulary, recipe: Recipe) -> Assi
         torch,
         decode,
         preprocess,
+        dicom,
         image_workers,
         limits,
         readings,
     } = recipe;
     let mut card = ModelCard::from(&bundle.manifest);
     card.readings = readings.unwrap_or(card.readings);
-    let desk = ImageDesk::new(image_workers, decode, preprocess, card.image_side);
+    let mut desk = ImageDesk::new(image_workers, decode, preprocess, card.image_side);
+    // Without a path of its own this program cannot start its worker; DICOM files are then refused.
+    if let (Dicom::On, Ok(program)) = (dicom, std::env::current_exe()) {
+        desk = desk.with_dicom(DicomReader::new(program));
+    }
     let engine = Engine::start(engine, TokenRules::of(&vocabulary), move || {
         torch::load(&bundle, &torch)
     });
@@ -86,6 +93,7 @@ pub fn offline(
         torch,
         decode,
         preprocess,
+        dicom: Dicom::On,
         image_workers: 1,
         limits,
         readings: None,

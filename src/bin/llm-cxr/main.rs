@@ -3,6 +3,7 @@
 mod assemble;
 mod bench;
 mod convert;
+mod dicom_worker;
 mod healthcheck;
 mod inspect;
 mod load;
@@ -46,6 +47,8 @@ enum Command {
     Decode(offline::DecodeArgs),
     Load(load::LoadArgs),
     Healthcheck(healthcheck::HealthcheckArgs),
+    #[command(hide = true)]
+    DicomWorker(dicom_worker::DicomWorkerArgs),
     /// Print the API's contract (OpenAPI 3.1, YAML).
     Openapi,
     /// Read an API key from standard input and print its hash for `--api-key-hash`.
@@ -57,7 +60,12 @@ impl Command {
     fn prints(&self) -> bool {
         !matches!(
             self,
-            Self::Serve(_) | Self::Load(_) | Self::Healthcheck(_) | Self::Convert(_) | Self::Quantise(_)
+            Self::Serve(_)
+                | Self::Load(_)
+                | Self::Healthcheck(_)
+                | Self::DicomWorker(_)
+                | Self::Convert(_)
+                | Self::Quantise(_)
         )
     }
 
@@ -117,6 +125,7 @@ fn main() -> ExitCode {
         Command::Decode(args) => offline::decode(args),
         Command::Load(args) => load::run(args),
         Command::Healthcheck(args) => healthcheck::run(args),
+        Command::DicomWorker(args) => dicom_worker::run(&args),
         Command::Openapi => print::openapi(),
         Command::HashKey => print::hash_key(),
     };

@@ -62,6 +62,7 @@ pub fn run(config: &ServeConfig) -> crate::Outcome {
                 ..DecodeLimits::default()
             },
             preprocess: config.preprocess,
+            dicom: config.dicom,
             image_workers: config.image_workers,
             limits,
             readings: config.readings,

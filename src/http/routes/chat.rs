@@ -57,7 +57,7 @@ const REFUSED: [(&str, &[&str]); 11] = [
 /// turns, each begun by `User:` or `Assistant:`; the last message's text. The input is the last image that a user sent, as a data: URL.
 /// A last message with an image and no text asks for a report. Streams end with `data: [DONE]`.
 #[utoipa::path(
-    post, path = "/v1/chat/completions", tag = "openai",
+    post, path = "/v1/chat/completions", tag = "openai", operation_id = "createChatCompletion",
     request_body = ChatRequest,
     responses(
         (status = 200, description = "The reply; with `stream`, events of `ChatChunk`.", body = ChatCompletion),
@@ -103,12 +103,12 @@ pub async fn completions(
         created: now(),
         system_fingerprint: format!("{model}@{}", state.assistant.card().revision),
         model,
+        warning: state.assistant.card().warning().map(str::to_owned),
     };
     if streamed {
         return Ok(sse(answer.chunks(context, reply, n, with_usage)));
     }
-    let warning = state.assistant.card().warning();
-    Ok(Json(answer.whole(reply.finish().await?, warning)).into_response())
+    Ok(Json(answer.whole(reply.finish().await?)).into_response())
 }
 
 fn take_options(fields: &mut Fields) -> Result<Options, ApiError> {
@@ -164,10 +164,11 @@ struct Template {
     created: u64,
     model: String,
     system_fingerprint: String,
+    warning: Option<String>,
 }
 
 impl Template {
-    fn whole(self, outcome: Outcome, warning: Option<&str>) -> ChatCompletion {
+    fn whole(self, outcome: Outcome) -> ChatCompletion {
         let usage = chat_usage(outcome.usage, outcome.answers.len());
         let choices = outcome
             .answers
@@ -192,12 +193,25 @@ impl Template {
             system_fingerprint: self.system_fingerprint,
             usage,
             disclaimer: crate::RESEARCH_NOTICE.to_owned(),
-            warning: warning.map(str::to_owned),
+            warning: self.warning,
         }
     }
 
     fn chunk(&self, choices: Vec<ChatChunkChoice>, usage: Option<ChatUsage>) -> Result<Event, axum::Error> {
+        Event::default().json_data(self.plain(choices, usage))
+    }
+
+    /// The first chunk of all, with what must be said of any answer.
+    fn first(&self, choice: ChatChunkChoice) -> Result<Event, axum::Error> {
         Event::default().json_data(ChatChunk {
+            disclaimer: Some(crate::RESEARCH_NOTICE.to_owned()),
+            warning: self.warning.clone(),
+            ..self.plain(vec![choice], None)
+        })
+    }
+
+    fn plain(&self, choices: Vec<ChatChunkChoice>, usage: Option<ChatUsage>) -> ChatChunk {
+        ChatChunk {
             id: self.id.clone(),
             object: "chat.completion.chunk".to_owned(),
             created: self.created,
@@ -205,7 +219,9 @@ impl Template {
             system_fingerprint: self.system_fingerprint.clone(),
             choices,
             usage,
-        })
+            disclaimer: None,
+            warning: None,
+        }
     }
 
     /// The chunks: who speaks, the text, why each reply ended, perhaps the usage, and `[DONE]`.
@@ -222,7 +238,10 @@ impl Template {
         };
         let begin = (0..n)
             .map(|index| choice(index, role.clone(), None))
-            .map(|c| self.chunk(vec![c], None));
+            .map(|c| match c.index {
+                0 => self.first(c),
+                _ => self.chunk(vec![c], None),
+            });
         let begin: Vec<_> = begin.collect();
         let rest = stream::unfold(Some((reply, self, context)), move |running| async move {
             let (mut reply, template, context) = running?;

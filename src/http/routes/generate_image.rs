@@ -22,7 +22,7 @@ use crate::service::{Outcome, Task};
 /// `stream` the answer comes as server-sent events: `progress` (`ProgressEvent`), then `done` with this same JSON, or `error`. The images
 /// show no patient, and say so in their metadata.
 #[utoipa::path(
-    post, path = "/v1/generate-image", tag = "product",
+    post, path = "/v1/generate-image", tag = "product", operation_id = "generateImage",
     request_body = GenerateImageRequest,
     responses(
         (status = 200, description = "The images.", content(
@@ -72,7 +72,7 @@ pub async fn generate_image(
     let format = bytes_as.or(format).unwrap_or(ImageFormat::Png);
     let reply = start(&state, Task::Draw { text, n, format }, options).await?;
     if bytes_as.is_some() {
-        return Ok(as_bytes(reply.finish().await?));
+        return Ok(as_bytes(reply.finish().await?, state.assistant.card().warning()));
     }
     let id = context.id.to_string();
     deliver(context, reply, streamed, move |outcome| {
@@ -138,8 +138,8 @@ fn wanted(headers: &HeaderMap) -> Result<Option<ImageFormat>, ApiError> {
     }
 }
 
-/// The image itself.
-fn as_bytes(outcome: Outcome) -> Response {
+/// The image itself, with what must be said of it in headers.
+fn as_bytes(outcome: Outcome, warning: Option<&str>) -> Response {
     let Some((seed, drawing)) = outcome
         .answers
         .into_iter()
@@ -153,5 +153,9 @@ fn as_bytes(outcome: Outcome) -> Response {
     headers.insert("x-synthetic", HeaderValue::from_static("true"));
     headers.insert("x-seed", HeaderValue::from(seed));
     headers.insert("x-disclaimer", HeaderValue::from_static(crate::RESEARCH_NOTICE));
+    // A line break in a bundle's own words cannot be sent.
+    if let Some(warning) = warning.and_then(|text| HeaderValue::from_bytes(text.as_bytes()).ok()) {
+        headers.insert("x-warning", warning);
+    }
     response
 }

@@ -18,7 +18,7 @@ use crate::service::{Options, Task};
 ///
 /// Images come as `b64_json`. `quality`, `style`, `background`, `moderation` and `user` change nothing here.
 #[utoipa::path(
-    post, path = "/v1/images/generations", tag = "openai",
+    post, path = "/v1/images/generations", tag = "openai", operation_id = "createImage",
     request_body = ImagesRequest,
     responses(
         (status = 200, description = "The images.", body = ImagesResponse),

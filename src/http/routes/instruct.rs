@@ -17,14 +17,15 @@ use crate::service::{Material, Task};
 /// Give an instruction
 ///
 /// With a text (`input`), with an image (sent as in `/v1/report`), or with neither. The model decides what comes back: text, an image,
-/// or both. Samples by default, as the original does (temperature 1, top_p 0.92, at most 512 tokens).
+/// or both. Samples by default, as the original does, with the bundle's own temperature, top_p and length (`/v1/info` tells them).
 #[utoipa::path(
-    post, path = "/v1/instruct", tag = "product",
+    post, path = "/v1/instruct", tag = "product", operation_id = "instruct",
     request_body(content(
         (InstructRequest = "application/json"),
         (InstructRequest = "multipart/form-data"),
         (Vec<u8> = "image/png"),
         (Vec<u8> = "image/jpeg"),
+        (Vec<u8> = "application/dicom"),
     )),
     responses(
         (status = 200, description = "What came of it.", body = InstructResponse),

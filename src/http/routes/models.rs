@@ -32,7 +32,7 @@ pub(super) fn check_model(state: &AppState, name: &str) -> Result<(), ApiError> 
 
 /// The models that are served
 #[utoipa::path(
-    get, path = "/v1/models", tag = "openai",
+    get, path = "/v1/models", tag = "openai", operation_id = "listModels",
     responses((status = 200, description = "One model.", body = ModelList), (status = "4XX", description = "What to change.", body = ErrorBody))
 )]
 pub async fn list(State(state): State<AppState>) -> Json<ModelList> {
@@ -44,7 +44,7 @@ pub async fn list(State(state): State<AppState>) -> Json<ModelList> {
 
 /// One model
 #[utoipa::path(
-    get, path = "/v1/models/{id}", tag = "openai",
+    get, path = "/v1/models/{id}", tag = "openai", operation_id = "retrieveModel",
     params(("id" = String, Path, description = "Its name.")),
     responses((status = 200, description = "The model.", body = ModelObject), (status = "4XX", description = "There is none of this name.", body = ErrorBody))
 )]

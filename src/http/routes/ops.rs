@@ -8,11 +8,12 @@ use axum::response::{IntoResponse, Response};
 use crate::engine::EngineState;
 use crate::http::contract;
 use crate::http::error::{ApiError, ErrorCode};
+use crate::http::respond::plain;
 use crate::http::state::AppState;
-use crate::http::wire::{ErrorBody, Info, InfoLimits, InfoModel, Status};
+use crate::http::wire::{ErrorBody, Info, InfoDefaults, InfoLimits, InfoModel, Status};
 
 /// Whether the process lives
-#[utoipa::path(get, path = "/livez", tag = "operation", responses((status = 200, description = "It does.", body = Status)))]
+#[utoipa::path(get, path = "/livez", tag = "operation", operation_id = "getLiveness", responses((status = 200, description = "It does.", body = Status)))]
 pub async fn livez() -> Json<Status> {
     Json(Status {
         status: "alive".to_owned(),
@@ -23,7 +24,7 @@ pub async fn livez() -> Json<Status> {
 ///
 /// Asks the engine's thread and the device (at most once a second).
 #[utoipa::path(
-    get, path = "/readyz", tag = "operation",
+    get, path = "/readyz", tag = "operation", operation_id = "getReadiness",
     responses(
         (status = 200, description = "They can.", body = Status),
         (status = 503, description = "Not now: `loading`, `shutting_down`, `stalled` or `engine_stopped`.", body = ErrorBody),
@@ -39,10 +40,13 @@ pub async fn readyz(State(state): State<AppState>) -> Result<Json<Status>, ApiEr
     }))
 }
 
-/// Meters for Prometheus
+/// Metrics in Prometheus' text format
 #[utoipa::path(
-    get, path = "/metrics", tag = "operation",
-    responses((status = 200, description = "Prometheus' text format.", body = String, content_type = "text/plain"))
+    get, path = "/metrics", tag = "operation", operation_id = "getMetrics",
+    responses(
+        (status = 200, description = "The metrics.", body = String, content_type = "text/plain"),
+        (status = 401, description = "No key, where `--metrics-need-key` asks for one.", body = ErrorBody),
+    )
 )]
 pub async fn metrics(State(state): State<AppState>) -> Response {
     (
@@ -54,7 +58,7 @@ pub async fn metrics(State(state): State<AppState>) -> Response {
 
 /// Facts of server and model
 #[utoipa::path(
-    get, path = "/v1/info", tag = "operation",
+    get, path = "/v1/info", tag = "operation", operation_id = "getInfo",
     responses((status = 200, description = "The facts.", body = Info), (status = "4XX", description = "What to change.", body = ErrorBody))
 )]
 pub async fn info(State(state): State<AppState>) -> Json<Info> {
@@ -81,6 +85,14 @@ pub async fn info(State(state): State<AppState>) -> Json<Info> {
             intended_use: card.intended_use.clone(),
             report_instruction: card.report_instruction.clone(),
             report_readings: card.readings,
+            defaults: InfoDefaults {
+                temperature: plain(card.temperature),
+                top_p: plain(card.top_p),
+                guidance: plain(card.guidance),
+                report_max_tokens: card.report_max_tokens,
+                vqa_max_tokens: card.vqa_max_tokens,
+                instruct_max_tokens: card.instruct_max_tokens,
+            },
             draw_instruction: card.draw_instruction.clone(),
             image_side: card.image_side,
             codes_per_image: vocabulary.codes_per_image(),
@@ -105,7 +117,7 @@ pub async fn info(State(state): State<AppState>) -> Json<Info> {
 
 /// This contract
 #[utoipa::path(
-    get, path = "/openapi.yaml", tag = "operation",
+    get, path = "/openapi.yaml", tag = "operation", operation_id = "getContract",
     responses((status = 200, description = "OpenAPI 3.1.", body = String, content_type = "application/yaml"))
 )]
 pub async fn openapi() -> Response {
@@ -114,7 +126,7 @@ pub async fn openapi() -> Response {
 
 /// The reference, for people
 #[utoipa::path(
-    get, path = "/docs", tag = "operation",
+    get, path = "/docs", tag = "operation", operation_id = "getReference",
     responses((status = 200, description = "A page.", body = String, content_type = "text/html"))
 )]
 pub async fn docs() -> Response {
@@ -123,7 +135,7 @@ pub async fn docs() -> Response {
 
 /// A form to try the model with
 #[utoipa::path(
-    get, path = "/", tag = "operation",
+    get, path = "/", tag = "operation", operation_id = "getTryPage",
     responses((status = 200, description = "A page.", body = String, content_type = "text/html"))
 )]
 pub async fn index() -> Response {

@@ -17,12 +17,13 @@ use crate::service::Task;
 /// The image comes as multipart part `image`, as the raw body (options then in the query string), or in JSON as base64 or data: URL.
 /// Greedy by default. The image is read as often as the bundle or `readings` says; of several readings the report is the one that the others agree with most. With `stream` the answer comes as server-sent events: `delta` (`DeltaEvent`), then `done` with this same JSON, or `error`.
 #[utoipa::path(
-    post, path = "/v1/report", tag = "product",
+    post, path = "/v1/report", tag = "product", operation_id = "report",
     request_body(content(
         (ReportRequest = "application/json"),
         (ReportRequest = "multipart/form-data"),
         (Vec<u8> = "image/png"),
         (Vec<u8> = "image/jpeg"),
+        (Vec<u8> = "application/dicom"),
     )),
     responses(
         (status = 200, description = "The report.", body = ReportResponse),

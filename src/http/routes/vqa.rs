@@ -19,12 +19,13 @@ use crate::service::Task;
 /// Sent as in `/v1/report`, with `question`, or with `questions` that are answered together and in order. Greedy by default.
 /// With `include: ["probabilities"]` each answer has `p_yes`: the probability of yes against no at its first token.
 #[utoipa::path(
-    post, path = "/v1/vqa", tag = "product",
+    post, path = "/v1/vqa", tag = "product", operation_id = "answerQuestions",
     request_body(content(
         (VqaRequest = "application/json"),
         (VqaRequest = "multipart/form-data"),
         (Vec<u8> = "image/png"),
         (Vec<u8> = "image/jpeg"),
+        (Vec<u8> = "application/dicom"),
     )),
     responses(
         (status = 200, description = "The answers.", body = VqaResponse),

@@ -82,7 +82,7 @@ pub struct ReportResponse {
     pub timing_ms: TimingMs,
     /// What the report is for, and what it is not.
     pub disclaimer: String,
-    /// There when the model is untrained.
+    /// What the bundle warns of, where it does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warning: Option<String>,
     /// Generated ids, the end token included; with `include: ["token_ids"]`.
@@ -101,7 +101,7 @@ pub struct ReadingsUsed {
     pub count: usize,
     /// Which of them is the report, from 0, the image as it was sent.
     pub chosen: usize,
-    /// What any of them affirms or leaves open, what most do first. A rule-based labeler reads them.
+    /// Findings that at least one reading states or leaves open, the most frequent first. A rule-based labeler reads them.
     pub findings: Vec<FindingAgreement>,
 }
 
@@ -161,7 +161,7 @@ pub struct VqaResponse {
     pub finish_reason: Option<String>,
     /// One answer for each question, in order.
     pub answers: Vec<VqaAnswer>,
-    /// How they were drawn; question `i` has the seed `seed + i`.
+    /// How they were sampled. Reading `r` of question `q` has the seed `seed + q · readings + r`.
     pub sampling: SamplingUsed,
     /// Tokens, over all questions.
     pub usage: TokenUsage,
@@ -169,7 +169,7 @@ pub struct VqaResponse {
     pub timing_ms: TimingMs,
     /// What the answers are for, and what they are not.
     pub disclaimer: String,
-    /// There when the model is untrained.
+    /// What the bundle warns of, where it does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warning: Option<String>,
     /// Generated ids of the answer, or for `questions` a list of them; with `include: ["token_ids"]`.
@@ -231,7 +231,7 @@ pub struct GenerateImageResponse {
     pub timing_ms: TimingMs,
     /// What the images are for, and what they are not.
     pub disclaimer: String,
-    /// There when the model is untrained.
+    /// What the bundle warns of, where it does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warning: Option<String>,
     /// Generated ids of each image; with `include: ["token_ids"]`.
@@ -269,7 +269,7 @@ pub struct InstructResponse {
     pub timing_ms: TimingMs,
     /// What the answer is for, and what it is not.
     pub disclaimer: String,
-    /// There when the model is untrained.
+    /// What the bundle warns of, where it does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warning: Option<String>,
     /// Generated ids; with `include: ["token_ids"]`.

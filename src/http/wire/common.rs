@@ -66,7 +66,7 @@ pub struct Info {
     pub limits: InfoLimits,
     /// What the results are for, and what they are not.
     pub disclaimer: String,
-    /// There when the model is untrained.
+    /// What the bundle warns of, where it does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warning: Option<String>,
 }
@@ -89,6 +89,8 @@ pub struct InfoModel {
     pub report_instruction: String,
     /// How often an image is read for a report request that does not say.
     pub report_readings: usize,
+    /// What a request gets that does not say otherwise.
+    pub defaults: InfoDefaults,
     /// Instruction of drawing requests.
     pub draw_instruction: String,
     /// Side of its images in pixels.
@@ -109,6 +111,24 @@ pub struct InfoModel {
     /// How the language model's matrices are held: `native`, `int8` or `int4`; once loaded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weights: Option<String>,
+}
+
+/// What a request gets that does not say otherwise. Reports and answers are greedy.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct InfoDefaults {
+    /// Temperature of drawings and free instructions.
+    pub temperature: f64,
+    /// Nucleus of the same.
+    pub top_p: f64,
+    /// Classifier-free guidance of drawings; 1 is none.
+    pub guidance: f64,
+    /// Most new tokens of a report.
+    pub report_max_tokens: usize,
+    /// Most new tokens of an answer to a question.
+    pub vqa_max_tokens: usize,
+    /// Most new tokens of an instruction's answer.
+    pub instruct_max_tokens: usize,
 }
 
 /// What one request may ask for.

@@ -13,10 +13,10 @@ pub struct ChatRequest {
     /// Messages with `role` (system, developer, user, assistant) and `content`: a text, or parts of type `text` and `image_url` (data: URLs).
     #[schema(required, value_type = Vec<Object>)]
     pub messages: Vec<serde_json::Value>,
-    /// 0 to 2; default 0 with an image, else 1.
+    /// 0 to 2; default 0 with an image, else the bundle's own (1 in the original).
     #[schema(minimum = 0, maximum = 2)]
     pub temperature: Option<f32>,
-    /// Nucleus; default 0.92 when sampling.
+    /// Nucleus; when sampling, the bundle's own by default (0.92 in the original).
     #[schema(exclusive_minimum = 0, maximum = 1)]
     pub top_p: Option<f32>,
     /// Most new tokens.
@@ -26,19 +26,35 @@ pub struct ChatRequest {
     #[schema(minimum = 1)]
     pub max_completion_tokens: Option<u64>,
     /// Seed; choice `i` has `seed + i`.
-    #[schema(minimum = 0)]
+    #[schema(minimum = 0, maximum = 9007199254740991i64)]
     pub seed: Option<u64>,
     /// How many choices; default 1.
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 8)]
     pub n: Option<u64>,
-    /// A text or a list of up to four texts that end the reply.
-    #[schema(value_type = Option<Object>)]
-    pub stop: Option<serde_json::Value>,
+    /// A text or a list of up to four texts, of at most 256 bytes each, that end the reply.
+    pub stop: Option<Stop>,
     /// Answer in chunks, by server-sent events that end with `[DONE]`.
     pub stream: Option<bool>,
     /// `{"include_usage": true}` adds a last chunk with the usage.
-    #[schema(value_type = Option<Object>)]
-    pub stream_options: Option<serde_json::Value>,
+    pub stream_options: Option<StreamOptions>,
+}
+
+/// Texts that end a reply.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum Stop {
+    /// One.
+    One(String),
+    /// Up to four.
+    Several(Vec<String>),
+}
+
+/// What a stream tells beside the reply.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct StreamOptions {
+    /// Whether a last chunk tells the usage; default false.
+    pub include_usage: Option<bool>,
 }
 
 /// Tokens, as the OpenAI API counts them.
@@ -101,7 +117,7 @@ pub struct ChatCompletion {
     pub usage: ChatUsage,
     /// What the answer is for, and what it is not (not part of the OpenAI API; its clients keep it as an extra field).
     pub disclaimer: String,
-    /// There when the model is untrained.
+    /// What the bundle warns of, where it does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warning: Option<String>,
 }
@@ -153,6 +169,12 @@ pub struct ChatChunk {
     /// In the last chunk, when `stream_options.include_usage` was set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub usage: Option<ChatUsage>,
+    /// In the first chunk: what the answer is for, and what it is not (not part of the OpenAI API; its clients keep it as an extra field).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disclaimer: Option<String>,
+    /// In the first chunk: what the bundle warns of, where it does (an extension).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
 }
 
 /// A text to draw from, in the OpenAI way.
@@ -165,7 +187,7 @@ pub struct ImagesRequest {
     /// The model's name, from `/v1/models`.
     pub model: Option<String>,
     /// How many images; default 1.
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 8)]
     pub n: Option<u64>,
     /// `auto` or the model's own size, for example `256x256`.
     pub size: Option<String>,
@@ -174,7 +196,7 @@ pub struct ImagesRequest {
     /// `png` (the default) or `jpeg`.
     pub output_format: Option<String>,
     /// Seed (an extension; in the Python client by `extra_body`).
-    #[schema(minimum = 0)]
+    #[schema(minimum = 0, maximum = 9007199254740991i64)]
     pub seed: Option<u64>,
 }
 
@@ -204,7 +226,7 @@ pub struct ImagesResponse {
     pub size: String,
     /// What the images are for, and what they are not (an extension).
     pub disclaimer: String,
-    /// There when the model is untrained (an extension).
+    /// What the bundle warns of, where it does (an extension).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warning: Option<String>,
 }

@@ -8,7 +8,8 @@ use utoipa::ToSchema;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ReportRequest {
-    /// A PNG or JPEG file in base64, or a data: URL of it. URLs are refused. In a multipart body: the file itself.
+    /// A PNG, JPEG or DICOM file in base64, or a data: URL of it; of DICOM the first frame counts, in the file's own window. URLs are refused.
+    /// In a multipart body: the file itself.
     #[schema(required)]
     pub image: String,
     /// Instead of the bundle's instruction.
@@ -43,12 +44,14 @@ pub struct ReportRequest {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct VqaRequest {
-    /// A PNG or JPEG file in base64, or a data: URL of it. URLs are refused. In a multipart body: the file itself.
+    /// A PNG, JPEG or DICOM file in base64, or a data: URL of it; of DICOM the first frame counts, in the file's own window. URLs are refused.
+    /// In a multipart body: the file itself.
     #[schema(required)]
     pub image: String,
     /// One question. Either this or `questions`.
     pub question: Option<String>,
     /// Questions that are answered together, in order. Either this or `question`.
+    #[schema(min_items = 1, max_items = 16)]
     pub questions: Option<Vec<String>>,
     /// How often the image is read, 1 (the default) to 16, each time moved by a few pixels. The answer is that of the reading that the others agree
     /// with most, `agreement` the share that says the same, and `p_yes` the mean.
@@ -84,7 +87,7 @@ pub struct GenerateImageRequest {
     #[schema(required)]
     pub text: String,
     /// How many images; default 1.
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 8)]
     pub n: Option<u64>,
     /// 0 to 2⁵³ − 1; random when not given, always returned. Image `i` has the seed `seed + i`.
     #[schema(minimum = 0, maximum = 9007199254740991i64)]
@@ -99,8 +102,8 @@ pub struct GenerateImageRequest {
     pub top_p: Option<f32>,
     /// Only the k most probable tokens; 0 (the default) is off.
     pub top_k: Option<u64>,
-    /// 1 (none) to 10; the bundle's own by default. How much more the drawing follows the text than it would by itself: at the cost of
-    /// variety, and of twice the work.
+    /// Classifier-free guidance scale, 1 (none) to 10; the bundle's own by default. Higher values follow the text more closely, with less
+    /// variety and twice the work.
     #[schema(minimum = 1, maximum = 10)]
     pub guidance: Option<f32>,
     /// Most new tokens; an image needs its codes and three more.
@@ -123,19 +126,19 @@ pub struct InstructRequest {
     pub instruction: String,
     /// A text to work on. An empty one is not the same as none. Either this or `image`.
     pub input: Option<String>,
-    /// A PNG or JPEG file in base64, or a data: URL of it. Either this or `input`.
+    /// A PNG, JPEG or DICOM file in base64, or a data: URL of it. Either this or `input`.
     pub image: Option<String>,
     /// How an image is written if one comes: `png` (the default) or `jpeg`.
     pub format: Option<String>,
     /// 0 (greedy) to 2; the bundle's own by default (1 in the original).
     #[schema(minimum = 0, maximum = 2)]
     pub temperature: Option<f32>,
-    /// Nucleus, above 0 to 1; default 0.92.
+    /// Nucleus, above 0 to 1; the bundle's own by default (0.92 in the original).
     #[schema(exclusive_minimum = 0, maximum = 1)]
     pub top_p: Option<f32>,
     /// Only the k most probable tokens; 0 (the default) is off.
     pub top_k: Option<u64>,
-    /// Most new tokens; default 512, shortened to what fits.
+    /// Most new tokens; the bundle's own by default (512 in the original), shortened to what fits.
     #[schema(minimum = 1)]
     pub max_tokens: Option<u64>,
     /// 0 to 2⁵³ − 1; random when not given, always returned.

@@ -10,7 +10,7 @@ use super::file::MappedFile;
 use super::{CheckpointError, Dtype, TensorInfo};
 
 /// No header is larger: one of the published model's takes 50 kB.
-const LONGEST_HEADER: u64 = 64 << 20;
+const LONGEST_HEADER: u64 = 8 << 20;
 
 /// The named tensors of one or more safetensors files. Values stay in the files (mapped) until they are asked for.
 #[derive(Debug)]

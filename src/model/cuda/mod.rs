@@ -3,9 +3,11 @@
 
 mod driver;
 mod graph;
+mod precision;
 mod program;
 
 pub use graph::{Graph, Recorder};
+pub use precision::exact_convolutions;
 pub use program::{Argument, Grid, Kernel, Launch, Program};
 
 /// libtorch's or CUDA's own words.

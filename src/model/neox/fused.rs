@@ -32,7 +32,10 @@ const SIZES: [(usize, usize, [&CStr; 3]); 4] = [
 const NORM_THREADS: usize = 512;
 
 /// Most rows of one sequence in a step.
-const FRESH: usize = 16;
+pub(super) const FRESH: usize = 16;
+
+/// Most rows of a step.
+pub(super) const MOST_ROWS: usize = SIZES[SIZES.len() - 1].0;
 
 /// Warps of a block of a product, and blocks of weights that each has under way. These, [`CHUNK`] and [`BLOCKS`] were the fastest of those tried on an
 /// H200 (docs/performance.md).

@@ -3,6 +3,7 @@
 //! Who owns which positions is the engine's business ([`super::Span`]); here they are only read and written.
 
 use std::ffi::c_void;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tch::{Device, Kind, Tensor};
 
@@ -18,6 +19,8 @@ pub struct KvMemory {
     /// Positions, the spare one among them.
     tokens: usize,
     head_dim: usize,
+    /// No other memory of this process has the same.
+    id: u64,
 }
 
 // SAFETY: the addresses point into the tensors, which may be sent, and move with them.
@@ -26,6 +29,7 @@ unsafe impl Send for KvMemory {}
 impl KvMemory {
     /// Room for `tokens` positions, and a spare one behind them. Zeroed lazily by the system on a CPU: pages that are never used take no memory.
     pub fn new(config: &NeoxConfig, tokens: usize, kind: Kind, device: Device) -> Self {
+        static MADE: AtomicU64 = AtomicU64::new(0);
         let tokens = tokens + 1;
         let shape = [
             config.num_attention_heads as i64,
@@ -40,7 +44,18 @@ impl KvMemory {
             kind,
             tokens,
             head_dim: config.head_dim(),
+            id: MADE.fetch_add(1, Ordering::Relaxed),
         }
+    }
+
+    /// A number of its own: an address may be another memory's later.
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Positions that sequences may have.
+    pub(super) fn positions(&self) -> usize {
+        self.tokens - 1
     }
 
     /// A position that belongs to no sequence: rows that a step has too many may write to it.

@@ -303,7 +303,11 @@ impl Neox {
     /// On a CPU a segment's numbers depend on itself alone, bit for bit, not on the others of the step: segments of few tokens go
     /// through kernels that promise it (of any length, where weights lie in panels and libtorch is no faster), and each longer one makes
     /// a pass of its own (whose products are large enough to gain nothing from company).
+    ///
+    /// # Panics
+    /// If a segment wants logits after more tokens than it has.
     pub fn step(&self, kv: &mut KvMemory, segments: &[Segment<'_>]) -> Option<Tensor> {
+        assert!(segments.iter().all(|segment| segment.logits <= segment.tokens.len()));
         let Some(rows) = &self.rows else {
             let replayed = self.replays.as_ref().map(|replays| replays.step(self, kv, segments));
             return match replayed {

@@ -18,6 +18,9 @@ pub struct ClassifierConfig {
     pub resolution: usize,
     /// Channels of the images: 1 or 3.
     pub channels: usize,
+    /// Convolutions before the first block, 1 or 2: the last one halves the side, one before it looks at every pixel.
+    #[serde(default = "one")]
+    pub stem_layers: usize,
     /// Channels that each layer adds, a multiple of 8.
     pub growth: usize,
     /// Layers of each dense block; between blocks the side is halved.
@@ -43,6 +46,9 @@ impl ClassifierConfig {
         }
         if self.channels != 1 && self.channels != 3 {
             return wrong(format!("channels is {}; an image has 1 or 3", self.channels));
+        }
+        if !(1..=2).contains(&self.stem_layers) {
+            return wrong(format!("stem_layers is {}; it may be 1 or 2", self.stem_layers));
         }
         let halvings = self.blocks.len();
         if self.blocks.is_empty() || halvings > 8 || self.blocks.iter().any(|&n| n == 0 || n > 128) {
@@ -75,6 +81,14 @@ impl ClassifierConfig {
         2 * self.growth
     }
 
+    /// Channels into the convolution that halves the side first.
+    pub(super) fn stem_input(&self) -> usize {
+        match self.stem_layers {
+            2 => self.stem(),
+            _ => self.channels,
+        }
+    }
+
     /// Channels into each block, and out of the last one.
     pub(super) fn widths(&self) -> Vec<usize> {
         let mut widths = vec![self.stem()];
@@ -104,9 +118,13 @@ impl ClassifierConfig {
             add(format!("{name}.weight"), &[output, input, kernel, kernel]);
             add(format!("{name}.bias"), &[output]);
         };
-        conv("stem", self.channels, self.stem(), 3);
         let widths = self.widths();
         let mut norms = Vec::new();
+        if self.stem_layers == 2 {
+            conv("fine", self.channels, self.stem(), 3);
+            norms.push(("fine.norm".to_owned(), self.stem()));
+        }
+        conv("stem", self.stem_input(), self.stem(), 3);
         for (b, &layers) in self.blocks.iter().enumerate() {
             let mut width = widths[b];
             for l in 0..layers {
@@ -132,6 +150,11 @@ impl ClassifierConfig {
         add("head.bias".to_owned(), &[self.labels.len()]);
         out
     }
+}
+
+/// What a `config.json` without `stem_layers` means.
+fn one() -> usize {
+    1
 }
 
 /// About half of `width`, a multiple of the groups.

@@ -23,6 +23,7 @@ struct DenseLayer {
 /// A classifier with its weights.
 pub struct Classifier {
     config: ClassifierConfig,
+    fine: Option<(Conv, Norm)>,
     stem: Conv,
     blocks: Vec<Vec<DenseLayer>>,
     transitions: Vec<(Norm, Conv)>,
@@ -97,8 +98,16 @@ impl Classifier {
             source.tensor("head.weight", &[labels, config.features()], Kind::Float, device)?,
             source.tensor("head.bias", &[labels], Kind::Float, device)?,
         );
+        let fine = match config.stem_layers {
+            2 => Some((
+                conv("fine", config.channels, config.stem(), 3)?,
+                norm("fine.norm", config.stem())?,
+            )),
+            _ => None,
+        };
         Ok(Self {
-            stem: conv("stem", config.channels, config.stem(), 3)?,
+            fine,
+            stem: conv("stem", config.stem_input(), config.stem(), 3)?,
             norm: norm("norm", width)?,
             config: config.clone(),
             blocks,
@@ -125,6 +134,10 @@ impl Classifier {
     pub fn see(&self, x: &Tensor) -> Seen {
         let x = fitted(x, self.config.channels, self.config.resolution);
         let x = self.memory.lay(&x.to_kind(self.kind));
+        let x = match &self.fine {
+            Some((conv, norm)) => norm.forward(&conv.forward(&x, 1, 1)).relu(),
+            None => x,
+        };
         let mut h = self.stem.forward(&x, 2, 1);
         let mut maps = Vec::new();
         for (b, block) in self.blocks.iter().enumerate() {

@@ -12,8 +12,8 @@ use crate::train::common::adamw::{Adamw, AdamwSettings};
 use crate::train::common::checkpoint::{Restored, Snapshot, write_tensors, write_whole};
 use crate::train::common::schedule::{Schedule, Shape};
 use crate::train::common::{
-    Fault, ImageBatch, ImageStream, Initial, Known, Labels, Outcome, Parameters, Plan, Task, TrainError, clip, drive,
-    finite, keep, open_sources, repeat_rare,
+    Average, Fault, FlatSource, ImageBatch, ImageStream, Initial, Known, Labels, Outcome, Parameters, Plan, Task,
+    TrainError, clip, drive, finite, keep, open_sources, repeat_rare,
 };
 
 /// Settings of `llm-cxr-train classifier`.
@@ -35,6 +35,9 @@ pub struct ClassifierSettings {
     /// Channels of the images: 1 or 3
     #[arg(long, default_value_t = ClassifierSettings::default().channels)]
     pub channels: usize,
+    /// Convolutions before the first block: 1 halves the side at once, 2 look at every pixel first
+    #[arg(long, default_value_t = ClassifierSettings::default().stem_layers)]
+    pub stem_layers: usize,
     /// Channels that each layer adds
     #[arg(long, default_value_t = ClassifierSettings::default().growth)]
     pub growth: usize,
@@ -53,6 +56,12 @@ pub struct ClassifierSettings {
     /// Weight decay
     #[arg(long, default_value_t = ClassifierSettings::default().weight_decay)]
     pub weight_decay: f64,
+    /// Decay of the running average of weights that is measured and exported (0: the weights themselves)
+    #[arg(long, default_value_t = ClassifierSettings::default().ema)]
+    pub ema: f64,
+    /// Images for training are moved by up to this many pixels to a side and up or down, anew each time they are shown
+    #[arg(long, default_value_t = ClassifierSettings::default().shift)]
+    pub shift: u8,
     /// Images whose rarest finding is in fewer than this share of their data set are shown more often, up to four times (0: none)
     #[arg(long, default_value_t = ClassifierSettings::default().repeat_rare)]
     pub repeat_rare: f64,
@@ -87,12 +96,15 @@ impl Default for ClassifierSettings {
             labels: Vec::new(),
             resolution: 128,
             channels: 1,
+            stem_layers: 1,
             growth: 16,
             blocks: vec![3, 4, 6, 4],
             steps: 4000,
             batch: 32,
             rate: 1e-3,
             weight_decay: 1e-4,
+            ema: 0.0,
+            shift: 0,
             repeat_rare: 0.0,
             cache_mib: 0,
             seed: 1,
@@ -110,6 +122,7 @@ struct ClassifierTask {
     labels: Labels,
     parameters: Parameters,
     optimizer: Adamw,
+    average: Option<Average>,
     schedule: Schedule,
     kind: Kind,
     device: Device,
@@ -128,13 +141,20 @@ pub fn train(settings: &ClassifierSettings, device: Device, stop: impl Fn() -> b
     let config = ClassifierConfig {
         resolution: s.resolution,
         channels: s.channels,
+        stem_layers: s.stem_layers,
         growth: s.growth,
         blocks: s.blocks.clone(),
         labels,
     };
     config.check()?;
+    if !(0.0..1.0).contains(&s.ema) {
+        return Err(TrainError::Settings(format!(
+            "--ema is {}; it must lie from 0 to below 1",
+            s.ema
+        )));
+    }
     let stream = |sources| ImageStream::new(sources, s.seed, s.resolution, s.channels);
-    let training = stream(repeat_rare(keep(sources, s.cache_mib), s.repeat_rare));
+    let training = stream(repeat_rare(keep(sources, s.cache_mib), s.repeat_rare)).moved(s.shift);
     let validation = stream(open_sources(&s.data, false, Known::Labels)?.0);
     if training.is_empty() || s.batch == 0 {
         return Err(TrainError::NoData(
@@ -149,6 +169,7 @@ pub fn train(settings: &ClassifierSettings, device: Device, stop: impl Fn() -> b
     };
     let mut task = ClassifierTask {
         optimizer: Adamw::new(adamw, &parameters),
+        average: Average::of(&parameters, s.ema),
         parameters,
         labels: Labels::new(&config.labels),
         config,
@@ -211,12 +232,18 @@ impl Task for ClassifierTask {
         finite(&values)?;
         self.optimizer
             .step(&self.parameters, &gradient, self.schedule.rate(step));
+        if let Some(average) = &mut self.average {
+            average.follow(&self.parameters, step);
+        }
         Ok(values)
     }
 
     fn evaluate(&mut self, step: u64) -> Result<Vec<(String, f64)>, TrainError> {
         let _guard = tch::no_grad_guard();
-        let network = Classifier::load(&self.config, &self.parameters, Kind::Float, self.device)?;
+        let own = self.parameters.flat();
+        let chosen = self.average.as_ref().map_or(own, Average::flat);
+        let source = FlatSource::new(&self.parameters, chosen);
+        let network = Classifier::load(&self.config, &source, Kind::Float, self.device)?;
         let count = self.config.labels.len();
         let mut scored = vec![Vec::new(); count];
         for batch in self.validation.iter().filter(|b| !b.ids.is_empty()) {
@@ -270,7 +297,7 @@ impl Task for ClassifierTask {
         let json = serde_json::to_string_pretty(&self.config).map_err(|e| TrainError::Settings(e.to_string()))?;
         write_whole(&folder.join("config.json"), json.as_bytes())?;
         let new = folder.join("model.new");
-        write_tensors(&new, &self.parameters.named("", self.parameters.flat()))?;
+        write_tensors(&new, &self.parameters.named("", chosen))?;
         std::fs::rename(&new, folder.join("model.safetensors")).map_err(|e| TrainError::io(&folder, e))?;
         Ok(values)
     }
@@ -278,6 +305,9 @@ impl Task for ClassifierTask {
     fn snapshot(&self, step: u64) -> Snapshot {
         let mut tensors = self.parameters.named("model.", self.parameters.flat());
         tensors.extend(self.optimizer.named("optimizer.", &self.parameters));
+        if let Some(average) = &self.average {
+            tensors.extend(average.named(&self.parameters));
+        }
         Snapshot {
             step,
             tensors,
@@ -287,6 +317,9 @@ impl Task for ClassifierTask {
 
     fn restore(&mut self, r: &Restored) -> Result<(), TrainError> {
         self.parameters.read("model.", self.parameters.flat(), &r.weights)?;
+        if let Some(average) = &self.average {
+            average.restore(&self.parameters, &r.weights)?;
+        }
         let steps = r.state["optimizer_steps"].as_u64().unwrap_or(r.step);
         self.optimizer
             .restore("optimizer.", &self.parameters, &r.weights, steps)

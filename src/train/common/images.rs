@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rand::Rng;
 use rand::seq::SliceRandom;
 use tch::{Device, Kind, Tensor};
 
@@ -65,6 +66,7 @@ pub struct ImageStream {
     seed: u64,
     side: usize,
     channels: usize,
+    shift: i32,
     orders: Mutex<HashMap<usize, Order>>,
 }
 
@@ -80,7 +82,16 @@ impl ImageStream {
             seed,
             side,
             channels,
+            shift: 0,
             orders: Mutex::default(),
+        }
+    }
+
+    /// The same, each image moved by up to `most` pixels to a side and up or down, anew every time it is shown.
+    pub fn moved(self, most: u8) -> Self {
+        Self {
+            shift: i32::from(most),
+            ..self
         }
     }
 
@@ -135,7 +146,15 @@ impl ImageStream {
             };
             match self.sources[source].0.load(index, self.side) {
                 Ok(sample) => {
-                    push_levels(&sample.pixels, self.channels, &mut batch.levels);
+                    let pixels = match self.shift {
+                        0 => sample.pixels,
+                        most => {
+                            let mut rng = generator(self.seed, Purpose::Shift, position);
+                            let mut by = || rng.random_range(-most..=most);
+                            sample.pixels.moved(by(), by())
+                        }
+                    };
+                    push_levels(&pixels, self.channels, &mut batch.levels);
                     batch.ids.push(sample.id);
                     batch.labels.push(sample.labels);
                 }
@@ -226,6 +245,48 @@ mod tests {
         let of = |n: usize| drawn.iter().filter(|d| d.0 == n).map(|d| d.1).collect::<Vec<_>>();
         assert!(of(0).len().abs_diff(500) <= 1 && of(1).len().abs_diff(300) <= 1 && of(2).len().abs_diff(200) <= 1);
         assert_eq!(of(0), (0..of(0).len() as u64).collect::<Vec<_>>());
+    }
+
+    struct Ramp;
+
+    impl ImageSource for Ramp {
+        fn count(&self) -> Option<u64> {
+            None
+        }
+
+        fn load(&self, index: u64, side: usize) -> Result<Sample, String> {
+            let rgb = (0..side * side).flat_map(|i| [i as u8; 3]).collect();
+            Ok(Sample {
+                id: index.to_string(),
+                pixels: Pixels::new(side, side, rgb).ok_or("no pixels")?,
+                labels: Vec::new(),
+            })
+        }
+    }
+
+    #[test]
+    fn moved_images_are_moved_within_bounds_anew_each_time_and_alike_on_each_run() {
+        let still = ImageStream::new(vec![(Arc::new(Ramp), 1.0)], 1, 8, 1)
+            .batch(0, 1)
+            .levels;
+        let moved = || {
+            ImageStream::new(vec![(Arc::new(Ramp), 1.0)], 1, 8, 1)
+                .moved(2)
+                .batch(0, 60)
+                .levels
+        };
+        let images = moved();
+        assert_eq!(images, moved());
+        let (mut seen, at) = (std::collections::BTreeSet::new(), |row: i32, column: i32| {
+            still[(row.clamp(0, 7) * 8 + column.clamp(0, 7)) as usize]
+        });
+        for image in images.chunks(64) {
+            let by = (-2..=2)
+                .flat_map(|down| (-2..=2).map(move |right| (down, right)))
+                .find(|(down, right)| (0..64).all(|i| image[i as usize] == at(i / 8 - down, i % 8 - right)));
+            seen.insert(by.expect("an image is not the ramp moved by at most two"));
+        }
+        assert!(seen.len() > 10, "only {seen:?}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 pub mod adamw;
 mod answers;
+mod average;
 mod cache;
 pub mod checkpoint;
 mod curves;
@@ -21,6 +22,7 @@ mod stop;
 mod tensorboard;
 
 pub use adamw::{Adamw, AdamwSettings};
+pub use average::Average;
 pub use cache::keep;
 pub use drive::{FREE, Fault, Outcome, Plan, Task, drive, finite};
 pub use error::{LastGood, TrainError};

@@ -19,6 +19,8 @@ pub enum Purpose {
     NewRows,
     /// The projection of code-book vectors to embeddings; places as for rows.
     Projection,
+    /// How an image of a stream is moved; the place is its position.
+    Shift,
 }
 
 /// The generator for `purpose` at `place`.

@@ -6,7 +6,7 @@ use tch::{Device, Kind, Tensor};
 use crate::train::common::adamw::{Adamw, AdamwSettings};
 use crate::train::common::checkpoint::Restored;
 use crate::train::common::schedule::Schedule;
-use crate::train::common::{Fault, TrainError, clip, finite};
+use crate::train::common::{Average, Fault, TrainError, clip, finite};
 use crate::train::neox::{Compute, TokenBatch, TrainableNeox};
 
 /// How it learns.
@@ -30,7 +30,7 @@ pub struct Learner {
     pub model: TrainableNeox,
     method: Method,
     optimizer: Adamw,
-    average: Option<Tensor>,
+    average: Option<Average>,
 }
 
 /// Loss and accuracy over some sequences.
@@ -61,7 +61,7 @@ impl Learner {
     pub fn new(model: TrainableNeox, method: Method) -> Self {
         Self {
             optimizer: Adamw::new(method.adamw, model.trainable()),
-            average: (method.ema > 0.0).then(|| model.trainable().flat().copy()),
+            average: Average::of(model.trainable(), method.ema),
             method,
             model,
         }
@@ -104,11 +104,7 @@ impl Learner {
         finite(&values)?;
         self.optimizer.step(parameters, &gradient, rate);
         if let Some(average) = &mut self.average {
-            // Young averages follow faster.
-            let decay = self.method.ema.min((1.0 + step as f64) / (10.0 + step as f64));
-            tch::no_grad(|| {
-                let _ = average.lerp_(parameters.flat(), 1.0 - decay);
-            });
+            average.follow(parameters, step);
         }
         Ok(values)
     }
@@ -121,7 +117,7 @@ impl Learner {
         let mut flat = self.model.trainable().flat().shallow_clone();
         let kept = tch::no_grad(|| {
             let kept = flat.copy();
-            flat.copy_(average);
+            flat.copy_(average.flat());
             kept
         });
         let result = work(&self.model);
@@ -147,7 +143,7 @@ impl Learner {
         let mut tensors = parameters.named("model.", parameters.flat());
         tensors.extend(self.optimizer.named("optimizer.", parameters));
         if let Some(average) = &self.average {
-            tensors.extend(parameters.named("average.", average));
+            tensors.extend(average.named(parameters));
         }
         (tensors, json!({"optimizer_steps": self.optimizer.steps()}))
     }
@@ -160,7 +156,7 @@ impl Learner {
         self.optimizer
             .restore("optimizer.", parameters, &restored.weights, steps)?;
         if let Some(average) = &self.average {
-            parameters.read("average.", average, &restored.weights)?;
+            average.restore(parameters, &restored.weights)?;
         }
         Ok(())
     }

@@ -21,8 +21,8 @@ use crate::train::common::adamw::{Adamw, AdamwSettings};
 use crate::train::common::checkpoint::{Restored, Snapshot, read_counts, write_tensors, write_whole};
 use crate::train::common::schedule::{Schedule, Shape};
 use crate::train::common::{
-    Fault, FlatSource, ImageBatch, ImageStream, Known, Labels, Outcome, Plan, Task, TrainError, clip, drive, finite,
-    keep, open_sources, repeat_rare,
+    Average, Fault, FlatSource, ImageBatch, ImageStream, Known, Labels, Outcome, Plan, Task, TrainError, clip, drive,
+    finite, keep, open_sources, repeat_rare,
 };
 
 /// Terms of a loss by name, for the log.
@@ -34,7 +34,7 @@ pub(super) struct VqganTask {
     optimizer: Adamw,
     discriminator: Discriminator,
     disc_optimizer: Adamw,
-    average: Option<Tensor>,
+    average: Option<Average>,
     used: Use,
     features: Option<FeatureNetwork>,
     findings: Option<FindingsReader>,
@@ -104,7 +104,7 @@ impl VqganTask {
         Ok(Self {
             optimizer: Adamw::new(adamw, &generator.parameters),
             disc_optimizer: Adamw::new(adamw, &discriminator.parameters),
-            average: (s.ema > 0.0).then(|| generator.parameters.flat().copy()),
+            average: Average::of(&generator.parameters, s.ema),
             used: Use::new(config.n_embed),
             features: FeatureNetwork::open_all(&s.perceptual, kind, device)?,
             findings,
@@ -149,7 +149,7 @@ impl VqganTask {
     fn chosen(&self) -> &Tensor {
         self.average
             .as_ref()
-            .unwrap_or_else(|| self.generator.parameters.flat())
+            .map_or_else(|| self.generator.parameters.flat(), Average::flat)
     }
 
     /// Loss of a reconstruction (a leaf of its own, `[n, c, h, w]`) without its adversary, and the parts of it.
@@ -200,11 +200,7 @@ impl VqganTask {
         let rate = self.rate(step);
         self.optimizer.step(&self.generator.parameters, gradient, rate);
         if let Some(average) = &mut self.average {
-            // Young averages follow faster.
-            let decay = self.settings.ema.min((1.0 + step as f64) / (10.0 + step as f64));
-            tch::no_grad(|| {
-                let _ = average.lerp_(self.generator.parameters.flat(), 1.0 - decay);
-            });
+            average.follow(&self.generator.parameters, step);
         }
     }
 
@@ -337,7 +333,7 @@ impl Task for VqganTask {
             self.used.count(&q.codes)?;
             let since = step + 1 - start;
             if s.revive_every > 0 && !s.decoder_only && since.is_multiple_of(s.revive_every) {
-                let (parameters, average) = (&self.generator.parameters, self.average.as_ref());
+                let (parameters, average) = (&self.generator.parameters, self.average.as_ref().map(Average::flat));
                 let place = (s.seed, step);
                 code_book::revive(
                     parameters,
@@ -407,7 +403,7 @@ impl Task for VqganTask {
         tensors.extend(d.named("discriminator.", d.flat()));
         tensors.extend(self.disc_optimizer.named("disc_optimizer.", d));
         if let Some(average) = &self.average {
-            tensors.extend(g.named("average.", average));
+            tensors.extend(average.named(g));
         }
         tensors.push(("code_use".to_owned(), Tensor::from_slice(&self.used.0)));
         let state = json!({
@@ -427,7 +423,7 @@ impl Task for VqganTask {
         self.disc_optimizer
             .restore("disc_optimizer.", d, &r.weights, steps("disc_optimizer_steps"))?;
         if let Some(average) = &self.average {
-            g.read("average.", average, &r.weights)?;
+            average.restore(g, &r.weights)?;
         }
         self.used.0 = read_counts(&r.weights, "code_use")?;
         if self.used.0.len() != self.generator.config.n_embed {

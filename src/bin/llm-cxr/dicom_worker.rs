@@ -1,0 +1,78 @@
+//! `llm-cxr dicom-worker`: decodes one DICOM file for the server, which starts it; see `llm_cxr::service::dicom`.
+
+use std::io;
+
+use clap::Args;
+use llm_cxr::radiograph::DecodeLimits;
+use llm_cxr::service::dicom;
+
+use crate::Outcome;
+
+/// Seconds of computing that one file may take.
+const SECONDS: u64 = 20;
+
+/// Bytes that a pixel may take on its way, in the decoder that needs most (JPEG 2000 in colour: samples of 32 bits, then of 16 and 8).
+const BYTES_PER_PIXEL: u64 = 30;
+
+/// Decodes the DICOM file on standard input, within limits, and writes its pixels to standard output. For the server's own use
+#[derive(Args, Debug)]
+pub struct DicomWorkerArgs {
+    /// Most pixels
+    #[arg(long)]
+    max_pixels: u64,
+    /// Most pixels on a side
+    #[arg(long)]
+    max_side: u32,
+    /// Most bytes of the file
+    #[arg(long)]
+    max_bytes: usize,
+}
+
+pub fn run(args: &DicomWorkerArgs) -> Outcome {
+    let limits = DecodeLimits {
+        max_bytes: args.max_bytes,
+        max_pixels: args.max_pixels,
+        max_side: args.max_side,
+    };
+    let room = limits.max_pixels.saturating_mul(BYTES_PER_PIXEL) + (256 << 20);
+    let file = (limits.max_bytes as u64).saturating_mul(2);
+    confine(mapped()?.saturating_add(room).saturating_add(file))?;
+    dicom::work(io::stdin().lock(), io::stdout().lock(), &limits)?;
+    Ok(())
+}
+
+/// Bytes of address space that this process has by now, its libraries above all.
+fn mapped() -> io::Result<u64> {
+    let text = std::fs::read_to_string("/proc/self/statm")?;
+    let pages = text.split(' ').next().and_then(|word| word.parse::<u64>().ok());
+    // SAFETY: asks for a constant.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    let bytes = pages.zip(u64::try_from(page).ok()).map(|(pages, page)| pages * page);
+    bytes.ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// From here on this process opens nothing, writes no file, leaves no core, gains no rights, and has bounds on memory and time.
+fn confine(memory: u64) -> io::Result<()> {
+    let limits = [
+        (libc::RLIMIT_AS, memory),
+        (libc::RLIMIT_CPU, SECONDS),
+        (libc::RLIMIT_NOFILE, 0),
+        (libc::RLIMIT_FSIZE, 0),
+        (libc::RLIMIT_CORE, 0),
+    ];
+    for (which, most) in limits {
+        let limit = libc::rlimit {
+            rlim_cur: most,
+            rlim_max: most,
+        };
+        // SAFETY: the limit is read before the call returns.
+        if unsafe { libc::setrlimit(which, &raw const limit) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    // SAFETY: takes numbers only.
+    match unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}

@@ -1,0 +1,272 @@
+//! DICOM files of strangers: each is decoded in a process of its own, with bounds on its time and memory, and nothing within its reach.
+//!
+//! Decoders of DICOM's transfer syntaxes are many and old. What breaks in one ends its process; the server answers that the file cannot be
+//! read. The process (`llm-cxr dicom-worker`) gets the file on its standard input, gives the first frame's pixels on its standard output, and
+//! ends. The next one is started beforehand, so that its start does not add to a request.
+
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, Command};
+
+use crate::radiograph::{Channels, DecodeLimits, DicomError, RadiographError, Raster, read_dicom};
+
+/// Longest first line of what a worker says.
+const LINE: usize = 256;
+
+/// Time from a file's first byte to its pixels' last one.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a worker says first, as a line of JSON; pixels follow where there are some.
+#[derive(Debug, Serialize, Deserialize)]
+enum Told {
+    /// So many rows of 8-bit samples, of one channel or three.
+    Pixels {
+        width: usize,
+        height: usize,
+        colour: bool,
+    },
+    /// The header announces more pixels than are accepted.
+    TooManyPixels {
+        width: u32,
+        height: u32,
+    },
+    /// As [`DicomError`] has them.
+    Attributes,
+    NoPixels,
+    Undecodable,
+}
+
+/// The worker's side: reads one file to its end, decodes it, says what came of it.
+///
+/// # Errors
+/// The pipes'; whoever is at their other end has gone.
+pub fn work(mut input: impl Read, mut output: impl Write, limits: &DecodeLimits) -> io::Result<()> {
+    let mut file = Vec::new();
+    input.read_to_end(&mut file)?;
+    let raster = read_dicom(&file, limits);
+    let told = match &raster {
+        Ok(raster) => Told::Pixels {
+            width: raster.width(),
+            height: raster.height(),
+            colour: raster.channels() == Channels::Rgb,
+        },
+        Err(DicomError::Limits(RadiographError::TooManyPixels { width, height, .. })) => Told::TooManyPixels {
+            width: *width,
+            height: *height,
+        },
+        Err(DicomError::Attributes) => Told::Attributes,
+        Err(DicomError::NoPixels) => Told::NoPixels,
+        Err(_) => Told::Undecodable,
+    };
+    serde_json::to_writer(&mut output, &told)?;
+    output.write_all(b"\n")?;
+    if let Ok(raster) = &raster {
+        output.write_all(raster.samples())?;
+    }
+    output.flush()
+}
+
+/// Reads DICOM files by workers. Cheap to clone; clones share the workers.
+#[derive(Clone, Debug)]
+pub struct DicomReader {
+    program: PathBuf,
+    patience: Duration,
+    /// Started, and waiting for a file.
+    spare: Arc<Mutex<Option<Child>>>,
+}
+
+impl DicomReader {
+    /// `program` is `llm-cxr`, whose `dicom-worker` does the work.
+    pub fn new(program: PathBuf) -> Self {
+        Self {
+            program,
+            patience: PATIENCE,
+            spare: Arc::default(),
+        }
+    }
+
+    /// The first frame of `file`, as a viewer first shows it.
+    ///
+    /// # Errors
+    /// See [`DicomError`]. A worker that takes too long, or too much memory, or breaks, is [`DicomError::Exhausted`].
+    pub async fn read(&self, file: &[u8], limits: &DecodeLimits) -> Result<Raster, DicomError> {
+        if file.len() > limits.max_bytes {
+            let (bytes, max_bytes) = (file.len(), limits.max_bytes);
+            return Err(RadiographError::TooLarge { bytes, max_bytes }.into());
+        }
+        let waiting = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let alive = waiting.and_then(|mut worker| matches!(worker.try_wait(), Ok(None)).then_some(worker));
+        // Dropped, a worker is killed: when its time is up, or when whoever asked has gone.
+        let worker = match alive {
+            Some(worker) => Ok(worker),
+            None => self.start(limits),
+        };
+        let read = async { converse(worker?, file, limits).await };
+        let told = tokio::time::timeout(self.patience, read).await;
+        if let Ok(next) = self.start(limits) {
+            *self.spare.lock().unwrap_or_else(PoisonError::into_inner) = Some(next);
+        }
+        match told {
+            Ok(Ok(told)) => told,
+            Ok(Err(error)) => {
+                tracing::warn!(kind = ?error.kind(), "a DICOM worker broke");
+                Err(DicomError::Exhausted)
+            }
+            Err(_) => {
+                tracing::warn!("a DICOM worker took too long and was ended");
+                Err(DicomError::Exhausted)
+            }
+        }
+    }
+
+    fn start(&self, limits: &DecodeLimits) -> io::Result<Child> {
+        let mut command = Command::new(&self.program);
+        command
+            .arg("dicom-worker")
+            .arg(format!("--max-pixels={}", limits.max_pixels))
+            .arg(format!("--max-side={}", limits.max_side))
+            .arg(format!("--max-bytes={}", limits.max_bytes))
+            // Keys and the like are in the environment; a worker needs only to find its libraries.
+            .env_clear()
+            .envs(std::env::var_os("LD_LIBRARY_PATH").map(|path| ("LD_LIBRARY_PATH", path)))
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            // What a decoder complains of may quote the file.
+            .stderr(Stdio::null())
+            .kill_on_drop(true);
+        command.spawn()
+    }
+}
+
+/// Gives a worker its file and takes what it says. The outer error is a broken worker, the inner one what it says of the file.
+async fn converse(mut worker: Child, file: &[u8], limits: &DecodeLimits) -> io::Result<Result<Raster, DicomError>> {
+    let (Some(mut input), Some(mut output)) = (worker.stdin.take(), worker.stdout.take()) else {
+        return Err(io::ErrorKind::BrokenPipe.into());
+    };
+    input.write_all(file).await?;
+    input.shutdown().await?;
+    drop(input);
+    let mut line = Vec::new();
+    while line.last() != Some(&b'\n') && line.len() < LINE {
+        line.push(output.read_u8().await?);
+    }
+    let told: Told = serde_json::from_slice(&line)?;
+    let (width, height, colour) = match told {
+        Told::Pixels { width, height, colour } => (width, height, colour),
+        Told::TooManyPixels { width, height } => return Ok(Err(too_many(width, height, limits))),
+        Told::Attributes => return Ok(Err(DicomError::Attributes)),
+        Told::NoPixels => return Ok(Err(DicomError::NoPixels)),
+        Told::Undecodable => return Ok(Err(DicomError::Pixels)),
+    };
+    // A worker that was taken over may say anything.
+    let pixels = width.checked_mul(height).filter(|&n| n as u64 <= limits.max_pixels);
+    let channels = if colour { Channels::Rgb } else { Channels::Grey };
+    let length = pixels.ok_or(io::ErrorKind::InvalidData)? * if colour { 3 } else { 1 };
+    let mut samples = Vec::new();
+    output.take(length as u64).read_to_end(&mut samples).await?;
+    let raster = Raster::new(width, height, channels, samples).ok_or(io::ErrorKind::InvalidData)?;
+    Ok(Ok(raster))
+}
+
+fn too_many(width: u32, height: u32, limits: &DecodeLimits) -> DicomError {
+    DicomError::Limits(RadiographError::TooManyPixels {
+        width,
+        height,
+        max_side: limits.max_side,
+        max_pixels: limits.max_pixels,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    /// A reader whose worker is a shell script.
+    fn reader(script: &str, patience: Duration) -> (tempfile::TempDir, DicomReader) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let program = folder.path().join("worker");
+        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).expect("written");
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("made executable");
+        let reader = DicomReader {
+            patience,
+            ..DicomReader::new(program)
+        };
+        (folder, reader)
+    }
+
+    async fn told(script: &str) -> Result<Raster, DicomError> {
+        let (_folder, reader) = reader(script, Duration::from_secs(20));
+        reader.read(b"file", &DecodeLimits::default()).await
+    }
+
+    #[tokio::test]
+    async fn what_a_worker_says_is_taken() {
+        let grey =
+            told(r#"cat >/dev/null; echo '{"Pixels":{"width":2,"height":2,"colour":false}}'; printf 'abcd'"#).await;
+        let grey = grey.expect("pixels");
+        assert_eq!((grey.width(), grey.height(), grey.samples()), (2, 2, &b"abcd"[..]));
+        assert_eq!(
+            told(r#"cat >/dev/null; echo '"NoPixels"'"#).await.err(),
+            Some(DicomError::NoPixels)
+        );
+        let many = told(r#"cat >/dev/null; echo '{"TooManyPixels":{"width":65535,"height":65535}}'"#).await;
+        assert!(matches!(
+            many,
+            Err(DicomError::Limits(RadiographError::TooManyPixels { width: 65535, .. }))
+        ));
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_breaks_or_lies_is_an_error_of_the_file() {
+        for script in [
+            "exit 1",
+            "cat >/dev/null; kill -9 $$",
+            "cat >/dev/null; echo nonsense",
+            "cat >/dev/null; cat /dev/zero",
+            r#"cat >/dev/null; echo '{"Pixels":{"width":2,"height":2,"colour":false}}'; printf 'abc'"#,
+            r#"cat >/dev/null; echo '{"Pixels":{"width":4294967296,"height":4294967296,"colour":true}}'; cat /dev/zero"#,
+        ] {
+            assert_eq!(told(script).await.err(), Some(DicomError::Exhausted), "{script}");
+        }
+        let missing = DicomReader::new("/no/such/program".into());
+        let told = missing.read(b"file", &DecodeLimits::default()).await;
+        assert_eq!(told.err(), Some(DicomError::Exhausted));
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_never_ends_is_ended() {
+        let (_folder, reader) = reader("exec sleep 600", Duration::from_millis(300));
+        let told = reader.read(b"file", &DecodeLimits::default()).await;
+        assert_eq!(told.err(), Some(DicomError::Exhausted));
+    }
+
+    #[tokio::test]
+    async fn one_worker_waits_for_the_next_file_and_a_dead_one_is_replaced() {
+        let (_folder, reader) = reader(
+            r#"cat >/dev/null; echo '{"Pixels":{"width":1,"height":1,"colour":false}}'; printf 'a'"#,
+            Duration::from_secs(20),
+        );
+        for _ in 0..2 {
+            reader.read(b"file", &DecodeLimits::default()).await.expect("pixels");
+            let mut spare = reader.spare.lock().expect("not poisoned");
+            assert!(spare.is_some());
+            spare.as_mut().expect("a worker").start_kill().expect("killed");
+        }
+    }
+
+    #[test]
+    fn a_worker_tells_a_file_that_is_none() {
+        let mut output = Vec::new();
+        work(&b"no DICOM file"[..], &mut output, &DecodeLimits::default()).expect("told");
+        assert_eq!(output, b"\"Attributes\"\n");
+    }
+}

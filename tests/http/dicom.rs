@@ -1,0 +1,132 @@
+//! DICOM files: read in a process of their own, whichever way they come, and refused by what is wrong with them.
+
+use axum::body::Body;
+use axum::http::Request;
+use llm_cxr::config::{Dicom, ServeConfig};
+use serde_json::{Value, json};
+
+use crate::house::*;
+
+const EXPLICIT_LITTLE: &[u8] = b"1.2.840.10008.1.2.1\0";
+const JPEG_LS: &[u8] = b"1.2.840.10008.1.2.4.80";
+const PATIENT: &[u8] = b"CANARY^PATIENT";
+
+/// An element in explicit VR little endian (DICOM PS3.5, 7.1.2), of a VR with a length of 16 bits.
+fn element((group, number): (u16, u16), vr: &str, value: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(value.len()).expect("a short value");
+    let head = [group.to_le_bytes(), number.to_le_bytes()].concat();
+    [&head, vr.as_bytes(), &length.to_le_bytes(), value].concat()
+}
+
+/// A file (DICOM PS3.10) of 8-bit grey pixels, a ramp.
+fn file(syntax: &[u8], (rows, columns): (u16, u16), pixels: bool) -> Vec<u8> {
+    let number = |value: u16| value.to_le_bytes();
+    let meta = [
+        element((2, 2), "UI", b"1.2.840.10008.5.1.4.1.1.1\0"),
+        element((2, 3), "UI", b"1.2.3.4\0"),
+        element((2, 0x10), "UI", syntax),
+        element((2, 0x12), "UI", b"1.2.3\0"),
+    ]
+    .concat();
+    let length = u32::try_from(meta.len()).expect("a short head").to_le_bytes();
+    let mut file = [
+        &[0; 128][..],
+        b"DICM",
+        &element((2, 0), "UL", &length),
+        &meta,
+        &element((0x10, 0x10), "PN", PATIENT),
+        &element((0x28, 2), "US", &number(1)),
+        &element((0x28, 4), "CS", b"MONOCHROME2 "),
+        &element((0x28, 0x10), "US", &number(rows)),
+        &element((0x28, 0x11), "US", &number(columns)),
+        &element((0x28, 0x100), "US", &number(8)),
+        &element((0x28, 0x101), "US", &number(8)),
+        &element((0x28, 0x102), "US", &number(7)),
+        &element((0x28, 0x103), "US", &number(0)),
+    ]
+    .concat();
+    if pixels {
+        let ramp: Vec<u8> = (0..64 * 64).map(|i| (i % 251) as u8).collect();
+        file.extend([0xe0, 0x7f, 0x10, 0, b'O', b'W', 0, 0]);
+        file.extend(u32::try_from(ramp.len()).expect("a small picture").to_le_bytes());
+        file.extend(ramp);
+    }
+    file
+}
+
+fn sound() -> Vec<u8> {
+    file(EXPLICIT_LITTLE, (64, 64), true)
+}
+
+async fn raw(house: &House, path: &str, kind: &str, bytes: Vec<u8>) -> Answer {
+    let request = Request::post(path).header("content-type", kind);
+    house.send(request.body(Body::from(bytes)).expect("a request")).await
+}
+
+#[tokio::test]
+async fn a_dicom_file_is_read_whichever_way_it_comes() {
+    let house = House::plain().await;
+    let encoded = base64(&sound());
+    let all = json!(["codes"]);
+    let part = multipart(&[("image", None, &sound()), ("include", None, b"codes")]);
+    let answers = [
+        raw(&house, "/v1/report?include=codes", "application/dicom", sound()).await,
+        house.post("/v1/report", &multipart_kind(), part).await,
+        house
+            .json("/v1/report", json!({"image": encoded, "include": all}))
+            .await,
+        house
+            .json(
+                "/v1/report",
+                json!({"image": format!("data:application/dicom;base64,{encoded}"), "include": all}),
+            )
+            .await,
+        // What it is counts, not what it is said to be.
+        raw(&house, "/v1/report?include=codes", "image/png", sound()).await,
+    ];
+    let codes: Vec<Value> = answers
+        .into_iter()
+        .map(|answer| answer.ok().json()["codes"].clone())
+        .collect();
+    assert!(
+        codes[0].is_array() && codes.iter().all(|one| *one == codes[0]),
+        "{codes:?}"
+    );
+    let question = json!({"image": encoded, "question": "Is it?"});
+    house.json("/v1/vqa", question).await.ok();
+    let instruction = json!({"image": encoded, "instruction": "Say what you see."});
+    house.json("/v1/instruct", instruction).await.ok();
+}
+
+#[tokio::test]
+async fn a_dicom_file_that_cannot_be_read_is_refused_by_what_is_wrong() {
+    let house = House::plain().await;
+    let cut = sound()[..200].to_vec();
+    for (bytes, status, code) in [
+        (cut, 400, "corrupt_image"),
+        (file(EXPLICIT_LITTLE, (64, 64), false), 400, "unsupported_image"),
+        (file(EXPLICIT_LITTLE, (65_535, 65_535), true), 413, "image_too_large"),
+        (file(EXPLICIT_LITTLE, (128, 128), true), 415, "dicom_not_supported"),
+        (file(JPEG_LS, (64, 64), true), 415, "dicom_not_supported"),
+    ] {
+        let answer = raw(&house, "/v1/report", "application/dicom", bytes).await;
+        assert!(!answer.text().contains("CANARY"), "{}", answer.text());
+        answer.refused(status, code);
+    }
+    raw(&house, "/v1/report", "application/dicom", sound()).await.ok();
+}
+
+#[tokio::test]
+async fn a_server_that_is_set_not_to_read_dicom_says_so() {
+    let house = House::ready(Plan {
+        config: ServeConfig {
+            dicom: Dicom::Off,
+            ..Plan::default().config
+        },
+        ..Plan::default()
+    })
+    .await;
+    raw(&house, "/v1/report", "application/dicom", sound())
+        .await
+        .refused(415, "dicom_not_supported");
+}
