@@ -162,13 +162,13 @@ fn compose_waits_longer_than_the_drain_before_it_kills() {
 
 #[test]
 fn kubernetes_waits_longer_than_the_drain_before_it_kills() {
-    let deployment = yaml("deploy/kubernetes/cpu/deployment.yaml");
+    let deployment = yaml("deploy/kubernetes/base/deployment.yaml");
     let pod = at(&deployment, "spec.template.spec");
     let seconds = |value: &Value| Duration::from_secs(text(value).parse().expect("a number of seconds"));
     let grace = seconds(at(pod, "terminationGracePeriodSeconds"));
     let before = seconds(at(pod, "containers.0.lifecycle.preStop.exec.command.1"));
     let config = parsed(
-        &merged([&yaml("deploy/kubernetes/cpu/configmap.yaml"), &deployment]),
+        &merged([&yaml("deploy/kubernetes/base/configmap.yaml"), &deployment]),
         "kubernetes",
     );
     assert!(grace > before + config.drain_timeout);
@@ -192,16 +192,16 @@ fn every_port_is_the_one_that_the_server_listens_on() {
         assert!(text(at(service, "ports.0")).starts_with("${LLM_CXR_PUBLISH:-127.0.0.1:"));
     }
 
-    let deployment = yaml("deploy/kubernetes/cpu/deployment.yaml");
+    let deployment = yaml("deploy/kubernetes/base/deployment.yaml");
     let pod = at(&deployment, "spec.template.spec");
     assert_eq!(text(at(pod, "containers.0.ports.0.containerPort")), port);
     let listen = parsed(&merged([&deployment]), "deployment").listen;
     assert_eq!(listen.port().to_string(), port);
     let annotations = at(&deployment, "spec.template.metadata.annotations");
     assert_eq!(annotations.get("prometheus.io/port").map(text), Some(port.clone()));
-    let policy = yaml("deploy/kubernetes/cpu/networkpolicy.yaml");
+    let policy = yaml("deploy/kubernetes/base/networkpolicy.yaml");
     assert_eq!(text(at(&policy, "spec.ingress.0.ports.0.port")), port);
-    let service = yaml("deploy/kubernetes/cpu/service.yaml");
+    let service = yaml("deploy/kubernetes/base/service.yaml");
     assert_eq!(
         at(&service, "spec.ports.0.targetPort"),
         at(pod, "containers.0.ports.0.name")
@@ -211,7 +211,7 @@ fn every_port_is_the_one_that_the_server_listens_on() {
 #[test]
 fn every_probe_asks_for_a_route_that_is_served() {
     let routes = routes();
-    let deployment = yaml("deploy/kubernetes/cpu/deployment.yaml");
+    let deployment = yaml("deploy/kubernetes/base/deployment.yaml");
     let container = at(&deployment, "spec.template.spec.containers.0");
     for probe in ["startupProbe", "readinessProbe", "livenessProbe"] {
         let probe = at(container, probe);
@@ -244,7 +244,7 @@ fn containers_hold_no_rights_that_the_server_does_not_need() {
         assert!(text(at(service, "volumes.0")).ends_with(":/models:ro"));
     }
 
-    let deployment = yaml("deploy/kubernetes/cpu/deployment.yaml");
+    let deployment = yaml("deploy/kubernetes/base/deployment.yaml");
     let pod = at(&deployment, "spec.template.spec");
     let user = text(at(pod, "securityContext.runAsUser"));
     assert_eq!(at(pod, "securityContext.runAsNonRoot"), &Value::Bool(true));
@@ -253,7 +253,7 @@ fn containers_hold_no_rights_that_the_server_does_not_need() {
     assert_eq!(at(container, "readOnlyRootFilesystem"), &Value::Bool(true));
     assert_eq!(at(container, "allowPrivilegeEscalation"), &Value::Bool(false));
     assert_eq!(text(at(container, "capabilities.drop.0")), "ALL");
-    let policy = yaml("deploy/kubernetes/cpu/networkpolicy.yaml");
+    let policy = yaml("deploy/kubernetes/base/networkpolicy.yaml");
     assert_eq!(
         at(&policy, "spec.egress"),
         &Value::Sequence(Vec::new()),
@@ -263,11 +263,11 @@ fn containers_hold_no_rights_that_the_server_does_not_need() {
 
 #[test]
 fn the_keys_are_where_the_server_looks_for_them() {
-    let deployment = yaml("deploy/kubernetes/cpu/deployment.yaml");
+    let deployment = yaml("deploy/kubernetes/base/deployment.yaml");
     let pod = at(&deployment, "spec.template.spec");
-    let secret = yaml("deploy/kubernetes/cpu/secret.example.yaml");
+    let secret = yaml("deploy/kubernetes/base/secret.example.yaml");
     let config = parsed(
-        &merged([&yaml("deploy/kubernetes/cpu/configmap.yaml"), &deployment]),
+        &merged([&yaml("deploy/kubernetes/base/configmap.yaml"), &deployment]),
         "kubernetes",
     );
     assert_eq!(at(pod, "volumes.1.secret.secretName"), at(&secret, "metadata.name"));
@@ -304,4 +304,37 @@ fn the_gpu_variants_ask_for_a_gpu_and_use_it() {
     assert_eq!(parsed(&merged([&map]), "kubernetes").device, DeviceChoice::Cuda(0));
     let limits = at(&deployment, "spec.template.spec.containers.0.resources.limits");
     assert_eq!(limits.get("nvidia.com/gpu").map(text).as_deref(), Some("1"));
+}
+
+#[test]
+fn each_kind_of_node_gets_its_own_image_over_the_same_base() {
+    for (kind, tag) in [("cpu", "0.1.0"), ("gpu", "0.1.0-cuda")] {
+        let kustomization = yaml(&format!("deploy/kubernetes/{kind}/kustomization.yaml"));
+        assert_eq!(text(at(&kustomization, "resources.0")), "../base");
+        // As the base names it, before any kustomization has renamed it.
+        let deployment = yaml("deploy/kubernetes/base/deployment.yaml");
+        let image = at(&deployment, "spec.template.spec.containers.0.image");
+        assert_eq!(at(&kustomization, "images.0.name"), image);
+        assert_eq!(text(at(&kustomization, "images.0.newTag")), tag);
+    }
+    let base = yaml("deploy/kubernetes/base/kustomization.yaml");
+    assert!(base.get("images").is_none(), "an image renamed here is not found by cpu and gpu");
+}
+
+#[test]
+fn an_ingress_takes_what_the_server_takes_and_waits_as_long() {
+    let ingress = yaml("deploy/kubernetes/ingress.example.yaml");
+    let config = ServeConfig::default();
+    let annotations = at(&ingress, "metadata.annotations");
+    let said = |name: &str| {
+        let value = annotations.get(format!("nginx.ingress.kubernetes.io/{name}"));
+        value.map(text).unwrap_or_else(|| panic!("{name} is not set"))
+    };
+    assert_eq!(said("proxy-body-size"), format!("{}m", config.max_body_bytes >> 20));
+    let wait: u64 = said("proxy-read-timeout").trim_matches(|c| c == '\'' || c == '"').parse().expect("seconds");
+    assert!(wait > config.request_timeout.as_secs());
+    let service = yaml("deploy/kubernetes/base/service.yaml");
+    let backend = at(&ingress, "spec.rules.0.http.paths.0.backend.service");
+    assert_eq!(at(backend, "name"), at(&service, "metadata.name"));
+    assert_eq!(at(backend, "port.name"), at(&service, "spec.ports.0.name"));
 }
