@@ -76,28 +76,28 @@ pub struct ServeConfig {
     /// Most sequences in one step of the language model.
     #[arg(long, env = "LLM_CXR_MAX_BATCH", value_name = "N", default_value_t = 16)]
     pub max_batch: usize,
-    /// KV memory in token positions, shared by all running sequences. Not given: max-batch times the context, within what
-    /// the device has.
+    /// KV cache in token positions, shared by all running sequences. Not given: max-batch times the context, but at most 8 GiB on a GPU and
+    /// 512 MiB (or one context) on a CPU.
     #[arg(long, env = "LLM_CXR_KV_TOKENS", value_name = "N", conflicts_with = "kv_memory")]
     pub kv_tokens: Option<usize>,
-    /// KV memory in bytes (for example 2GiB), instead of `--kv-tokens`.
+    /// KV cache in bytes (for example 2GiB), instead of `--kv-tokens`.
     #[arg(long, env = "LLM_CXR_KV_MEMORY", value_name = "SIZE", value_parser = parse_size)]
     pub kv_memory: Option<u64>,
-    /// Prompt tokens run in one step while other replies are being written. Not given: as many as hold these up by about two
-    /// steps' time (16 to 256, by device and weights).
+    /// Prompt tokens run in one step while other replies are being written. Not given: so many that these are delayed by at most about two
+    /// decode steps (16 to 256, by device and weights).
     #[arg(long, env = "LLM_CXR_PREFILL_CHUNK", value_name = "N")]
     pub prefill_chunk: Option<usize>,
-    /// Whether text is drafted from reports that are known and checked several tokens in a step: on or off. The reply is the same.
+    /// Speculative decoding of text, with n-gram drafts: on or off. The reply is the same.
     #[arg(long, env = "LLM_CXR_SPECULATION", value_enum, default_value_t = Speculation::On)]
     pub speculation: Speculation,
     /// How often a radiograph is read for a report whose request does not say (see `readings` of `/v1/report`). Not given: the bundle's own number.
     #[arg(long, env = "LLM_CXR_READINGS", value_name = "N")]
     pub readings: Option<usize>,
-    /// CPU threads of the model. Not given: one for each core.
+    /// CPU threads of the model. Not given: one for each core, within a container's CPU quota.
     #[arg(long, env = "LLM_CXR_THREADS", value_name = "N")]
     pub threads: Option<usize>,
-    /// Instructions that products are held to on a CPU: auto (the best it has), portable, avx2, avx512 or avx512-bf16. Nodes held to the same
-    /// compute alike.
+    /// CPU instructions of matrix products: auto (the best there are), portable, avx2, avx512 or avx512-bf16. Nodes with the same setting give the
+    /// same results.
     #[arg(long, env = "LLM_CXR_CPU_KERNELS", value_enum, default_value_t = CpuKernels::Auto)]
     pub cpu_kernels: CpuKernels,
 

@@ -318,7 +318,10 @@ fn each_kind_of_node_gets_its_own_image_over_the_same_base() {
         assert_eq!(text(at(&kustomization, "images.0.newTag")), tag);
     }
     let base = yaml("deploy/kubernetes/base/kustomization.yaml");
-    assert!(base.get("images").is_none(), "an image renamed here is not found by cpu and gpu");
+    assert!(
+        base.get("images").is_none(),
+        "an image renamed here is not found by cpu and gpu"
+    );
 }
 
 #[test]
@@ -331,7 +334,10 @@ fn an_ingress_takes_what_the_server_takes_and_waits_as_long() {
         value.map(text).unwrap_or_else(|| panic!("{name} is not set"))
     };
     assert_eq!(said("proxy-body-size"), format!("{}m", config.max_body_bytes >> 20));
-    let wait: u64 = said("proxy-read-timeout").trim_matches(|c| c == '\'' || c == '"').parse().expect("seconds");
+    let wait: u64 = said("proxy-read-timeout")
+        .trim_matches(|c| c == '\'' || c == '"')
+        .parse()
+        .expect("seconds");
     assert!(wait > config.request_timeout.as_secs());
     let service = yaml("deploy/kubernetes/base/service.yaml");
     let backend = at(&ingress, "spec.rules.0.http.paths.0.backend.service");

@@ -17,7 +17,7 @@ const QUEUE_JOBS: &str = "llm_cxr_queue_jobs";
 const QUEUE_BYTES: &str = "llm_cxr_queue_bytes";
 const RUNNING_SEQUENCES: &str = "llm_cxr_running_sequences";
 const KV_USED: &str = "llm_cxr_kv_tokens_used";
-const KV_TOTAL: &str = "llm_cxr_kv_tokens_total";
+const KV_CAPACITY: &str = "llm_cxr_kv_tokens_capacity";
 const PROMPT_TOKENS: &str = "llm_cxr_prompt_tokens_total";
 const GENERATED_TOKENS: &str = "llm_cxr_generated_tokens_total";
 const DRAFTED_TOKENS: &str = "llm_cxr_drafted_tokens_total";
@@ -46,7 +46,7 @@ pub fn describe() {
     describe_gauge!(QUEUE_BYTES, Unit::Bytes, "Bytes that waiting jobs hold");
     describe_gauge!(RUNNING_SEQUENCES, Unit::Count, "Sequences with KV memory");
     describe_gauge!(KV_USED, Unit::Count, "KV token positions reserved");
-    describe_gauge!(KV_TOTAL, Unit::Count, "KV token positions there are");
+    describe_gauge!(KV_CAPACITY, Unit::Count, "KV token positions there are");
     describe_counter!(PROMPT_TOKENS, Unit::Count, "Prompt tokens run");
     describe_counter!(GENERATED_TOKENS, Unit::Count, "Tokens generated");
     describe_counter!(DRAFTED_TOKENS, Unit::Count, "Tokens drafted ahead of the model");
@@ -78,7 +78,7 @@ pub(super) fn publish(stats: &Stats) {
     gauge!(QUEUE_BYTES).set(stats.queued_bytes as f64);
     gauge!(RUNNING_SEQUENCES).set(stats.running_sequences as f64);
     gauge!(KV_USED).set(stats.kv_tokens_used as f64);
-    gauge!(KV_TOTAL).set(stats.kv_tokens_total as f64);
+    gauge!(KV_CAPACITY).set(stats.kv_tokens_total as f64);
     counter!(PROMPT_TOKENS).absolute(stats.prompt_tokens);
     counter!(GENERATED_TOKENS).absolute(stats.tokens_generated);
     counter!(DRAFTED_TOKENS).absolute(stats.drafted_tokens);

@@ -2,6 +2,7 @@
 
 mod draw;
 
+use std::num::NonZero;
 use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
@@ -34,7 +35,7 @@ pub struct TorchOptions {
     pub kv: KvBudget,
     /// Most sequences in a step; KV memory beyond that many whole contexts would never be used.
     pub max_batch: usize,
-    /// Threads of libtorch on a CPU; `None` for one per core.
+    /// Threads of libtorch on a CPU; `None` for one per core, within a container's quota.
     pub threads: Option<usize>,
     /// Compare every file of the bundle with its checksum; one that differs is an error, and nothing is served.
     pub verify: bool,
@@ -78,7 +79,9 @@ impl KvBudget {
 /// request finds them warm. Called inside the engine's thread.
 pub fn load(bundle: &Bundle, options: &TorchOptions) -> Result<Box<dyn Backend>, BackendError> {
     let said = |error: &dyn std::fmt::Display| BackendError(error.to_string());
-    if let Some(threads) = options.threads {
+    // libtorch's own default knows nothing of a container's CPU quota.
+    let cores = || std::thread::available_parallelism().ok().map(NonZero::get);
+    if let Some(threads) = options.threads.or_else(cores) {
         tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
     }
     let on = device::resolve(options.device).map_err(|e| said(&e))?;

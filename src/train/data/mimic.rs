@@ -1,7 +1,11 @@
 //! The MIMIC-CXR-JPG layout: an index from its tables, files found as they are asked for.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
+
+use flate2::read::MultiGzDecoder;
 
 use super::splits::SplitWatch;
 use super::{Account, DataError, Questions, Record, ReportSource, Split};
@@ -25,9 +29,11 @@ pub(super) fn visit<E: From<DataError>>(
     account: &mut Account,
     each: &mut dyn FnMut(Record, &mut Account) -> Result<(), E>,
 ) -> Result<(), E> {
-    let rows = rows(&root.join(SPLITS), account)?;
-    let taken = taken(&root.join(METADATA))?;
-    let labels = labels(&root.join(LABELS))?;
+    let splits = table_file(root, SPLITS).unwrap_or_else(|| root.join(SPLITS));
+    let rows = rows(&splits, account)?;
+    // Without the table no image is known to be frontal.
+    let taken = table_file(root, METADATA).map_or_else(|| Ok(HashMap::new()), |path| taken(&path))?;
+    let labels = table_file(root, LABELS).map_or_else(|| Ok(HashMap::new()), |path| labels(&path))?;
     let first = earliest_frontal(&rows, &taken);
     let own = root.join("vqa");
     let questions = questions.unwrap_or(&own);
@@ -69,10 +75,28 @@ fn is_frontal(view: &str) -> bool {
     matches!(view, "PA" | "AP")
 }
 
+/// A table of the data set, unpacked or as it is published (`.csv.gz`); `None` without either.
+fn table_file(root: &Path, name: &str) -> Option<PathBuf> {
+    let files = [root.join(name), root.join(format!("{name}.gz"))];
+    files.into_iter().find(|file| file.is_file())
+}
+
+/// Whether a folder has this layout.
+pub(super) fn is_layout(root: &Path) -> bool {
+    table_file(root, SPLITS).is_some()
+}
+
+/// A table that is read row by row.
+type Rows = csv::Reader<Box<dyn Read>>;
+
 /// Opens a table and finds columns by name.
-fn table<const N: usize>(path: &Path, names: [&str; N]) -> Result<(csv::Reader<std::fs::File>, [usize; N]), DataError> {
-    let file = std::fs::File::open(path).map_err(|e| DataError::io(path, e))?;
-    let mut reader = csv::Reader::from_reader(file);
+fn table<const N: usize>(path: &Path, names: [&str; N]) -> Result<(Rows, [usize; N]), DataError> {
+    let file = BufReader::new(File::open(path).map_err(|e| DataError::io(path, e))?);
+    let plain: Box<dyn Read> = match path.extension() {
+        Some(suffix) if suffix == "gz" => Box::new(MultiGzDecoder::new(file)),
+        _ => Box::new(file),
+    };
+    let mut reader = csv::Reader::from_reader(plain);
     let headers = reader.headers().map_err(|e| DataError::csv(path, e))?;
     let mut at = [0; N];
     for (slot, name) in at.iter_mut().zip(names) {
@@ -119,11 +143,8 @@ fn rows(path: &Path, account: &mut Account) -> Result<BTreeMap<String, Row>, Dat
     Ok(rows)
 }
 
-/// Empty without the table: then no image is known to be frontal.
+/// When and from where each image was taken.
 fn taken(path: &Path) -> Result<HashMap<String, Taken>, DataError> {
-    if !path.is_file() {
-        return Ok(HashMap::new());
-    }
     let (mut reader, at) = table(path, ["dicom_id", "ViewPosition", "StudyDate", "StudyTime"])?;
     reader
         .records()
@@ -162,10 +183,9 @@ fn earliest_frontal(
 
 /// Columns of the table of labels; none without the table.
 pub(super) fn label_names(root: &Path) -> Result<Vec<String>, DataError> {
-    let path = root.join(LABELS);
-    if !path.is_file() {
+    let Some(path) = table_file(root, LABELS) else {
         return Ok(Vec::new());
-    }
+    };
     let (mut reader, _) = table(&path, ["study_id"])?;
     let headers = reader.headers().map_err(|e| DataError::csv(&path, e))?;
     let names = headers.iter().filter(|name| !name.ends_with("_id"));
@@ -174,9 +194,6 @@ pub(super) fn label_names(root: &Path) -> Result<Vec<String>, DataError> {
 
 /// Labels of each study that are mentioned.
 fn labels(path: &Path) -> Result<HashMap<String, Vec<(String, f32)>>, DataError> {
-    if !path.is_file() {
-        return Ok(HashMap::new());
-    }
     let (mut reader, [study]) = table(path, ["study_id"])?;
     let headers = reader.headers().map_err(|e| DataError::csv(path, e))?.clone();
     reader

@@ -43,11 +43,11 @@ enum Kind {
 }
 
 impl Dataset {
-    /// Finds out what stands at `path`: a folder with `mimic-cxr-2.0.0-split.csv`, or a `.csv` or `.jsonl` file.
+    /// Finds out what stands at `path`: a folder with `mimic-cxr-2.0.0-split.csv` (or `.csv.gz`), or a `.csv` or `.jsonl` file.
     pub fn open(path: &Path) -> Result<Self, DataError> {
         let suffix = path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase);
         let kind = match suffix.as_deref() {
-            _ if path.join(mimic::SPLITS).is_file() => Kind::Mimic,
+            _ if mimic::is_layout(path) => Kind::Mimic,
             Some("csv") if path.is_file() => Kind::Csv,
             Some("jsonl") if path.is_file() => Kind::Lines,
             _ => return Err(DataError::Unknown(path.to_owned())),

@@ -49,6 +49,35 @@ fn mimic(splits: &str) -> tempfile::TempDir {
 }
 
 #[test]
+fn tables_may_be_packed_as_they_are_published() {
+    let dir = mimic("c,51,10000032,train\nb,50,10000032,train\n");
+    let told = |root: &Path| {
+        let (records, _) = read(root).unwrap();
+        records
+            .into_iter()
+            .map(|record| (record.id, record.view, record.labels, record.selected))
+            .collect::<Vec<_>>()
+    };
+    let plain = told(dir.path());
+    assert_eq!(plain.len(), 2);
+    for name in [
+        mimic::SPLITS,
+        "mimic-cxr-2.0.0-metadata.csv",
+        "mimic-cxr-2.0.0-chexpert.csv",
+    ] {
+        let path = dir.path().join(name);
+        let file = fs::File::create(path.with_extension("csv.gz")).unwrap();
+        let mut packed = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
+        std::io::Write::write_all(&mut packed, &fs::read(&path).unwrap()).unwrap();
+        packed.finish().unwrap();
+        fs::remove_file(&path).unwrap();
+    }
+    assert_eq!(told(dir.path()), plain);
+    let names = Dataset::open(dir.path()).unwrap().label_names().unwrap();
+    assert_eq!(names, ["Edema", "Fracture"]);
+}
+
+#[test]
 fn the_mimic_layout_gives_sorted_images_with_views_labels_reports_and_questions() {
     let dir = mimic(
         "c,51,10000032,train\nb,50,10000032,train\na,50,10000032,train\nd,52,10000032,train\nx,52,../../etc,train\n",
