@@ -241,6 +241,14 @@ impl Engine {
         })
     }
 
+    /// Whether there will be room for one more job while `beside` others are being prepared; a refusal counts as one.
+    ///
+    /// # Errors
+    /// [`EngineError::QueueFull`].
+    pub fn expect_room(&self, beside: usize) -> Result<(), EngineError> {
+        self.shared().expect_room(beside)
+    }
+
     /// A small real computation, through the engine's thread and the device. Bound it with a timeout of your own.
     ///
     /// # Errors

@@ -142,6 +142,11 @@ impl<T> Queue<T> {
         }
     }
 
+    /// When to try again, if there is no room for one more item while `beside` others are on their way here.
+    pub fn full_beside(&self, beside: usize, now: Instant) -> Option<Duration> {
+        (self.entries.len() + beside >= self.max_jobs).then(|| self.retry_after(0, now))
+    }
+
     /// When an item of `bytes` will probably find room: so many departures as make room for it, at the recent pace.
     fn retry_after(&self, bytes: usize, now: Instant) -> Duration {
         let Some(pace) = self.pace else { return RETRY_UNKNOWN };

@@ -184,6 +184,18 @@ impl Shared {
         Ok(())
     }
 
+    /// Refuses, and counts it, where there will be no room for one more job while `beside` others are being prepared.
+    pub(super) fn expect_room(&self, beside: usize) -> Result<(), EngineError> {
+        let mut mailbox = lock(&self.mailbox);
+        match mailbox.queue.full_beside(beside, Instant::now()) {
+            None => Ok(()),
+            Some(retry_after) => {
+                mailbox.refused += 1;
+                Err(EngineError::QueueFull { retry_after })
+            }
+        }
+    }
+
     pub(super) fn ask_health(&self, reply: HealthReply) -> Result<(), EngineError> {
         let mut mailbox = lock(&self.mailbox);
         if mailbox.ended {

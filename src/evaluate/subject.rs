@@ -10,15 +10,9 @@ use crate::engine::torch::{self, TorchOptions};
 use crate::engine::{Engine, EngineConfig, EngineError, Facts, TokenRules};
 use crate::model::bundle::Bundle;
 use crate::model::device::DeviceChoice;
-use crate::radiograph::{DecodeLimits, Preprocess};
+use crate::radiograph::Preprocess;
 use crate::service::{Assistant, ImageDesk, Limits, ModelCard, Outcome, Request, ServiceError};
-
-/// How images of the data are read, everywhere: the operator's own files, so without a limit on their bytes.
-pub const DECODE: DecodeLimits = DecodeLimits {
-    max_bytes: usize::MAX,
-    max_pixels: 40_000_000,
-    max_side: 16_384,
-};
+use crate::train::data::OWN_FILES;
 
 /// The service with its engine.
 pub struct Subject {
@@ -32,10 +26,7 @@ pub struct Subject {
 impl Subject {
     /// Loads the bundle, whose files are checked first.
     pub fn open(bundle: &Bundle, settings: &EvaluateSettings, device: DeviceChoice) -> Result<Self, EvaluateError> {
-        let limits = Limits {
-            pending: settings.concurrency + 1,
-            ..Limits::default()
-        };
+        let limits = Limits::default();
         // Prompts are never parted: where one is cut depends on what else runs, and the last bits of its numbers on where it is cut.
         let most = bundle
             .neox
@@ -58,7 +49,7 @@ impl Subject {
         };
         let vocabulary = bundle.vocabulary()?;
         let card = ModelCard::from(&bundle.manifest);
-        let desk = ImageDesk::new(2, DECODE, Preprocess::Default, card.image_side);
+        let desk = ImageDesk::new(2, OWN_FILES, Preprocess::Default, card.image_side);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()

@@ -67,7 +67,6 @@ impl BodyLimits {
             bytes: BytesMut::new(),
             share: None,
         };
-        reading.reserve(announced.unwrap_or(0))?;
         let slow = || {
             let seconds = self.timeout.as_secs_f64();
             ApiError::new(

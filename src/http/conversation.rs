@@ -2,7 +2,7 @@
 //!
 //! The model knows an instruction and an input, no roles. The instruction is, separated by blank lines: what the system says; the earlier
 //! turns, each line begun by `User:` or `Assistant:`; and the last message's own text. The input is the last image that a user sent.
-//! A last message with an image and no text asks for a report.
+//! A last message with an image and no text asks for a report, as `/v1/report` gives it.
 
 use bytes::Bytes;
 use serde_json::Value;
@@ -17,8 +17,10 @@ const MAX_MESSAGES: usize = 256;
 /// A conversation laid out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Conversation {
-    /// The instruction; empty when nothing was said, and an image was sent.
+    /// The instruction.
     pub instruction: String,
+    /// Whether the last message is an image without a word, which asks for a report, whatever was said before.
+    pub wordless: bool,
     /// The last image that a user sent.
     pub image: Option<Bytes>,
 }
@@ -38,8 +40,10 @@ impl Conversation {
             Some(_) => return Err(wrong("messages", "a list of 1 to 256 messages")),
         };
         let (mut system, mut turns, mut image) = (Vec::new(), Vec::new(), None);
+        let mut wordless = false;
         for message in messages {
             let (role, text, sent) = read_message(message)?;
+            wordless = sent.is_some() && text.trim().is_empty();
             match role {
                 Role::System => system.push(text),
                 Role::User | Role::Assistant => turns.push((role, text)),
@@ -67,7 +71,11 @@ impl Conversation {
         if instruction.is_empty() && image.is_none() {
             return Err(wrong("messages", "a conversation that says something"));
         }
-        Ok(Self { instruction, image })
+        Ok(Self {
+            instruction,
+            wordless,
+            image,
+        })
     }
 }
 
@@ -160,6 +168,7 @@ mod tests {
             read,
             Conversation {
                 instruction: "Say hello.".to_owned(),
+                wordless: false,
                 image: None
             }
         );

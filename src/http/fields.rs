@@ -6,6 +6,9 @@ use serde_json::{Map, Value};
 
 use super::error::{ApiError, ErrorCode};
 
+/// Most values of a JSON body: some megabytes, once they are read.
+const MOST_VALUES: usize = 1 << 16;
+
 /// Fields that have not been taken yet.
 #[derive(Debug)]
 pub struct Fields {
@@ -19,6 +22,11 @@ impl Fields {
     /// The fields of a JSON object.
     pub fn from_json(body: &[u8]) -> Result<Self, ApiError> {
         let text = utf8(body)?;
+        // A number or a bracket takes two bytes, and in memory dozens.
+        if values(body) > MOST_VALUES {
+            let message = format!("The body holds more than {MOST_VALUES} values; no request needs as many.");
+            return Err(ApiError::new(ErrorCode::InvalidJson, message));
+        }
         let value: Value = serde_json::from_str(text).map_err(|error| {
             let place = format!("line {}, column {}", error.line(), error.column());
             ApiError::new(
@@ -243,6 +251,22 @@ fn percent_decoded(text: &str) -> Result<String, ApiError> {
         });
     }
     Ok(utf8(&bytes)?.to_owned())
+}
+
+/// About how many values a JSON text holds: what begins or separates them, outside of strings.
+fn values(json: &[u8]) -> usize {
+    let (mut count, mut within, mut at) = (0, false, 0);
+    while let Some(&byte) = json.get(at) {
+        match (within, byte) {
+            // Whatever is escaped ends no string.
+            (true, b'\\') => at += 1,
+            (_, b'"') => within = !within,
+            (false, b'[' | b'{' | b',') => count += 1,
+            _ => {}
+        }
+        at += 1;
+    }
+    count
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ pub mod error;
 pub mod fields;
 mod health;
 mod input;
+mod leftover;
 mod life;
 mod metrics;
 mod reference;
@@ -33,7 +34,7 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::cors::CorsLayer;
+use tower_http::cors::{AllowHeaders, CorsLayer};
 
 pub use error::{ApiError, ErrorCode, ErrorKind};
 pub use life::Life;
@@ -43,13 +44,24 @@ pub use state::AppState;
 
 use routes::{chat, generate_image, images, instruct, models, ops, report, vqa};
 
+/// Headers of answers that web pages may read.
+const EXPOSED: [&str; 6] = [
+    "x-request-id",
+    "retry-after",
+    "x-seed",
+    "x-synthetic",
+    "x-disclaimer",
+    "x-warning",
+];
+
 /// The whole API over a state.
 pub fn app(state: AppState) -> Router {
     let cors = CorsLayer::new()
         .allow_origin(state.cors.clone())
         .allow_methods([Method::GET, Method::POST])
-        .allow_headers([header::CONTENT_TYPE, header::AUTHORIZATION, track::REQUEST_ID])
-        .expose_headers(["x-request-id", "x-seed", "x-synthetic", "x-disclaimer"].map(HeaderName::from_static));
+        // Client libraries send headers of their own, which mean nothing here.
+        .allow_headers(AllowHeaders::mirror_request())
+        .expose_headers(EXPOSED.map(HeaderName::from_static));
     Router::new()
         .route("/v1/report", post(report::report))
         .route("/v1/vqa", post(vqa::vqa))
@@ -67,10 +79,11 @@ pub fn app(state: AppState) -> Router {
         .route("/docs", get(ops::docs))
         .route("/", get(ops::index))
         .fallback(unknown_path)
-        // From the inside out: who may call, from which web page, what a panic becomes, and the account of it all.
+        // From the inside out: who may call, from which web page, what a panic becomes, what nobody has read, and the account of it all.
         .layer(from_fn_with_state(state.clone(), auth::ask_for_key))
         .layer(cors)
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn(leftover::read_leftover))
         .layer(from_fn_with_state(state.clone(), track::track))
         .layer(from_fn(no_sniffing))
         .with_state(state)

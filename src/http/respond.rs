@@ -220,20 +220,34 @@ pub struct Include {
 }
 
 impl Include {
-    /// Reads the field `include`.
+    /// Reads the field `include` of a route that knows `token_ids` and `codes`.
     pub fn take(fields: &mut super::fields::Fields) -> Result<Self, ApiError> {
+        Self::take_of(fields, &["token_ids", "codes"])
+    }
+
+    /// Reads the field `include` of a route that knows `probabilities` too.
+    pub fn take_with_probabilities(fields: &mut super::fields::Fields) -> Result<Self, ApiError> {
+        Self::take_of(fields, &["token_ids", "codes", "probabilities"])
+    }
+
+    fn take_of(fields: &mut super::fields::Fields, known: &[&str]) -> Result<Self, ApiError> {
         let mut include = Self::default();
         for word in fields.texts("include", true)?.unwrap_or_default() {
             match word.as_str() {
                 "token_ids" => include.token_ids = true,
                 "codes" => include.codes = true,
-                "probabilities" => include.probabilities = true,
+                "probabilities" if known.contains(&"probabilities") => include.probabilities = true,
                 _ => {
-                    let message = "`include` takes \"token_ids\", \"codes\" and \"probabilities\".";
+                    let message = format!("`include` takes {} here.", known.join(", "));
                     return Err(ApiError::about(ErrorCode::InvalidParameter, "include", message));
                 }
             }
         }
         Ok(include)
+    }
+
+    /// Whether anything is to be added.
+    pub fn any(self) -> bool {
+        self.token_ids || self.codes || self.probabilities
     }
 }

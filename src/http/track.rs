@@ -91,7 +91,7 @@ pub async fn track(State(state): State<AppState>, mut request: Request, next: Ne
             .insert(CONNECTION, HeaderValue::from_static("close"));
     }
     let status = response.status();
-    let account = Account {
+    let mut account = Account {
         state,
         context,
         route,
@@ -101,7 +101,11 @@ pub async fn track(State(state): State<AppState>, mut request: Request, next: Ne
         ended: false,
         _under_way: under_way,
     };
-    response.map(|body| Body::new(Counted { body, account }))
+    response.map(|body| {
+        // A body that is over already is never asked for anything.
+        account.ended = body.is_end_stream();
+        Body::new(Counted { body, account })
+    })
 }
 
 /// The method's name, if it is one that is common: clients may make up others, and labels must stay few.

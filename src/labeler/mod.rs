@@ -49,6 +49,9 @@ pub fn read(report: &str) -> Reading {
     };
     let mut called_normal = false;
     for sentence in text::sentences(report) {
+        if cues::is_request(&sentence) {
+            continue;
+        }
         called_normal |= sentence.iter().any(|w| NORMAL.contains(&w.as_str()));
         called_normal |= sentence.windows(2).any(|w| w[0] == "no" && w[1] == "acute");
         called_normal |= sentence.iter().any(|w| w == "no") && sentence.iter().any(|w| w == "acute");
@@ -60,8 +63,8 @@ pub fn read(report: &str) -> Reading {
             reading.labels[place] = outweighing(reading.labels[place], label);
         }
         let mentions = phrases::mentions(&sentence);
-        for (mention, sides) in mentions.iter().zip(sides::sides(&sentence, &mentions)) {
-            let Some(label) = cues::judge(&sentence, mention) else {
+        for (index, (mention, sides)) in mentions.iter().zip(sides::sides(&sentence, &mentions)).enumerate() {
+            let Some(label) = cues::judge(&sentence, &mentions, index) else {
                 continue;
             };
             for &place in mention.labels {

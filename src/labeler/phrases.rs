@@ -47,8 +47,8 @@ const NAMES: &[(&[&str], &str)] = &[
     (
         &["Support Devices"],
         "tube|tubes|tubing|ett|pacemaker*|pacer|pacing leads|pacing wires|defibrillator*|aicd|icd|central venous line*|\
-         central line*|venous line*|arterial line*|jugular line*|subclavian line*|lines and|lines or|catheter*|picc|\
-         port a cath|portacath|mediport|tracheostomy|swan ganz|sternal wire*|sternotomy wire*|median sternotomy|sternotomy|\
+         central line*|venous line*|arterial line*|jugular line*|ij line*|subclavian line*|lines and|lines or|catheter*|picc|picc line*|\
+         port a cath|portacath|mediport|tracheostomy|tracheostomy tube*|swan ganz|swan ganz catheter*|sternal wire*|sternotomy wire*|median sternotomy|sternotomy|\
          cerclage wire*|support device*|monitoring device*|hardware|stent|stents|prosthetic valve|valve replacement|\
          valve prosthesis|surgical clip*|surgical drain*|pigtail|intra aortic balloon pump|iabp|lvad",
     ),

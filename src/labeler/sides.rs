@@ -1,5 +1,6 @@
 //! Which side a finding is said to be on.
 
+use super::cues::TURNS;
 use super::phrases::Mention;
 
 /// A set of sides of the patient.
@@ -64,6 +65,9 @@ const PARTS: &[&str] = &[
     "apex",
 ];
 
+/// A side that goes with one of these is where nothing is.
+const CLEAR: &[&str] = &["clear", "normal", "unremarkable", "none"];
+
 /// The sides that a sentence gives to each of its mentions, in their order.
 ///
 /// A side is an adjective of the mention that follows ("left pleural effusion") where nothing but adjectives stands between; else it
@@ -88,16 +92,23 @@ pub(super) fn sides(sentence: &[String], mentions: &[Mention]) -> Vec<Sides> {
             between.first().is_some_and(|w| w == "and" || w == "or")
                 && between.get(1).is_some_and(|w| self::side(w).is_some())
         });
-        if let Some(slot) = adjective
-            .or(joined)
-            .or(preceding)
-            .or(following)
-            .and_then(|m| of.get_mut(m))
-        {
+        let elsewhere = preceding.or(following).filter(|_| {
+            let from = preceding.map_or(0, |m| mentions[m].end);
+            let to = following.map_or(sentence.len(), |m| mentions[m].start);
+            !clear(sentence[from..at].iter().rev()) && !clear(sentence[at + 1..to].iter())
+        });
+        if let Some(slot) = adjective.or(joined).or(elsewhere).and_then(|m| of.get_mut(m)) {
             slot.add(side);
         }
     }
     of
+}
+
+/// Whether a side is said to be clear by the words next to it, up to the next part of the sentence or another side.
+fn clear<'a>(words: impl Iterator<Item = &'a String>) -> bool {
+    let parts = |w: &str| [",", "and", "with", "than"].contains(&w) || TURNS.contains(&w) || side(w).is_some();
+    let mut near = words.map(String::as_str).take_while(|w| !parts(w));
+    near.any(|w| CLEAR.contains(&w))
 }
 
 fn side(word: &str) -> Option<Sides> {

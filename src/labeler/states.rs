@@ -1,5 +1,6 @@
 //! Heart and mediastinum: not named as findings but described, "the heart is mildly enlarged".
 
+use super::cues;
 use crate::phantom::Label;
 
 /// Which of the two is described.
@@ -17,6 +18,7 @@ const STATES: &[(&str, Label)] = &[
     ("widening", Label::Positive),
     ("dilated", Label::Positive),
     ("increased", Label::Positive),
+    ("large", Label::Positive),
     ("prominent", Label::Uncertain),
     ("prominence", Label::Uncertain),
     ("borderline", Label::Uncertain),
@@ -38,9 +40,13 @@ pub(super) fn states(sentence: &[String]) -> Vec<(Organ, Label)> {
             organs.clear();
             waiting = None;
         }
+        // "The aorta is dilated and the heart is normal": the state was another's.
+        if word == "with" || ([",", "and"].contains(&word.as_str()) && cues::clause(sentence, at)) {
+            waiting = None;
+        }
         if let Some(organ) = organ(sentence, at) {
             match waiting {
-                Some((label, from)) if at - from <= REACH => found.push((organ, label)),
+                Some((label, from)) if at - from <= REACH => found.push((organ, said_on(sentence, at, label))),
                 _ => organs.push((organ, at)),
             }
             continue;
@@ -48,6 +54,10 @@ pub(super) fn states(sentence: &[String]) -> Vec<(Organ, Label)> {
         let Some(&(_, label)) = STATES.iter().find(|(state, _)| state == word) else {
             continue;
         };
+        // "A large effusion" is not of the heart's size.
+        if word == "large" && !predicate(sentence, at) {
+            continue;
+        }
         organs.retain(|&(_, from)| at - from <= REACH);
         let first = organs.first().map_or(at, |o| o.1);
         let label = match (label, denied(sentence, first, at)) {
@@ -59,18 +69,44 @@ pub(super) fn states(sentence: &[String]) -> Vec<(Organ, Label)> {
             (Label::Blank, true) => continue,
         };
         if organs.is_empty() {
-            waiting = (word != "increased").then_some((label, at));
+            waiting = (!of_others(word)).then_some((label, at));
             continue;
         }
         // "Increased markings" are not of the heart's size.
         let near = organs.last().is_some_and(|o| at - o.1 <= 3);
-        if word != "increased" || near {
+        let label = match word.as_str() {
+            "enlargement" | "widening" | "prominence" => said_on(sentence, at, label),
+            _ => label,
+        };
+        if !of_others(word) || near {
             found.extend(organs.drain(..).map(|(organ, _)| (organ, label)));
             waiting = None;
         }
         organs.clear();
     }
     found
+}
+
+/// Words that are more often said of something else.
+fn of_others(state: &str) -> bool {
+    ["increased", "large"].contains(&state)
+}
+
+/// Whether the word `at` is what a verb says of something, as in "the heart is mildly large".
+fn predicate(sentence: &[String], at: usize) -> bool {
+    let verb = |w: &String| ["is", "appears", "remains", "was"].contains(&w.as_str());
+    let ends = |w: &String| [",", "and", "but", "in", "for", "with"].contains(&w.as_str());
+    sentence[at.saturating_sub(2)..at].iter().any(verb) && sentence.get(at + 1).is_none_or(ends)
+}
+
+/// A state as the verb behind word `at` has it: "widening of the mediastinum is not seen".
+fn said_on(sentence: &[String], at: usize, label: Label) -> Label {
+    let end = sentence[at..].iter().position(|w| [",", "and"].contains(&w.as_str()));
+    let clause = &sentence[..end.map_or(sentence.len(), |end| at + end)];
+    match label {
+        Label::Positive | Label::Uncertain => cues::behind(clause, at + 1).unwrap_or(label),
+        label => label,
+    }
 }
 
 fn organ(sentence: &[String], at: usize) -> Option<Organ> {
@@ -106,14 +142,17 @@ fn organ(sentence: &[String], at: usize) -> Option<Organ> {
 /// Whether a state at word `at` is denied: a `not` shortly before it, or a `no` before the organ it is said of.
 fn denied(sentence: &[String], first: usize, at: usize) -> bool {
     let near = |end: usize, words: usize, cues: &[&str]| {
-        let stretch = &sentence[end.saturating_sub(words)..end];
-        let stretch = stretch
-            .iter()
-            .rev()
-            .take_while(|w| !["and", ",", "with"].contains(&w.as_str()));
-        stretch.into_iter().any(|w| cues.contains(&w.as_str()))
+        let stretch = (end.saturating_sub(words)..end).rev();
+        let mut stretch = stretch.take_while(|&i| !["and", ",", "with"].contains(&sentence[i].as_str()));
+        // "No change in the enlarged heart" leaves it enlarged.
+        stretch.any(|i| cues.contains(&sentence[i].as_str()) && !no_change(sentence, i, end))
     };
     near(at, 4, &["not", "no", "without", "nor"]) || near(first, 3, &["no", "without"])
+}
+
+/// Whether the `no` at word `i` is of a change.
+fn no_change(sentence: &[String], i: usize, end: usize) -> bool {
+    sentence[i] != "not" && cues::of_change(sentence, i + 1, end)
 }
 
 fn unsure(sentence: &[String], at: usize) -> bool {

@@ -198,6 +198,141 @@ fn usual_prose_is_read_as_a_radiologist_means_it() {
 }
 
 #[test]
+fn what_has_not_gone_or_changed_is_still_there() {
+    for (text, name) in [
+        ("The pneumothorax has not resolved.", "Pneumothorax"),
+        ("The pneumothorax has not completely resolved.", "Pneumothorax"),
+        ("The right pneumothorax is not increased in size.", "Pneumothorax"),
+        ("Right effusion has not progressed.", "Pleural Effusion"),
+        (
+            "The left pleural effusion is not significantly improved.",
+            "Pleural Effusion",
+        ),
+        ("No resolution of the consolidation.", "Consolidation"),
+        ("Partial resolution of the right pneumonia.", "Pneumonia"),
+        ("The ET tube has not been removed.", "Support Devices"),
+        ("The ET tube should be removed.", "Support Devices"),
+    ] {
+        check(text, &[(name, '+')]);
+        assert_eq!(read(text).labels[NO_FINDING], Label::Blank, "{text}");
+    }
+    check(
+        "The pneumothorax has resolved with improved aeration.",
+        &[("Pneumothorax", '-')],
+    );
+    check(
+        "Interval resolution of the right pneumothorax.",
+        &[("Pneumothorax", '-')],
+    );
+    check("Swan-Ganz catheter removed.", &[("Support Devices", '-')]);
+    check(
+        "The ET tube has been removed, the right IJ line is in place.",
+        &[("Support Devices", '+')],
+    );
+}
+
+#[test]
+fn a_denial_ends_where_a_new_statement_begins() {
+    let (ate, card, cons, eff, pneu, ptx) = (
+        "Atelectasis",
+        "Cardiomegaly",
+        "Consolidation",
+        "Pleural Effusion",
+        "Pneumonia",
+        "Pneumothorax",
+    );
+    check(
+        "The left hemidiaphragm is not well seen due to a pleural effusion.",
+        &[(eff, '+')],
+    );
+    check("No consolidation due to pneumonia.", &[(cons, '-'), (pneu, '-')]);
+    check("No pneumothorax and bibasilar atelectasis.", &[(ptx, '-'), (ate, '+')]);
+    check(
+        "No pneumothorax, cardiomegaly is unchanged.",
+        &[(ptx, '-'), (card, '+')],
+    );
+    let all = [(ptx, '-'), (eff, '-'), (cons, '-')];
+    check("No pneumothorax, effusion or consolidation.", &all);
+    check("No focal consolidation, pleural effusion, and pneumothorax.", &all);
+    check("No pneumothorax, effusion, and consolidation is seen.", &all);
+    check("No pneumothorax or effusion.", &all[..2]);
+}
+
+#[test]
+fn what_nothing_suggests_is_denied_and_what_is_weighed_is_in_doubt() {
+    let (ate, cons, edema, opac, pneu) = ("Atelectasis", "Consolidation", "Edema", "Lung Opacity", "Pneumonia");
+    check(
+        "No focal consolidation concerning for pneumonia.",
+        &[(cons, '-'), (pneu, '-')],
+    );
+    check("There are no findings to suggest pneumonia.", &[(pneu, '-')]);
+    check("Findings are not concerning for pneumonia.", &[(pneu, '-')]);
+    check(
+        "No change in the opacity concerning for pneumonia.",
+        &[(opac, '+'), (pneu, '?')],
+    );
+    check(
+        "Opacity not seen previously, concerning for pneumonia.",
+        &[(opac, '+'), (pneu, '?')],
+    );
+    check(
+        "Opacity with no air bronchograms suggests edema.",
+        &[(opac, '+'), (edema, '?')],
+    );
+    for text in [
+        "Pneumonia is unlikely.",
+        "Doubt pneumonia.",
+        "Pneumonia should be considered.",
+    ] {
+        check(text, &[(pneu, '?')]);
+    }
+    check(
+        "Atelectasis vs. pneumonia at the left base.",
+        &[(ate, '?'), (pneu, '?')],
+    );
+    check(
+        "Left basilar opacity, atelectasis or pneumonia.",
+        &[(opac, '+'), (ate, '?'), (pneu, '?')],
+    );
+    check("A nodule or mass in the left upper lobe.", &[("Lung Lesion", '+')]);
+}
+
+#[test]
+fn the_size_of_the_heart_is_what_is_said_of_the_heart() {
+    let (card, med) = ("Cardiomegaly", "Enlarged Cardiomediastinum");
+    check("The aorta is dilated and the heart size is normal.", &[(card, '-')]);
+    check("Enlarged right hilum, heart size is normal.", &[(card, '-')]);
+    check("Lungs are normal and the heart is enlarged.", &[(card, '+')]);
+    check(
+        "Normal heart, lungs, hila, mediastinum, and pleural surfaces.",
+        &[(card, '-'), (med, '-')],
+    );
+    check("Enlarged heart and mediastinum.", &[(card, '+'), (med, '+')]);
+    check("There is no change in the enlarged cardiac silhouette.", &[(card, '+')]);
+    check("Widening of the mediastinum is not seen.", &[(med, '-')]);
+    check("Mediastinal widening has resolved.", &[(med, '-')]);
+    check("Cardiac enlargement cannot be excluded.", &[(card, '?')]);
+    check("The heart is large.", &[(card, '+')]);
+    check(
+        "The heart is obscured by a large effusion.",
+        &[("Pleural Effusion", '+')],
+    );
+}
+
+#[test]
+fn a_heading_is_answered_and_a_request_states_nothing() {
+    check("Pneumothorax: None.", &[("Pneumothorax", '-')]);
+    check("Lines and tubes: None.", &[("Support Devices", '-')]);
+    check("Pneumothorax: small, left.", &[("Pneumothorax", '+')]);
+    check("Reason for exam: pneumonia.", &[]);
+    check("Clinical history: ? pneumonia. Lungs clear.", &[]);
+    check(
+        "Reason for exam: cough\nFindings: small effusion.",
+        &[("Pleural Effusion", '+')],
+    );
+}
+
+#[test]
 fn no_finding_needs_that_nothing_is_found_and_that_something_is_said() {
     let no_finding = |text: &str| read(text).labels[NO_FINDING];
     for text in [
@@ -247,6 +382,17 @@ fn a_side_goes_with_its_finding() {
         sides("At the left base there is linear atelectasis.", "Atelectasis"),
         (false, true)
     );
+    // A side that is clear is not the finding's.
+    let effusion = |text: &str| sides(text, "Pleural Effusion");
+    let text = "The right lung is clear and there is a left pleural effusion.";
+    assert_eq!(effusion(text), (false, true));
+    assert_eq!(effusion("Left pleural effusion, none on the right."), (false, true));
+    assert_eq!(effusion("Lungs are clear but for a right effusion."), (true, false));
+    let consolidation = |text: &str| sides(text, "Consolidation");
+    let text = "Left lower lobe consolidation with clear right lung.";
+    assert_eq!(consolidation(text), (false, true));
+    let text = "Consolidation in the right lung, left lung is clear.";
+    assert_eq!(consolidation(text), (true, false));
     assert_eq!(sides("No right pneumothorax.", "Pneumothorax"), (false, false));
     assert_eq!(sides("Moderate cardiomegaly.", "Cardiomegaly"), (false, false));
 }

@@ -1,7 +1,8 @@
 //! A report as sentences of words.
 
-/// Lower-case words of each sentence. Commas are words of their own, a question mark stands as the last word `?`; hyphens and slashes
-/// part words; a point between digits belongs to the number.
+/// Lower-case words of each sentence. Commas and colons are words of their own, a question mark stands as the last word `?`, or before
+/// what it puts in doubt ("? pneumonia"); hyphens and slashes part words; a point between digits belongs to the number, and that of
+/// "vs." to the word.
 pub(super) fn sentences(text: &str) -> Vec<Vec<String>> {
     let chars: Vec<char> = text.chars().flat_map(char::to_lowercase).collect();
     let (mut all, mut sentence, mut word) = (Vec::new(), Vec::new(), String::new());
@@ -18,14 +19,20 @@ pub(super) fn sentences(text: &str) -> Vec<Vec<String>> {
         if !word.is_empty() {
             sentence.push(std::mem::take(&mut word));
         }
-        match c {
-            ',' => sentence.push(",".to_owned()),
-            '?' => sentence.push("?".to_owned()),
-            _ => {}
+        let last = sentence.last().map_or("", String::as_str);
+        let goes_on = match c {
+            '.' => last == "vs",
+            // Of "??" the second begins nothing.
+            '?' => matches!(last, "" | "," | ":") && at.checked_sub(1).is_none_or(|i| chars[i] != '?'),
+            _ => false,
+        };
+        if matches!(c, ',' | ':' | '?') {
+            sentence.push(c.to_string());
         }
         // A line may break within a sentence; an empty line ends it.
         let paragraph = c == '\n' && chars.get(at + 1..).is_some_and(blank_line);
-        if (matches!(c, '.' | '!' | '?' | ';') || paragraph) && !sentence.is_empty() {
+        let ends = matches!(c, '.' | '!' | '?' | ';') && !goes_on;
+        if (ends || paragraph) && !sentence.is_empty() {
             all.push(std::mem::take(&mut sentence));
         }
     }
@@ -59,6 +66,19 @@ mod tests {
                 "stable",
                 "findings",
                 "pneumonia ?"
+            ]
+        );
+        let text = "Atelectasis vs. pneumonia. History: ? edema. ? effusion. Really?? No.";
+        let read: Vec<String> = sentences(text).iter().map(|s| s.join(" ")).collect();
+        assert_eq!(
+            read,
+            [
+                "atelectasis vs pneumonia",
+                "history : ? edema",
+                "? effusion",
+                "really ?",
+                "?",
+                "no"
             ]
         );
         assert!(sentences("").is_empty() && sentences(" \n. ").is_empty());

@@ -12,6 +12,7 @@
 //! Everything here may be hostile. The format is sniffed from the bytes, sizes are checked from the header before anything
 //! is allocated for pixels, work is bounded by [`DecodeLimits`], and every refusal is a [`RadiographError`].
 
+mod dicom_grey;
 mod error;
 mod exif;
 mod for_model;

@@ -4,13 +4,14 @@
 //! C.7.6.3, C.11.1, C.11.2). The server does not call this in its own process: the decoders are too large a surface for what strangers
 //! post (see `service::dicom`).
 
+use std::ops::RangeInclusive;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use dicom_dictionary_std::tags;
-use dicom_object::OpenFileOptions;
-use dicom_pixeldata::image::DynamicImage;
-use dicom_pixeldata::{ConvertOptions, PixelDecoder, VoiLutOption};
+use dicom_object::{DefaultDicomObject as Object, OpenFileOptions, Tag};
+use dicom_pixeldata::{DecodedPixelData, PhotometricInterpretation, PixelDecoder, PixelRepresentation, VoiLutFunction};
 
+use super::dicom_grey::{Display, Interest, Modality, Ramp, Stored, Table};
 use super::{Channels, DecodeLimits, RadiographError, Raster};
 
 /// Why a DICOM file is not read. Messages hold nothing of the file but sizes.
@@ -25,10 +26,10 @@ pub enum DicomError {
     /// No picture within, or one without rows and columns.
     #[error("the DICOM file holds no picture: only objects with pixel data can be used")]
     NoPixels,
-    /// Pixels in a transfer syntax without a decoder here, or damaged ones.
+    /// Pixels in a transfer syntax or colour model without a decoder here, or damaged ones.
     #[error(
-        "the DICOM file's pixels cannot be decoded: they are damaged, or in a transfer syntax that is not read here (JPEG-LS, JPEG XL, \
-         12-bit lossy JPEG); convert it to Explicit VR Little Endian"
+        "the DICOM file's pixels cannot be decoded: they are damaged, or in a form that is not read here (JPEG-LS, JPEG XL, 12-bit lossy \
+         JPEG, a palette); convert it to Explicit VR Little Endian"
     )]
     Pixels,
     /// Whoever decoded it broke, or took too long or too much memory.
@@ -67,16 +68,123 @@ fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<Raster, DicomError> {
         return Err(DicomError::NoPixels);
     }
     let decoded = object.decode_pixel_data_frame(0).map_err(|_| DicomError::Pixels)?;
-    let options = ConvertOptions::new().with_voi_lut(VoiLutOption::Default).force_8bit();
-    let image = decoded
-        .to_dynamic_image_with_options(0, &options)
-        .map_err(|_| DicomError::Pixels)?;
-    let (width, height) = (image.width() as usize, image.height() as usize);
-    let raster = match image {
-        DynamicImage::ImageLuma8(grey) => Raster::new(width, height, Channels::Grey, grey.into_raw()),
-        other => Raster::new(width, height, Channels::Rgb, other.into_rgb8().into_raw()),
+    let (width, height) = (decoded.columns() as usize, decoded.rows() as usize);
+    let raster = if decoded.photometric_interpretation().is_monochrome() {
+        let display = display(&object, &decoded)?;
+        let samples: Vec<u16> = match decoded.bits_allocated() {
+            8 => {
+                let bytes = decoded.frame_data(0).map_err(|_| DicomError::Pixels)?;
+                bytes.iter().map(|&byte| u16::from(byte)).collect()
+            }
+            _ => decoded.frame_data_ow(0).map_err(|_| DicomError::Pixels)?,
+        };
+        Raster::new(width, height, Channels::Grey, display.grey(&samples))
+    } else {
+        // Pictures of screens. Palettes, and colours of more than 8 bits, are not radiographs, and are not read.
+        if decoded.samples_per_pixel() != 3 || decoded.bits_allocated() != 8 {
+            return Err(DicomError::Pixels);
+        }
+        let image = decoded.to_dynamic_image(0).map_err(|_| DicomError::Pixels)?;
+        Raster::new(width, height, Channels::Rgb, image.into_rgb8().into_raw())
     };
     raster.ok_or(DicomError::NoPixels)
+}
+
+/// How the file wants its first frame shown.
+fn display(object: &Object, decoded: &DecodedPixelData<'_>) -> Result<Display, DicomError> {
+    let (bits, allocated) = (u32::from(decoded.bits_stored()), u32::from(decoded.bits_allocated()));
+    let below = (u32::from(decoded.high_bit()) + 1).checked_sub(bits);
+    let stored = Stored {
+        bits,
+        below: below
+            .filter(|below| below + bits <= allocated)
+            .ok_or(DicomError::Pixels)?,
+        signed: decoded.pixel_representation() == PixelRepresentation::Signed,
+    };
+    if decoded.samples_per_pixel() != 1 || !matches!(allocated, 8 | 16) || bits == 0 {
+        return Err(DicomError::Pixels);
+    }
+    let modality = match table(object, tags::MODALITY_LUT_SEQUENCE, stored.signed)? {
+        Some(table) => Modality::Table(table),
+        None => {
+            let rescale = decoded.rescale().ok().and_then(|all| all.first());
+            let sound = rescale.filter(|one| one.slope != 0.0 && one.slope.is_finite() && one.intercept.is_finite());
+            let (slope, intercept) = sound.map_or((1.0, 0.0), |one| (one.slope, one.intercept));
+            Modality::Rescale { slope, intercept }
+        }
+    };
+    let interest = match table(object, tags::VOILUT_SEQUENCE, stored.signed)? {
+        Some(table) => Interest::Table(table),
+        None => window(decoded).unwrap_or(Interest::Used),
+    };
+    Ok(Display {
+        padding: padding(object, stored.signed),
+        inverted: *decoded.photometric_interpretation() == PhotometricInterpretation::Monochrome1,
+        stored,
+        modality,
+        interest,
+    })
+}
+
+/// The first window of the file, if it is one.
+fn window(decoded: &DecodedPixelData<'_>) -> Option<Interest> {
+    let window = decoded.window().ok()??.first()?;
+    let function = decoded.voi_lut_function().ok().flatten().and_then(|all| all.first());
+    let ramp = match function {
+        Some(VoiLutFunction::LinearExact) => Ramp::LinearExact,
+        Some(VoiLutFunction::Sigmoid) => Ramp::Sigmoid,
+        Some(VoiLutFunction::Linear) | None => Ramp::Linear,
+    };
+    let sound = window.center.is_finite() && window.width.is_finite() && window.width > 0.0;
+    sound.then_some(Interest::Window {
+        centre: window.center,
+        width: window.width,
+        ramp,
+    })
+}
+
+/// The first table of a sequence of them (PS3.3 C.11.1.1).
+fn table(object: &Object, sequence: Tag, signed: bool) -> Result<Option<Table>, DicomError> {
+    let Some(item) = object.get(sequence).and_then(|sequence| sequence.items()?.first()) else {
+        return Ok(None);
+    };
+    let read = || {
+        let descriptor = item.get(tags::LUT_DESCRIPTOR)?.to_multi_int::<i32>().ok()?;
+        let &[count, first, bits] = descriptor.as_slice() else {
+            return None;
+        };
+        // As 16 bits, 0 stands for 65,536; and what is first is of the pixels' own type, whichever the file calls it.
+        let count = if count == 0 {
+            1 << 16
+        } else {
+            usize::try_from(count & 0xffff).ok()?
+        };
+        let first = if signed {
+            i32::from(first as u16 as i16)
+        } else {
+            i32::from(first as u16)
+        };
+        let mut entries = item.get(tags::LUT_DATA)?.to_multi_int::<u16>().ok()?;
+        entries.truncate(count);
+        let bits = u32::try_from(bits).ok().filter(|bits| (1..=16).contains(bits))?;
+        (entries.len() == count).then_some(Table { first, entries, bits })
+    };
+    read().map(Some).ok_or(DicomError::Pixels)
+}
+
+/// Stored values that are no part of the picture (PS3.3 C.7.5.1.1.2).
+fn padding(object: &Object, signed: bool) -> Option<RangeInclusive<i32>> {
+    let number = |tag| {
+        let number = object.get(tag)?.to_int::<i32>().ok()?;
+        Some(if signed {
+            i32::from(number as u16 as i16)
+        } else {
+            number
+        })
+    };
+    let value = number(tags::PIXEL_PADDING_VALUE)?;
+    let limit = number(tags::PIXEL_PADDING_RANGE_LIMIT).unwrap_or(value);
+    Some(value.min(limit)..=value.max(limit))
 }
 
 #[cfg(test)]
@@ -159,6 +267,27 @@ mod tests {
     }
 
     #[test]
+    fn eight_bits_in_sixteen_signed_values_and_padding_are_shown_in_full() {
+        let change = |mut file: Vec<u8>, tag: [u8; 4], value: u16| {
+            let at = file.windows(4).position(|four| four == tag).unwrap();
+            file[at + 8..at + 10].copy_from_slice(&value.to_le_bytes());
+            file
+        };
+        let (stored, high, signed) = ([0x28, 0, 1, 1], [0x28, 0, 2, 1], [0x28, 0, 3, 1]);
+        let eight = change(file("MONOCHROME2 ", None, (2, 2), &[0, 85, 170, 255]), stored, 8);
+        assert_eq!(samples(&change(eight, high, 7)), [0, 85, 170, 255]);
+        let values = [-2048i16, 0, 2047, -1].map(|value| value as u16);
+        let minus = change(file("MONOCHROME2 ", None, (2, 2), &values), signed, 1);
+        assert_eq!(samples(&minus), [0, 128, 255, 127]);
+        // A high bit that does not fit the stored ones.
+        let odd = change(file("MONOCHROME2 ", None, (2, 2), &[0; 4]), high, 3);
+        assert_eq!(
+            read_dicom(&odd, &DecodeLimits::default()).err(),
+            Some(DicomError::Pixels)
+        );
+    }
+
+    #[test]
     fn a_file_cut_anywhere_and_a_header_that_asks_for_too_much_are_errors() {
         let whole = file("MONOCHROME2 ", None, (4, 2), &[7; 8]);
         assert!(is_dicom(&whole));
@@ -188,7 +317,12 @@ mod tests {
                 continue;
             }
             match read_dicom(&std::fs::read(&path).unwrap(), &DecodeLimits::default()) {
-                Ok(_) => read += 1,
+                Ok(raster) => {
+                    let grey = raster.samples();
+                    let span = grey.iter().max().unwrap() - grey.iter().min().unwrap();
+                    assert!(span > 200, "{:?} is read with {span} levels", path.file_name());
+                    read += 1;
+                }
                 Err(error) => refused.push(format!("{:?}: {error}", path.file_name())),
             }
         }

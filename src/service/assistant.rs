@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::consensus;
 use super::limits::{Limits, SEED_END};
@@ -153,11 +153,7 @@ impl Inner {
     fn place(&self) -> Result<Place<'_>, EngineError> {
         let before = self.preparing.fetch_add(1, Ordering::Relaxed);
         let place = Place(&self.preparing);
-        if before + self.engine.stats().queued_jobs >= self.limits.pending {
-            return Err(EngineError::QueueFull {
-                retry_after: Duration::from_secs(1),
-            });
-        }
+        self.engine.expect_room(before)?;
         Ok(place)
     }
 

@@ -77,7 +77,10 @@ pub(super) fn agreed(readings: &[Answer]) -> Option<(Answer, Consensus)> {
 
 /// Chooses among readings; `None` where there are none. Of equals the one whose words the others use most, and of these the first.
 fn consensus(reports: &[&str]) -> Option<Consensus> {
-    let said: Vec<u64> = reports.iter().map(|report| findings(&labeler::read(report))).collect();
+    let said: Vec<u64> = reports
+        .iter()
+        .map(|report| findings(&labeler::read(report)) | yes_or_no(report))
+        .collect();
     let words: Vec<BTreeMap<&str, usize>> = reports.iter().map(|report| bag(report)).collect();
     let worth = |at: usize| -> (f64, f64) {
         let sum = |gain: &dyn Fn(usize) -> f64| (0..reports.len()).map(gain).sum();
@@ -130,6 +133,20 @@ fn findings(reading: &Reading) -> u64 {
     set
 }
 
+/// An answer's yes or no as a bit of its own, so that the vote goes by it: the first word, where nothing but punctuation follows at once.
+fn yes_or_no(text: &str) -> u64 {
+    const BESIDE: usize = 3 * LABELS.len();
+    let text = text.trim_start();
+    let end = text.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(text.len());
+    let (word, rest) = text.split_at(end);
+    let alone = rest.chars().next().is_none_or(|c| c.is_ascii_punctuation());
+    match word.to_ascii_lowercase().as_str() {
+        "yes" if alone => 1 << BESIDE,
+        "no" if alone => 2 << BESIDE,
+        _ => 0,
+    }
+}
+
 /// F1 of one set against another, whichever is the truth; 1 of two empty ones.
 fn f1(a: u64, b: u64) -> f64 {
     match a.count_ones() + b.count_ones() {
@@ -165,6 +182,18 @@ mod tests {
     const RIGHT: &str = "There is a small right pleural effusion.";
     const BOTH: &str = "There is a small left pleural effusion. Mild cardiomegaly.";
     const CLEAR: &str = "The lungs are clear. No acute findings.";
+
+    #[test]
+    fn a_vote_on_a_question_goes_by_yes_and_no_however_they_go_on() {
+        for (answers, chosen) in [
+            (["No.", "Yes.", "Yes, small."], 1),
+            (["Yes.", "No.", "no, none is seen"], 1),
+            (["No", "Yes.", "No."], 0),
+            (["No acute findings.", "Yes.", "Yes"], 1),
+        ] {
+            assert_eq!(consensus(&answers).unwrap().chosen, chosen, "{answers:?}");
+        }
+    }
 
     #[test]
     fn what_most_readings_say_is_the_report_though_each_says_it_in_its_own_way() {

@@ -14,13 +14,27 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 
+use super::ServiceError;
 use crate::radiograph::{Channels, DecodeLimits, DicomError, RadiographError, Raster, read_dicom};
 
 /// Longest first line of what a worker says.
 const LINE: usize = 256;
 
 /// Time from a file's first byte to its pixels' last one.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Seconds of computing that one file may take.
+pub const SECONDS: u64 = 10;
+
+/// Bytes that a pixel may take on its way, in the decoder that needs most (JPEG 2000: samples of 32 bits, then of 16 and 8).
+const BYTES_PER_PIXEL: u64 = 16;
+
+/// Memory that decoding a file within `limits` may take, in bytes: the file twice, its pixels, and what decoders need anyway.
+pub fn room(limits: &DecodeLimits) -> u64 {
+    let file = (limits.max_bytes as u64).saturating_mul(2);
+    let pixels = limits.max_pixels.saturating_mul(BYTES_PER_PIXEL);
+    file.saturating_add(pixels).saturating_add(128 << 20)
+}
 
 /// What a worker says first, as a line of JSON; pixels follow where there are some.
 #[derive(Debug, Serialize, Deserialize)]
@@ -94,33 +108,40 @@ impl DicomReader {
     /// The first frame of `file`, as a viewer first shows it.
     ///
     /// # Errors
-    /// See [`DicomError`]. A worker that takes too long, or too much memory, or breaks, is [`DicomError::Exhausted`].
-    pub async fn read(&self, file: &[u8], limits: &DecodeLimits) -> Result<Raster, DicomError> {
+    /// [`ServiceError::Dicom`] for what is wrong with the file; a worker that it makes take too long or too much memory, or break, is
+    /// [`DicomError::Exhausted`]. [`ServiceError::Worker`] when no worker can be started, or one ends for reasons of its own.
+    pub async fn read(&self, file: &[u8], limits: &DecodeLimits) -> Result<Raster, ServiceError> {
         if file.len() > limits.max_bytes {
             let (bytes, max_bytes) = (file.len(), limits.max_bytes);
-            return Err(RadiographError::TooLarge { bytes, max_bytes }.into());
+            return Err(DicomError::from(RadiographError::TooLarge { bytes, max_bytes }).into());
         }
         let waiting = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
         let alive = waiting.and_then(|mut worker| matches!(worker.try_wait(), Ok(None)).then_some(worker));
         // Dropped, a worker is killed: when its time is up, or when whoever asked has gone.
-        let worker = match alive {
-            Some(worker) => Ok(worker),
-            None => self.start(limits),
+        let mut worker = match alive {
+            Some(worker) => worker,
+            None => self.start(limits).map_err(|error| {
+                tracing::error!(kind = ?error.kind(), "no DICOM worker can be started");
+                ServiceError::Worker
+            })?,
         };
-        let read = async { converse(worker?, file, limits).await };
-        let told = tokio::time::timeout(self.patience, read).await;
+        let told = tokio::time::timeout(self.patience, converse(&mut worker, file, limits)).await;
         if let Ok(next) = self.start(limits) {
             *self.spare.lock().unwrap_or_else(PoisonError::into_inner) = Some(next);
         }
         match told {
-            Ok(Ok(told)) => told,
+            Ok(Ok(told)) => Ok(told?),
             Ok(Err(error)) => {
-                tracing::warn!(kind = ?error.kind(), "a DICOM worker broke");
-                Err(DicomError::Exhausted)
+                let by_itself = ended_by_itself(&mut worker).await;
+                tracing::warn!(kind = ?error.kind(), by_itself, "a DICOM worker broke");
+                match by_itself {
+                    true => Err(ServiceError::Worker),
+                    false => Err(DicomError::Exhausted.into()),
+                }
             }
             Err(_) => {
                 tracing::warn!("a DICOM worker took too long and was ended");
-                Err(DicomError::Exhausted)
+                Err(DicomError::Exhausted.into())
             }
         }
     }
@@ -136,6 +157,8 @@ impl DicomReader {
             .env_clear()
             .envs(std::env::var_os("LD_LIBRARY_PATH").map(|path| ("LD_LIBRARY_PATH", path)))
             .current_dir("/")
+            // Ctrl-C at the server's terminal is not meant for it: what runs is finished.
+            .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             // What a decoder complains of may quote the file.
@@ -145,13 +168,20 @@ impl DicomReader {
     }
 }
 
+/// Whether a worker that has broken off ended with an error of its own, which no file can make it do; not by a signal (out of time or
+/// memory, a crash), and not by lying.
+async fn ended_by_itself(worker: &mut Child) -> bool {
+    let ended = tokio::time::timeout(Duration::from_secs(1), worker.wait()).await;
+    matches!(ended, Ok(Ok(status)) if status.code().is_some_and(|code| code != 0))
+}
+
 /// Gives a worker its file and takes what it says. The outer error is a broken worker, the inner one what it says of the file.
-async fn converse(mut worker: Child, file: &[u8], limits: &DecodeLimits) -> io::Result<Result<Raster, DicomError>> {
+async fn converse(worker: &mut Child, file: &[u8], limits: &DecodeLimits) -> io::Result<Result<Raster, DicomError>> {
     let (Some(mut input), Some(mut output)) = (worker.stdin.take(), worker.stdout.take()) else {
         return Err(io::ErrorKind::BrokenPipe.into());
     };
-    input.write_all(file).await?;
-    input.shutdown().await?;
+    // One that ends early says why, or its status does.
+    let _ = input.write_all(file).await;
     drop(input);
     let mut line = Vec::new();
     while line.last() != Some(&b'\n') && line.len() < LINE {
@@ -203,7 +233,7 @@ mod tests {
         (folder, reader)
     }
 
-    async fn told(script: &str) -> Result<Raster, DicomError> {
+    async fn told(script: &str) -> Result<Raster, ServiceError> {
         let (_folder, reader) = reader(script, Duration::from_secs(20));
         reader.read(b"file", &DecodeLimits::default()).await
     }
@@ -214,39 +244,46 @@ mod tests {
             told(r#"cat >/dev/null; echo '{"Pixels":{"width":2,"height":2,"colour":false}}'; printf 'abcd'"#).await;
         let grey = grey.expect("pixels");
         assert_eq!((grey.width(), grey.height(), grey.samples()), (2, 2, &b"abcd"[..]));
-        assert_eq!(
-            told(r#"cat >/dev/null; echo '"NoPixels"'"#).await.err(),
-            Some(DicomError::NoPixels)
-        );
+        let none = told(r#"cat >/dev/null; echo '"NoPixels"'"#).await;
+        assert!(matches!(none, Err(ServiceError::Dicom(DicomError::NoPixels))));
         let many = told(r#"cat >/dev/null; echo '{"TooManyPixels":{"width":65535,"height":65535}}'"#).await;
-        assert!(matches!(
-            many,
-            Err(DicomError::Limits(RadiographError::TooManyPixels { width: 65535, .. }))
-        ));
+        let Err(ServiceError::Dicom(DicomError::Limits(error))) = many else {
+            panic!("not refused for its size")
+        };
+        assert!(matches!(error, RadiographError::TooManyPixels { width: 65535, .. }));
     }
 
     #[tokio::test]
-    async fn a_worker_that_breaks_or_lies_is_an_error_of_the_file() {
+    async fn a_worker_that_a_file_breaks_or_takes_over_is_an_error_of_the_file() {
         for script in [
-            "exit 1",
             "cat >/dev/null; kill -9 $$",
+            "cat >/dev/null; kill -6 $$",
             "cat >/dev/null; echo nonsense",
-            "cat >/dev/null; cat /dev/zero",
+            "cat >/dev/null; exec cat /dev/zero",
             r#"cat >/dev/null; echo '{"Pixels":{"width":2,"height":2,"colour":false}}'; printf 'abc'"#,
-            r#"cat >/dev/null; echo '{"Pixels":{"width":4294967296,"height":4294967296,"colour":true}}'; cat /dev/zero"#,
+            r#"cat >/dev/null; echo '{"Pixels":{"width":4294967296,"height":4294967296,"colour":true}}'; exec cat /dev/zero"#,
         ] {
-            assert_eq!(told(script).await.err(), Some(DicomError::Exhausted), "{script}");
+            let told = told(script).await.err();
+            assert!(
+                matches!(told, Some(ServiceError::Dicom(DicomError::Exhausted))),
+                "{script}: {told:?}"
+            );
         }
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_cannot_start_or_refuses_to_work_is_no_error_of_the_file() {
+        assert!(matches!(told("exit 1").await, Err(ServiceError::Worker)));
         let missing = DicomReader::new("/no/such/program".into());
         let told = missing.read(b"file", &DecodeLimits::default()).await;
-        assert_eq!(told.err(), Some(DicomError::Exhausted));
+        assert!(matches!(told, Err(ServiceError::Worker)));
     }
 
     #[tokio::test]
     async fn a_worker_that_never_ends_is_ended() {
         let (_folder, reader) = reader("exec sleep 600", Duration::from_millis(300));
         let told = reader.read(b"file", &DecodeLimits::default()).await;
-        assert_eq!(told.err(), Some(DicomError::Exhausted));
+        assert!(matches!(told, Err(ServiceError::Dicom(DicomError::Exhausted))));
     }
 
     #[tokio::test]

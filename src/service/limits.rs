@@ -17,8 +17,6 @@ pub struct Limits {
     pub images: usize,
     /// Most stop texts.
     pub stops: usize,
-    /// Most jobs that are prepared or wait; one more is refused at once, before any of its pixels are touched.
-    pub pending: usize,
 }
 
 impl Default for Limits {
@@ -28,7 +26,6 @@ impl Default for Limits {
             questions: 16,
             images: 8,
             stops: 4,
-            pending: 256,
         }
     }
 }

@@ -297,6 +297,38 @@ async fn broken_multipart_bodies_are_refused() {
 }
 
 #[tokio::test]
+async fn a_body_of_more_values_than_any_request_needs_is_refused_before_it_is_taken_apart() {
+    let house = House::plain().await;
+    let many = format!("{{\"instruction\": [{}0]}}", "0,".repeat(1 << 17));
+    house
+        .post("/v1/instruct", "application/json", many)
+        .await
+        .refused(400, "invalid_json");
+    // Commas within a text are none.
+    let text = json!({"instruction": format!("Say \\\"hello{}", ",".repeat(20_000))});
+    house.json("/v1/instruct", text).await.refused(400, "context_exceeded");
+}
+
+#[tokio::test]
+async fn what_a_route_cannot_add_is_refused_by_name() {
+    let house = House::plain().await;
+    let image = base64(&png(16, 16));
+    for (path, body) in [
+        ("/v1/report", json!({"image": image, "include": ["probabilities"]})),
+        (
+            "/v1/instruct",
+            json!({"instruction": "Say hello.", "include": ["probabilities"]}),
+        ),
+        (
+            "/v1/generate-image",
+            json!({"text": "Clear.", "include": ["probabilities"]}),
+        ),
+    ] {
+        house.json(path, body).await.refused(400, "invalid_parameter");
+    }
+}
+
+#[tokio::test]
 async fn texts_that_are_too_long_are_refused() {
     let house = House::plain().await;
     let image = base64(&png(16, 16));

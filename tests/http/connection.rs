@@ -49,6 +49,20 @@ async fn a_body_that_stops_half_way_is_answered_and_its_connection_closed() {
 }
 
 #[tokio::test]
+async fn a_client_that_is_refused_while_it_sends_gets_its_answer() {
+    let house = House::plain().await;
+    let served = house.serve().await;
+    let mut stream = TcpStream::connect(served.address).await.expect("connected");
+    let head = "POST /no/such/path HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 20000000\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.expect("written");
+    for _ in 0..200 {
+        soon(stream.write_all(&[0; 100_000])).await.expect("read by the server");
+    }
+    let answer = read_all(&mut stream).await;
+    assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+}
+
+#[tokio::test]
 async fn a_connection_too_many_is_told_so() {
     let mut plan = Plan::default();
     plan.config.max_connections = 1;

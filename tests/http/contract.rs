@@ -40,11 +40,12 @@ async fn the_committed_contract_is_what_the_code_serves() {
 async fn every_answer_fits_its_schema() {
     let house = House::plain().await;
     let image = base64(&png(20, 16));
+    let most = json!(["token_ids", "codes"]);
     let all = json!(["token_ids", "codes", "probabilities"]);
     let messages = json!([{"role": "user", "content": "Say hello."}]);
     for (schema, path, body) in [
         ("ReportResponse", "/v1/report", json!({"image": image})),
-        ("ReportResponse", "/v1/report", json!({"image": image, "include": all})),
+        ("ReportResponse", "/v1/report", json!({"image": image, "include": most})),
         ("VqaResponse", "/v1/vqa", json!({"image": image, "question": "Is it?"})),
         (
             "VqaResponse",
@@ -54,12 +55,12 @@ async fn every_answer_fits_its_schema() {
         (
             "GenerateImageResponse",
             "/v1/generate-image",
-            json!({"text": "Clear.", "n": 2, "include": all}),
+            json!({"text": "Clear.", "n": 2, "include": most}),
         ),
         (
             "InstructResponse",
             "/v1/instruct",
-            json!({"instruction": "Say hello.", "include": all}),
+            json!({"instruction": "Say hello.", "include": most}),
         ),
         (
             "ChatCompletion",

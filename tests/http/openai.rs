@@ -48,6 +48,50 @@ async fn a_chat_may_show_an_image() {
 }
 
 #[tokio::test]
+async fn an_image_without_a_word_asks_for_a_report_whatever_was_said_before() {
+    let house = House::plain().await;
+    let url = format!("data:image/png;base64,{}", base64(&png(20, 20)));
+    let image = json!({"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]});
+    let said = [
+        json!([image]),
+        json!([{"role": "system", "content": "You are a helpful assistant."}, image]),
+        json!([{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hello! How can I help?"}, image]),
+    ];
+    let mut prompts = Vec::new();
+    for messages in said {
+        let body = json!({"model": "scripted", "messages": messages});
+        let answer = house.json("/v1/chat/completions", body).await.ok().json();
+        prompts.push(answer["usage"]["prompt_tokens"].clone());
+    }
+    let report = house
+        .json("/v1/report", json!({"image": base64(&png(20, 20))}))
+        .await
+        .ok()
+        .json();
+    assert!(
+        prompts.iter().all(|tokens| *tokens == report["usage"]["prompt_tokens"]),
+        "{prompts:?}"
+    );
+}
+
+#[tokio::test]
+async fn any_whole_number_is_a_seed() {
+    let house = House::plain().await;
+    for seed in [json!(-1), json!(i64::MIN), json!(u64::MAX), json!(7)] {
+        house
+            .json("/v1/chat/completions", ask(json!({"seed": seed})))
+            .await
+            .ok();
+    }
+    for seed in [json!(0.5), json!("7")] {
+        house
+            .json("/v1/chat/completions", ask(json!({"seed": seed})))
+            .await
+            .refused(400, "invalid_field");
+    }
+}
+
+#[tokio::test]
 async fn a_streamed_chat_ends_with_usage_and_done() {
     let house = House::plain().await;
     let body = ask(json!({"stream": true, "stream_options": {"include_usage": true}}));
@@ -69,6 +113,8 @@ async fn a_streamed_chat_ends_with_usage_and_done() {
         .filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str())
         .collect();
     assert_eq!(text, REPORT);
+    assert!(chunks[0]["disclaimer"].is_string() && chunks[1]["disclaimer"].is_null());
+    assert_eq!(chunks[0].get("usage"), Some(&Value::Null));
     let [.., end, usage] = chunks.as_slice() else {
         panic!("too few chunks")
     };

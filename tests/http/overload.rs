@@ -1,7 +1,6 @@
 //! More clients than there is room for.
 
 use llm_cxr::engine::EngineConfig;
-use llm_cxr::service::Limits;
 use serde_json::json;
 
 use crate::house::*;
@@ -13,13 +12,8 @@ async fn one_too_many_is_refused_at_once_and_all_others_are_answered() {
         max_batch: 1,
         ..EngineConfig::default()
     };
-    let limits = Limits {
-        pending: 4,
-        ..Limits::default()
-    };
     let house = House::ready(Plan {
         engine,
-        limits,
         ..Plan::default()
     })
     .await;
@@ -42,6 +36,7 @@ async fn one_too_many_is_refused_at_once_and_all_others_are_answered() {
                 .is_ok_and(|seconds| seconds >= 1)
         );
     }
+    assert_eq!(house.state.assistant.engine().stats().jobs_refused, 5);
     house.controls.resume();
     let (answered, late): (Vec<_>, Vec<_>) = soon(futures::future::join_all(asked))
         .await
@@ -74,6 +69,50 @@ async fn bodies_together_are_bounded_in_bytes() {
         .refused(429, "too_many_bodies");
     drop(hold);
     drop(soon(first).await);
+    house
+        .json("/v1/instruct", json!({"instruction": "Say hello."}))
+        .await
+        .ok();
+}
+
+#[tokio::test]
+async fn a_body_gives_its_share_of_the_memory_back_once_its_image_is_read() {
+    let mut plan = Plan::default();
+    let image = png(200, 200);
+    let room = (image.len() as u64).max(4096);
+    (plan.config.max_body_bytes, plan.config.queue_bytes) = (room, room);
+    let house = House::ready(plan).await;
+    house.controls.pause();
+    let mut first = Box::pin(house.post("/v1/report", "image/png", image));
+    // Once its image is read, while its reply waits for the device, others may send as much.
+    let others = async {
+        loop {
+            let answer = house.post("/v1/report", "image/png", vec![b' '; 4096]).await;
+            if answer.status != 429 {
+                return answer;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        answer = soon(others) => answer.refused(400, "unknown_image_format"),
+        _ = &mut first => panic!("answered by a device that hangs"),
+    }
+    house.controls.resume();
+    soon(first).await.ok();
+}
+
+#[tokio::test]
+async fn a_length_that_is_only_announced_takes_no_memory_from_others() {
+    let mut plan = Plan::default();
+    (plan.config.max_body_bytes, plan.config.queue_bytes) = (4096, 4096);
+    let house = House::ready(plan).await;
+    let silent = axum::body::Body::from_stream(futures::stream::pending::<Result<Vec<u8>, std::io::Error>>());
+    let request = axum::http::Request::post("/v1/report")
+        .header("content-type", "image/png")
+        .header("content-length", "4096");
+    let mut silent = Box::pin(house.send(request.body(silent).expect("a request")));
+    assert!(futures::poll!(&mut silent).is_pending());
     house
         .json("/v1/instruct", json!({"instruction": "Say hello."}))
         .await

@@ -40,9 +40,9 @@ pub fn assistant(bundle: Bundle, vocabulary: Vocabulary, recipe: Recipe) -> Assi
     let mut card = ModelCard::from(&bundle.manifest);
     card.readings = readings.unwrap_or(card.readings);
     let mut desk = ImageDesk::new(image_workers, decode, preprocess, card.image_side);
-    // Without a path of its own this program cannot start its worker; DICOM files are then refused.
-    if let (Dicom::On, Ok(program)) = (dicom, std::env::current_exe()) {
-        desk = desk.with_dicom(DicomReader::new(program));
+    if dicom == Dicom::On {
+        // This very program, even where another version has taken its place on the disk since.
+        desk = desk.with_dicom(DicomReader::new("/proc/self/exe".into()));
     }
     let engine = Engine::start(engine, TokenRules::of(&vocabulary), move || {
         torch::load(&bundle, &torch)

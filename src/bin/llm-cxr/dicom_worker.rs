@@ -8,12 +8,6 @@ use llm_cxr::service::dicom;
 
 use crate::Outcome;
 
-/// Seconds of computing that one file may take.
-const SECONDS: u64 = 20;
-
-/// Bytes that a pixel may take on its way, in the decoder that needs most (JPEG 2000 in colour: samples of 32 bits, then of 16 and 8).
-const BYTES_PER_PIXEL: u64 = 30;
-
 /// Decodes the DICOM file on standard input, within limits, and writes its pixels to standard output. For the server's own use
 #[derive(Args, Debug)]
 pub struct DicomWorkerArgs {
@@ -34,9 +28,7 @@ pub fn run(args: &DicomWorkerArgs) -> Outcome {
         max_pixels: args.max_pixels,
         max_side: args.max_side,
     };
-    let room = limits.max_pixels.saturating_mul(BYTES_PER_PIXEL) + (256 << 20);
-    let file = (limits.max_bytes as u64).saturating_mul(2);
-    confine(mapped()?.saturating_add(room).saturating_add(file))?;
+    confine(mapped()?.saturating_add(dicom::room(&limits)))?;
     dicom::work(io::stdin().lock(), io::stdout().lock(), &limits)?;
     Ok(())
 }
@@ -51,11 +43,12 @@ fn mapped() -> io::Result<u64> {
     bytes.ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
-/// From here on this process opens nothing, writes no file, leaves no core, gains no rights, and has bounds on memory and time.
+/// From here on this process opens nothing, writes no file, leaves no core, gains no rights, has bounds on memory and time, and does not
+/// end when a service manager tells the server to: the server drains, and ends it.
 fn confine(memory: u64) -> io::Result<()> {
     let limits = [
         (libc::RLIMIT_AS, memory),
-        (libc::RLIMIT_CPU, SECONDS),
+        (libc::RLIMIT_CPU, dicom::SECONDS),
         (libc::RLIMIT_NOFILE, 0),
         (libc::RLIMIT_FSIZE, 0),
         (libc::RLIMIT_CORE, 0),
@@ -69,6 +62,10 @@ fn confine(memory: u64) -> io::Result<()> {
         if unsafe { libc::setrlimit(which, &raw const limit) } != 0 {
             return Err(io::Error::last_os_error());
         }
+    }
+    for signal in [libc::SIGTERM, libc::SIGINT] {
+        // SAFETY: takes numbers only, in a process of one thread.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
     }
     // SAFETY: takes numbers only.
     match unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } {

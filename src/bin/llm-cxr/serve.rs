@@ -49,10 +49,7 @@ pub fn run(config: &ServeConfig) -> crate::Outcome {
     }
     let meters = Meters::install()?;
     let ending = runtime.block_on(async {
-        let limits = Limits {
-            pending: config.queue_jobs,
-            ..Limits::default()
-        };
+        let limits = Limits::default();
         let recipe = Recipe {
             engine: engine_config(config),
             torch: torch_options(config),

@@ -9,7 +9,7 @@ use futures::stream;
 use serde_json::Value;
 
 use super::models::check_model;
-use super::start;
+use super::{start, take_seed};
 use crate::http::conversation::Conversation;
 use crate::http::error::{ApiError, ErrorCode};
 use crate::http::fields::{Fields, wrong};
@@ -55,7 +55,7 @@ const REFUSED: [(&str, &[&str]); 11] = [
 ///
 /// The model knows an instruction and an input, no roles. The instruction is, separated by blank lines: what the system says; the earlier
 /// turns, each begun by `User:` or `Assistant:`; the last message's text. The input is the last image that a user sent, as a data: URL.
-/// A last message with an image and no text asks for a report. Streams end with `data: [DONE]`.
+/// A last message with an image and no text asks for a report, as `/v1/report` gives it, whatever was said before. Streams end with `data: [DONE]`.
 #[utoipa::path(
     post, path = "/v1/chat/completions", tag = "openai", operation_id = "createChatCompletion",
     request_body = ChatRequest,
@@ -74,39 +74,43 @@ pub async fn completions(
     let fields = &mut input.fields;
     let model = fields.required_text("model")?;
     check_model(&state, &model)?;
-    let Conversation { instruction, image } = Conversation::read(fields.value("messages"))?;
+    let Conversation {
+        instruction,
+        wordless,
+        image,
+    } = Conversation::read(fields.value("messages"))?;
     let n = fields.count("n")?.unwrap_or(1);
     let options = take_options(fields)?;
     let streamed = fields.flag("stream")?;
     let with_usage = take_stream_options(fields)?;
     refuse(fields)?;
     fields.ignore(&HARMLESS);
-    let _share = input.finish()?;
-    let instruction = if instruction.is_empty() {
-        state.assistant.card().report_instruction.clone()
-    } else {
-        instruction
-    };
-    let material = image.map_or(Material::None, Material::Image);
-    let reply = start(
-        &state,
-        Task::Chat {
-            instruction,
-            material,
+    let share = input.finish()?;
+    let task = match (image, wordless) {
+        (Some(image), true) if n == 1 => Task::Report {
+            image,
+            instruction: None,
+        },
+        (image, wordless) => Task::Chat {
+            instruction: match wordless {
+                true => state.assistant.card().report_instruction.clone(),
+                false => instruction,
+            },
+            material: image.map_or(Material::None, Material::Image),
             n,
         },
-        options,
-    )
-    .await?;
+    };
+    let reply = start(&state, task, options, share).await?;
     let answer = Template {
         id: format!("chatcmpl-{}", context.id),
         created: now(),
         system_fingerprint: format!("{model}@{}", state.assistant.card().revision),
         model,
         warning: state.assistant.card().warning().map(str::to_owned),
+        with_usage,
     };
     if streamed {
-        return Ok(sse(answer.chunks(context, reply, n, with_usage)));
+        return Ok(sse(answer.chunks(context, reply, n)));
     }
     Ok(Json(answer.whole(reply.finish().await?)).into_response())
 }
@@ -129,7 +133,7 @@ fn take_options(fields: &mut Fields) -> Result<Options, ApiError> {
         temperature: fields.number("temperature")?,
         top_p: fields.number("top_p")?,
         max_tokens: limits.0.or(limits.1),
-        seed: fields.integer("seed")?,
+        seed: take_seed(fields)?,
         stop,
         ..Options::default()
     })
@@ -165,6 +169,8 @@ struct Template {
     model: String,
     system_fingerprint: String,
     warning: Option<String>,
+    /// Whether a stream tells the usage, in its last chunk; the others say null.
+    with_usage: bool,
 }
 
 impl Template {
@@ -218,7 +224,7 @@ impl Template {
             model: self.model.clone(),
             system_fingerprint: self.system_fingerprint.clone(),
             choices,
-            usage,
+            usage: self.with_usage.then_some(usage),
             disclaimer: None,
             warning: None,
         }
@@ -230,7 +236,6 @@ impl Template {
         context: RequestContext,
         reply: Reply,
         n: usize,
-        with_usage: bool,
     ) -> impl futures::Stream<Item = Result<Event, axum::Error>> + Send + 'static {
         let role = ChatDelta {
             role: Some("assistant".to_owned()),
@@ -261,7 +266,7 @@ impl Template {
                         let last = choice(index, ChatDelta::default(), Some(finish_reason(answer.finish)));
                         template.chunk(vec![last], None)
                     });
-                    let usage = with_usage.then(|| template.chunk(Vec::new(), Some(usage)));
+                    let usage = template.with_usage.then(|| template.chunk(Vec::new(), Some(usage)));
                     last.chain(usage).chain([Ok(Event::default().data("[DONE]"))]).collect()
                 }
                 Err(error) => {

@@ -50,7 +50,7 @@ pub async fn generate_image(
     options.guidance = fields.number("guidance")?;
     let streamed = fields.flag("stream")?;
     let include = Include::take(fields)?;
-    let _share = input.finish()?;
+    let share = input.finish()?;
     if let Some(kind) = bytes_as {
         let conflict = |param: &str, message| Err(ApiError::about(ErrorCode::ConflictingFields, param, message));
         if n != 1 {
@@ -65,12 +65,18 @@ pub async fn generate_image(
                 "An image that is sent as bytes is not streamed; leave `stream` out, or ask for JSON.",
             );
         }
+        if include.any() {
+            return conflict(
+                "include",
+                "An image that is sent as bytes holds nothing else; leave `include` out, or ask for JSON.",
+            );
+        }
         if format.is_some_and(|format| format != kind) {
             return conflict("format", "`format` and the header Accept ask for different things.");
         }
     }
     let format = bytes_as.or(format).unwrap_or(ImageFormat::Png);
-    let reply = start(&state, Task::Draw { text, n, format }, options).await?;
+    let reply = start(&state, Task::Draw { text, n, format }, options, share).await?;
     if bytes_as.is_some() {
         return Ok(as_bytes(reply.finish().await?, state.assistant.card().warning()));
     }

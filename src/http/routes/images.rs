@@ -5,7 +5,7 @@ use axum::extract::{Request, State};
 use base64::Engine as _;
 
 use super::models::check_model;
-use super::{start, take_format};
+use super::{start, take_format, take_seed};
 use crate::http::error::{ApiError, ErrorCode};
 use crate::http::input::Input;
 use crate::http::respond::{format_name, now};
@@ -55,7 +55,7 @@ pub async fn generations(State(state): State<AppState>, request: Request) -> Res
     }
     let format = take_format(fields, "output_format")?.unwrap_or(ImageFormat::Png);
     let options = Options {
-        seed: fields.integer("seed")?,
+        seed: take_seed(fields)?,
         ..Options::default()
     };
     if fields.flag("stream")? {
@@ -73,8 +73,8 @@ pub async fn generations(State(state): State<AppState>, request: Request) -> Res
         "output_compression",
         "partial_images",
     ]);
-    let _share = input.finish()?;
-    let outcome = start(&state, Task::Draw { text, n, format }, options)
+    let share = input.finish()?;
+    let outcome = start(&state, Task::Draw { text, n, format }, options, share)
         .await?
         .finish()
         .await?;

@@ -55,7 +55,7 @@ pub async fn instruct(
     let options = take_options(fields)?;
     let streamed = fields.flag("stream")?;
     let include = Include::take(fields)?;
-    let _share = input.finish()?;
+    let share = input.finish()?;
     let reply = start(
         &state,
         Task::Instruct {
@@ -64,6 +64,7 @@ pub async fn instruct(
             format,
         },
         options,
+        share,
     )
     .await?;
     let id = context.id.to_string();

@@ -12,7 +12,8 @@ pub mod vqa;
 use std::time::Instant;
 
 use super::error::ApiError;
-use super::fields::Fields;
+use super::fields::{Fields, wrong};
+use super::input::Share;
 use super::state::AppState;
 use crate::radiograph::ImageFormat;
 use crate::service::{Constraint, Options, Reply, Request, Task};
@@ -29,6 +30,19 @@ fn take_options(fields: &mut Fields) -> Result<Options, ApiError> {
     })
 }
 
+/// A seed as the OpenAI API has it, any whole number, folded into the range of ours.
+fn take_seed(fields: &mut Fields) -> Result<Option<u64>, ApiError> {
+    const END: i64 = 1 << 53;
+    match fields.value("seed") {
+        None => Ok(None),
+        Some(value) => match (value.as_i64(), value.as_u64()) {
+            (Some(seed), _) => Ok(Some(seed.rem_euclid(END) as u64)),
+            (None, Some(seed)) => Ok(Some(seed % END as u64)),
+            (None, None) => Err(wrong("seed", "a whole number")),
+        },
+    }
+}
+
 fn take_constraint(fields: &mut Fields) -> Result<Constraint, ApiError> {
     let choices = [("auto", Constraint::Auto), ("none", Constraint::None)];
     Ok(fields.choice("constraint", &choices)?.unwrap_or_default())
@@ -38,8 +52,8 @@ fn take_format(fields: &mut Fields, name: &'static str) -> Result<Option<ImageFo
     fields.choice(name, &[("png", ImageFormat::Png), ("jpeg", ImageFormat::Jpeg)])
 }
 
-/// Starts a task with the server's deadline.
-async fn start(state: &AppState, task: Task, options: Options) -> Result<Reply, ApiError> {
+/// Starts a task with the server's deadline. By then its image is decoded, and its share of the body budget free for others.
+async fn start(state: &AppState, task: Task, options: Options, share: Share) -> Result<Reply, ApiError> {
     let (begun, name) = (Instant::now(), task.name());
     let deadline = begun.checked_add(state.request_timeout);
     let reply = state
@@ -50,6 +64,7 @@ async fn start(state: &AppState, task: Task, options: Options) -> Result<Reply, 
             deadline,
         })
         .await?;
+    drop(share);
     super::metrics::preprocess(name, begun.elapsed());
     Ok(reply)
 }

@@ -45,8 +45,8 @@ pub async fn report(
     options.readings = fields.count("readings")?;
     let streamed = fields.flag("stream")?;
     let include = Include::take(fields)?;
-    let _share = input.finish()?;
-    let reply = start(&state, Task::Report { image, instruction }, options).await?;
+    let share = input.finish()?;
+    let reply = start(&state, Task::Report { image, instruction }, options, share).await?;
     let id = context.id.to_string();
     deliver(context, reply, streamed, move |outcome| {
         let card = state.assistant.card();

@@ -54,8 +54,8 @@ pub async fn vqa(
     options.constraint = take_constraint(fields)?;
     options.readings = fields.count("readings")?;
     let streamed = fields.flag("stream")?;
-    let include = Include::take(fields)?;
-    let _share = input.finish()?;
+    let include = Include::take_with_probabilities(fields)?;
+    let share = input.finish()?;
     let reply = start(
         &state,
         Task::Vqa {
@@ -63,6 +63,7 @@ pub async fn vqa(
             questions: questions.clone(),
         },
         options,
+        share,
     )
     .await?;
     let id = context.id.to_string();

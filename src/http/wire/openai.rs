@@ -25,9 +25,8 @@ pub struct ChatRequest {
     /// The newer name of `max_tokens`.
     #[schema(minimum = 1)]
     pub max_completion_tokens: Option<u64>,
-    /// Seed; choice `i` has `seed + i`.
-    #[schema(minimum = 0, maximum = 9007199254740991i64)]
-    pub seed: Option<u64>,
+    /// Any whole number; what is not from 0 to 2⁵³ − 1 is folded into that range. Choice `i` has `seed + i`.
+    pub seed: Option<i64>,
     /// How many choices; default 1.
     #[schema(minimum = 1, maximum = 8)]
     pub n: Option<u64>,
@@ -166,9 +165,9 @@ pub struct ChatChunk {
     pub system_fingerprint: String,
     /// What is new.
     pub choices: Vec<ChatChunkChoice>,
-    /// In the last chunk, when `stream_options.include_usage` was set.
+    /// There when `stream_options.include_usage` was set: null but in the last chunk.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub usage: Option<ChatUsage>,
+    pub usage: Option<Option<ChatUsage>>,
     /// In the first chunk: what the answer is for, and what it is not (not part of the OpenAI API; its clients keep it as an extra field).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disclaimer: Option<String>,
@@ -195,9 +194,8 @@ pub struct ImagesRequest {
     pub response_format: Option<String>,
     /// `png` (the default) or `jpeg`.
     pub output_format: Option<String>,
-    /// Seed (an extension; in the Python client by `extra_body`).
-    #[schema(minimum = 0, maximum = 9007199254740991i64)]
-    pub seed: Option<u64>,
+    /// Seed, any whole number as in chats (an extension; in the Python client by `extra_body`).
+    pub seed: Option<i64>,
 }
 
 /// One drawn image.
