@@ -35,6 +35,14 @@ pub enum EvaluateError {
         /// What was wrong with the first.
         first: String,
     },
+    /// An error after something was measured.
+    #[error("{reason}; what was measured before is in {}", .folder.display())]
+    Incomplete {
+        /// Where that is.
+        folder: PathBuf,
+        /// What went wrong.
+        reason: Box<Self>,
+    },
     /// The bundle.
     #[error(transparent)]
     Bundle(#[from] BundleError),

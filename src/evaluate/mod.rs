@@ -40,6 +40,7 @@ use std::cell::RefCell;
 use std::io::Write;
 use std::path::Path;
 
+use clap::ValueEnum;
 use serde::Serialize;
 
 use crate::model::bundle::Bundle;
@@ -89,6 +90,9 @@ pub struct Evaluation {
     pub bundle: Measured,
     /// The data.
     pub data: Material,
+    /// Whether an error ended it early: then more was asked for than is here.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub incomplete: bool,
     /// Reports.
     pub reports: Option<Reports>,
     /// Answers.
@@ -112,7 +116,7 @@ pub struct Evaluation {
 ///
 /// # Errors
 /// Settings, bundle, classifier or data that cannot be used, a measurement for which every study failed, files that cannot be written.
-/// A single study that cannot be used is counted and named.
+/// A single study that cannot be used is counted and named. What was measured before an error is written all the same.
 pub fn evaluate(
     settings: &EvaluateSettings,
     choice: DeviceChoice,
@@ -135,75 +139,47 @@ pub fn evaluate(
         progress,
         skipped: RefCell::default(),
     };
+    // Looked at before the long measurements: a slip in these flags must not show after hours.
+    let asked = presence_data(&context)?;
     let subject = Subject::open(&bundle, settings, choice)?;
-    let measured = Measured {
-        name: bundle.manifest.name.clone(),
-        version: bundle.manifest.version.clone(),
-        trained: bundle.manifest.trained,
-        codes_per_image: bundle.manifest.codes_per_image,
-        image_side: bundle.manifest.image_side,
-        device: subject.facts.device.clone(),
-        dtype: arithmetic(&subject.facts.dtype, &subject.facts.weights),
-    };
-    let reports = if s.wants(Part::Reports) {
-        tasks::reports(&context, &subject)?
-    } else {
-        None
-    };
-    let vqa = if s.wants(Part::Vqa) {
-        tasks::vqa(&context, &subject)?
-    } else {
-        None
-    };
-    let drawings = match &reader {
-        Some(reader) if s.wants(Part::Draw) => tasks::drawings(&context, &subject, reader)?,
-        _ => None,
-    };
-    let auroc = if s.wants(Part::Auroc) {
-        presence(&context, &subject)?
-    } else {
-        None
-    };
-    // The engine's weights and KV memory are given back before the networks are loaded on their own.
-    drop(subject);
-    let (mut reconstruction, mut perplexity) = (None, None);
-    if s.wants(Part::Reconstruction) || s.wants(Part::Perplexity) {
-        let mut eye = Eye::open(&bundle, on)?;
-        if s.wants(Part::Reconstruction) {
-            let side = bundle.manifest.image_side;
-            reconstruction = Some(tasks::reconstruction(&context, &mut eye, side, reader.as_ref())?);
-        }
-        if s.wants(Part::Perplexity) {
-            perplexity = tasks::perplexity(&context, &bundle, &eye, choice)?;
-        }
-    }
-    let evaluation = Evaluation {
+    let mut evaluation = Evaluation {
         program: format!("llm-cxr-train {}", env!("CARGO_PKG_VERSION")),
         command: settings.described(),
-        bundle: measured,
+        bundle: Measured {
+            name: bundle.manifest.name.clone(),
+            version: bundle.manifest.version.clone(),
+            trained: bundle.manifest.trained,
+            codes_per_image: bundle.manifest.codes_per_image,
+            image_side: bundle.manifest.image_side,
+            device: subject.facts.device.clone(),
+            dtype: arithmetic(&subject.facts.dtype, &subject.facts.weights),
+        },
         data: Material {
             name: base_name(&s.data),
             images: studies.list.len(),
             account: studies.account.to_string(),
         },
-        reports,
-        vqa,
-        drawings,
-        reconstruction,
-        auroc,
-        perplexity,
-        skipped: context.skipped.into_inner(),
+        incomplete: false,
+        reports: None,
+        vqa: None,
+        drawings: None,
+        reconstruction: None,
+        auroc: None,
+        perplexity: None,
+        skipped: Vec::new(),
         notice: crate::RESEARCH_NOTICE,
     };
-    evaluation.missing(settings)?;
-    evaluation.write(&s.out)?;
-    Ok(evaluation)
+    let done = evaluation
+        .measure(&context, &bundle, subject, reader.as_ref(), asked.as_ref(), choice)
+        .and_then(|()| evaluation.missing(settings));
+    evaluation.skipped = context.skipped.into_inner();
+    evaluation.end(done, &s.out)
 }
 
-/// The question of --auroc-question on its own data, or on that of everything else.
-fn presence(context: &Context<'_>, subject: &Subject) -> Result<Option<PresenceScores>, EvaluateError> {
+/// Data of the question of --auroc-question, where it is not that of everything else; refused if nothing is known there of its label.
+fn presence_data(context: &Context<'_>) -> Result<Option<Studies>, EvaluateError> {
     let s = context.settings;
-    let (Some(question), Some(label)) = (&s.auroc_question, &s.auroc_label) else {
+    let Some(label) = s.auroc_label.as_ref().filter(|_| s.wants(Part::Auroc)) else {
         return Ok(None);
     };
     let split = s.auroc_split.unwrap_or(s.split);
@@ -217,16 +193,30 @@ fn presence(context: &Context<'_>, subject: &Subject) -> Result<Option<PresenceS
             s.seed,
         )?),
     };
+    tasks::labelled(other.as_ref().unwrap_or(context.studies), label)?;
+    Ok(other)
+}
+
+/// The question of --auroc-question on its own data, or on that of everything else.
+fn presence(
+    context: &Context<'_>,
+    subject: &Subject,
+    other: Option<&Studies>,
+) -> Result<Option<PresenceScores>, EvaluateError> {
+    let s = context.settings;
+    let (Some(question), Some(label)) = (&s.auroc_question, &s.auroc_label) else {
+        return Ok(None);
+    };
     let inner = Context {
         settings: s,
-        studies: other.as_ref().unwrap_or(context.studies),
+        studies: other.unwrap_or(context.studies),
         progress: context.progress,
         skipped: RefCell::default(),
     };
-    let mut scores = tasks::auroc(&inner, subject, question, label)?;
-    scores.data = base_name(s.auroc_data.as_deref().unwrap_or(&s.data));
+    let scores = tasks::auroc(&inner, subject, question, label);
     context.skipped.borrow_mut().append(&mut inner.skipped.into_inner());
-    Ok(Some(scores))
+    let data = base_name(s.auroc_data.as_deref().unwrap_or(&s.data));
+    Ok(Some(PresenceScores { data, ..scores? }))
 }
 
 fn base_name(path: &Path) -> String {
@@ -238,17 +228,76 @@ fn base_name(path: &Path) -> String {
 }
 
 impl Evaluation {
-    /// Refuses a run in which something asked for by name could not be measured at all.
-    fn missing(&self, settings: &EvaluateSettings) -> Result<(), EvaluateError> {
-        let found = |part: Part| match part {
+    /// Makes the measurements that are wanted; an error leaves those that were made before it.
+    fn measure(
+        &mut self,
+        context: &Context<'_>,
+        bundle: &Bundle,
+        subject: Subject,
+        reader: Option<&Reader>,
+        asked: Option<&Studies>,
+        choice: DeviceChoice,
+    ) -> Result<(), EvaluateError> {
+        let s = context.settings;
+        if s.wants(Part::Reports) {
+            self.reports = tasks::reports(context, &subject)?;
+        }
+        if s.wants(Part::Vqa) {
+            self.vqa = tasks::vqa(context, &subject)?;
+        }
+        if let Some(reader) = reader.filter(|_| s.wants(Part::Draw)) {
+            self.drawings = tasks::drawings(context, &subject, reader)?;
+        }
+        if s.wants(Part::Auroc) {
+            self.auroc = presence(context, &subject, asked)?;
+        }
+        // The engine's weights and KV memory are given back before the networks are loaded on their own.
+        drop(subject);
+        if s.wants(Part::Reconstruction) || s.wants(Part::Perplexity) {
+            let mut eye = Eye::open(bundle, device::resolve(choice)?)?;
+            if s.wants(Part::Reconstruction) {
+                let side = bundle.manifest.image_side;
+                self.reconstruction = Some(tasks::reconstruction(context, &mut eye, side, reader)?);
+            }
+            if s.wants(Part::Perplexity) {
+                self.perplexity = tasks::perplexity(context, bundle, &eye, choice)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what was measured, which an error in what came after it must not take away.
+    fn end(mut self, done: Result<(), EvaluateError>, folder: &Path) -> Result<Self, EvaluateError> {
+        let Err(reason) = done else {
+            self.write(folder)?;
+            return Ok(self);
+        };
+        let nothing = Part::value_variants().iter().all(|part| !self.holds(*part));
+        self.incomplete = true;
+        if nothing || self.write(folder).is_err() {
+            return Err(reason);
+        }
+        Err(EvaluateError::Incomplete {
+            folder: folder.to_owned(),
+            reason: Box::new(reason),
+        })
+    }
+
+    /// Whether a measurement was made.
+    fn holds(&self, part: Part) -> bool {
+        match part {
             Part::Reports => self.reports.is_some(),
             Part::Vqa => self.vqa.is_some(),
             Part::Draw => self.drawings.is_some(),
             Part::Reconstruction => self.reconstruction.is_some(),
             Part::Auroc => self.auroc.is_some(),
             Part::Perplexity => self.perplexity.is_some(),
-        };
-        match settings.only.iter().find(|part| !found(**part)) {
+        }
+    }
+
+    /// Refuses a run in which something asked for by name could not be measured at all.
+    fn missing(&self, settings: &EvaluateSettings) -> Result<(), EvaluateError> {
+        match settings.only.iter().find(|part| !self.holds(**part)) {
             None => Ok(()),
             Some(part) => {
                 let what = if *part == Part::Vqa {

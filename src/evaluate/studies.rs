@@ -13,7 +13,8 @@ use super::EvaluateError;
 use super::settings::SplitChoice;
 use crate::labeler;
 use crate::phantom::{LABELS, Label, Truth};
-use crate::train::data::{Account, Dataset, Question, Questions, ReportSource, Stage, parse_report};
+use crate::radiograph::{ImageFormat, is_dicom, write};
+use crate::train::data::{Account, Dataset, Question, Questions, ReportSource, Stage, decode_image, parse_report};
 
 /// One image with what is known of it.
 #[derive(Clone, Debug)]
@@ -127,6 +128,17 @@ impl Studies {
         Ok(Self { list, account })
     }
 
+    /// Whose image each study is, as a place in the list: that of the patient's first one; its own where the patient is not known.
+    pub fn patients(&self) -> Vec<usize> {
+        let mut first = HashMap::new();
+        let each = self.list.iter().enumerate();
+        each.map(|(place, study)| match &study.patient {
+            Some(patient) => *first.entry(patient.as_str()).or_insert(place),
+            None => place,
+        })
+        .collect()
+    }
+
     /// For each study another one, of another patient where there is one: the order is shuffled, and each takes its successor's image.
     pub fn shuffled(&self, seed: u64) -> Vec<usize> {
         let mut order: Vec<usize> = (0..self.list.len()).collect();
@@ -147,11 +159,16 @@ impl Studies {
 }
 
 impl Study {
-    /// The image file's bytes.
-    pub fn bytes(&self) -> Result<Bytes, String> {
-        std::fs::read(&self.image)
-            .map(Bytes::from)
-            .map_err(|e| format!("image: {e}"))
+    /// The image as a request holds it: a PNG or JPEG file as it is. The service does not decode DICOM in its own process, so of such a
+    /// file these are its `side × side` prepared pixels, as a PNG.
+    pub fn file(&self, side: usize) -> Result<Bytes, String> {
+        let bytes = std::fs::read(&self.image).map_err(|e| format!("image: {e}"))?;
+        if !is_dicom(&bytes) {
+            return Ok(Bytes::from(bytes));
+        }
+        let pixels = decode_image(&bytes, side).map_err(|e| format!("image: {e}"))?;
+        let png = write(&pixels, ImageFormat::Png, &[]).map_err(|e| format!("image: {e}"))?;
+        Ok(Bytes::from(png))
     }
 
     /// The report as the stage learns it; `None` where the study has none.
@@ -238,10 +255,58 @@ mod tests {
             list: (0..30).map(study).collect(),
             account: Account::default(),
         };
+        assert_eq!(studies.patients()[..7], [0, 0, 0, 3, 3, 3, 6]);
         let others = studies.shuffled(1);
         assert!((0..30).all(|i| others[i] / 3 != i / 3));
         assert_ne!(others, studies.shuffled(2));
         assert_eq!(others, studies.shuffled(1));
+    }
+
+    /// A DICOM file of 4 × 4 pixels, written by hand from DICOM PS3.5 and PS3.10.
+    fn dicom() -> Vec<u8> {
+        let element = |tag: (u16, u16), vr: &str, value: &[u8]| {
+            let (group, number, length) = (tag.0.to_le_bytes(), tag.1.to_le_bytes(), value.len() as u16);
+            [&group[..], &number, vr.as_bytes(), &length.to_le_bytes(), value].concat()
+        };
+        let number = |tag: u16, value: u16| element((0x28, tag), "US", &value.to_le_bytes());
+        let meta = [
+            element((2, 2), "UI", b"1.2.840.10008.5.1.4.1.1.1\0"),
+            element((2, 3), "UI", b"1.2.3.4\0"),
+            element((2, 0x10), "UI", b"1.2.840.10008.1.2.1\0"),
+            element((2, 0x12), "UI", b"1.2.3\0"),
+        ]
+        .concat();
+        let numbers = [(0x10, 4), (0x11, 4), (0x100, 16), (0x101, 12), (0x102, 11), (0x103, 0)];
+        let pixels: Vec<u8> = (0..16u16).flat_map(|n| (n * 273).to_le_bytes()).collect();
+        [
+            &[0; 128][..],
+            b"DICM",
+            &element((2, 0), "UL", &(meta.len() as u32).to_le_bytes()),
+            &meta,
+            &number(2, 1),
+            &element((0x28, 4), "CS", b"MONOCHROME2 "),
+            &numbers.map(|(tag, value)| number(tag, value)).concat(),
+            &[0xe0, 0x7f, 0x10, 0, b'O', b'W', 0, 0, 32, 0, 0, 0],
+            &pixels,
+        ]
+        .concat()
+    }
+
+    #[test]
+    fn a_dicom_file_is_sent_as_a_png_of_what_training_sees_and_a_png_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("m.csv");
+        std::fs::write(&path, "image,split\na.dcm,test\nb.png,test\nc.dcm,test\n").unwrap();
+        std::fs::write(dir.path().join("a.dcm"), dicom()).unwrap();
+        std::fs::write(dir.path().join("b.png"), "as it is").unwrap();
+        std::fs::write(dir.path().join("c.dcm"), &dicom()[..200]).unwrap();
+        let list = Studies::collect(&path, None, SplitChoice::Test, 0, 1).unwrap().list;
+        let seen = crate::train::data::read_image(&list[0].image, 8).unwrap();
+        let sent = decode_image(&list[0].file(8).unwrap(), 8).unwrap();
+        assert_eq!(sent.rgb(), seen.rgb());
+        assert!(sent.rgb().first() < sent.rgb().last());
+        assert_eq!(list[1].file(8).unwrap().as_ref(), b"as it is");
+        assert!(list[2].file(8).unwrap_err().contains("DICOM"));
     }
 
     #[test]

@@ -148,12 +148,56 @@ fn a_study_that_cannot_be_read_is_named_and_the_others_are_measured() {
     assert_eq!(named, ["1.png", "1.png", "gone.png", "gone.png"]);
     assert!(evaluation.text().contains("gone.png"));
     // Nothing to ask: a measurement that was named cannot be left out in silence.
-    let asked = EvaluateSettings {
-        only: vec![Part::Vqa],
+    let report = || std::fs::read_to_string(settings.out.join("report.json"));
+    std::fs::remove_file(settings.out.join("report.json")).unwrap();
+    let asked = |only: &[Part]| EvaluateSettings {
+        only: only.to_vec(),
+        ..settings.clone()
+    };
+    let error = measure(&asked(&[Part::Vqa])).unwrap_err().to_string();
+    assert!(error.contains("no question"), "{error}");
+    assert!(report().is_err());
+    // What was measured besides is not lost.
+    let error = measure(&asked(&[Part::Vqa, Part::Reconstruction]))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("no question") && error.contains("measured before is in"),
+        "{error}"
+    );
+    let kept = report().unwrap();
+    assert!(
+        kept.contains("\"incomplete\": true") && kept.contains("\"psnr\""),
+        "{kept}"
+    );
+}
+
+#[test]
+fn a_label_that_the_data_does_not_have_is_refused_before_anything_is_measured() {
+    struct Never;
+    impl Progress for Never {
+        fn begin(&self, what: &str, _: u64) {
+            panic!("{what} were begun");
+        }
+        fn step(&self) {}
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let settings = EvaluateSettings {
+        auroc_question: Some("Is there a nonsense?".to_owned()),
+        auroc_label: Some("Nonsense".to_owned()),
+        auroc_data: Some(toy().join("data")),
+        ..settings(dir.path().join("out"))
+    };
+    let told = |settings: &EvaluateSettings| {
+        let error = evaluate(settings, DeviceChoice::Cpu, &Never).unwrap_err();
+        error.to_string()
+    };
+    assert!(told(&settings).contains("--auroc-label needs both"));
+    let gone = EvaluateSettings {
+        auroc_data: Some(dir.path().join("gone")),
         ..settings
     };
-    let error = measure(&asked).unwrap_err().to_string();
-    assert!(error.contains("no question"), "{error}");
+    assert!(told(&gone).contains("is no data set"));
 }
 
 #[test]

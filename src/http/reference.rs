@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
+use super::error::ErrorCode;
+
 /// Examples, by path.
 const EXAMPLES: [(&str, &str); 9] = [
     (
@@ -56,8 +58,22 @@ pub(super) fn page(contract: &Value) -> String {
         );
         table(&mut html, schema);
     }
+    errors(&mut html);
     html.push_str("</main></body></html>\n");
     html
+}
+
+/// Every code of an error.
+fn errors(html: &mut String) {
+    html.push_str("<h2 id=\"errors\">Errors</h2>\n<table><tr><th>code</th><th>status</th><th>type</th></tr>\n");
+    for code in ErrorCode::ALL {
+        let (name, status, kind) = (code.as_str(), code.status().as_u16(), code.kind().as_str());
+        let _ = writeln!(
+            html,
+            "<tr><td><code>{name}</code></td><td>{status}</td><td>{kind}</td></tr>"
+        );
+    }
+    html.push_str("</table>\n");
 }
 
 fn section(html: &mut String, contract: &Value, path: &str, method: &str, operation: &Value) {

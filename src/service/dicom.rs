@@ -294,9 +294,10 @@ mod tests {
         );
         for _ in 0..2 {
             reader.read(b"file", &DecodeLimits::default()).await.expect("pixels");
-            let mut spare = reader.spare.lock().expect("not poisoned");
-            assert!(spare.is_some());
-            spare.as_mut().expect("a worker").start_kill().expect("killed");
+            let spare = reader.spare.lock().expect("not poisoned").take();
+            let mut spare = spare.expect("a worker");
+            spare.kill().await.expect("killed");
+            *reader.spare.lock().expect("not poisoned") = Some(spare);
         }
     }
 

@@ -1,5 +1,6 @@
 //! Probes, meters, facts, keys, pages and request ids.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -91,6 +92,27 @@ async fn meters_count_requests_errors_and_the_engines_work() {
     ] {
         assert!(text.contains(meter), "{meter} is not in:\n{text}");
     }
+}
+
+#[tokio::test]
+async fn the_operations_page_lists_exactly_the_metrics_that_there_are() {
+    let house = House::plain().await;
+    let image = base64(&png(16, 16));
+    house.json("/v1/report", json!({"image": image})).await.ok();
+    house.json("/v1/vqa", json!({})).await.refused(400, "missing_field");
+    let text = house.get("/metrics").await.ok().text();
+    let types = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+    let told: BTreeMap<&str, &str> = types.collect();
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operations.md")).expect("the page");
+    let mut listed = BTreeMap::new();
+    for row in page.lines().filter(|line| line.starts_with("| `llm_cxr_")) {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let names = cells[1].split(',').map(|name| name.trim().trim_matches('`'));
+        listed.extend(names.map(|name| (name, cells[2])));
+    }
+    assert_eq!(listed, told);
 }
 
 fn keyed(key: &str) -> Plan {

@@ -84,6 +84,10 @@ async fn a_body_gives_its_share_of_the_memory_back_once_its_image_is_read() {
     let house = House::ready(plan).await;
     house.controls.pause();
     let mut first = Box::pin(house.post("/v1/report", "image/png", image));
+    assert!(
+        futures::poll!(&mut first).is_pending(),
+        "answered by a device that hangs"
+    );
     // Once its image is read, while its reply waits for the device, others may send as much.
     let others = async {
         loop {

@@ -71,6 +71,16 @@ pub fn vqgan(out: &str) -> Vec<String> {
     args.split_whitespace().map(str::to_owned).collect()
 }
 
+/// `classifier` on the phantoms into `out`, small and with everything it can do.
+pub fn classifier(out: &str) -> Vec<String> {
+    let data = phantoms().to_str().expect("a plain path");
+    let args = format!(
+        "classifier --device cpu --data {data} --out {out} --resolution 32 --growth 8 --blocks 2,2 --stem-layers 2 --steps 24 --batch 4 \
+         --save-every 3 --eval-every 8 --validate-images 4 --ema 0.5 --shift 2 --repeat-rare 0.3 --cache-mib 1"
+    );
+    args.split_whitespace().map(str::to_owned).collect()
+}
+
 pub fn borrowed(args: &[String]) -> Vec<&str> {
     args.iter().map(String::as_str).collect()
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::house::{PATIENCE, borrowed, checkpoints, finetune, succeed, trainer, vqgan};
+use crate::house::{PATIENCE, borrowed, checkpoints, classifier, finetune, succeed, trainer, vqgan};
 
 /// A number from 0 to 1, another one each time.
 fn chance() -> f64 {
@@ -64,6 +64,12 @@ fn assert_same(folder: &Path, command: impl Fn(&str) -> Vec<String>, exported: &
 fn a_vqgan_killed_at_random_moments_ends_with_the_weights_of_one_that_was_not() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     assert_same(dir.path(), vqgan, "vqgan/model.safetensors", 24);
+}
+
+#[test]
+fn a_classifier_killed_at_random_moments_ends_with_the_weights_of_one_that_was_not() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    assert_same(dir.path(), classifier, "classifier/model.safetensors", 24);
 }
 
 #[test]

@@ -29,6 +29,9 @@ pub fn page(evaluation: &Evaluation) -> String {
     if !bundle.trained {
         warnings.push(untrained);
     }
+    if evaluation.incomplete {
+        warnings.push("An error ended this evaluation early: not all that was asked for is here.");
+    }
     html::page(
         &format!("How good is {}?", bundle.name),
         &facts,

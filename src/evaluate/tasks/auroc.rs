@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::super::EvaluateError;
 use super::super::metrics::{Calibration, calibration, interval};
-use super::super::studies::Study;
+use super::super::studies::{Studies, Study};
 use super::super::subject::Subject;
 use super::Context;
 use crate::phantom::Label;
@@ -28,7 +28,7 @@ pub struct PresenceScores {
     pub unknown: usize,
     /// Area under the ROC curve.
     pub auroc: Option<f64>,
-    /// 95 % of it, by bootstrap over images.
+    /// 95 % of it, by bootstrap over patients.
     pub interval: Option<(f64, f64)>,
     /// Share of right answers at P(yes) of one half.
     pub accuracy: Option<f64>,
@@ -38,17 +38,13 @@ pub struct PresenceScores {
     pub curve: Vec<(f64, f64)>,
 }
 
-/// Asks the question of every image whose label is known.
-pub fn auroc(
-    context: &Context<'_>,
-    subject: &Subject,
-    question: &str,
-    label: &str,
-) -> Result<PresenceScores, EvaluateError> {
-    let studies = &context.studies.list;
-    let known: Vec<(usize, bool)> = studies
-        .iter()
-        .enumerate()
+/// The places of the images of which it is known whether they have the label, and whether they do.
+///
+/// # Errors
+/// [`EvaluateError::Settings`] unless there are both such with it and such without.
+pub fn labelled(studies: &Studies, label: &str) -> Result<Vec<(usize, bool)>, EvaluateError> {
+    let places = studies.list.iter().enumerate();
+    let known: Vec<(usize, bool)> = places
         .filter_map(|(place, study)| Some((place, has(study, label)?)))
         .collect();
     let count = |truth: bool| known.iter().filter(|k| k.1 == truth).count();
@@ -60,11 +56,23 @@ pub fn auroc(
             count(false)
         )));
     }
+    Ok(known)
+}
+
+/// Asks the question of every image whose label is known.
+pub fn auroc(
+    context: &Context<'_>,
+    subject: &Subject,
+    question: &str,
+    label: &str,
+) -> Result<PresenceScores, EvaluateError> {
+    let studies = &context.studies.list;
+    let known = labelled(context.studies, label)?;
     context.progress.begin("P(yes)", known.len() as u64);
     let requests = known.iter().map(|&(place, _)| {
         Ok(Request {
             task: Task::Vqa {
-                image: studies[place].bytes()?,
+                image: studies[place].file(subject.facts.image_side)?,
                 questions: vec![question.to_owned()],
             },
             options: Options {
@@ -77,7 +85,8 @@ pub fn auroc(
             deadline: None,
         })
     });
-    let (mut points, mut first) = (Vec::new(), None);
+    let patients = context.studies.patients();
+    let (mut points, mut of, mut first) = (Vec::new(), Vec::new(), None);
     subject.ask(requests, |number, outcome| {
         context.progress.step();
         let (place, truth) = known[number];
@@ -88,7 +97,10 @@ pub fn auroc(
                 .ok_or_else(|| "the model gives neither yes nor no any probability".to_owned())
         });
         match p_yes {
-            Ok(p) => points.push((p, truth)),
+            Ok(p) => {
+                points.push((p, truth));
+                of.push(patients[place]);
+            }
             Err(reason) => {
                 context.skip(&studies[place], format!("P(yes): {reason}"));
                 first.get_or_insert(reason);
@@ -111,7 +123,7 @@ pub fn auroc(
         negatives: points.iter().filter(|p| !p.1).count(),
         unknown: studies.len() - known.len(),
         auroc: area(&points),
-        interval: interval(points.len(), context.settings.seed, |drawn| {
+        interval: interval(of, context.settings.seed, |drawn| {
             area(&drawn.iter().map(|&i| points[i]).collect::<Vec<_>>())
         }),
         accuracy: (!points.is_empty()).then(|| right as f64 / points.len() as f64),
@@ -155,7 +167,7 @@ fn curve(points: &[(f64, bool)]) -> Vec<(f64, f64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evaluate::{SplitChoice, Studies};
+    use crate::evaluate::SplitChoice;
 
     #[test]
     fn a_label_is_known_by_its_value_or_by_a_normal_image() {

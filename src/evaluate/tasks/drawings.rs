@@ -7,15 +7,16 @@ use serde::Serialize;
 use super::super::EvaluateError;
 use super::super::metrics::{LabelTable, interval};
 use super::super::page::Sample;
-use super::super::subject::{DECODE, Subject};
+use super::super::subject::Subject;
 use super::super::torch::{Moments, Reader};
 use super::sizes::{SizeScores, Sizes};
 use super::{Case, Context, pixels, sample};
 use crate::labeler;
 use crate::phantom::{LABELS, Label};
-use crate::radiograph::{ImageFormat, Pixels, Preprocess, prepare};
+use crate::radiograph::{ImageFormat, Pixels};
 use crate::service::{Options, Request, Task};
 use crate::train::classifier::scores::{Counts, auroc};
+use crate::train::data::decode_image;
 
 /// Images read at a time.
 pub(super) const TOGETHER: usize = 16;
@@ -27,7 +28,7 @@ pub struct ReadScores {
     pub labels: LabelTable,
     /// Area under the ROC curve of each label.
     pub auroc: Vec<(String, Option<f64>)>,
-    /// 95 % of the micro-F1 over the findings, by bootstrap over studies.
+    /// 95 % of the micro-F1 over the findings, by bootstrap over patients.
     pub micro_findings_interval: Option<(f64, f64)>,
 }
 
@@ -62,8 +63,10 @@ pub struct Drawings {
     pub samples: Vec<Sample>,
 }
 
-/// Probabilities and what is true of each image.
-pub(super) type Rows = Vec<(Vec<f64>, Vec<Option<bool>>)>;
+/// Probabilities and what is true of an image, and whose it is.
+pub(super) type Row = (Vec<f64>, Vec<Option<bool>>, usize);
+/// These of every image.
+pub(super) type Rows = Vec<Row>;
 
 /// Images of one kind that wait to be read.
 struct Queue<'a> {
@@ -148,7 +151,7 @@ pub fn drawings(context: &Context<'_>, subject: &Subject, reader: &Reader) -> Re
                 .ok_or_else(|| "no image came".to_owned())
         });
         let both = file.and_then(|file| {
-            let image = prepare(&file, &DECODE, Preprocess::Default, reader.side()).map_err(|e| e.to_string())?;
+            let image = decode_image(&file, reader.side()).map_err(|e| e.to_string())?;
             Ok((image, pixels(study, reader.side())?, file))
         });
         match both {
@@ -206,8 +209,12 @@ pub fn drawings(context: &Context<'_>, subject: &Subject, reader: &Reader) -> Re
             sizes.add(&truth, seen(reader, row), Some(&seen(reader, own)));
         }
     }
+    let patients = context.studies.patients();
     let rows = |queue: &Queue<'_>| -> Rows {
-        let wanted = |(case, row): &(usize, Vec<f64>)| (row.clone(), requested(&cases[*case], reader));
+        let wanted = |(case, row): &(usize, Vec<f64>)| {
+            let case = &cases[*case];
+            (row.clone(), requested(case, reader), patients[case.study])
+        };
         queue.rows.iter().map(wanted).collect()
     };
     Ok(Some(Drawings {
@@ -274,7 +281,7 @@ fn findings(row: &[f64], names: &[String]) -> String {
 pub(super) fn read_scores(rows: &Rows, names: &[String], seed: u64) -> ReadScores {
     let decided: Vec<(Vec<bool>, Vec<Option<bool>>)> = rows
         .iter()
-        .map(|(row, truth)| (row.iter().map(|&p| p > 0.5).collect(), truth.clone()))
+        .map(|(row, truth, _)| (row.iter().map(|&p| p > 0.5).collect(), truth.clone()))
         .collect();
     let no_finding = LABELS[8];
     let counts: Vec<Counts> = decided
@@ -300,7 +307,7 @@ pub(super) fn read_scores(rows: &Rows, names: &[String], seed: u64) -> ReadScore
     let area = |place: usize| {
         let points = rows
             .iter()
-            .filter_map(|(row, truth)| Some((*row.get(place)?, (*truth.get(place)?)?)));
+            .filter_map(|(row, truth, _)| Some((*row.get(place)?, (*truth.get(place)?)?)));
         auroc(&points.collect::<Vec<_>>())
     };
     ReadScores {
@@ -309,7 +316,7 @@ pub(super) fn read_scores(rows: &Rows, names: &[String], seed: u64) -> ReadScore
             .enumerate()
             .map(|(place, name)| (name.clone(), area(place)))
             .collect(),
-        micro_findings_interval: interval(counts.len(), seed, micro),
+        micro_findings_interval: interval(rows.iter().map(|row| row.2), seed, micro),
         labels: LabelTable::of(names, &decided),
     }
 }

@@ -11,7 +11,7 @@ mod vqa;
 mod vqa_words;
 
 pub use agreement::Agreement;
-pub use auroc::{PresenceScores, auroc};
+pub use auroc::{PresenceScores, auroc, labelled};
 pub use drawings::{Drawings, ReadScores, drawings};
 pub use perplexity::{Perplexity, perplexity};
 pub use reconstruction::{Reconstruction, reconstruction};
@@ -25,9 +25,9 @@ use std::sync::Arc;
 use super::page::Sample;
 use super::settings::{EvaluateSettings, Uncertain};
 use super::studies::{Skipped, Studies, Study};
-use super::subject::DECODE;
 use crate::phantom::Label;
-use crate::radiograph::{ImageFormat, Pixels, Preprocess, prepare, write};
+use crate::radiograph::{ImageFormat, Pixels, write};
+use crate::train::data::read_image;
 
 /// Told how far the work has come.
 pub trait Progress {
@@ -104,8 +104,7 @@ impl Context<'_> {
 
 /// An image of the data as the VQ-GAN or the classifier takes it.
 pub fn pixels(study: &Study, side: usize) -> Result<Arc<Pixels>, String> {
-    let bytes = study.bytes()?;
-    let pixels = prepare(&bytes, &DECODE, Preprocess::Default, side);
+    let pixels = read_image(&study.image, side);
     pixels.map(Arc::new).map_err(|e| format!("image: {e}"))
 }
 

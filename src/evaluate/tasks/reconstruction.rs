@@ -99,7 +99,8 @@ pub fn reconstruction(
     };
     let (mut samples, mut first) = (Vec::new(), None);
     let (large, stage) = (reader.map(Reader::side), context.settings.stage);
-    for chunk in studies.chunks(TOGETHER) {
+    let patients = context.studies.patients();
+    for (chunk, patients) in studies.chunks(TOGETHER).zip(patients.chunks(TOGETHER)) {
         let read: Vec<_> = chunk
             .par_iter()
             .map(|study| {
@@ -109,13 +110,13 @@ pub fn reconstruction(
             })
             .collect();
         let (mut images, mut larges, mut truths, mut named) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for (study, one) in chunk.iter().zip(read) {
+        for ((study, &patient), one) in chunk.iter().zip(patients).zip(read) {
             context.progress.step();
             match one {
                 Ok((own, large, truth)) => {
                     images.push(own);
                     larges.extend(large);
-                    truths.push(truth);
+                    truths.push((truth, patient));
                     named.push(study);
                 }
                 Err(reason) => {
@@ -147,7 +148,7 @@ pub fn reconstruction(
                 sum.ssim += survivor.ssim;
             };
             add(&mut sums.all);
-            for (sum, label) in sums.by_label.iter_mut().zip(truth) {
+            for (sum, label) in sums.by_label.iter_mut().zip(&truth.0) {
                 if *label == Some(Label::Positive) {
                     add(sum);
                 }
@@ -191,22 +192,22 @@ pub fn reconstruction(
     })
 }
 
-/// Reads images and their reconstructions.
+/// Reads images and their reconstructions. With what is true of each image comes its patient.
 fn compare(
     reader: &Reader,
     images: &[Arc<Pixels>],
     drawn: &[Pixels],
-    truths: &[[Option<Label>; 14]],
+    truths: &[([Option<Label>; 14], usize)],
     sums: &mut Sums,
 ) -> Result<(), EvaluateError> {
     let before = reader.see(&images.iter().map(AsRef::as_ref).collect::<Vec<_>>())?;
     let after = reader.see(&drawn.iter().collect::<Vec<_>>())?;
     sums.features += feature_distance(&before.features, &after.features)?;
-    for ((before, after), truth) in before.probabilities.into_iter().zip(after.probabilities).zip(truths) {
+    for ((before, after), (truth, patient)) in before.probabilities.into_iter().zip(after.probabilities).zip(truths) {
         let truth = known(truth, reader);
         if truth.iter().any(Option::is_some) {
-            sums.real.push((before.clone(), truth.clone()));
-            sums.reconstructed.push((after.clone(), truth));
+            sums.real.push((before.clone(), truth.clone(), *patient));
+            sums.reconstructed.push((after.clone(), truth, *patient));
         }
         sums.before_after.push((before, after));
     }

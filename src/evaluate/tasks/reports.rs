@@ -63,7 +63,7 @@ pub struct ReportScores {
     pub cases: usize,
     /// What is said of the 14 observations, generated against reference, both read by the labeler.
     pub labels: LabelTable,
-    /// 95 % of the micro-F1 over the 14, by bootstrap over studies.
+    /// 95 % of the micro-F1 over the 14, by bootstrap over patients.
     pub micro_f1_interval: Option<(f64, f64)>,
     /// Sides.
     pub sides: SideScores,
@@ -196,7 +196,7 @@ fn have_written(
 ) -> Result<Vec<Written>, EvaluateError> {
     context.progress.begin(what, cases.len() as u64);
     let requests = cases.iter().map(|case| {
-        let image = context.studies.list[image_of[case.study]].bytes()?;
+        let image = context.studies.list[image_of[case.study]].file(subject.facts.image_side)?;
         Ok(Request {
             task: Task::Report {
                 image,
@@ -278,6 +278,8 @@ fn score(context: &Context<'_>, cases: &[Case], written: &[Written]) -> ReportSc
         });
         sum.f1()
     };
+    let patients = context.studies.patients();
+    let patients = written.iter().map(|w| patients[cases[w.case].study]);
     let named = LABELS
         .iter()
         .zip(by_label)
@@ -285,7 +287,7 @@ fn score(context: &Context<'_>, cases: &[Case], written: &[Written]) -> ReportSc
     ReportScores {
         cases: written.len(),
         labels: LabelTable::of(&LABELS.map(str::to_owned), &rows),
-        micro_f1_interval: interval(counts.len(), context.settings.seed, micro),
+        micro_f1_interval: interval(patients, context.settings.seed, micro),
         sides,
         sides_by_label: named.map(|(name, scores)| ((*name).to_owned(), scores)).collect(),
         text: TextScores {

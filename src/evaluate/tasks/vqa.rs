@@ -43,7 +43,7 @@ pub struct YesNoScores {
     /// Share of right answers, yes and no equally frequent within each topic: what a set that holds as many of both as the rarer
     /// answer allows would give on average.
     pub balanced_accuracy: Option<f64>,
-    /// 95 % of it, by bootstrap over studies.
+    /// 95 % of it, by bootstrap over patients.
     pub balanced_interval: Option<(f64, f64)>,
     /// Answers that are neither yes nor no; they count as wrong.
     pub neither: usize,
@@ -99,6 +99,9 @@ pub struct Answered {
     /// The study's place.
     #[serde(skip)]
     study: usize,
+    /// The place of the first study of its patient.
+    #[serde(skip)]
+    patient: usize,
     /// The image's name.
     pub id: String,
     /// The question.
@@ -171,7 +174,7 @@ fn have_answered(
 ) -> Result<Vec<Answered>, EvaluateError> {
     context.progress.begin(what, batches.len() as u64);
     let requests = batches.iter().map(|batch| {
-        let image = context.studies.list[image_of[batch.study]].bytes()?;
+        let image = context.studies.list[image_of[batch.study]].file(subject.facts.image_side)?;
         Ok(Request {
             task: Task::Vqa {
                 image,
@@ -185,6 +188,7 @@ fn have_answered(
             deadline: None,
         })
     });
+    let patients = context.studies.patients();
     let (mut answered, mut first) = (Vec::new(), None);
     subject.ask(requests, |number, outcome| {
         context.progress.step();
@@ -193,6 +197,7 @@ fn have_answered(
         match outcome {
             Ok(outcome) => answered.extend(batch.questions.iter().zip(outcome.answers).map(|(q, a)| Answered {
                 study: batch.study,
+                patient: patients[batch.study],
                 id: study.id.clone(),
                 question: q.question.clone(),
                 reference: q.answer.clone(),
@@ -256,20 +261,13 @@ fn score_yes_no(answered: &[&Answered], seed: u64) -> YesNoScores {
     topics.sort();
     topics.dedup();
     let (mut judged, mut scored, mut neither) = (Vec::new(), Vec::new(), 0);
-    let mut by_study: Vec<Vec<usize>> = Vec::new();
-    let mut last = None;
+    let mut patients = Vec::new();
     for one in answered {
         let Some(yes) = yes_or_no(&one.reference) else { continue };
         let told = yes_or_no(&one.answer);
         neither += usize::from(told.is_none());
         let place = topics.binary_search(&topic(&one.question)).unwrap_or(0);
-        if last != Some(one.study) {
-            by_study.push(Vec::new());
-            last = Some(one.study);
-        }
-        if let Some(of_study) = by_study.last_mut() {
-            of_study.push(judged.len());
-        }
+        patients.push(one.patient);
         judged.push(Judged {
             topic: place,
             yes,
@@ -305,13 +303,7 @@ fn score_yes_no(answered: &[&Answered], seed: u64) -> YesNoScores {
         questions: judged.len(),
         accuracy: (!judged.is_empty()).then(|| right as f64 / judged.len() as f64),
         balanced_accuracy: balanced(&judged, topics.len(), &all),
-        balanced_interval: interval(by_study.len(), seed, |drawn| {
-            let of: Vec<usize> = drawn
-                .iter()
-                .flat_map(|&study| by_study[study].iter().copied())
-                .collect();
-            balanced(&judged, topics.len(), &of)
-        }),
+        balanced_interval: interval(patients, seed, |drawn| balanced(&judged, topics.len(), drawn)),
         neither,
         auroc: auroc(&points),
         calibration: calibration(&points),
@@ -347,6 +339,7 @@ mod tests {
     fn answered(study: usize, question: &str, reference: &str, answer: &str, p_yes: Option<f64>) -> Answered {
         Answered {
             study,
+            patient: study,
             id: study.to_string(),
             question: question.to_owned(),
             reference: reference.to_owned(),

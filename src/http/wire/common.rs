@@ -15,7 +15,7 @@ pub struct ErrorBody {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ErrorDetail {
-    /// What went wrong, for programs; `docs/errors.md` lists all codes.
+    /// What went wrong, for programs; `/docs` lists all codes.
     #[schema(example = "invalid_parameter")]
     pub code: String,
     /// What went wrong and what to do, for people.

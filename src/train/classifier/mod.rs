@@ -4,6 +4,8 @@ mod config;
 mod network;
 pub mod scores;
 mod task;
+#[cfg(test)]
+mod tests;
 
 pub use config::ClassifierConfig;
 pub use network::{Classifier, Seen};

@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
 use super::checkpoint::{Checkpoints, Restored, Snapshot};
-use super::{Loader, RunLog, TrainError, open_folder};
+use super::{Loader, RunLog, TrainError, hold_folder, open_folder};
 
 /// Settings that may change when a run is taken up again: they do not change what is learned up to any step.
 pub const FREE: &[&str] = &[
@@ -29,6 +29,12 @@ pub const FREE: &[&str] = &[
     "guidance",
     "readings",
 ];
+
+/// So many steps in a row of which nothing can be used end a run: then it is not a file here and there that is damaged.
+const MOST_EMPTY: u64 = 100;
+
+/// In a checkpoint's state: what was learned has not been measured and exported.
+const OWED: &str = "measurement_owed";
 
 /// What is wrong with a step.
 #[derive(Debug)]
@@ -113,7 +119,8 @@ pub enum Outcome {
 }
 
 /// Runs `task` to the end of `plan`, from the newest valid checkpoint in its folder if there is one. `batch` makes the batch of a
-/// step from its number alone. `stop` is asked after every step.
+/// step from its number alone. `stop` is asked after every step. A step of whose batch nothing can be used is left out and counted; as
+/// batches depend on numbers alone, it is the same one in every run.
 pub fn drive<T: Task>(
     task: &mut T,
     plan: &Plan,
@@ -121,6 +128,7 @@ pub fn drive<T: Task>(
     batch: impl Fn(u64) -> T::Batch + Send + Sync + 'static,
     stop: impl Fn() -> bool,
 ) -> Result<Outcome, TrainError> {
+    let _held = hold_folder(&plan.out)?;
     open_folder(&plan.out, settings, FREE)?;
     let checkpoints = Checkpoints::new(plan.out.join("checkpoints"), plan.keep);
     let (restored, damaged) = checkpoints.newest();
@@ -129,18 +137,22 @@ pub fn drive<T: Task>(
     for sentence in &damaged {
         bar.suspend(|| eprintln!("{sentence}"));
     }
-    let mut step = 0;
+    let (mut step, mut owed) = (0, false);
     if let Some(restored) = &restored {
         task.restore(restored)?;
-        step = restored.step;
+        (step, owed) = (restored.step, restored.state[OWED] == true);
         bar.suspend(|| eprintln!("{}: goes on after step {step}", plan.title));
     }
     drop(restored);
     let mut log = RunLog::open(&plan.out, &plan.title, step)?;
     let loader = Loader::start(batch, step, plan.workers, plan.workers * 2);
     bar.set_position(step);
+    if owed {
+        measure(task, &mut owed, &mut log, &bar, step).map_err(|reason| unmeasured(&checkpoints, step, reason))?;
+        checkpoints.save(&task.snapshot(step))?;
+    }
     let (mut since, mut counted, mut skipped) = (Instant::now(), step, 0u64);
-    let mut saved = step;
+    let (mut saved, mut left_out, mut empty) = (step, 0u64, 0u64);
     while step < plan.steps {
         let batch = loader.next()?;
         let (ids, sentences) = T::account(&batch);
@@ -148,42 +160,58 @@ pub fn drive<T: Task>(
             skipped += 1;
             bar.suspend(|| eprintln!("skipped: {sentence}"));
         }
+        let mut values = Vec::new();
         if ids.is_empty() {
-            return Err(TrainError::NoData(format!(
-                "nothing of batch {step} can be used; the lines above say why"
-            )));
-        }
-        let values = match task.step(&batch, step) {
-            Ok(values) => values,
-            Err(Fault::Other(error)) => return Err(error),
-            Err(Fault::NotFinite { what, value }) => {
-                return Err(TrainError::NotFinite {
+            (left_out, empty) = (left_out + 1, empty + 1);
+            if empty >= MOST_EMPTY.min(plan.steps) {
+                return Err(TrainError::NoData(format!(
+                    "nothing of the last {empty} batches can be used (up to that of step {step}); the lines above say why"
+                )));
+            }
+            bar.suspend(|| eprintln!("step {step} is left out: nothing of its batch can be used"));
+        } else {
+            empty = 0;
+            values = task.step(&batch, step).map_err(|fault| match fault {
+                Fault::Other(error) => error,
+                Fault::NotFinite { what, value } => TrainError::NotFinite {
                     what,
                     value,
                     step,
                     ids: ids.to_vec(),
                     last_good: checkpoints.last_good(),
-                });
-            }
-        };
+                },
+            })?;
+        }
         step += 1;
         bar.set_position(step);
         let (last, asked) = (step == plan.steps, stop());
+        let mut told = Ok(());
         if due(step, plan.log_every) || last || asked {
             let seconds = since.elapsed().as_secs_f64().max(1e-9);
             let mut line = values.clone();
             line.push(("speed/steps_per_second".to_owned(), (step - counted) as f64 / seconds));
             line.push(("data/skipped".to_owned(), skipped as f64));
-            log.scalars(step, &line)?;
+            if left_out > 0 {
+                line.push(("data/left_out_steps".to_owned(), left_out as f64));
+            }
+            told = log.scalars(step, &line);
             bar.set_message(brief(&values));
             (since, counted) = (Instant::now(), step);
         }
-        if due(step, plan.eval_every) || last {
-            let measured = task.evaluate(step)?;
-            log.scalars(step, &measured)?;
-            log.draw()?;
-            bar.suspend(|| eprintln!("step {step}: {}", brief(&measured)));
+        let mut owed = due(step, plan.eval_every) || last;
+        if owed {
+            told = told.and_then(|()| measure(task, &mut owed, &mut log, &bar, step));
             (since, counted) = (Instant::now(), step);
+        }
+        if let Err(reason) = told {
+            // A full disk, most often: what was learned comes first, and may still find room where an export did not.
+            let mut snapshot = task.snapshot(step);
+            if let (true, Value::Object(state)) = (owed, &mut snapshot.state) {
+                state.insert(OWED.to_owned(), Value::Bool(true));
+            }
+            // If that fails too, the error names an earlier one.
+            let _ = checkpoints.save(&snapshot);
+            return Err(unmeasured(&checkpoints, step, reason));
         }
         if due(step, plan.save_every) || last || asked {
             checkpoints.save(&task.snapshot(step))?;
@@ -197,6 +225,30 @@ pub fn drive<T: Task>(
     }
     bar.finish();
     Ok(Outcome::Finished)
+}
+
+/// Measures and exports what was learned, and writes down what was measured; `owed` tells whether the former is still to be done.
+fn measure<T: Task>(
+    task: &mut T,
+    owed: &mut bool,
+    log: &mut RunLog,
+    bar: &ProgressBar,
+    step: u64,
+) -> Result<(), TrainError> {
+    let measured = task.evaluate(step)?;
+    *owed = false;
+    log.scalars(step, &measured)?;
+    log.draw()?;
+    bar.suspend(|| eprintln!("step {step}: {}", brief(&measured)));
+    Ok(())
+}
+
+fn unmeasured(checkpoints: &Checkpoints, step: u64, reason: TrainError) -> TrainError {
+    TrainError::Unmeasured {
+        step,
+        reason: Box::new(reason),
+        last_good: checkpoints.last_good(),
+    }
 }
 
 fn due(step: u64, every: u64) -> bool {

@@ -28,7 +28,8 @@ pub enum TrainError {
     },
     /// The settings differ from those the run was begun with.
     #[error(
-        "{folder} holds a run with other settings ({}); continue it with the same ones, or choose another --out",
+        "{folder} holds a run with other settings ({}); continue it with the same ones, or choose another --out (for a step \
+         of a recipe: `run --redo` begins it anew)",
         .differences.join("; "), folder = .folder.display()
     )]
     Changed {
@@ -36,6 +37,22 @@ pub enum TrainError {
         folder: PathBuf,
         /// `key: then → now`.
         differences: Vec<String>,
+    },
+    /// Two at once would damage each other's checkpoints.
+    #[error("another run is at work in {}; wait for it, or choose another --out", .0.display())]
+    Busy(PathBuf),
+    /// What was learned is saved, but could not be measured, exported or logged.
+    #[error(
+        "step {step} could not be measured, exported or logged ({reason}); {last_good}. Put that right (on a full disk: make room) and \
+         start the same command again"
+    )]
+    Unmeasured {
+        /// Steps done.
+        step: u64,
+        /// What went wrong.
+        reason: Box<TrainError>,
+        /// Where the run can be taken up.
+        last_good: LastGood,
     },
     /// No checkpoint could be written; training stops so that no more work is lost.
     #[error(
@@ -51,7 +68,9 @@ pub enum TrainError {
     },
     /// A loss or gradient is not a finite number.
     #[error(
-        "{what} is {value} at step {step}; the batch is [{}]; {last_good}. Look at these images, lower the learning rate, or train in f32",
+        "{what} is {value} at step {step}; the batch is [{}]; {last_good}. Look at these images. The same command would come to the \
+         same step again: for a lower --rate, or to leave out --bf16, begin in another --out, from what this run has exported where the \
+         command allows it (vqgan --init OUT/vqgan, finetune --base OUT)",
         .ids.join(", ")
     )]
     NotFinite {

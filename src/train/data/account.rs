@@ -1,6 +1,6 @@
 //! What was used and what was skipped, and why.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// Counts by reason; the first place of each is kept so that one can look.
@@ -8,6 +8,7 @@ use std::fmt;
 pub struct Account {
     used: BTreeMap<&'static str, u64>,
     skipped: BTreeMap<&'static str, (u64, String)>,
+    notes: BTreeSet<String>,
 }
 
 impl Account {
@@ -19,6 +20,11 @@ impl Account {
     /// Counts one that is skipped for `reason`. `place` tells where it stands (a file of the data set and line, an id).
     pub fn skip(&mut self, reason: &'static str, place: impl FnOnce() -> String) {
         self.skipped.entry(reason).or_insert_with(|| (0, place())).0 += 1;
+    }
+
+    /// Notes what whoever reads the account should know; the same note is told once.
+    pub fn note(&mut self, note: String) {
+        self.notes.insert(note);
     }
 
     /// How many were skipped for this reason.
@@ -47,6 +53,6 @@ impl fmt::Display for Account {
         for (reason, (count, place)) in &self.skipped {
             write!(f, "\nskipped {count}: {reason} (first: {place})")?;
         }
-        Ok(())
+        self.notes.iter().try_for_each(|note| write!(f, "\n{note}"))
     }
 }

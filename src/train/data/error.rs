@@ -31,6 +31,26 @@ pub enum DataError {
         /// What is there.
         found: String,
     },
+    /// Two columns that stand for one field.
+    #[error("{} has two columns for `{field}`: {first} and {second}; rename or remove one of them", .path.display())]
+    Twice {
+        /// The file.
+        path: PathBuf,
+        /// What both stand for.
+        field: &'static str,
+        /// One of the two.
+        first: String,
+        /// The other.
+        second: String,
+    },
+    /// A table whose columns are not separated by commas.
+    #[error("{} separates its columns by {what}; save it comma-separated, as UTF-8", .path.display())]
+    Separator {
+        /// The file.
+        path: PathBuf,
+        /// By what they are separated.
+        what: &'static str,
+    },
     /// A line that cannot be parsed.
     #[error("{}, line {line}: {reason}", .path.display())]
     Line {
@@ -76,7 +96,16 @@ impl DataError {
             kind => Self::Line {
                 path: path.to_owned(),
                 line,
-                reason: format!("not a row of this table: {kind:?}"),
+                reason: match kind {
+                    csv::ErrorKind::Utf8 { .. } => {
+                        "it is not UTF-8; save the table as UTF-8, comma-separated".to_owned()
+                    }
+                    csv::ErrorKind::UnequalLengths { expected_len, len, .. } => format!(
+                        "it has {len} columns and the first line {expected_len}; save the table as UTF-8, comma-separated, with quotes \
+                         around texts that hold commas"
+                    ),
+                    _ => "it is no row of this table; save the table as UTF-8, comma-separated".to_owned(),
+                },
             },
         }
     }

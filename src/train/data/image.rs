@@ -33,19 +33,42 @@ impl ImageFault {
     }
 }
 
+/// How the operator's own files are read: they are no strangers' requests, so only their pixels are limited, not their bytes.
+pub const OWN_FILES: DecodeLimits = DecodeLimits {
+    max_bytes: usize::MAX,
+    max_pixels: 40_000_000,
+    max_side: 16_384,
+};
+
 /// Reads an image file as `side × side` pixels, prepared for the VQ-GAN as the server prepares what it is sent.
 pub fn read_image(path: &Path, side: usize) -> Result<Pixels, ImageFault> {
-    let bytes = fs::read(path)?;
-    let limits = DecodeLimits::default();
-    if is_dicom(&bytes) {
-        return Ok(for_model(&read_dicom(&bytes, &limits)?, side));
+    decode_image(&fs::read(path)?, side)
+}
+
+/// [`read_image`] of a file's bytes.
+pub fn decode_image(bytes: &[u8], side: usize) -> Result<Pixels, ImageFault> {
+    if is_dicom(bytes) {
+        return Ok(for_model(&read_dicom(bytes, &OWN_FILES)?, side));
     }
-    Ok(prepare(&bytes, &limits, Preprocess::Default, side)?)
+    Ok(prepare(bytes, &OWN_FILES, Preprocess::Default, side)?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_of_more_bytes_than_a_request_may_have_is_read() {
+        let png = crate::radiograph::write(
+            &Pixels::new(8, 8, vec![90; 8 * 8 * 3]).unwrap(),
+            crate::radiograph::ImageFormat::Png,
+            &[],
+        );
+        let mut bytes = png.unwrap();
+        // What stands behind the end of a PNG file is not looked at.
+        bytes.resize(DecodeLimits::default().max_bytes + 1, 0);
+        assert_eq!(decode_image(&bytes, 8).unwrap().rgb()[0], 90);
+    }
 
     #[test]
     fn a_damaged_dicom_file_and_a_missing_one_are_told_from_one_that_does_not_decode() {

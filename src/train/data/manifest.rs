@@ -1,42 +1,118 @@
 //! Manifests: a hospital's own list of images, reports, questions and instructions, as CSV or JSON lines; databricks-dolly's
 //! JSON lines are read by the same rules.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::BufReader;
 use std::path::Path;
 
 use serde_json::Value;
 
+use super::labels::{self, Labels};
+use super::lines::{BYTE_ORDER_MARK, lines};
 use super::splits::SplitWatch;
 use super::{Account, DataError, Instruction, Question, Questions, Record, ReportSource, Split};
 
-/// Accepted names of each field; the first is the one to use.
+/// Accepted names of each field; the first is the one to use. Case and blanks around a name do not matter.
 const FIELDS: &[(&str, &[&str])] = &[
-    ("image", &["image", "file", "path"]),
+    ("image", &["image", "file", "path", "filename", "image_path"]),
     ("report", &["report", "text"]),
     ("question", &["question"]),
     ("answer", &["answer"]),
     ("instruction", &["instruction"]),
     ("context", &["context", "input"]),
     ("response", &["response"]),
-    ("split", &["split"]),
+    ("split", &["split", "set"]),
     ("labels", &["labels"]),
-    ("patient", &["patient", "subject_id"]),
+    ("patient", &["patient", "patient_id", "patientid", "subject_id"]),
     ("view", &["view"]),
 ];
+
+/// Most names of fields that are not read that are told.
+const TOLD: usize = 20;
 
 /// Fields of a row that are not empty, by their first names; labels apart.
 #[derive(Default)]
 struct Row {
     text: BTreeMap<&'static str, String>,
-    labels: Vec<(String, f32)>,
+    labels: Labels,
+    /// Why the row cannot be used.
+    fault: Option<&'static str>,
 }
 
 impl Row {
     fn take(&mut self, name: &str) -> Option<String> {
         self.text.remove(name)
     }
+
+    fn label(&mut self, labels: Result<Labels, &'static str>) {
+        match labels {
+            Ok(labels) => self.labels = labels,
+            Err(reason) => self.fault = Some(reason),
+        }
+    }
+}
+
+/// A column's name without what does not count.
+fn plain(name: &str) -> &str {
+    name.trim_start_matches(BYTE_ORDER_MARK).trim()
+}
+
+/// The field that a column or key stands for.
+fn field(name: &str) -> Option<&'static str> {
+    let name = plain(name).to_lowercase();
+    let found = FIELDS.iter().find(|(_, spellings)| spellings.contains(&name.as_str()));
+    found.map(|(name, _)| *name)
+}
+
+/// Tells which columns or keys are not read: a misspelt `split` would put test patients among those that are trained on.
+fn tell_ignored<'a>(path: &Path, names: impl IntoIterator<Item = &'a str>, account: &mut Account) {
+    let names: Vec<&str> = names.into_iter().filter(|name| !name.is_empty()).collect();
+    if !names.is_empty() {
+        let file = path.file_name().unwrap_or_default().to_string_lossy();
+        account.note(format!("columns of {file} that are not read: {}", names.join(", ")));
+    }
+}
+
+/// Field and place of each column that is read; the others are told.
+fn columns(
+    path: &Path,
+    headers: &csv::StringRecord,
+    account: &mut Account,
+) -> Result<Vec<(&'static str, usize)>, DataError> {
+    let (mut columns, mut others) = (Vec::<(&'static str, usize)>::new(), Vec::new());
+    for (at, header) in headers.iter().enumerate() {
+        let Some(name) = field(header) else {
+            others.push(plain(header));
+            continue;
+        };
+        if let Some((_, first)) = columns.iter().find(|column| column.0 == name) {
+            return Err(DataError::Twice {
+                path: path.to_owned(),
+                field: name,
+                first: plain(&headers[*first]).to_owned(),
+                second: plain(header).to_owned(),
+            });
+        }
+        columns.push((name, at));
+    }
+    let needed = |name: &str| matches!(name, "image" | "instruction");
+    if columns.iter().any(|(name, _)| needed(name)) {
+        tell_ignored(path, others, account);
+        return Ok(columns);
+    }
+    let line = headers.iter().collect::<Vec<_>>().join(",");
+    for (separator, what) in [(';', "semicolons"), ('\t', "tabs")] {
+        if line.split(separator).filter_map(field).any(needed) {
+            let path = path.to_owned();
+            return Err(DataError::Separator { path, what });
+        }
+    }
+    Err(DataError::Columns {
+        path: path.to_owned(),
+        missing: "`image` (or `instruction`)".to_owned(),
+        found: headers.iter().map(plain).collect::<Vec<_>>().join(", "),
+    })
 }
 
 pub(super) fn visit_csv<E: From<DataError>>(
@@ -47,22 +123,7 @@ pub(super) fn visit_csv<E: From<DataError>>(
     let file = File::open(path).map_err(|e| DataError::io(path, e))?;
     let mut reader = csv::Reader::from_reader(BufReader::new(file));
     let headers = reader.headers().map_err(|e| DataError::csv(path, e))?.clone();
-    let columns: Vec<(&'static str, usize)> = FIELDS
-        .iter()
-        .filter_map(|(name, spellings)| {
-            let at = spellings
-                .iter()
-                .find_map(|s| headers.iter().position(|h| h.trim() == *s))?;
-            Some((*name, at))
-        })
-        .collect();
-    if !columns.iter().any(|(name, _)| matches!(*name, "image" | "instruction")) {
-        return Err(E::from(DataError::Columns {
-            path: path.to_owned(),
-            missing: "`image` (or `instruction`)".to_owned(),
-            found: headers.iter().collect::<Vec<_>>().join(", "),
-        }));
-    }
+    let columns = columns(path, &headers, account)?;
     let mut watch = SplitWatch::default();
     for record in reader.records() {
         let record = record.map_err(|e| DataError::csv(path, e))?;
@@ -72,7 +133,7 @@ pub(super) fn visit_csv<E: From<DataError>>(
             let value = record.get(*at).unwrap_or_default().trim();
             match *name {
                 _ if value.is_empty() => {}
-                "labels" => row.labels = value.split(';').filter_map(label).collect(),
+                "labels" => row.label(labels::of_text(value)),
                 name => drop(row.text.insert(name, value.to_owned())),
             }
         }
@@ -86,51 +147,44 @@ pub(super) fn visit_lines<E: From<DataError>>(
     account: &mut Account,
     each: &mut dyn FnMut(Record, &mut Account) -> Result<(), E>,
 ) -> Result<(), E> {
-    let file = File::open(path).map_err(|e| DataError::io(path, e))?;
-    let mut watch = SplitWatch::default();
-    for (number, line) in BufReader::new(file).lines().enumerate() {
-        let (line, number) = (line.map_err(|e| DataError::io(path, e))?, number as u64 + 1);
-        if line.trim().is_empty() {
-            continue;
-        }
+    let (mut watch, mut others) = (SplitWatch::default(), BTreeSet::new());
+    for line in lines(path)? {
+        let (number, line) = line?;
         let Ok(Value::Object(fields)) = serde_json::from_str(&line) else {
             // A file of which half was copied ends like this; the whole lines are good.
             account.skip("line is not a JSON object", || format!("line {number}"));
             continue;
         };
-        let mut row = Row::default();
-        for (name, spellings) in FIELDS {
-            match spellings.iter().find_map(|s| fields.get(*s)) {
-                Some(value) if *name == "labels" => row.labels = json_labels(value),
-                Some(Value::String(text)) if !text.trim().is_empty() => {
-                    drop(row.text.insert(name, text.trim().to_owned()))
+        let (mut row, mut seen) = (Row::default(), BTreeMap::<&'static str, &str>::new());
+        for (key, value) in &fields {
+            let Some(name) = field(key) else {
+                if others.len() < TOLD {
+                    others.insert(key.clone());
                 }
-                Some(Value::Number(n)) => drop(row.text.insert(name, n.to_string())),
+                continue;
+            };
+            let empty = value.is_null() || value.as_str().is_some_and(|text| text.trim().is_empty());
+            if empty {
+                continue;
+            }
+            if let Some(first) = seen.insert(name, key) {
+                return Err(E::from(DataError::Line {
+                    path: path.to_owned(),
+                    line: number,
+                    reason: format!("`{first}` and `{key}` both stand for `{name}`; keep one of them"),
+                }));
+            }
+            match value {
+                value if name == "labels" => row.label(labels::of_json(value)),
+                Value::String(text) => drop(row.text.insert(name, text.trim().to_owned())),
+                Value::Number(n) => drop(row.text.insert(name, n.to_string())),
                 _ => {}
             }
         }
         deliver(path, number, row, &mut watch, account, each)?;
     }
+    tell_ignored(path, others.iter().map(String::as_str), account);
     Ok(())
-}
-
-/// `Name`, `Name=0`, `Name=-1`.
-fn label(text: &str) -> Option<(String, f32)> {
-    let (name, value) = text.rsplit_once('=').unwrap_or((text, "1"));
-    let name = name.trim();
-    (!name.is_empty()).then(|| (name.to_owned(), value.trim().parse().unwrap_or(1.0)))
-}
-
-fn json_labels(value: &Value) -> Vec<(String, f32)> {
-    match value {
-        Value::String(text) => text.split(';').filter_map(label).collect(),
-        Value::Array(list) => list.iter().filter_map(Value::as_str).filter_map(label).collect(),
-        Value::Object(map) => map
-            .iter()
-            .filter_map(|(name, v)| Some((name.clone(), v.as_f64()? as f32)))
-            .collect(),
-        _ => Vec::new(),
-    }
 }
 
 /// Makes a record of a row and hands it on, or counts why not.
@@ -161,6 +215,10 @@ fn deliver<E: From<DataError>>(
     let image = row.take("image");
     if let Some(image) = &image {
         watch.see(path, "image", image, line, split)?;
+    }
+    if let Some(reason) = row.fault {
+        account.skip(reason, place);
+        return Ok(());
     }
     let instruction = match (row.take("instruction"), row.take("context"), row.take("response")) {
         (Some(instruction), context, Some(response)) => Some(Instruction {

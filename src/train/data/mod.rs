@@ -6,6 +6,8 @@
 mod account;
 mod error;
 mod image;
+mod labels;
+mod lines;
 mod literal;
 mod manifest;
 mod mimic;
@@ -18,7 +20,8 @@ mod texts;
 
 pub use account::Account;
 pub use error::DataError;
-pub use image::{ImageFault, read_image};
+pub use image::{ImageFault, OWN_FILES, decode_image, read_image};
+pub use lines::lines;
 pub use literal::{Literal, LiteralError, parse_literal};
 pub use record::{Instruction, Question, Questions, Record, ReportSource, Split};
 pub use report::{Stage, parse_report};

@@ -73,7 +73,7 @@ fn tables_may_be_packed_as_they_are_published() {
         fs::remove_file(&path).unwrap();
     }
     assert_eq!(told(dir.path()), plain);
-    let names = Dataset::open(dir.path()).unwrap().label_names().unwrap();
+    let names = Dataset::open(dir.path()).unwrap().closed_labels().unwrap();
     assert_eq!(names, ["Edema", "Fracture"]);
 }
 
@@ -167,6 +167,80 @@ fn a_manifest_may_be_a_table_or_lines_of_json_and_its_unusable_rows_are_counted(
     assert_eq!((plain.context.as_deref(), plain.response.as_str()), (None, "hi"));
     assert_eq!(account.skipped("line is not a JSON object"), 1);
     assert!(account.to_string().contains("line 3"), "{account}");
+}
+
+#[test]
+fn a_column_is_known_by_its_name_in_any_case_and_what_is_not_read_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let csv = dir.path().join("m.csv");
+    fs::write(
+        &csv,
+        "\u{feff}Image_Path, Split ,Patient_ID,LABELS,Sex,\n1.png,test,p1,Edema=no,F,\n2.png,train,p2,Edema=perhaps,M,\n",
+    )
+    .unwrap();
+    let (records, account) = read(&csv).unwrap();
+    assert_eq!((records.len(), records[0].split), (1, Split::Test));
+    assert_eq!(records[0].patient.as_deref(), Some("p1"));
+    assert_eq!(records[0].labels, [("Edema".to_owned(), 0.0)]);
+    assert_eq!(account.skipped(labels::VALUE), 1);
+    assert!(
+        account
+            .to_string()
+            .ends_with("\ncolumns of m.csv that are not read: Sex"),
+        "{account}"
+    );
+
+    let lines = dir.path().join("m.jsonl");
+    fs::write(
+        &lines,
+        "\u{feff}{\"File\":\"1.png\",\"SET\":\"val\",\"labels\":{\"Edema\":true},\"sex\":\"F\"}\r\n\n{\"file\":\"2.png\",\"image\":null}\n",
+    )
+    .unwrap();
+    let (records, account) = read(&lines).unwrap();
+    assert_eq!((records.len(), records[0].split), (2, Split::Validate));
+    assert_eq!(records[0].labels, [("Edema".to_owned(), 1.0)]);
+    assert!(
+        account.to_string().contains("m.jsonl that are not read: sex"),
+        "{account}"
+    );
+}
+
+#[test]
+fn two_columns_for_one_field_are_an_error_that_names_both() {
+    let dir = tempfile::tempdir().unwrap();
+    let told = |name: &str, text: &str| {
+        write(dir.path(), name, text);
+        read(&dir.path().join(name)).unwrap_err().to_string()
+    };
+    let error = told("m.csv", "image,split,Path\n1.png,train,2.png\n");
+    assert!(error.contains("two columns for `image`: image and Path"), "{error}");
+    let error = told(
+        "m.jsonl",
+        "{\"image\":\"1.png\"}\n{\"image\":\"1.png\",\"path\":\"2.png\"}\n",
+    );
+    assert!(
+        error.contains("line 2") && error.contains("`path`") && error.contains("keep one"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_table_saved_in_another_way_is_an_error_that_says_how_to_save_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let told = |name: &str, text: &[u8]| {
+        let path = dir.path().join(name);
+        fs::write(&path, text).unwrap();
+        let error = read(&path).unwrap_err().to_string();
+        assert!(error.contains("UTF-8") && !error.contains('{'), "{error}");
+        error
+    };
+    let semicolons = told("m.csv", b"\"image\";\"split\"\n1.png;train\n");
+    assert!(semicolons.contains("semicolons") && semicolons.contains("comma-separated"));
+    assert!(told("m.csv", b"image\treport\n1.png\tClear.\n").contains("tabs"));
+    assert!(told("m.csv", b"image,report\n1.png,Clear.\n2.png,Gr\xf6\xdfe\n").contains("line 3"));
+    let uneven = told("m.csv", b"image,report\n1.png,Clear, and dry.\n");
+    assert!(uneven.contains("line 2") && uneven.contains("3 columns") && uneven.contains("quotes"));
+    assert!(told("m.jsonl", b"{\"image\":\"1.png\"}\n{\"report\":\"Gr\xf6\xdfe\"}\n").contains("line 2"));
 }
 
 #[test]

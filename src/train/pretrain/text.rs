@@ -1,7 +1,5 @@
 //! Plain texts as two long rows of tokens, one to learn from and one to measure on.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use rand::Rng;
@@ -10,7 +8,7 @@ use serde_json::Value;
 
 use crate::train::common::TrainError;
 use crate::train::common::random::{Purpose, generator};
-use crate::train::data::{Account, DataError, Dataset, ReportSource, Split};
+use crate::train::data::{self, Account, DataError, Dataset, ReportSource, Split};
 use crate::train::neox::TokenBatch;
 use crate::vocabulary::{TokenId, Vocabulary};
 
@@ -111,15 +109,11 @@ pub fn passes(stretches: &[&[TokenId]], pass_tokens: usize) -> Vec<TokenBatch> {
 
 /// JSON lines with `text` (or `report`), or with an instruction and its response.
 fn lines(path: &Path, account: &mut Account) -> Result<Vec<Document>, TrainError> {
-    let file = File::open(path).map_err(|e| TrainError::io(path, e))?;
     let mut documents = Vec::new();
-    for (number, line) in BufReader::new(file).lines().enumerate() {
-        let line = line.map_err(|e| TrainError::io(path, e))?;
-        if line.trim().is_empty() {
-            continue;
-        }
+    for line in data::lines(path)? {
+        let (number, line) = line?;
         let Ok(value) = serde_json::from_str::<Value>(&line) else {
-            account.skip("line is not JSON", || format!("line {}", number + 1));
+            account.skip("line is not JSON", || format!("line {number}"));
             continue;
         };
         let field = |name: &str| value[name].as_str().map(str::trim).filter(|text| !text.is_empty());
@@ -131,7 +125,7 @@ fn lines(path: &Path, account: &mut Account) -> Result<Vec<Document>, TrainError
                 .collect(),
         };
         match parts.is_empty() {
-            true => account.skip("line holds no text", || format!("line {}", number + 1)),
+            true => account.skip("line holds no text", || format!("line {number}")),
             false => documents.push((parts.join("\n\n"), field("split").and_then(Split::parse))),
         }
     }

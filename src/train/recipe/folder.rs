@@ -1,6 +1,6 @@
 //! The folder of a run: which steps are begun and done, and the bundle at the end.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::{Planned, RecipeError};
 use crate::train::common::checkpoint::write_whole;
+use crate::train::common::hold;
 
 const RECORDS: &str = ".steps";
 const LOCK: &str = ".steps/lock";
@@ -50,12 +51,8 @@ impl RunFolder {
     pub fn open(root: &Path) -> Result<Self, RecipeError> {
         let path = root.join(LOCK);
         fs::create_dir_all(root.join(RECORDS)).map_err(RecipeError::io(root))?;
-        let lock = File::create(&path).map_err(RecipeError::io(&path))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(RecipeError::Busy(root.to_owned())),
-            Err(TryLockError::Error(reason)) => return Err(RecipeError::io(&path)(reason)),
-        }
+        let lock = hold(&path).map_err(RecipeError::io(&path))?;
+        let lock = lock.ok_or_else(|| RecipeError::Busy(root.to_owned()))?;
         Ok(Self {
             root: root.canonicalize().map_err(RecipeError::io(root))?,
             _lock: Some(lock),
@@ -79,12 +76,16 @@ impl RunFolder {
         self.root.join(RECORDS).join(format!("{name}.json"))
     }
 
+    /// What is written down of a step. A record that cannot be read is none: the step's command finds what it left.
+    fn record(&self, step: &Planned) -> Option<Record> {
+        let bytes = fs::read(self.path(&step.name)).ok()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+
     /// How far step `number` of `plan` is.
     pub fn state(&self, plan: &[Planned], number: usize) -> State {
         let step = &plan[number];
-        // A record that cannot be read is none: the step's command finds what it left.
-        let record = fs::read(self.path(&step.name)).ok();
-        let Some(record) = record.and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok()) else {
+        let Some(record) = self.record(step) else {
             return State::ToDo;
         };
         if !self.root.join(&step.out).exists() {
@@ -137,6 +138,14 @@ impl RunFolder {
         let changes = match self.state(plan, number) {
             State::OtherInputs(changes) => Some(changes),
             State::OtherSettings(changes) if redo => Some(changes),
+            State::OtherSettings(_) if step.goes_on => {
+                // Its command may refuse to go on with other settings. Until it has done the step, what it left is still of the old
+                // ones, and --redo must find that.
+                return match self.record(step) {
+                    Some(record) => self.put(step, &Record { done: false, ..record }),
+                    None => self.write(plan, step, false),
+                };
+            }
             _ => None,
         };
         if let Some(changes) = changes.filter(|_| step.goes_on) {
@@ -165,9 +174,13 @@ impl RunFolder {
             inputs: inputs(plan, step),
             settings: step.settings.clone(),
         };
+        self.put(step, &record)
+    }
+
+    fn put(&self, step: &Planned, record: &Record) -> Result<(), RecipeError> {
         let path = self.path(&step.name);
         let io = |reason: String| RecipeError::io(&path)(std::io::Error::other(reason));
-        let text = serde_json::to_string_pretty(&record).map_err(|e| io(e.to_string()))?;
+        let text = serde_json::to_string_pretty(record).map_err(|e| io(e.to_string()))?;
         write_whole(&path, text.as_bytes()).map_err(|e| io(e.to_string()))
     }
 

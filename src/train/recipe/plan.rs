@@ -5,10 +5,18 @@ use std::path::{Component, Path, PathBuf};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::train::common::split_share;
+use crate::train::common::{FREE, split_share};
 
-/// Settings that do not change what a step makes.
-const FREE: &[&str] = &["workers", "jobs", "log_every", "save_every"];
+/// Settings that do not change what any step makes.
+const SPEED: &[&str] = &["workers", "jobs", "log_every", "save_every"];
+
+/// Those of [`FREE`], which may change while a training goes on, that show in what later steps get from it.
+const SHOWN: &[&str] = &["steps", "patience", "temperature", "guidance", "readings"];
+
+/// Whether a setting is no part of a step's stamp. A step that does not go on is done anew, so whatever it is asked for counts.
+fn free(key: &str, goes_on: bool) -> bool {
+    SPEED.contains(&key) || (goes_on && FREE.contains(&key) && !SHOWN.contains(&key))
+}
 
 /// A step with its settings complete.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,7 +52,7 @@ pub fn plan(steps: impl IntoIterator<Item = (String, String, Value, bool)>) -> V
             .as_object()
             .into_iter()
             .flatten()
-            .filter(|(key, _)| !FREE.contains(&key.as_str()))
+            .filter(|(key, _)| !free(key, goes_on))
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect();
         let stamps: Vec<_> = inputs.iter().map(|&n| planned[n].stamp.as_str()).collect();

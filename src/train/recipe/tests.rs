@@ -14,6 +14,7 @@ struct Settings {
     rate: f64,
     steps: u64,
     workers: u64,
+    samples: u64,
 }
 
 const TEXT: &str = r#"
@@ -84,6 +85,7 @@ fn a_recipe_gives_steps_with_settings_and_values_filled_in() {
         rate: 3e-4,
         steps: 20,
         workers: 2,
+        samples: 0,
     };
     assert_eq!(settings, expected);
     assert_eq!(
@@ -173,6 +175,10 @@ fn a_change_shows_in_the_stamps_of_all_that_follows_from_it_and_in_no_other() {
     assert_eq!(changed("vqgan.rate=1"), [false, true, false, true]);
     // How many threads did the work does not matter.
     assert_eq!(changed("vqgan.workers=7"), [false; 4]);
+    // Nor what a training shows meanwhile; what is done anew is done as it is asked for.
+    assert_eq!(changed("vqgan.samples=7"), [false; 4]);
+    assert_eq!(changed("tokenizer.samples=7"), [false, false, true, true]);
+    assert_eq!(changed("vqgan.steps=7"), [false, true, false, true]);
 }
 
 /// Makes what a step would make, and writes it down.
@@ -224,6 +230,29 @@ fn steps_are_done_once_and_again_only_if_something_changed_or_was_removed() {
     folder.begin(&more, 3, false).unwrap();
     fs::create_dir(folder.root().join("tune")).unwrap();
     assert_eq!(folder.state(&more, 3), State::Begun);
+}
+
+#[test]
+fn a_step_whose_command_refused_other_settings_is_still_done_again_on_demand() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = RunFolder::open(&dir.path().join("run")).unwrap();
+    let (first, other) = (planned(&[]), planned(&["vqgan.rate=1"]));
+    for number in 0..4 {
+        make(&folder, &first, number, false).unwrap();
+    }
+    let left = folder.root().join("vqgan").join(&first[1].stamp);
+    // Twice the command is asked to go on, and refuses: it never finishes.
+    for _ in 0..2 {
+        folder.begin(&other, 1, false).unwrap();
+        assert!(matches!(folder.state(&other, 1), State::OtherSettings(_)));
+    }
+    assert!(left.exists());
+    // With the old settings it would go on.
+    assert_eq!(folder.state(&first, 1), State::Begun);
+    folder.begin(&other, 1, true).unwrap();
+    assert!(!left.exists());
+    make(&folder, &other, 1, false).unwrap();
+    assert_eq!(folder.state(&other, 1), State::Done);
 }
 
 #[test]

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::model::vqgan::VqganConfig;
 use crate::train::common::TrainError;
 
+/// Steps before latents are quantised, where there is no code book yet.
+const QUANTISE_FROM: u64 = 500;
+
 /// Settings of `llm-cxr-train vqgan`.
 #[derive(Clone, Debug, PartialEq, clap::Args, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -59,9 +62,10 @@ pub struct VqganSettings {
     /// Steps of warm-up
     #[arg(long, default_value_t = VqganSettings::default().warmup)]
     pub warmup: u64,
-    /// Step after --findings-first from which latents are quantised; the code book is then made from them by k-means (0: at once)
-    #[arg(long, default_value_t = VqganSettings::default().quantise_from)]
-    pub quantise_from: u64,
+    /// Step after --findings-first from which latents are quantised; the code book is then made from them by k-means (0: at once).
+    /// By default 500; with --init and without --findings-first 0, and the code book is that of --init
+    #[arg(long)]
+    pub quantise_from: Option<u64>,
     /// Weight of the code-book loss
     #[arg(long, default_value_t = VqganSettings::default().code_book_weight)]
     pub code_book_weight: f64,
@@ -172,7 +176,7 @@ impl Default for VqganSettings {
             batch: 16,
             rate: 4e-4,
             warmup: 100,
-            quantise_from: 500,
+            quantise_from: None,
             code_book_weight: 1.0,
             beta: 0.25,
             revive_every: 200,
@@ -240,7 +244,21 @@ impl VqganSettings {
         if self.decoder_only {
             0
         } else {
-            self.findings_first + self.quantise_from
+            self.findings_first + self.quantises_after()
+        }
+    }
+
+    fn quantises_after(&self) -> u64 {
+        // A code book that fits its encoder is there from the start: without it both would drift apart.
+        let fits = self.init.is_some() && self.findings_first == 0 && !self.decoder_only;
+        self.quantise_from.unwrap_or(if fits { 0 } else { QUANTISE_FROM })
+    }
+
+    /// With what was not said filled in, as `run.json` keeps it.
+    pub(super) fn filled(&self) -> Self {
+        Self {
+            quantise_from: Some(self.quantises_after()),
+            ..self.clone()
         }
     }
 

@@ -36,6 +36,8 @@ pub(super) struct VqganTask {
     disc_optimizer: Adamw,
     average: Option<Average>,
     used: Use,
+    /// Whether the code book has been made from data.
+    code_book_made: bool,
     features: Option<FeatureNetwork>,
     findings: Option<FindingsReader>,
     schedule: Schedule,
@@ -106,6 +108,7 @@ impl VqganTask {
             disc_optimizer: Adamw::new(adamw, &discriminator.parameters),
             average: Average::of(&generator.parameters, s.ema),
             used: Use::new(config.n_embed),
+            code_book_made: s.init.is_some() && s.findings_first == 0,
             features: FeatureNetwork::open_all(&s.perceptual, kind, device)?,
             findings,
             schedule: Schedule {
@@ -141,7 +144,7 @@ impl VqganTask {
             keep: 2,
             workers: s.workers,
         };
-        let value = serde_json::to_value(s).map_err(|e| TrainError::Settings(e.to_string()))?;
+        let value = serde_json::to_value(s.filled()).map_err(|e| TrainError::Settings(e.to_string()))?;
         drive(self, &plan, &value, batch, stop)
     }
 
@@ -238,8 +241,9 @@ impl Task for VqganTask {
         let config = &self.generator.config;
         let x = batch.tensor(config.resolution, config.in_channels, self.device);
         let start = s.quantises_from();
-        if step == start && (s.init.is_none() || s.findings_first > 0) {
-            // Before this step's graph is built: it must not see weights change.
+        if step >= start && !self.code_book_made {
+            // Before this step's graph is built: it must not see weights change. The step at `start` itself may have been left out.
+            self.code_book_made = true;
             let latents = tch::no_grad(|| Ok::<_, TrainError>(rows(&self.generator.network(self.kind)?.encode(&x))))?;
             code_book::from_data(&self.generator.parameters, &latents, s.seed, step)?;
         }
@@ -409,6 +413,7 @@ impl Task for VqganTask {
         let state = json!({
             "optimizer_steps": self.optimizer.steps(),
             "disc_optimizer_steps": self.disc_optimizer.steps(),
+            "code_book_made": self.code_book_made,
         });
         Snapshot { step, tensors, state }
     }
@@ -425,6 +430,9 @@ impl Task for VqganTask {
         if let Some(average) = &self.average {
             average.restore(g, &r.weights)?;
         }
+        // Checkpoints of earlier versions do not say it.
+        let made = r.state["code_book_made"].as_bool();
+        self.code_book_made = made.unwrap_or(self.code_book_made || r.step > self.settings.quantises_from());
         self.used.0 = read_counts(&r.weights, "code_use")?;
         if self.used.0.len() != self.generator.config.n_embed {
             return Err(TrainError::Settings(

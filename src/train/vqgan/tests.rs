@@ -51,7 +51,7 @@ fn settings(out: &Path, steps: u64) -> VqganSettings {
         batch: 2,
         rate: 2e-3,
         warmup: 2,
-        quantise_from: 3,
+        quantise_from: Some(3),
         revive_every: 3,
         disc_start: 4,
         disc_width: 8,
@@ -124,7 +124,7 @@ fn a_run_that_was_killed_while_it_learned_findings_ends_with_the_same_weights_to
     let s = |out: &Path| VqganSettings {
         findings_weight: 1.0,
         findings_first: 7,
-        quantise_from: 2,
+        quantise_from: Some(2),
         draw_share: 0.5,
         ..settings(out, 13)
     };
@@ -350,7 +350,7 @@ fn learns_a_finding(draw_share: f64) {
         steps: 120,
         findings_weight: 1.0,
         findings_first: 80,
-        quantise_from: 10,
+        quantise_from: Some(10),
         disc_weight: 0.0,
         ema: 0.0,
         adam_beta1: 0.9,
@@ -385,4 +385,32 @@ fn feature_networks_are_written_as_none_one_or_a_list() {
         let written = serde_json::to_value(&settings).unwrap();
         assert_eq!(written["perceptual"].to_string(), perceptual);
     }
+}
+
+#[test]
+fn weights_to_begin_with_are_quantised_from_the_first_step_unless_it_is_said_otherwise() {
+    let fresh = VqganSettings::default();
+    let init = VqganSettings {
+        init: Some("published".into()),
+        ..VqganSettings::default()
+    };
+    let from = |s: &VqganSettings| (s.quantises_from(), s.filled().quantise_from);
+    assert_eq!(from(&fresh), (500, Some(500)));
+    assert_eq!(from(&init), (0, Some(0)));
+    let findings = VqganSettings {
+        findings_first: 30,
+        ..init.clone()
+    };
+    assert_eq!(from(&findings), (530, Some(500)));
+    let said = VqganSettings {
+        quantise_from: Some(7),
+        ..init.clone()
+    };
+    assert_eq!(from(&said), (7, Some(7)));
+    // Written down as earlier versions did, so that their runs go on.
+    let decoder = VqganSettings {
+        decoder_only: true,
+        ..init
+    };
+    assert_eq!(from(&decoder), (0, Some(500)));
 }

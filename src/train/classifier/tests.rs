@@ -1,0 +1,96 @@
+//! The classifier learns what is told of images, and nothing of what is not.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+use tch::{Device, Kind, Tensor};
+
+use super::{Classifier, ClassifierSettings, train};
+use crate::radiograph::{ImageFormat, Pixels, write};
+
+const SIDE: usize = 16;
+
+/// A manifest of images that are bright on the left or on the right; what is on the right is told of every second one.
+fn data(folder: &Path) -> String {
+    let mut rows = "image,split,labels\n".to_owned();
+    for number in 0..48usize {
+        let (left, right) = (number % 2 == 0, number % 3 == 0);
+        let shade = |at: usize| match at % SIDE < SIDE / 2 {
+            true => [40 + 160 * u8::from(left); 3],
+            false => [50 + 150 * u8::from(right); 3],
+        };
+        let pixels = Pixels::new(SIDE, SIDE, (0..SIDE * SIDE).flat_map(shade).collect()).unwrap();
+        let name = format!("{number}.png");
+        fs::write(folder.join(&name), write(&pixels, ImageFormat::Png, &[]).unwrap()).unwrap();
+        let split = if number < 36 { "train" } else { "validate" };
+        let known = match number / 2 % 2 {
+            0 => format!(";Right={}", u8::from(right)),
+            _ => String::new(),
+        };
+        rows += &format!("{name},{split},Left={}{known}\n", u8::from(left));
+    }
+    let path = folder.join("data.csv");
+    fs::write(&path, rows).unwrap();
+    path.display().to_string()
+}
+
+fn settings(folder: &Path) -> ClassifierSettings {
+    ClassifierSettings {
+        out: folder.join("run"),
+        data: vec![data(folder)],
+        resolution: SIDE,
+        growth: 8,
+        blocks: vec![1, 1],
+        steps: 60,
+        batch: 12,
+        rate: 5e-3,
+        eval_every: 60,
+        save_every: 60,
+        validate_images: 12,
+        workers: 1,
+        ..ClassifierSettings::default()
+    }
+}
+
+#[test]
+fn labels_are_learned_of_the_images_that_they_are_known_of() {
+    let dir = tempfile::tempdir().unwrap();
+    for (stem_layers, ema) in [(1, 0.0), (2, 0.9)] {
+        let s = ClassifierSettings {
+            out: dir.path().join(format!("run{stem_layers}")),
+            stem_layers,
+            ema,
+            shift: 1,
+            ..settings(dir.path())
+        };
+        train(&s, Device::Cpu, || false).unwrap();
+        let log = fs::read_to_string(s.out.join("log.jsonl")).unwrap();
+        let scores = log.lines().filter_map(|line| {
+            let line: Value = serde_json::from_str(line).unwrap();
+            line["validation/f1_micro"].as_f64()
+        });
+        assert_eq!(scores.last(), Some(1.0), "{stem_layers} layers");
+        let network = Classifier::open(&s.out.join("classifier"), Kind::Float, Device::Cpu).unwrap();
+        assert_eq!(network.config().labels, ["Left", "Right"]);
+        // Of images of another size and number of channels too.
+        let bright = Tensor::ones([1, 3, 32, 32], (Kind::Float, Device::Cpu)) * 0.55;
+        let seen = Vec::<f64>::try_from(network.see(&bright).logits.view([-1]).to_kind(Kind::Double)).unwrap();
+        assert!(seen.iter().all(|logit| *logit > 0.0), "{seen:?}");
+    }
+}
+
+#[test]
+fn a_configuration_without_stem_layers_is_one_of_a_single_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let json = r#"{"resolution":16,"channels":1,"growth":8,"blocks":[1],"labels":["Left"]}"#;
+    fs::write(dir.path().join("config.json"), json).unwrap();
+    let config = super::ClassifierConfig::read(dir.path()).unwrap();
+    assert_eq!(config.stem_layers, 1);
+    assert!(
+        config
+            .expected_tensors()
+            .iter()
+            .all(|tensor| !tensor.name.starts_with("fine"))
+    );
+}

@@ -1,0 +1,146 @@
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde_json::json;
+use tch::Tensor;
+
+use super::checkpoint::{Checkpoints, Restored, Snapshot, read_counts};
+use super::{Fault, Outcome, Plan, Task, TrainError, drive, hold_folder};
+
+/// Learns a number from the numbers it is shown, in their order.
+#[derive(Default)]
+struct Sum {
+    sum: i64,
+    evaluated: Vec<u64>,
+    /// Whether exports find no room.
+    full: bool,
+}
+
+/// Names, sentences on what was skipped, and a number.
+type Shown = (Vec<String>, Vec<String>, i64);
+
+impl Task for Sum {
+    type Batch = Shown;
+
+    fn account(batch: &Shown) -> (&[String], &[String]) {
+        (&batch.0, &batch.1)
+    }
+
+    fn step(&mut self, batch: &Shown, step: u64) -> Result<Vec<(String, f64)>, Fault> {
+        self.sum = self.sum.wrapping_mul(31).wrapping_add(batch.2 + step as i64);
+        Ok(vec![("loss/sum".to_owned(), 1.0)])
+    }
+
+    fn evaluate(&mut self, step: u64) -> Result<Vec<(String, f64)>, TrainError> {
+        if self.full {
+            return Err(TrainError::Settings("no room for the export".to_owned()));
+        }
+        self.evaluated.push(step);
+        Ok(Vec::new())
+    }
+
+    fn snapshot(&self, step: u64) -> Snapshot {
+        Snapshot {
+            step,
+            tensors: vec![("sum".to_owned(), Tensor::from_slice(&[self.sum]))],
+            state: json!({}),
+        }
+    }
+
+    fn restore(&mut self, restored: &Restored) -> Result<(), TrainError> {
+        self.sum = read_counts(&restored.weights, "sum")?[0];
+        Ok(())
+    }
+}
+
+fn plan(out: &Path, steps: u64) -> Plan {
+    Plan {
+        title: "sum".to_owned(),
+        out: out.to_owned(),
+        steps,
+        save_every: 50,
+        eval_every: 0,
+        log_every: 1,
+        keep: 2,
+        workers: 2,
+    }
+}
+
+/// Batches of which those that `broken` names hold nothing.
+fn batches(broken: fn(u64) -> bool) -> impl Fn(u64) -> Shown + Send + Sync + 'static {
+    move |number| match broken(number) {
+        true => (Vec::new(), vec![format!("{number}.png does not decode")], 0),
+        false => (vec![format!("{number}.png")], Vec::new(), number as i64),
+    }
+}
+
+fn run(task: &mut Sum, plan: &Plan, broken: fn(u64) -> bool) -> Result<Outcome, TrainError> {
+    drive(task, plan, &json!({}), batches(broken), || false)
+}
+
+#[test]
+fn a_step_without_anything_that_can_be_used_is_left_out_wherever_the_run_is_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let broken = |number: u64| matches!(number, 0 | 3 | 4 | 11);
+    let mut whole = Sum::default();
+    let outcome = run(&mut whole, &plan(&dir.path().join("whole"), 12), broken);
+    assert_eq!(outcome.unwrap(), Outcome::Finished);
+    let log = std::fs::read_to_string(dir.path().join("whole/log.jsonl")).unwrap();
+    assert!(log.contains("\"data/left_out_steps\":4"), "{log}");
+    for cut in [3, 4, 5] {
+        let plan = plan(&dir.path().join(cut.to_string()), 12);
+        let asked = AtomicU64::new(0);
+        let stop = || asked.fetch_add(1, Ordering::Relaxed) + 1 == cut;
+        let first = drive(&mut Sum::default(), &plan, &json!({}), batches(broken), stop);
+        assert_eq!(first.unwrap(), Outcome::Stopped(cut));
+        let mut rest = Sum::default();
+        run(&mut rest, &plan, broken).unwrap();
+        assert_eq!(rest.sum, whole.sum, "cut after {cut}");
+    }
+}
+
+#[test]
+fn a_hundred_such_steps_in_a_row_end_the_run_and_so_does_a_run_of_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let error = run(&mut Sum::default(), &plan(&dir.path().join("a"), 500), |n| n > 10).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("the last 100 batches can be used (up to that of step 110)"),
+        "{error}"
+    );
+    let error = run(&mut Sum::default(), &plan(&dir.path().join("b"), 3), |_| true).unwrap_err();
+    assert!(matches!(error, TrainError::NoData(_)), "{error}");
+}
+
+#[test]
+fn what_cannot_be_exported_is_saved_and_exported_when_the_run_is_taken_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = plan(dir.path(), 6);
+    let mut full = Sum {
+        full: true,
+        ..Sum::default()
+    };
+    let error = run(&mut full, &plan, |_| false).unwrap_err().to_string();
+    assert!(
+        error.contains("no room for the export") && error.contains("the last good checkpoint is of step 6"),
+        "{error}"
+    );
+    for evaluated in [&[6][..], &[]] {
+        let mut task = Sum::default();
+        assert_eq!(run(&mut task, &plan, |_| false).unwrap(), Outcome::Finished);
+        assert_eq!((task.sum, &task.evaluated[..]), (full.sum, evaluated));
+    }
+    let newest = Checkpoints::new(dir.path().join("checkpoints"), 2).newest().0.unwrap();
+    assert_eq!((newest.step, newest.state), (6, json!({})));
+}
+
+#[test]
+fn two_runs_are_not_at_work_in_one_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let held = hold_folder(dir.path()).unwrap();
+    let error = run(&mut Sum::default(), &plan(dir.path(), 2), |_| false).unwrap_err();
+    assert!(error.to_string().contains("another run is at work"), "{error}");
+    drop(held);
+    run(&mut Sum::default(), &plan(dir.path(), 2), |_| false).unwrap();
+}

@@ -1,0 +1,102 @@
+//! Labels as manifests write them.
+
+use serde_json::Value;
+
+/// Why a row is left out whose labels say something that is not understood: read wrongly, they would teach the opposite.
+pub(super) const VALUE: &str = "value of a label is not 1, 0, -1, true, false, yes, no, present, absent or uncertain (write `Name`, `Name=0` or `Name=-1`)";
+const FORM: &str = "labels are neither names nor an object of names and values";
+
+/// Labels by name: 1 present, 0 absent, −1 uncertain.
+pub(super) type Labels = Vec<(String, f32)>;
+
+/// `Name;Name=0;Name=-1`; values may be words too.
+pub(super) fn of_text(text: &str) -> Result<Labels, &'static str> {
+    text.split(';').filter_map(|one| label(one).transpose()).collect()
+}
+
+/// The same text, a list of such, or an object of names and values.
+pub(super) fn of_json(value: &Value) -> Result<Labels, &'static str> {
+    match value {
+        Value::Null => Ok(Vec::new()),
+        Value::String(text) => of_text(text),
+        Value::Array(list) => {
+            let texts = list.iter().map(|one| one.as_str().ok_or(FORM));
+            let labels = texts.map(|one| one.and_then(label)).filter_map(Result::transpose);
+            labels.collect()
+        }
+        Value::Object(map) => {
+            let labels = map.iter().map(|(name, value)| {
+                let number = match value {
+                    Value::Null => return Ok(None),
+                    Value::String(text) if text.trim().is_empty() => return Ok(None),
+                    Value::String(text) => number(text),
+                    Value::Number(value) => number(&value.to_string()),
+                    Value::Bool(value) => Some(f32::from(u8::from(*value))),
+                    Value::Array(_) | Value::Object(_) => None,
+                };
+                Ok::<_, &'static str>(Some((name.clone(), number.ok_or(VALUE)?)))
+            });
+            labels.filter_map(Result::transpose).collect()
+        }
+        Value::Bool(_) | Value::Number(_) => Err(FORM),
+    }
+}
+
+/// One label; `None` where nothing is written.
+fn label(text: &str) -> Result<Option<(String, f32)>, &'static str> {
+    let (name, value) = text.rsplit_once('=').unwrap_or((text, "1"));
+    match name.trim() {
+        "" => Ok(None),
+        name => Ok(Some((name.to_owned(), number(value).ok_or(VALUE)?))),
+    }
+}
+
+/// What a value of a label means.
+fn number(text: &str) -> Option<f32> {
+    match text.trim().to_lowercase().as_str() {
+        "true" | "yes" | "present" => Some(1.0),
+        "false" | "no" | "absent" => Some(0.0),
+        "uncertain" => Some(-1.0),
+        other => {
+            let number: f32 = other.parse().ok()?;
+            [1.0, 0.0, -1.0].into_iter().find(|known| *known == number)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn labels(list: &[(&str, f32)]) -> Result<Labels, &'static str> {
+        Ok(list.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect())
+    }
+
+    #[test]
+    fn a_label_is_present_absent_or_uncertain_by_number_or_word() {
+        assert_eq!(
+            of_text("A; B=no;C = Absent;D=-1.0;E=uncertain;F=TRUE;"),
+            labels(&[("A", 1.0), ("B", 0.0), ("C", 0.0), ("D", -1.0), ("E", -1.0), ("F", 1.0)])
+        );
+        assert_eq!(of_json(&json!(["A", "B=0"])), labels(&[("A", 1.0), ("B", 0.0)]));
+        let object = json!({"A": true, "B": false, "C": "uncertain", "D": 1.0, "E": null, "F": ""});
+        assert_eq!(
+            of_json(&object),
+            labels(&[("A", 1.0), ("B", 0.0), ("C", -1.0), ("D", 1.0)])
+        );
+        assert_eq!(of_json(&Value::Null), labels(&[]));
+    }
+
+    #[test]
+    fn a_value_that_is_not_understood_is_no_presence() {
+        for text in ["A=maybe", "A=2", "A=0.7", "A=", "B;A=nan"] {
+            assert_eq!(of_text(text), Err(VALUE), "{text}");
+        }
+        assert_eq!(of_json(&json!({"A": 0.5})), Err(VALUE));
+        assert_eq!(of_json(&json!({"A": ["yes"]})), Err(VALUE));
+        assert_eq!(of_json(&json!([1])), Err(FORM));
+        assert_eq!(of_json(&json!(true)), Err(FORM));
+    }
+}
