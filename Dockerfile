@@ -5,8 +5,10 @@
 # Behind a mirror, hand in its settings (they are not kept in the image):
 #   docker build --secret id=pip,src=$HOME/.config/pip/pip.conf --secret id=cargo,src=$HOME/.cargo/config.toml .
 
-FROM rust:1.95-slim-bookworm AS builder
 ARG TARGET=cpu
+
+FROM rust:1.95-slim-bookworm AS builder
+ARG TARGET
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends ca-certificates g++ make python3-pip \
  && rm -rf /var/lib/apt/lists/*
@@ -32,8 +34,15 @@ RUN --mount=type=cache,target=/cache,sharing=locked \
     cp -R "$libtorch/lib" "$libtorch/licences" /out/; \
     cp LICENSE /out/licences/LICENSE
 
-FROM debian:bookworm-slim
-ARG TARGET=cpu
+FROM debian:bookworm-slim AS system-cpu
+
+FROM system-cpu AS system-cuda
+# Asks NVIDIA's runtime for the GPUs; the CPU image must not.
+ENV NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+
+FROM system-${TARGET}
+ARG TARGET
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends libstdc++6 libgcc-s1 zlib1g \
  && rm -rf /var/lib/apt/lists/*
@@ -47,9 +56,7 @@ COPY --from=builder /out /opt/llm-cxr
 ENV PATH=/opt/llm-cxr/bin:$PATH \
     LLM_CXR_MODEL=/models \
     LLM_CXR_LISTEN=0.0.0.0:8080 \
-    LLM_CXR_LOG_FORMAT=json \
-    NVIDIA_VISIBLE_DEVICES=all \
-    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+    LLM_CXR_LOG_FORMAT=json
 # Nothing is written at run time: works with a read-only root, whatever the user.
 USER 10001:10001
 EXPOSE 8080

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use llm_cxr::model::checkpoint::Weights;
 use llm_cxr::model::neox::{Neox, NeoxConfig, Segment, Span};
 use llm_cxr::model::vqgan::{Pass, Vqgan, VqganConfig};
-use llm_cxr::radiograph::Pixels;
+use llm_cxr::radiograph::{DecodeLimits, Pixels, Preprocess};
 use tch::{Device, Kind, Tensor};
 
 struct Fixture(HashMap<String, Tensor>);
@@ -196,4 +196,31 @@ fn drawn_pixels_equal_those_of_taming() {
             );
         }
     }
+}
+
+#[test]
+fn the_demo_gives_an_image_the_same_codes_however_its_memory_is_laid_out() {
+    let _guard = tch::no_grad_guard();
+    let demo = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("models/demo");
+    let bundle = llm_cxr::model::bundle::Bundle::open(&demo).unwrap();
+    let file = std::fs::read(demo.join("example.png")).unwrap();
+    let side = bundle.vqgan.resolution;
+    let image = llm_cxr::radiograph::prepare(&file, &DecodeLimits::default(), Preprocess::Default, side).unwrap();
+    let images: Vec<Arc<Pixels>> = (-3..=3)
+        .flat_map(|right| [-2, 0, 3].map(|down| Arc::new(image.moved(right, down))))
+        .collect();
+    // Planar memory as the reference has it, and channels-last with norms of our own, which the server takes where it draws in bf16.
+    let codes = [Kind::Float, Kind::BFloat16].map(|decoder| {
+        let model = Vqgan::load(&bundle.vqgan, &bundle.vqgan_weights().unwrap(), decoder, Device::Cpu).unwrap();
+        let each = images
+            .iter()
+            .flat_map(|image| model.codes(finish(&model, model.begin_encode(std::slice::from_ref(image)))));
+        each.flatten().collect::<Vec<u16>>()
+    });
+    let same = codes[0]
+        .iter()
+        .zip(&codes[1])
+        .filter(|(planar, last)| planar == last)
+        .count();
+    assert!(same * 1000 >= codes[0].len() * 999, "{same} of {}", codes[0].len());
 }
