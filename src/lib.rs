@@ -19,7 +19,7 @@
 //! | room | what lives there | may use |
 //! | --- | --- | --- |
 //! | [`vocabulary`] | the one token space: text ids, control ids, image codes; prompt layout | – |
-//! | [`radiograph`] | PNG, JPEG → pixels for the model, exactly as Pillow makes them; pixels → PNG, JPEG | – |
+//! | [`radiograph`] | PNG, JPEG, DICOM → pixels for the model (PNG and JPEG exactly as Pillow makes them); pixels → PNG, JPEG | – |
 //! | [`model`] | GPT-NeoX, VQ-GAN, KV memory, checkpoint reading, tables for drafts, the bundle | `vocabulary`, `radiograph` (plain pixels) |
 //! | [`engine`] | admission queue and scheduler (no tensors), sampling, constraints, the one thread that owns the model | `vocabulary`, `radiograph` (plain pixels), `model` |
 //! | [`service`] | report, question, drawing, instruction: what the product does, without HTTP | `engine`, `radiograph`, `vocabulary`, `model::bundle`, `labeler`, `phantom` (names of labels) |

@@ -1,4 +1,4 @@
-//! Radiographs: bytes of PNG or JPEG → pixels for the model, exactly as Pillow makes them, and pixels → PNG or JPEG.
+//! Radiographs: bytes of PNG, JPEG or DICOM → pixels for the model (PNG and JPEG exactly as Pillow makes them), and pixels → PNG or JPEG.
 //!
 //! ```text
 //! bytes ─ read (read_png, read_jpeg) ─ Raster ─ for_model (Lanczos resize, centre crop) ─ Pixels ─ write ─ bytes

@@ -47,7 +47,7 @@ pub enum Material {
     None,
     /// A text, perhaps empty.
     Text(String),
-    /// A radiograph: a PNG or JPEG file.
+    /// A radiograph: a PNG, JPEG or DICOM file.
     Image(Bytes),
 }
 
@@ -56,14 +56,14 @@ pub enum Material {
 pub enum Task {
     /// The report of a radiograph.
     Report {
-        /// A PNG or JPEG file.
+        /// A PNG, JPEG or DICOM file.
         image: Bytes,
         /// Instead of the bundle's instruction.
         instruction: Option<String>,
     },
     /// Questions about one radiograph, answered together.
     Vqa {
-        /// A PNG or JPEG file.
+        /// A PNG, JPEG or DICOM file.
         image: Bytes,
         /// At least one.
         questions: Vec<String>,

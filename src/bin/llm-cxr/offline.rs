@@ -89,7 +89,7 @@ impl SamplingArgs {
 /// Write the report of an X-ray.
 #[derive(Args, Debug)]
 pub struct ReportArgs {
-    /// PNG or JPEG file
+    /// PNG, JPEG or DICOM file
     image: PathBuf,
     /// Instead of the bundle's instruction
     #[arg(long)]
@@ -107,7 +107,7 @@ pub struct ReportArgs {
 /// Ask questions about an X-ray.
 #[derive(Args, Debug)]
 pub struct AskArgs {
-    /// PNG or JPEG file
+    /// PNG, JPEG or DICOM file
     image: PathBuf,
     /// One or more questions, answered together
     #[arg(required = true)]

@@ -70,7 +70,7 @@ fn labels_are_learned_of_the_images_that_they_are_known_of() {
             let line: Value = serde_json::from_str(line).unwrap();
             line["validation/f1_micro"].as_f64()
         });
-        assert_eq!(scores.last(), Some(1.0), "{stem_layers} layers");
+        assert_eq!(scores.collect::<Vec<f64>>().last(), Some(&1.0), "{stem_layers} layers");
         let network = Classifier::open(&s.out.join("classifier"), Kind::Float, Device::Cpu).unwrap();
         assert_eq!(network.config().labels, ["Left", "Right"]);
         // Of images of another size and number of channels too.

@@ -14,7 +14,7 @@ use crate::assemble::Assembled;
 /// Print the VQ-GAN codes of an X-ray as JSON.
 #[derive(Args, Debug)]
 pub struct EncodeArgs {
-    /// PNG or JPEG file
+    /// PNG, JPEG or DICOM file
     image: PathBuf,
     #[command(flatten)]
     pub model: ModelArgs,
