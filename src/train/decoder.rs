@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::common::TrainError;
-use super::vqgan::of_decoder;
+use super::vqgan::other_codes;
 use crate::model::bundle::{Bundle, BundleError, Manifest, VQGAN_WEIGHTS, add_file};
 use crate::model::checkpoint::Weights;
 use crate::model::vqgan::VqganConfig;
@@ -31,12 +31,8 @@ pub fn exchange_decoder(folder: &Path, vqgan: &Path) -> Result<Manifest, TrainEr
     }
     let new = vqgan.join("model.safetensors");
     let (before, after) = (bundle.vqgan_weights()?, Weights::open(std::slice::from_ref(&new))?);
-    for tensor in bundle.vqgan.expected_tensors() {
-        let name = tensor.name.as_str();
-        let same_kind = before.info(name) == after.info(name);
-        if !same_kind || (!of_decoder(name) && before.bytes(name) != after.bytes(name)) {
-            return Err(other(&format!("the tensor {name}")));
-        }
+    if let Some(name) = other_codes(&bundle.vqgan, &before, &after) {
+        return Err(other(&format!("the tensor {name}")));
     }
     let copy = |to: &Path| {
         std::fs::copy(&new, to).map_err(|reason| BundleError::io(&new)(reason))?;

@@ -14,6 +14,7 @@ use crate::train::common::TrainError;
 use crate::train::encode::CodeOrigin;
 use crate::train::neox::{LoraSettings, TrainableNeox};
 use crate::train::tokenizer::with_control_tokens;
+use crate::train::vqgan::other_codes;
 use crate::vocabulary::Vocabulary;
 
 /// The files of a VQ-GAN.
@@ -53,6 +54,26 @@ impl VqganFiles {
             config.codes_per_image(),
             config.n_embed,
         )?)
+    }
+
+    /// Refuses another VQ-GAN than the one of `base`, if that is a bundle with one: to its language model each code would mean something else.
+    fn check_codes_of(&self, base: &Path) -> Result<(), TrainError> {
+        if !base.join("vqgan/config.yaml").is_file() {
+            return Ok(());
+        }
+        let before = Self::find(base)?;
+        let open = |files: &Self| Weights::open(std::slice::from_ref(&files.weights));
+        let differs = match before.config == self.config {
+            true => other_codes(&self.config, &open(&before)?, &open(self)?),
+            false => Some("the shape".to_owned()),
+        };
+        let Some(what) = differs else { return Ok(()) };
+        Err(TrainError::Settings(format!(
+            "the codes of {} are not those that {} was tuned with ({what} differs): give that VQ-GAN, with codes that it made, or begin \
+             from a language model without codes",
+            self.weights.display(),
+            base.display(),
+        )))
     }
 
     /// The network, in f32.
@@ -95,7 +116,10 @@ impl Start {
                 let model = TrainableNeox::from_checkpoint(&config, &source, device)?;
                 // What is stored behind the tokenizer's last token belongs to no token, unless the model knows codes already.
                 match known == rows && added == 0 {
-                    true => (model, rows),
+                    true => {
+                        vqgan.check_codes_of(base)?;
+                        (model, rows)
+                    }
                     false => (model.grown(known.min(text - added), rows, s.seed)?, text),
                 }
             }

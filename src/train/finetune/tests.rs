@@ -1,7 +1,7 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor};
 
 use super::examples::{Examples, Skill};
 use super::house::House;
@@ -10,6 +10,7 @@ use super::*;
 use crate::model::bundle::Bundle;
 use crate::model::checkpoint::Weights;
 use crate::model::drafts::DraftTable;
+use crate::train::common::checkpoint::write_tensors;
 use crate::train::common::{Outcome, TrainError};
 use crate::train::data::Stage;
 
@@ -294,6 +295,27 @@ fn adapters_are_trained_saved_and_merged_into_the_bundle() {
         let changes = adapted.iter().any(|end| name.ends_with(end));
         assert_eq!(before.bytes(name) != after.bytes(name), changes, "{name}");
     }
+}
+
+#[test]
+fn a_base_that_was_tuned_with_other_codes_is_refused_and_one_with_another_decoder_is_not() {
+    let house = House::new();
+    let file = "vqgan/model.safetensors";
+    let with = |name: &str| {
+        let other = house.path(name);
+        std::fs::create_dir_all(other.join("vqgan")).unwrap();
+        std::fs::copy(house.path("start/vqgan/config.yaml"), other.join("vqgan/config.yaml")).unwrap();
+        let mut tensors = Tensor::read_safetensors(house.path("start").join(file)).unwrap();
+        let (_, changed) = tensors.iter_mut().find(|(tensor, _)| tensor == name).unwrap();
+        *changed = &*changed + 1.0;
+        write_tensors(&other.join(file), &tensors).unwrap();
+        let vqgan = base::VqganFiles::find(&other).unwrap();
+        base::Start::open(&house.settings("run"), &vqgan, Device::Cpu)
+    };
+    let refused = with("quantize.embedding.weight").err().expect("refused").to_string();
+    assert!(refused.contains("quantize.embedding.weight differs"), "{refused}");
+    assert!(with("encoder.conv_in.weight").is_err());
+    assert!(with("decoder.conv_in.weight").is_ok());
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use tch::{Device, Kind, Tensor};
 
 use crate::model::ExpectedTensor;
+use crate::model::checkpoint::Weights;
 use crate::model::source::{LoadError, TensorSource};
 use crate::model::vqgan::layout::LayerSpec;
 use crate::model::vqgan::{Layer, Memory, VqganConfig};
@@ -16,6 +17,16 @@ pub(super) const LAST_LAYER: &str = "decoder.conv_out.weight";
 /// Whether a weight is used behind the code book, so that codes do not depend on it.
 pub fn of_decoder(name: &str) -> bool {
     name.starts_with("decoder.") || name.starts_with("post_quant_conv.")
+}
+
+/// The first tensor by which the codes of two VQ-GANs of one shape may differ; `None` where their encoders and code books are the same.
+/// The decoders of both must only be of one shape and type.
+pub fn other_codes(config: &VqganConfig, one: &Weights, another: &Weights) -> Option<String> {
+    let differs = |name: &str| {
+        one.info(name) != another.info(name) || (!of_decoder(name) && one.bytes(name) != another.bytes(name))
+    };
+    let mut names = config.expected_tensors().into_iter().map(|tensor| tensor.name);
+    names.find(|name| differs(name))
 }
 
 /// A VQ-GAN's trainable weights.

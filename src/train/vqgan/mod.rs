@@ -20,7 +20,7 @@ pub use discriminator::Discriminator;
 pub use encoder_features::EncoderFeatures;
 pub use evaluate::{levels, psnr, ssim};
 pub use features::{FeatureNetwork, Features};
-pub use generator::{Generator, Quantized, of_decoder, quantize};
+pub use generator::{Generator, Quantized, other_codes, quantize};
 pub use settings::VqganSettings;
 pub use task::train;
 
