@@ -262,34 +262,10 @@ mod tests {
         assert_eq!(others, studies.shuffled(1));
     }
 
-    /// A DICOM file of 4 × 4 pixels, written by hand from DICOM PS3.5 and PS3.10.
+    /// A DICOM file of 4 × 4 pixels.
     fn dicom() -> Vec<u8> {
-        let element = |tag: (u16, u16), vr: &str, value: &[u8]| {
-            let (group, number, length) = (tag.0.to_le_bytes(), tag.1.to_le_bytes(), value.len() as u16);
-            [&group[..], &number, vr.as_bytes(), &length.to_le_bytes(), value].concat()
-        };
-        let number = |tag: u16, value: u16| element((0x28, tag), "US", &value.to_le_bytes());
-        let meta = [
-            element((2, 2), "UI", b"1.2.840.10008.5.1.4.1.1.1\0"),
-            element((2, 3), "UI", b"1.2.3.4\0"),
-            element((2, 0x10), "UI", b"1.2.840.10008.1.2.1\0"),
-            element((2, 0x12), "UI", b"1.2.3\0"),
-        ]
-        .concat();
-        let numbers = [(0x10, 4), (0x11, 4), (0x100, 16), (0x101, 12), (0x102, 11), (0x103, 0)];
-        let pixels: Vec<u8> = (0..16u16).flat_map(|n| (n * 273).to_le_bytes()).collect();
-        [
-            &[0; 128][..],
-            b"DICM",
-            &element((2, 0), "UL", &(meta.len() as u32).to_le_bytes()),
-            &meta,
-            &number(2, 1),
-            &element((0x28, 4), "CS", b"MONOCHROME2 "),
-            &numbers.map(|(tag, value)| number(tag, value)).concat(),
-            &[0xe0, 0x7f, 0x10, 0, b'O', b'W', 0, 0, 32, 0, 0, 0],
-            &pixels,
-        ]
-        .concat()
+        let pixels: Vec<u16> = (0..16).map(|n| n * 273).collect();
+        crate::radiograph::dicom_sample::file("MONOCHROME2 ", None, (4, 4), &pixels)
     }
 
     #[test]

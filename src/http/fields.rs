@@ -2,6 +2,7 @@
 //!
 //! Hand-written rather than derived: an error here names the field and what it should be, and never repeats its value.
 
+use memchr::memchr2;
 use serde_json::{Map, Value};
 
 use super::error::{ApiError, ErrorCode};
@@ -255,16 +256,23 @@ fn percent_decoded(text: &str) -> Result<String, ApiError> {
 
 /// About how many values a JSON text holds: what begins or separates them, outside of strings.
 fn values(json: &[u8]) -> usize {
-    let (mut count, mut within, mut at) = (0, false, 0);
-    while let Some(&byte) = json.get(at) {
-        match (within, byte) {
-            // Whatever is escaped ends no string.
-            (true, b'\\') => at += 1,
-            (_, b'"') => within = !within,
-            (false, b'[' | b'{' | b',') => count += 1,
+    let (mut count, mut left) = (0, json.iter());
+    while let Some(byte) = left.next() {
+        match byte {
+            b'[' | b'{' | b',' => count += 1,
+            // An image in base64 is one long string.
+            b'"' => loop {
+                let Some(end) = memchr2(b'"', b'\\', left.as_slice()) else {
+                    return count;
+                };
+                // Whatever is escaped ends no string.
+                if left.nth(end) == Some(&b'"') {
+                    break;
+                }
+                left.next();
+            },
             _ => {}
         }
-        at += 1;
     }
     count
 }

@@ -109,6 +109,10 @@ impl Display {
                 }),
             _ => (0.0, 1.0),
         };
+        // Of a picture of one value, or of nothing but padding, nothing can be told.
+        if matches!(self.interest, Interest::Used) && least >= greatest {
+            return vec![0; samples.len()];
+        }
         let share = |value: f64| match &self.interest {
             Interest::Used => (value - least) / (greatest - least),
             Interest::Table(table) => table.entry(value) / f64::from((1u32 << table.bits) - 1),
@@ -125,7 +129,6 @@ impl Display {
             if is_padding(value) {
                 return 0;
             }
-            // Of a picture of one value, whose range is empty, all is black: NaN becomes 0.
             let level = (share(self.modality.apply(value)).clamp(0.0, 1.0) * 255.0).round() as u8;
             if self.inverted { 255 - level } else { level }
         };
@@ -187,6 +190,11 @@ mod tests {
         // Overlays above the stored bits do not count.
         assert_eq!(display(12, false).grey(&[0xf00a, 0x000a, 0x001e]), [0, 0, 255]);
         assert_eq!(display(8, false).grey(&[7, 7]), [0, 0]);
+        let inverted = Display {
+            inverted: true,
+            ..display(8, false)
+        };
+        assert_eq!(inverted.grey(&[7, 7]), [0, 0]);
         let many: Vec<u16> = (0..70_000).map(|i| (i % 3) as u16).collect();
         assert_eq!(display(16, false).grey(&many)[..4], [0, 128, 255, 0]);
     }

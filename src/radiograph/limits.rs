@@ -26,7 +26,11 @@ impl Default for DecodeLimits {
 }
 
 impl DecodeLimits {
-    pub(super) fn check_bytes(&self, bytes: usize) -> Result<(), RadiographError> {
+    /// Refuses a file of so many bytes.
+    ///
+    /// # Errors
+    /// [`RadiographError::TooLarge`].
+    pub fn check_bytes(&self, bytes: usize) -> Result<(), RadiographError> {
         if bytes > self.max_bytes {
             return Err(RadiographError::TooLarge {
                 bytes,
@@ -36,7 +40,11 @@ impl DecodeLimits {
         Ok(())
     }
 
-    pub(super) fn check_size(&self, width: u32, height: u32) -> Result<(), RadiographError> {
+    /// Refuses a picture of so many pixels.
+    ///
+    /// # Errors
+    /// [`RadiographError::TooManyPixels`].
+    pub fn check_size(&self, width: u32, height: u32) -> Result<(), RadiographError> {
         if width > self.max_side || height > self.max_side || u64::from(width) * u64::from(height) > self.max_pixels {
             let Self {
                 max_side, max_pixels, ..

@@ -31,6 +31,8 @@ pub use for_model::for_model;
 pub use limits::DecodeLimits;
 pub use pixels::Pixels;
 pub use raster::{Channels, Raster};
+#[cfg(test)]
+pub(crate) use read_dicom::sample as dicom_sample;
 pub use read_dicom::{DicomError, is_dicom, read_dicom};
 pub use write::write;
 

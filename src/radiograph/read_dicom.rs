@@ -187,10 +187,9 @@ fn padding(object: &Object, signed: bool) -> Option<RangeInclusive<i32>> {
     Some(value.min(limit)..=value.max(limit))
 }
 
+/// DICOM files for tests.
 #[cfg(test)]
-mod tests {
-    use super::*;
-
+pub(crate) mod sample {
     /// An element in explicit VR little endian, of a VR with a length of 16 bits.
     fn element(tag: (u16, u16), vr: &str, value: &[u8]) -> Vec<u8> {
         let length = u16::try_from(value.len()).unwrap();
@@ -205,7 +204,12 @@ mod tests {
     }
 
     /// A 16-bit picture of 12 bits stored, written by hand from DICOM PS3.5 and PS3.10.
-    fn file(photometric: &str, window: Option<(&str, &str)>, (width, height): (u16, u16), pixels: &[u16]) -> Vec<u8> {
+    pub(crate) fn file(
+        photometric: &str,
+        window: Option<(&str, &str)>,
+        (width, height): (u16, u16),
+        pixels: &[u16],
+    ) -> Vec<u8> {
         let meta = [
             element((2, 2), "UI", b"1.2.840.10008.5.1.4.1.1.1\0"),
             element((2, 3), "UI", b"1.2.3.4\0"),
@@ -238,6 +242,12 @@ mod tests {
         file.extend(pixels.iter().flat_map(|pixel| pixel.to_le_bytes()));
         file
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sample::file;
+    use super::*;
 
     fn samples(file: &[u8]) -> Vec<u8> {
         read_dicom(file, &DecodeLimits::default()).unwrap().samples().to_vec()

@@ -41,8 +41,8 @@ pub fn room(limits: &DecodeLimits) -> u64 {
 enum Told {
     /// So many rows of 8-bit samples, of one channel or three.
     Pixels {
-        width: usize,
-        height: usize,
+        width: u32,
+        height: u32,
         colour: bool,
     },
     /// The header announces more pixels than are accepted.
@@ -66,8 +66,9 @@ pub fn work(mut input: impl Read, mut output: impl Write, limits: &DecodeLimits)
     let raster = read_dicom(&file, limits);
     let told = match &raster {
         Ok(raster) => Told::Pixels {
-            width: raster.width(),
-            height: raster.height(),
+            // As they come from a header's own numbers.
+            width: raster.width() as u32,
+            height: raster.height() as u32,
             colour: raster.channels() == Channels::Rgb,
         },
         Err(DicomError::Limits(RadiographError::TooManyPixels { width, height, .. })) => Told::TooManyPixels {
@@ -111,10 +112,7 @@ impl DicomReader {
     /// [`ServiceError::Dicom`] for what is wrong with the file; a worker that it makes take too long or too much memory, or break, is
     /// [`DicomError::Exhausted`]. [`ServiceError::Worker`] when no worker can be started, or one ends for reasons of its own.
     pub async fn read(&self, file: &[u8], limits: &DecodeLimits) -> Result<Raster, ServiceError> {
-        if file.len() > limits.max_bytes {
-            let (bytes, max_bytes) = (file.len(), limits.max_bytes);
-            return Err(DicomError::from(RadiographError::TooLarge { bytes, max_bytes }).into());
-        }
+        limits.check_bytes(file.len())?;
         let waiting = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
         let alive = waiting.and_then(|mut worker| matches!(worker.try_wait(), Ok(None)).then_some(worker));
         // Dropped, a worker is killed: when its time is up, or when whoever asked has gone.
@@ -190,28 +188,25 @@ async fn converse(worker: &mut Child, file: &[u8], limits: &DecodeLimits) -> io:
     let told: Told = serde_json::from_slice(&line)?;
     let (width, height, colour) = match told {
         Told::Pixels { width, height, colour } => (width, height, colour),
-        Told::TooManyPixels { width, height } => return Ok(Err(too_many(width, height, limits))),
+        // One that says so of a picture within the limits lies.
+        Told::TooManyPixels { width, height } => {
+            let refusal = limits.check_size(width, height).err();
+            return Ok(Err(refusal.ok_or(io::ErrorKind::InvalidData)?.into()));
+        }
         Told::Attributes => return Ok(Err(DicomError::Attributes)),
         Told::NoPixels => return Ok(Err(DicomError::NoPixels)),
         Told::Undecodable => return Ok(Err(DicomError::Pixels)),
     };
     // A worker that was taken over may say anything.
-    let pixels = width.checked_mul(height).filter(|&n| n as u64 <= limits.max_pixels);
+    let lie = |_| io::Error::from(io::ErrorKind::InvalidData);
+    limits.check_size(width, height).map_err(lie)?;
+    let (width, height) = (width as usize, height as usize);
     let channels = if colour { Channels::Rgb } else { Channels::Grey };
-    let length = pixels.ok_or(io::ErrorKind::InvalidData)? * if colour { 3 } else { 1 };
+    let length = width * height * channels.count();
     let mut samples = Vec::new();
     output.take(length as u64).read_to_end(&mut samples).await?;
     let raster = Raster::new(width, height, channels, samples).ok_or(io::ErrorKind::InvalidData)?;
     Ok(Ok(raster))
-}
-
-fn too_many(width: u32, height: u32, limits: &DecodeLimits) -> DicomError {
-    DicomError::Limits(RadiographError::TooManyPixels {
-        width,
-        height,
-        max_side: limits.max_side,
-        max_pixels: limits.max_pixels,
-    })
 }
 
 #[cfg(test)]

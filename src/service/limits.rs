@@ -4,7 +4,7 @@ use super::{Options, ServiceError};
 use crate::model::bundle::{GUIDANCE, READINGS};
 
 /// Seeds are below this, so that a JSON reader that knows only doubles keeps them.
-pub(super) const SEED_END: u64 = 1 << 53;
+pub const SEED_END: u64 = 1 << 53;
 
 /// What one request may ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -22,6 +22,6 @@ pub use card::ModelCard;
 pub use consensus::{Consensus, FindingShare};
 pub use desk::ImageDesk;
 pub use error::ServiceError;
-pub use limits::Limits;
+pub use limits::{Limits, SEED_END};
 pub use reply::{Answer, Drawing, Outcome, Phases, Reply, Update, Usage};
 pub use request::{Constraint, Material, Options, Request, Task};

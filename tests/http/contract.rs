@@ -197,3 +197,22 @@ fn the_table_of_errors_is_the_one_in_the_documentation() {
     });
     assert_eq!(documented, coded.collect::<Vec<_>>());
 }
+
+#[test]
+fn the_ranges_of_the_contract_are_those_that_the_service_holds() {
+    let schemas = document()["components"]["schemas"].clone();
+    let limits = llm_cxr::service::Limits::default();
+    for request in ["GenerateImageRequest", "ChatRequest", "ImagesRequest"] {
+        assert_eq!(
+            schemas[request]["properties"]["n"]["maximum"],
+            json!(limits.images),
+            "{request}"
+        );
+    }
+    let questions = &schemas["VqaRequest"]["properties"]["questions"];
+    assert_eq!(questions["maxItems"], json!(limits.questions));
+    let readings = &schemas["ReportRequest"]["properties"]["readings"]["maximum"];
+    assert_eq!(*readings, json!(llm_cxr::model::bundle::READINGS.end()));
+    let seed = &schemas["ReportRequest"]["properties"]["seed"]["maximum"];
+    assert_eq!(*seed, json!(llm_cxr::service::SEED_END - 1));
+}

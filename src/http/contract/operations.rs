@@ -1,10 +1,10 @@
 //! What holds for every operation, added to what the routes say of themselves: files as binary data, options of a raw image in the query,
 //! event streams, headers, and who needs no key.
 
+use utoipa::Modify;
 use utoipa::openapi::path::{Operation, Parameter, ParameterIn};
 use utoipa::openapi::schema::{KnownFormat, SchemaFormat, SchemaType, Type};
 use utoipa::openapi::{Components, Content, Header, Object, OpenApi, RefOr, Required, Response, Schema};
-use utoipa::{Modify, openapi};
 
 use crate::http::auth;
 
@@ -162,7 +162,7 @@ fn answer(response: &mut Response, status: &str, streams: bool) {
     if streams {
         let mut events = Object::with_type(SchemaType::Type(Type::String));
         events.description = Some("With `stream`: server-sent events.".to_owned());
-        let events = openapi::Content::new(Some(Schema::Object(events)));
+        let events = Content::new(Some(Schema::Object(events)));
         response.content.insert("text/event-stream".to_owned(), events);
     }
 }

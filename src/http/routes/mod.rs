@@ -16,7 +16,7 @@ use super::fields::{Fields, wrong};
 use super::input::Share;
 use super::state::AppState;
 use crate::radiograph::ImageFormat;
-use crate::service::{Constraint, Options, Reply, Request, Task};
+use crate::service::{Constraint, Options, Reply, Request, SEED_END, Task};
 
 /// The options that all of the product's own endpoints share.
 fn take_options(fields: &mut Fields) -> Result<Options, ApiError> {
@@ -32,12 +32,11 @@ fn take_options(fields: &mut Fields) -> Result<Options, ApiError> {
 
 /// A seed as the OpenAI API has it, any whole number, folded into the range of ours.
 fn take_seed(fields: &mut Fields) -> Result<Option<u64>, ApiError> {
-    const END: i64 = 1 << 53;
     match fields.value("seed") {
         None => Ok(None),
         Some(value) => match (value.as_i64(), value.as_u64()) {
-            (Some(seed), _) => Ok(Some(seed.rem_euclid(END) as u64)),
-            (None, Some(seed)) => Ok(Some(seed % END as u64)),
+            (Some(seed), _) => Ok(Some(seed.rem_euclid(SEED_END as i64) as u64)),
+            (None, Some(seed)) => Ok(Some(seed % SEED_END)),
             (None, None) => Err(wrong("seed", "a whole number")),
         },
     }
