@@ -1,10 +1,17 @@
 //! The same model on a GPU as on a CPU. Where there is no GPU these tests say so and pass.
 
+use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 
+use llm_cxr::model::bundle::Bundle;
+use llm_cxr::model::cuda::Limits;
 use llm_cxr::model::device::{DeviceChoice, resolve};
 use llm_cxr::model::neox::{KvMemory, Neox, NeoxConfig, Recorded, Segment, Span};
 use llm_cxr::model::source::RandomSource;
+use llm_cxr::model::vqgan::Vqgan;
+use llm_cxr::radiograph::Pixels;
+use llm_cxr::train::data::read_image;
 use tch::{Device, Kind, Tensor};
 
 const SHAPE: &str = r#"{"vocab_size":1200,"hidden_size":256,"num_hidden_layers":3,"num_attention_heads":4,"intermediate_size":512,
@@ -137,14 +144,59 @@ fn kernels_of_few_rows_give_a_cpus_logits_for_every_shape_and_number_of_rows() {
             // By row: a wrong one must not hide among right ones.
             let norm = |rows: &Tensor| rows.norm_scalaropt_dim(2.0, [1], false);
             let apart = (norm(&(given - &wanted)) / norm(&wanted)).max().double_value(&[]);
-            let Recorded { fused, rows } = there.recorded().unwrap();
+            let Recorded { fused, rows, whole } = there.recorded().unwrap();
             eprintln!(
-                "shape {number}, {replies} replies, drafts of {draft}: {apart:.1e} apart; fused: {fused}, recorded: {rows:?}"
+                "shape {number}, {replies} replies, drafts of {draft}: {apart:.1e} apart; fused: {fused}, recorded: {rows:?}, in one launch: {whole:?}"
             );
             assert!(apart < 2e-2, "shape {number}, {replies} replies: {apart}");
             assert!(fused && !rows.is_empty(), "the kernels were not used");
+            let one_launch = Limits::of(0).unwrap().capability >= [9, 0] && config.use_parallel_residual;
+            let few = |rows: &&usize| one_launch && **rows <= 8;
+            assert_eq!(whole, rows.iter().filter(few).copied().collect::<Vec<_>>());
         }
     }
+}
+
+#[test]
+fn a_recorded_step_reads_the_kv_memory_it_is_given_and_copies_there_are_as_good() {
+    let Some(device) = gpu() else { return };
+    let _guard = tch::no_grad_guard();
+    let (model, mut first) = model(Kind::Float, device);
+    let wanted = step(&model, &mut first, [30, 50, 70], &[[1], [2], [3]]);
+    let mut second = model.kv_memory(3 * ROOM);
+    let prompt: Vec<u32> = (0..30).map(|i| (i * 37 + 11) % 1200).collect();
+    // The sequence that stands first there stands last here, and is copied to the middle.
+    model.step(&mut second, &[segment(2, 0, &prompt, 0)]);
+    second.copy(2 * ROOM, ROOM, prompt.len());
+    let segments = [segment(1, 30, &[1], 1), segment(2, 30, &[1], 1), segment(0, 0, &[9], 1)];
+    let given = model.step(&mut second, &segments).unwrap().to_device(Device::Cpu);
+    for row in 0..2 {
+        let apart = ((given.get(row) - wanted.get(0)).norm() / wanted.get(0).norm()).double_value(&[]);
+        assert!(apart < 1e-5, "row {row}: {apart}");
+    }
+}
+
+#[test]
+fn images_have_the_codes_on_a_gpu_that_they_have_on_a_cpu() {
+    let Some(device) = gpu() else { return };
+    let _guard = tch::no_grad_guard();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/demo");
+    let bundle = Bundle::open(&root).unwrap();
+    let image = read_image(&root.join("example.png"), bundle.vqgan.resolution).unwrap();
+    let images: Vec<Arc<Pixels>> = (-20..20).map(|at| Arc::new(image.moved(at % 7, at))).collect();
+    let codes = |device| {
+        let network = Vqgan::load(&bundle.vqgan, &bundle.vqgan_weights().unwrap(), Kind::Float, device).unwrap();
+        let of_batch = |images: &[Arc<Pixels>]| {
+            let mut pass = network.begin_encode(images);
+            while network.advance(&mut pass) {}
+            network.codes(pass)
+        };
+        images.chunks(16).flat_map(of_batch).flatten().collect::<Vec<u16>>()
+    };
+    let (here, there) = (codes(Device::Cpu), codes(device));
+    let other = here.iter().zip(&there).filter(|(here, there)| here != there).count();
+    eprintln!("{other} of {} codes are others", here.len());
+    assert!(here.len() == there.len() && other * 1000 <= here.len());
 }
 
 #[test]

@@ -15,11 +15,17 @@ pub(super) struct LaunchAttribute {
 
 impl LaunchAttribute {
     /// `CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION`: the kernel may start before the one ahead of it has ended.
-    pub(super) const EARLY: Self = Self {
-        id: 6,
-        _pad: 0,
-        value: [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-    };
+    pub(super) const EARLY: Self = Self::flag(6);
+    /// `CU_LAUNCH_ATTRIBUTE_COOPERATIVE`: all blocks run at the same time, or the launch is refused.
+    pub(super) const AT_ONCE: Self = Self::flag(2);
+
+    const fn flag(id: c_int) -> Self {
+        Self {
+            id,
+            _pad: 0,
+            value: [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        }
+    }
 }
 
 /// `CUlaunchConfig`.
@@ -35,6 +41,12 @@ pub(super) struct LaunchConfig {
 
 /// `CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR` and `_MINOR`.
 pub(super) const CAPABILITY: [c_int; 2] = [75, 76];
+/// `CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT`.
+pub(super) const PROCESSORS: c_int = 16;
+/// `CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN`.
+pub(super) const MOST_SHARED_BYTES: c_int = 97;
+/// `CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES`.
+pub(super) const DYNAMIC_SHARED_BYTES: c_int = 8;
 
 /// Declares a table of C functions, and how it is found.
 macro_rules! table {
@@ -67,6 +79,7 @@ table! {
         load_module: c"cuModuleLoadData" (*mut *mut c_void, *const c_void);
         unload_module: c"cuModuleUnload" (*mut c_void);
         find_function: c"cuModuleGetFunction" (*mut *mut c_void, *mut c_void, *const c_char);
+        set_function: c"cuFuncSetAttribute" (*mut c_void, c_int, c_int);
         launch: c"cuLaunchKernelEx" (*const LaunchConfig, *mut c_void, *mut *mut c_void, *mut *mut c_void);
     }
 }

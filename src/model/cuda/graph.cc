@@ -126,6 +126,10 @@ int llm_cxr_graphs_pool(unsigned long long pool[2], char* why, std::size_t room)
     });
 }
 
+int llm_cxr_device_use(int device, char* why, std::size_t room) {
+    return guarded(why, room, [&] { library.set_device(static_cast<std::int8_t>(device), true); });
+}
+
 // Waits for the device, and makes another stream than the default one this thread's. `before` gets the one that was.
 int llm_cxr_stream_enter(int device, Stream* before, char* why, std::size_t room) {
     return guarded(why, room, [&] {

@@ -24,6 +24,7 @@ struct RawGraph {
 unsafe extern "C" {
     fn llm_cxr_graphs_find(why: *mut c_char, room: usize) -> c_int;
     fn llm_cxr_graphs_pool(pool: *mut c_ulonglong, why: *mut c_char, room: usize) -> c_int;
+    fn llm_cxr_device_use(device: c_int, why: *mut c_char, room: usize) -> c_int;
     fn llm_cxr_stream_enter(device: c_int, before: *mut RawStream, why: *mut c_char, room: usize) -> c_int;
     fn llm_cxr_stream_leave(before: *const RawStream, why: *mut c_char, room: usize) -> c_int;
     fn llm_cxr_stream_current(device: c_int, raw: *mut *mut c_void, why: *mut c_char, room: usize) -> c_int;
@@ -93,6 +94,14 @@ fn find() -> Result<(), CudaError> {
     // SAFETY: room for the text; nobody else is in there, by the lock.
     let look = || call(|why, room| unsafe { llm_cxr_graphs_find(why, room) });
     FOUND.get_or_init(look).clone()
+}
+
+/// Makes `device` the one that this thread uses.
+pub(super) fn use_device(device: usize) -> Result<(), CudaError> {
+    find()?;
+    let device = c_int::try_from(device).unwrap_or(c_int::MAX);
+    // SAFETY: room for the text.
+    call(|why, room| unsafe { llm_cxr_device_use(device, why, room) })
 }
 
 /// The stream that this thread launches on, as the CUDA driver knows it.

@@ -1,7 +1,6 @@
 // A decode step of GPT-NeoX in bf16, for few rows (tokens): what lies between the weights is fused, and the weights are read once, at the speed of
-// memory. Compiled on the machine it runs on (program.rs), for one model's shape:
+// memory. Compiled behind common.cuh, with further macros:
 //
-//   HIDDEN, DIM (of a head), HALF (rotary pairs), ACTIVATION (0 gelu, 1 gelu by tanh, 2 relu), EPS
 //   WARPS of a block of a product, and the blocks of weights that each has under way (DEPTH)
 //   CHUNK: bytes of the next kernel's weights that a block brings into the cache
 //   NORM_THREADS of a block that norms; FRESH: most rows of one sequence in a step
@@ -10,15 +9,6 @@
 // Every block waits before it writes anything or ends; so when a kernel runs on after its wait, all kernels before it are done.
 //
 // Residual stream, QKV and logits are f32; what enters a product is bf16; sums are f32.
-
-typedef unsigned short u16;
-typedef unsigned int u32;
-typedef long long i64;
-
-// Less than any score.
-#define LEAST __int_as_float(0xff800000)
-
-#define DEVICE static __device__ __forceinline__
 
 DEVICE void start_next() {
 #if __CUDA_ARCH__ >= 900
@@ -31,18 +21,6 @@ DEVICE void wait_for_last() {
     asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
 }
-
-DEVICE float low(u32 pair) { return __uint_as_float(pair << 16); }
-DEVICE float high(u32 pair) { return __uint_as_float(pair & 0xffff0000u); }
-DEVICE float wide(u16 bits) { return __uint_as_float((u32)bits << 16); }
-
-DEVICE u32 pack(float first, float second) {
-    u32 pair;
-    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(second), "f"(first));
-    return pair;
-}
-
-DEVICE u16 narrow(float value) { return (u16)pack(value, 0.0f); }
 
 // Weights pass by the L1 cache, which is for what all blocks read.
 DEVICE uint4 stream(const u16* from) {
@@ -61,31 +39,14 @@ DEVICE void prefetch(const void* line) { asm volatile("prefetch.global.L2 [%0];"
 
 // Reads a block's share of the weights of the kernel behind it into the cache, while its own sums are made: between two kernels memory has nothing
 // else to do.
-DEVICE void ahead(const void* next, i64 bytes) {
+DEVICE void ahead(i64 share, const void* next, i64 bytes) {
 #if __CUDA_ARCH__ >= 900
-    const i64 block = blockIdx.x + (i64)blockIdx.y * gridDim.x, from = block * CHUNK;
+    const i64 from = share * CHUNK;
     if (threadIdx.x == 0 && from < bytes) {
         const u32 size = (u32)min((i64)CHUNK, bytes - from);
         asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"((const char*)next + from), "r"(size));
     }
 #endif
-}
-
-// c[16 × 8] += a[16 × 16] · b[16 × 8].
-DEVICE void multiply(float (&c)[4], u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1) {
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-                 : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-}
-
-DEVICE float sum_of_warp(float x) {
-    for (int step = 16; step > 0; step >>= 1) x += __shfl_xor_sync(~0u, x, step);
-    return x;
-}
-
-DEVICE float max_of_warp(float x) {
-    for (int step = 16; step > 0; step >>= 1) x = fmaxf(x, __shfl_xor_sync(~0u, x, step));
-    return x;
 }
 
 // Of all threads of a block, of which there are 1024 at most.
@@ -102,26 +63,11 @@ DEVICE float of_block(float x) {
     return MAX ? max_of_warp(x) : sum_of_warp(x);
 }
 
-DEVICE float activate(float x) {
-#if ACTIVATION == 0
-    return 0.5f * x * (1.0f + erff(x * 0.70710678118654752f));
-#elif ACTIVATION == 1
-    return 0.5f * x * (1.0f + tanhf(0.79788456080286536f * (x + 0.044715f * x * x * x)));
-#else
-    return fmaxf(x, 0.0f);
-#endif
-}
-
 // One block a row.
 //
 // The residual stream x[row] is the embedding of a token where `ids` are given; else what it was and the products that `add` has made of
 // it, in `parts` parts, with their biases. `first` and `second` get the row normed with the one and the other weights; there need be no second.
 #define MOST_QUADS ((HIDDEN / 4 + NORM_THREADS - 1) / NORM_THREADS)
-
-DEVICE float4 four(const u16* from, int quad) {
-    const uint2 pairs = ((const uint2*)from)[quad];
-    return make_float4(low(pairs.x), high(pairs.x), low(pairs.y), high(pairs.y));
-}
 
 DEVICE void add(float4& sum, float4 more) { sum.x += more.x, sum.y += more.y, sum.z += more.z, sum.w += more.w; }
 
@@ -277,24 +223,7 @@ DEVICE void add_up(const Sums<TILES, EIGHTS>& sums, int tile, int outputs, int r
 // ([rows, 3, HEADS, DIM]); all others from the memory ([HEADS, tokens, DIM]), which gets the row's own.
 //
 // `input`: [3, rows]: tokens, where sequences begin in the memory, positions.
-#define EIGHTHS (DIM / 8)
 #define GROUPS ((WARPS * 32) / EIGHTHS)
-
-DEVICE float turned(const float* head, int d, const float* cosines, const float* sines) {
-    if (d < HALF) return head[d] * cosines[d] - head[d + HALF] * sines[d];
-    if (d < 2 * HALF) return head[d] * cosines[d - HALF] + head[d - HALF] * sines[d - HALF];
-    return head[d];
-}
-
-DEVICE float dot_eight(uint4 k, const float* q) {
-    return low(k.x) * q[0] + high(k.x) * q[1] + low(k.y) * q[2] + high(k.y) * q[3] + low(k.z) * q[4] + high(k.z) * q[5] + low(k.w) * q[6] +
-           high(k.w) * q[7];
-}
-
-DEVICE void add_eight(float (&sum)[8], float p, uint4 v) {
-    sum[0] += p * low(v.x), sum[1] += p * high(v.x), sum[2] += p * low(v.y), sum[3] += p * high(v.y);
-    sum[4] += p * low(v.z), sum[5] += p * high(v.z), sum[6] += p * low(v.w), sum[7] += p * high(v.w);
-}
 
 DEVICE void attend(
     int head, int row, const float* qkv, const float* cosines, const float* sines, const i64* input, u16* keys, u16* values, u16* out, int rows,
@@ -377,7 +306,7 @@ DEVICE void product(
     start_next();
     Sums<TILES, EIGHTS> sums = {};
     accumulate<TILES, EIGHTS>(sums, Factor{weight, x, HIDDEN}, Factor{0, 0, 0}, blockIdx.x, outputs, rows);
-    ahead(next, next_bytes);
+    ahead(blockIdx.x, next, next_bytes);
     add_up<TILES, EIGHTS>(sums, blockIdx.x, outputs, rows, [&](int output, int row, float sum) {
         out[(i64)row * outputs + output] = sum + (bias ? wide(bias[output]) : 0.0f);
     });
@@ -397,7 +326,7 @@ DEVICE void attend_and_up(
     const int tile = blockIdx.x - attending;
     Sums<TILES, EIGHTS> sums = {};
     accumulate<TILES, EIGHTS>(sums, Factor{weight, x, HIDDEN}, Factor{0, 0, 0}, tile, outputs, rows);
-    ahead(next, next_bytes);
+    ahead(tile, next, next_bytes);
     add_up<TILES, EIGHTS>(sums, tile, outputs, rows, [&](int output, int row, float sum) {
         out[(i64)row * outputs + output] = narrow(activate(sum + (bias ? wide(bias[output]) : 0.0f)));
     });
@@ -409,7 +338,7 @@ DEVICE void add_shares(Factor dense, Factor down, float* out, int rows, const vo
     start_next();
     Sums<TILES, EIGHTS> sums = {};
     accumulate<TILES, EIGHTS>(sums, dense, down, blockIdx.x, HIDDEN, rows, blockIdx.y, gridDim.y);
-    ahead(next, next_bytes);
+    ahead(blockIdx.x + (i64)blockIdx.y * gridDim.x, next, next_bytes);
     out += (i64)blockIdx.y * rows * HIDDEN;
     add_up<TILES, EIGHTS>(sums, blockIdx.x, HIDDEN, rows, [&](int output, int row, float sum) { out[(i64)row * HIDDEN + output] = sum; });
 }

@@ -8,7 +8,7 @@ mod program;
 
 pub use graph::{Graph, Recorder};
 pub use precision::exact_convolutions;
-pub use program::{Argument, Grid, Kernel, Launch, Program};
+pub use program::{Argument, Grid, Kernel, Launch, Limits, Program, Start};
 
 /// libtorch's or CUDA's own words.
 #[derive(Clone, Debug, thiserror::Error)]

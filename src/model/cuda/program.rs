@@ -3,7 +3,9 @@
 use std::ffi::{CStr, CString, c_int, c_uint, c_void};
 use std::ptr::null_mut;
 
-use super::driver::{CAPABILITY, Compiler, Driver, LaunchAttribute, LaunchConfig};
+use super::driver::{
+    CAPABILITY, Compiler, DYNAMIC_SHARED_BYTES, Driver, LaunchAttribute, LaunchConfig, MOST_SHARED_BYTES, PROCESSORS,
+};
 use super::{CudaError, graph};
 
 /// Compute capability from which kernels may overlap.
@@ -30,7 +32,7 @@ impl Program {
     /// When driver or compiler are not there, the GPU is older than `oldest` (major and minor compute capability), or the compiler refuses.
     pub fn compile(device: usize, source: &CStr, macros: &[String], oldest: [i32; 2]) -> Result<Self, CudaError> {
         let (driver, compiler) = (Driver::get()?, Compiler::get()?);
-        let capability = capability(driver, device)?;
+        let capability = attributes(driver, device, CAPABILITY)?;
         if capability < oldest {
             let [major, minor] = capability;
             return Err(CudaError(format!(
@@ -40,6 +42,8 @@ impl Program {
         let mut options = vec![format!("--gpu-architecture=sm_{}{}", capability[0], capability[1])];
         options.extend(macros.iter().map(|text| format!("-D{text}")));
         let binary = compile(compiler, source, &options)?;
+        // A module is loaded to the device that this thread uses.
+        graph::use_device(device)?;
         let mut module = null_mut();
         // SAFETY: a whole binary; the driver copies it.
         let code = unsafe { (driver.load_module)(&raw mut module, binary.as_ptr().cast()) };
@@ -62,6 +66,19 @@ impl Program {
         let code = unsafe { (self.driver.find_function)(&raw mut function, self.module, name.as_ptr()) };
         self.driver.check(&name.to_string_lossy(), code)?;
         Ok(Kernel(function))
+    }
+
+    /// The kernel of this name, whose blocks may have `shared_bytes` of dynamic shared memory.
+    ///
+    /// # Errors
+    /// When there is none, or a block cannot have as much.
+    pub fn kernel_with_shared(&self, name: &CStr, shared_bytes: usize) -> Result<Kernel, CudaError> {
+        let kernel = self.kernel(name)?;
+        let bytes = c_int::try_from(shared_bytes).unwrap_or(c_int::MAX);
+        // SAFETY: a kernel of a loaded module.
+        let code = unsafe { (self.driver.set_function)(kernel.0, DYNAMIC_SHARED_BYTES, bytes) };
+        self.driver.check("cuFuncSetAttribute", code)?;
+        Ok(kernel)
     }
 
     /// Launches of this program on the stream that this thread uses now.
@@ -121,9 +138,47 @@ pub struct Grid {
     pub threads: usize,
     /// Dynamic shared memory of a block.
     pub shared_bytes: usize,
-    /// Whether it may start while the kernel ahead of it in the stream still runs, and waits by itself (`griddepcontrol`). GPUs before
-    /// Hopper know no such thing.
-    pub early: bool,
+    /// When its blocks run.
+    pub start: Start,
+}
+
+/// When a kernel's blocks run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// After the kernel ahead of it in the stream.
+    After,
+    /// It may start while the kernel ahead of it still runs, and waits by itself (`griddepcontrol`). GPUs before Hopper know no such thing.
+    Early,
+    /// After the kernel ahead, all of them at the same time: they may wait for each other.
+    AtOnce,
+}
+
+/// What a GPU has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Multiprocessors.
+    pub processors: usize,
+    /// Shared memory that a block can have.
+    pub shared_bytes: usize,
+    /// Major and minor.
+    pub capability: [i32; 2],
+}
+
+impl Limits {
+    /// Of the GPU `device`.
+    ///
+    /// # Errors
+    /// When there is no driver or no such device.
+    pub fn of(device: usize) -> Result<Self, CudaError> {
+        let driver = Driver::get()?;
+        let [processors, shared_bytes] = attributes(driver, device, [PROCESSORS, MOST_SHARED_BYTES])?;
+        let count = |value: i32| usize::try_from(value).unwrap_or(0);
+        Ok(Self {
+            processors: count(processors),
+            shared_bytes: count(shared_bytes),
+            capability: attributes(driver, device, CAPABILITY)?,
+        })
+    }
 }
 
 /// Launches kernels on one stream.
@@ -142,31 +197,55 @@ impl Launch<'_> {
     /// # Safety
     /// The arguments are those the kernel takes, in order, and what they point to holds what it reads and has room for what it writes until it has run.
     pub unsafe fn run(&self, kernel: Kernel, grid: Grid, arguments: &[Argument]) -> Result<(), CudaError> {
+        let mut values: Vec<u64> = arguments.iter().map(|argument| argument.0).collect();
+        let mut places: Vec<*mut c_void> = values.iter_mut().map(|value| (&raw mut *value).cast()).collect();
+        // SAFETY: by the caller's promise.
+        unsafe { self.start(kernel, grid, &mut places) }
+    }
+
+    /// Launches `kernel`, which takes one structure of these 64-bit fields.
+    ///
+    /// # Errors
+    /// When CUDA refuses.
+    ///
+    /// # Safety
+    /// As [`Self::run`].
+    pub unsafe fn run_with(&self, kernel: Kernel, grid: Grid, fields: &[Argument]) -> Result<(), CudaError> {
+        let mut values: Vec<u64> = fields.iter().map(|argument| argument.0).collect();
+        // SAFETY: by the caller's promise.
+        unsafe { self.start(kernel, grid, &mut [values.as_mut_ptr().cast()]) }
+    }
+
+    /// # Safety
+    /// `places` has as many pointers to arguments as the kernel takes; else as [`Self::run`].
+    unsafe fn start(&self, kernel: Kernel, grid: Grid, places: &mut [*mut c_void]) -> Result<(), CudaError> {
         let number = |value: usize| c_uint::try_from(value).unwrap_or(c_uint::MAX);
-        let mut attribute = LaunchAttribute::EARLY;
+        let (mut attribute, wanted) = match grid.start {
+            Start::AtOnce => (LaunchAttribute::AT_ONCE, true),
+            Start::Early => (LaunchAttribute::EARLY, self.program.overlaps),
+            Start::After => (LaunchAttribute::EARLY, false),
+        };
         let config = LaunchConfig {
             grid: [number(grid.blocks), number(grid.parts), 1],
             block: [number(grid.threads), 1, 1],
             shared_bytes: number(grid.shared_bytes),
             stream: self.stream,
             attributes: &raw mut attribute,
-            attribute_count: c_uint::from(grid.early && self.program.overlaps),
+            attribute_count: c_uint::from(wanted),
         };
-        let mut values: Vec<u64> = arguments.iter().map(|argument| argument.0).collect();
-        let mut places: Vec<*mut c_void> = values.iter_mut().map(|value| (&raw mut *value).cast()).collect();
         // SAFETY: pointers to as many values as the kernel takes, by the caller's promise; the driver copies them.
         let code = unsafe { (self.driver.launch)(&raw const config, kernel.0, places.as_mut_ptr(), null_mut()) };
         self.driver.check("cuLaunchKernelEx", code)
     }
 }
 
-fn capability(driver: &Driver, device: usize) -> Result<[i32; 2], CudaError> {
-    let (mut handle, mut numbers) = (0, [0; 2]);
+fn attributes<const N: usize>(driver: &Driver, device: usize, wanted: [c_int; N]) -> Result<[i32; N], CudaError> {
+    let (mut handle, mut numbers) = (0, [0; N]);
     let index = c_int::try_from(device).unwrap_or(c_int::MAX);
     // SAFETY: numbers to be written.
     unsafe {
         driver.check("cuDeviceGet", (driver.device_get)(&raw mut handle, index))?;
-        for (number, attribute) in numbers.iter_mut().zip(CAPABILITY) {
+        for (number, attribute) in numbers.iter_mut().zip(wanted) {
             let code = (driver.device_attribute)(&raw mut *number, attribute, handle);
             driver.check("cuDeviceGetAttribute", code)?;
         }

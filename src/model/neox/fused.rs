@@ -1,8 +1,9 @@
-//! A step of few rows on a GPU by kernels of our own (`model/cuda/kernels.cu`), in bf16: four launches a layer, and the weights read once.
-//! libtorch's way ([`super::Neox::pass_rows`]) launches some thirty.
+//! A step of few rows on a GPU by kernels of our own, in bf16, which read the weights once: up to eight rows in one launch (`model/cuda/step.cu`), more in four
+//! launches a layer (`model/cuda/kernels.cu`). libtorch's way ([`super::Neox::pass_rows`]) launches some thirty.
 
 mod step;
 mod weights;
+mod whole;
 
 use std::ffi::{CStr, CString};
 
@@ -14,6 +15,10 @@ use super::kv::KvMemory;
 use crate::model::cuda::{CudaError, Kernel, Program};
 use step::{Begin, Step};
 pub(super) use weights::{FusedLayer, FusedNorm, FusedWeights};
+use whole::Whole;
+
+/// What all kernels begin with.
+const COMMON: &str = include_str!("../cuda/common.cuh");
 
 const SOURCE: &str = include_str!("../cuda/kernels.cu");
 
@@ -58,8 +63,24 @@ pub(super) struct Fused {
     norms: Kernel,
     /// By [`SIZES`].
     products: Vec<[Kernel; 3]>,
+    /// A step in one launch; `None` where the GPU or the shape is none for it.
+    whole: Option<Whole>,
     // Last: the kernels are of it.
     program: Program,
+}
+
+/// How kernels of our own run a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// In one launch.
+    Whole,
+    /// In four launches a layer.
+    Layers,
+}
+
+/// What a program is compiled from.
+fn source(common: &str, kernels: &str) -> Result<CString, CudaError> {
+    CString::new([common, kernels].join("\n")).map_err(|error| CudaError::new(error.to_string()))
 }
 
 impl Fused {
@@ -78,20 +99,32 @@ impl Fused {
             Activation::GeluTanh => 1,
             Activation::Relu => 2,
         };
-        let macros = [
+        let shape = [
             format!("HIDDEN={}", config.hidden_size),
             format!("DIM={}", config.head_dim()),
             format!("HALF={}", config.rotary_pairs()),
             format!("ACTIVATION={activation}"),
             format!("EPS={:e}f", config.layer_norm_eps),
+        ];
+        let settings = [
             format!("WARPS={WARPS}"),
             format!("DEPTH={DEPTH}"),
             format!("CHUNK={CHUNK}"),
             format!("NORM_THREADS={NORM_THREADS}"),
             format!("FRESH={FRESH}"),
         ];
-        let source = CString::new(SOURCE).map_err(|error| CudaError::new(error.to_string()))?;
-        let program = Program::compile(device, &source, &macros, OLDEST)?;
+        let macros = [&shape[..], &settings[..]].concat();
+        // Compiling takes seconds; the two are compiled beside each other.
+        let (program, whole) = std::thread::scope(|scope| {
+            let others = scope.spawn(|| Program::compile(device, &source(COMMON, SOURCE)?, &macros, OLDEST));
+            let whole = Whole::new(config, &weights, device, COMMON, &shape);
+            let lost = |_| Err(CudaError::new("the compiler's thread is lost"));
+            (others.join().unwrap_or_else(lost), whole)
+        });
+        let program = program?;
+        let whole = whole
+            .inspect_err(|reason| tracing::info!(%reason, "steps run in four launches a layer"))
+            .ok();
         let of_size = |names: [&CStr; 3]| -> Result<[Kernel; 3], CudaError> {
             let [product, attend_and_up, add] = names.map(|name| program.kernel(name));
             Ok([product?, attend_and_up?, add?])
@@ -102,8 +135,17 @@ impl Fused {
             weights,
             norms: program.kernel(c"norms")?,
             products: products.collect::<Result<_, CudaError>>()?,
+            whole,
             program,
         })
+    }
+
+    /// The ways in which steps of `rows` rows can be run, the fastest first.
+    pub(super) fn ways(&self, rows: usize) -> &'static [Way] {
+        match &self.whole {
+            Some(whole) if whole.serves(rows) => &[Way::Whole, Way::Layers],
+            _ => &[Way::Layers],
+        }
     }
 
     /// As [`super::Neox::pass_rows`], for 64 rows at most, of which at most 16 in a row are of the same sequence; `input` must stay where it is until the
@@ -111,7 +153,14 @@ impl Fused {
     ///
     /// # Errors
     /// When CUDA refuses a launch.
-    pub(super) fn pass_rows(&self, kv: &mut KvMemory, input: &Tensor) -> Result<Tensor, CudaError> {
+    pub(super) fn pass_rows(&self, kv: &mut KvMemory, input: &Tensor, way: Way) -> Result<Tensor, CudaError> {
+        match (way, &self.whole) {
+            (Way::Whole, Some(whole)) => whole.pass_rows(&self.config, &self.weights, kv, input),
+            _ => self.pass_layers(kv, input),
+        }
+    }
+
+    fn pass_layers(&self, kv: &mut KvMemory, input: &Tensor) -> Result<Tensor, CudaError> {
         let parallel = self.config.use_parallel_residual;
         let step = Step::new(self, input)?;
         let [normed, normed2] = &step.normed;

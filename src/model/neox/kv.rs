@@ -32,12 +32,16 @@ impl KvMemory {
         static MADE: AtomicU64 = AtomicU64::new(0);
         let tokens = tokens + 1;
         let shape = [
+            config.num_hidden_layers as i64,
+            2,
             config.num_attention_heads as i64,
             tokens as i64,
             config.head_dim() as i64,
         ];
-        let make = || Tensor::zeros(shape, (kind, device));
-        let layers: Vec<_> = (0..config.num_hidden_layers).map(|_| (make(), make())).collect();
+        let all = Tensor::zeros(shape, (kind, device));
+        let layers: Vec<_> = (0..shape[0])
+            .map(|layer| (all.get(layer).get(0), all.get(layer).get(1)))
+            .collect();
         Self {
             addresses: layers.iter().map(|(k, v)| (k.data_ptr(), v.data_ptr())).collect(),
             layers,
@@ -67,6 +71,11 @@ impl KvMemory {
     pub(super) fn place(&mut self, layer: usize) -> (*mut c_void, *mut c_void, usize) {
         let (keys, values) = self.addresses[layer];
         (keys, values, self.tokens)
+    }
+
+    /// Elements from the keys of a layer to those of the next; values likewise.
+    pub(super) fn layer_stride(&self) -> usize {
+        2 * self.layers.first().map_or(0, |(keys, _)| keys.numel())
     }
 
     /// Bytes one position takes in all layers.

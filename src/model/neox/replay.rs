@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use tch::{Device, Kind, Tensor};
 
-use super::fused::{FRESH, Fused, MOST_ROWS};
+use super::fused::{FRESH, Fused, MOST_ROWS, Way};
 use super::kv::KvMemory;
 use super::network::Neox;
 use super::step::Segment;
@@ -95,6 +95,8 @@ struct Kept {
     input: Tensor,
     /// Written by the graph: `[rows, vocab_size]`, f32.
     logits: Tensor,
+    /// Whether it is one kernel.
+    whole: bool,
 }
 
 /// What has been recorded of a network's steps on a GPU.
@@ -104,6 +106,8 @@ pub struct Recorded {
     pub fused: bool,
     /// The numbers of rows.
     pub rows: Vec<usize>,
+    /// Those of them that are one launch.
+    pub whole: Vec<usize>,
 }
 
 /// The recorded steps of a network on a GPU.
@@ -154,10 +158,11 @@ impl Replays {
     /// What there is so far.
     pub(super) fn recorded(&self) -> Recorded {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let rows = kept.of_size.iter().filter(|(_, kept)| kept.is_some());
+        let kept = || (kept.of_size.iter()).filter_map(|(size, kept)| kept.as_ref().map(|kept| (size.rows, kept.whole)));
         Recorded {
             fused: self.fused.is_some(),
-            rows: rows.map(|(size, _)| size.rows).collect(),
+            rows: kept().map(|(rows, _)| rows).collect(),
+            whole: kept().filter_map(|(rows, whole)| whole.then_some(rows)).collect(),
         }
     }
 
@@ -205,6 +210,7 @@ impl Replays {
             graph,
             input: at,
             logits,
+            ..
         } = entry.as_mut().ok_or(Unrecorded)?;
         at.copy_(&input);
         if let Err(error) = graph.replay() {
@@ -236,13 +242,22 @@ impl Replays {
         input: &Tensor,
     ) -> Result<Kept, String> {
         let input = input.to_device(model.device());
-        match &self.fused {
-            Some(fused) => Self::checked(recorder, model, kv, at_hand, &input, |kv| fused.pass_rows(kv, &input)),
-            None => {
-                let pass = |kv: &mut KvMemory| Ok(model.pass_rows(kv, &input, size.keys as i64));
-                Self::checked(recorder, model, kv, at_hand, &input, pass)
+        let Some(fused) = &self.fused else {
+            let pass = |kv: &mut KvMemory| Ok(model.pass_rows(kv, &input, size.keys as i64));
+            return Self::checked(recorder, model, kv, at_hand, &input, pass);
+        };
+        let mut made = Err("there is no way to run it".to_owned());
+        for &way in fused.ways(size.rows) {
+            made = Self::checked(recorder, model, kv, at_hand, &input, |kv| fused.pass_rows(kv, &input, way));
+            match &mut made {
+                Ok(kept) => {
+                    kept.whole = way == Way::Whole;
+                    break;
+                }
+                Err(reason) => tracing::warn!(rows = size.rows, ?way, %reason, "steps of this size do not run this way"),
             }
         }
+        made
     }
 
     /// Records what `pass` does with `input`, and compares its logits with those of the same step run as it is.
@@ -261,7 +276,12 @@ impl Replays {
                 .and_then(|(graph, logits)| Ok((graph, logits?)));
             let (graph, logits) = recorded.map_err(|error| error.to_string())?;
             let input = input.shallow_clone();
-            let mut kept = Kept { graph, input, logits };
+            let mut kept = Kept {
+                graph,
+                input,
+                logits,
+                whole: false,
+            };
             kept.graph.replay().map_err(|error| error.to_string())?;
             // Of the rows that count, the worst.
             let (recorded, plain) = (kept.logits.narrow(0, 0, rows as i64), plain.narrow(0, 0, rows as i64));

@@ -3,7 +3,7 @@
 use tch::{Device, Kind, Tensor};
 
 use super::{BLOCKS, Fused, FusedNorm, NORM_THREADS, SIZES, WARPS};
-use crate::model::cuda::{Argument, CudaError, Grid, Launch};
+use crate::model::cuda::{Argument, CudaError, Grid, Launch, Start};
 use crate::model::neox::kv::KvMemory;
 use crate::model::source::Linear;
 
@@ -40,6 +40,9 @@ pub(super) enum Begin<'a> {
     /// What it was and what was added, with these biases.
     Added([Option<&'a Tensor>; 2]),
 }
+
+/// Of [`SIZES`], the last whose kernels attend and multiply beside each other.
+const BESIDE: usize = 1;
 
 fn at(tensor: &Tensor) -> Argument {
     Argument::from(tensor.data_ptr())
@@ -127,8 +130,11 @@ impl<'a> Step<'a> {
             parts: 1,
             threads: NORM_THREADS,
             shared_bytes: 0,
-            // The first kernel of a step has none ahead of it.
-            early: matches!(begin, Begin::Added(_)),
+            start: match begin {
+                // The first kernel of a step has none ahead of it.
+                Begin::Embedding(_) => Start::After,
+                Begin::Added(_) => Start::Early,
+            },
         };
         // SAFETY: what `norms` takes; every row has a place in each of them, and ids are inside the vocabulary.
         unsafe { self.launch.run(self.fused.norms, grid, &arguments) }
@@ -141,7 +147,7 @@ impl<'a> Step<'a> {
             parts: 1,
             threads: WARPS * 32,
             shared_bytes: 0,
-            early: true,
+            start: Start::Early,
         }
     }
 
@@ -171,6 +177,23 @@ impl<'a> Step<'a> {
     /// Attention in a layer, which writes the step's keys and values to the memory, and beside it the MLP's first half over what was normed.
     pub(super) fn attend_and_up(
         &self,
+        attend: Option<(&mut KvMemory, usize)>,
+        up: Option<(&Linear, &Tensor)>,
+        next: Option<&Linear>,
+    ) -> Result<(), CudaError> {
+        // Kernels of many rows hold so many sums that a multiprocessor has room for one block of them, which is too few to attend: those of few rows do.
+        if self.size > BESIDE && attend.is_some() && up.is_some() {
+            self.attend_and_up_by(0, attend, None, None)?;
+            return self.attend_and_up_by(self.size, None, up, next);
+        }
+        let size = if up.is_some() { self.size } else { 0 };
+        self.attend_and_up_by(size, attend, up, next)
+    }
+
+    /// By the kernels of this size.
+    fn attend_and_up_by(
+        &self,
+        size: usize,
         attend: Option<(&mut KvMemory, usize)>,
         up: Option<(&Linear, &Tensor)>,
         next: Option<&Linear>,
@@ -211,7 +234,7 @@ impl<'a> Step<'a> {
             shared_bytes: config.max_position_embeddings * size_of::<f32>(),
             ..self.grid(blocks)
         };
-        let [_, kernel, _] = self.fused.products[self.size];
+        let [_, kernel, _] = self.fused.products[size];
         // SAFETY: what `attend_and_up` takes; starts and positions are inside the memory, and positions below the context.
         unsafe { self.launch.run(kernel, grid, &arguments) }
     }
