@@ -6,7 +6,8 @@
 
 Each round runs every engine once in each precision that it has, one after the other, in a process of its own; the table gives medians
 over the rounds and ratios to each peer. A peer whose package is missing is left out and said so. Weights are random: speed does not
-depend on them. On a GPU (`--device cuda --batch 1,8,64`) it is transformers alone, in bf16, and the plain read is a copy within its memory.
+depend on them. On a GPU (`--device cuda --batch 1,8,64`) it is transformers alone, in bf16, as it is and compiled (static cache, CUDA graphs), and the plain read is a copy
+within its memory.
 llama.cpp's 8 and 4 bits are Q8_0 and Q4_0, made by its own quantiser from the same bf16 file.
 """
 
@@ -51,7 +52,8 @@ def peak_memory():
     return int(line.split()[1]) * 1024
 
 
-def run_transformers(a):
+def random_transformers(a):
+    """Its GPT-NeoX with random weights in bf16."""
     import torch
     from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
@@ -61,7 +63,7 @@ def run_transformers(a):
     with torch.device("meta"):
         model = GPTNeoXForCausalLM(GPTNeoXConfig(
             vocab_size=s["vocab"], hidden_size=s["hidden"], num_hidden_layers=s["layers"], num_attention_heads=s["heads"],
-            intermediate_size=s["intermediate"], max_position_embeddings=a.prompt + a.new + 8))
+            intermediate_size=s["intermediate"], max_position_embeddings=a.prompt + a.new + 16))
     model = model.to_empty(device=a.device)
     for p in model.parameters():
         p.uniform_(-0.03, 0.03)
@@ -72,6 +74,17 @@ def run_transformers(a):
     model.eval()
     ids = (torch.arange(a.prompt)[None] * 7919 % s["vocab"]).to(a.device)
     wait = torch.cuda.synchronize if a.device == "cuda" else lambda: None
+    return model, ids, wait
+
+
+def peak_of(a):
+    import torch
+
+    return torch.cuda.max_memory_allocated() if a.device == "cuda" else peak_memory()
+
+
+def run_transformers(a):
+    model, ids, wait = random_transformers(a)
     prefill = steps(lambda: (model(ids, use_cache=True, logits_to_keep=1), wait()), a.repeat)
     decode = {}
     for batch in map(int, a.batch.split(",")):
@@ -83,8 +96,33 @@ def run_transformers(a):
             wait()
 
         decode[str(batch)] = batch / steps(step, a.new)
-    peak = torch.cuda.max_memory_allocated() if a.device == "cuda" else peak_memory()
-    return {"prefill": a.prompt / prefill, "decode": decode, "peak": peak}
+    return {"prefill": a.prompt / prefill, "decode": decode, "peak": peak_of(a)}
+
+
+def run_compiled(a):
+    """Its fastest way: a static cache, and the step compiled and recorded (`reduce-overhead`)."""
+    import torch
+    from transformers import StaticCache
+
+    model, ids, wait = random_transformers(a)
+    forward = torch.compile(model.forward, mode="reduce-overhead" if a.device == "cuda" else "default")
+    prefill = steps(lambda: (model(ids, use_cache=True, logits_to_keep=1), wait()), a.repeat)
+    decode = {}
+    for batch in map(int, a.batch.split(",")):
+        past = StaticCache(config=model.config, max_cache_len=a.prompt + a.new + 16)
+        model(ids.expand(batch, -1), past_key_values=past, use_cache=True, logits_to_keep=1)
+        state = {"next": ids[:, :1].expand(batch, 1).contiguous()}
+
+        def step():
+            logits = forward(state["next"], past_key_values=past, use_cache=True).logits
+            state["next"] = logits[:, -1:].argmax(-1).clone()
+            wait()
+
+        for _ in range(6):
+            # Compiled, then recorded.
+            step()
+        decode[str(batch)] = batch / steps(step, a.new)
+    return {"prefill": a.prompt / prefill, "decode": decode, "peak": peak_of(a)}
 
 
 def gguf_file(a):
@@ -215,6 +253,7 @@ def run_llama(a):
 # How each is run, the packages it needs, and the precisions it has.
 ENGINES = {"llm-cxr": (run_ours, [], ["bf16", "int8", "int4"]),
            "transformers": (run_transformers, ["torch", "transformers"], ["bf16"]),
+           "transformers-compiled": (run_compiled, ["torch", "transformers"], ["bf16"]),
            "llama.cpp": (run_llama, ["llama_cpp", "gguf"], ["bf16", "int8", "int4"])}
 PRECISIONS = ["bf16", "int8", "int4"]
 
@@ -237,6 +276,7 @@ def main():
     parser.add_argument("--prompt", type=int, default=340)
     parser.add_argument("--new", type=int, default=16)
     parser.add_argument("--batch", default="1,4,8,16")
+    parser.add_argument("--engines", help=f"which of {', '.join(ENGINES)} (all that there are)")
     parser.add_argument("--precision", help="which of bf16, int8 and int4 (all; on a GPU bf16)")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--repeat", type=int, default=2)
@@ -252,9 +292,15 @@ def main():
     if a.only:
         print("RESULT " + json.dumps(ENGINES[a.only][0](a)))
         return
+    wanted = a.engines.split(",") if a.engines else list(ENGINES)
+    if "llm-cxr" not in wanted or not set(wanted) <= set(ENGINES):
+        parser.error(f"--engines is llm-cxr and some of {', '.join(ENGINES)}")
     engines = []
     for name, (_, modules, _) in ENGINES.items():
-        if name == "llama.cpp" and a.device != "cpu":
+        if name not in wanted:
+            continue
+        # Each on what it is made for.
+        if name == {"cpu": "transformers-compiled", "cuda": "llama.cpp"}[a.device]:
             continue
         missing = [m for m in modules if importlib.util.find_spec(m) is None]
         if missing:
