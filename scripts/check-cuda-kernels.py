@@ -57,7 +57,8 @@ def main():
                     "SHARED_BYTES": shared,
                     "STAGE_INPUTS": min(hidden, 1280),
                 }
-                compile_for(nvrtc, "step.cu", gpu, shape | whole | settings("fused/whole.rs"))
+                for rows in (1, 2, 4, 8, 16):
+                    compile_for(nvrtc, "step.cu", gpu, shape | whole | settings("fused/whole.rs") | {"STEP_ROWS": rows})
         print(f"{gpu}: {len(SHAPES)} shapes compile", flush=True)
 
 

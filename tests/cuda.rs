@@ -151,7 +151,7 @@ fn kernels_of_few_rows_give_a_cpus_logits_for_every_shape_and_number_of_rows() {
             assert!(apart < 2e-2, "shape {number}, {replies} replies: {apart}");
             assert!(fused && !rows.is_empty(), "the kernels were not used");
             let one_launch = Limits::of(0).unwrap().capability >= [9, 0] && config.use_parallel_residual;
-            let few = |rows: &&usize| one_launch && **rows <= 8;
+            let few = |rows: &&usize| one_launch && **rows <= 16;
             assert_eq!(whole, rows.iter().filter(few).copied().collect::<Vec<_>>());
         }
     }

@@ -5,7 +5,7 @@
 //
 // For Hopper and newer (bulk copies, mbarriers). Compiled behind common.cuh, with further macros:
 //
-//   LAYERS, WIDE (MLP), VOCABULARY, CONTEXT, GRID (blocks: multiprocessors of the GPU), STAGE_INPUTS (divides HIDDEN and WIDE, a multiple of 32)
+//   STEP_ROWS (1, 2, 4, 8, 16), LAYERS, WIDE (MLP), VOCABULARY, CONTEXT, GRID (blocks: multiprocessors of the GPU), STAGE_INPUTS (divides HIDDEN and WIDE, a multiple of 32)
 //   SHARED_BYTES of a block; UNDER_WAY: stages that a block asks for at a time; UP_FIRST: sixteenths of the MLP's first half that are made before attention
 //
 // The blocks must all be on the GPU at once: launched as a cooperative grid. `counts` is zero before the first step, and each step leaves it so.
@@ -31,8 +31,6 @@ typedef unsigned long long u64;
 // Eights of outputs that a block adds to the residual stream.
 #define ADD_EIGHTS (((HIDDEN + GRID - 1) / GRID + 7) / 8)
 #define QUADS ((HIDDEN / 4 + THREADS - 1) / THREADS)
-// Eights of outputs whose sums are added up at a time.
-#define MOST_EIGHTS 10
 // Keys (or values) of a stage.
 #define STAGE_KEYS (STAGE_BYTES / (DIM * 2))
 
@@ -74,6 +72,18 @@ struct Shares {
     static const int value = ROWS >= 4 ? 1 : 4 / ROWS;
 };
 
+// The tensor cores take sixteen rows; registers for the second eight are there where it is.
+template <int ROWS>
+struct Rows {
+    static const int halves = ROWS > 8 ? 2 : 1;
+    // Rows that are normed at a time.
+    static const int normed = ROWS > 8 ? 8 : ROWS;
+    // Eights of outputs whose sums are added up at a time.
+    static const int eights = ROWS > 8 ? 5 : 10;
+    // Whether a layer's two norms have room beside each other.
+    static const bool both = ROWS <= 8;
+};
+
 // A share of a row's head: positions `from` to `to` of those that begin at `start` in the memory. Those from `old` on are of this step.
 struct Unit {
     int row, head, share, from, to, old, position;
@@ -90,12 +100,12 @@ struct Room {
     // Attention: weights, sums of groups, query, the step's own keys and values. Sums of a matrix, and of what is added.
     static const int groups = THREADS / EIGHTHS;
     static const int attention = (keys + 3) / 4 * 4 * 4 + groups * DIM * 4 + DIM * 4 + 2 * ROWS * DIM * 2;
-    static const int eights = CONSUMERS * ROWS * 8 * 4 * (ADD_EIGHTS > MOST_EIGHTS ? ADD_EIGHTS : MOST_EIGHTS);
+    static const int eights = CONSUMERS * ROWS * 8 * 4 * (ADD_EIGHTS > Rows<ROWS>::eights ? ADD_EIGHTS : Rows<ROWS>::eights);
     static const int scratch = ((attention > eights ? attention : eights) + 15) / 16 * 16;
-    static const int normed = 2 * ROWS * X_BYTES;
+    static const int normed = (Rows<ROWS>::both ? 2 : 1) * ROWS * X_BYTES;
     // Barriers: two for each of at most 32 stages, and one for each kind of news.
     static const int barriers = (2 * 32 + 4) * 8;
-    static const int sums = 2 * CONSUMERS * ROWS * 4;
+    static const int sums = 2 * CONSUMERS * Rows<ROWS>::normed * 4;
     static const int fit = (SHARED_BYTES - barriers - sums - normed - scratch - units * (int)sizeof(Unit) - LAYERS * (int)sizeof(Layer)) / STAGE_BYTES;
     static const int stages = fit < 32 ? fit : 32;
 };
@@ -261,17 +271,38 @@ DEVICE void report(u64* news, u32* counts) {
     }
 }
 
-// c[ROWS × 8 outputs] += what a warp has of a stage. `x`: its inputs, of row lane / 4.
-DEVICE void multiply_stage(float (&c)[2][4], const unsigned char* stage, const uint4 (&x)[BLOCKS_OF_WARP]) {
+// Inputs of a warp: of rows lane / 4 and, where there are so many, lane / 4 + 8.
+template <int ROWS>
+struct Inputs {
+    uint4 of[Rows<ROWS>::halves][BLOCKS_OF_WARP];
+};
+
+// c[ROWS × 8 outputs] += what a warp has of a stage.
+template <int ROWS>
+DEVICE void multiply_stage(float (&c)[2][4], const unsigned char* stage, const Inputs<ROWS>& x) {
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     const unsigned char* at = stage + (lane / 4) * ROW_BYTES + (lane % 4) * 16;
 #pragma unroll
     for (int i = 0; i < BLOCKS_OF_WARP; i++) {
         const int block = warp + i * CONSUMERS;
         if (STAGE_INPUTS / 32 % CONSUMERS != 0 && block >= STAGE_INPUTS / 32) break;
-        const uint4 w = *(const uint4*)(at + block * 64);
-        multiply(c[0], x[i].x, 0, x[i].y, 0, w.x, w.y);
-        multiply(c[1], x[i].z, 0, x[i].w, 0, w.z, w.w);
+        const uint4 w = *(const uint4*)(at + block * 64), a = x.of[0][i];
+        const uint4 b = Rows<ROWS>::halves > 1 ? x.of[Rows<ROWS>::halves - 1][i] : make_uint4(0, 0, 0, 0);
+        multiply(c[0], a.x, b.x, a.y, b.y, w.x, w.y);
+        multiply(c[1], a.z, b.z, a.w, b.w, w.z, w.w);
+    }
+}
+
+// A warp's sums of `eights` eights, number `eight`, to its place among `[CONSUMERS, ROWS, eights, 8]`.
+template <int ROWS>
+DEVICE void put_sums(float* room, int eights, int eight, const float (&c)[2][4]) {
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+#pragma unroll
+    for (int half = 0; half < Rows<ROWS>::halves; half++) {
+        const int row = lane / 4 + 8 * half;
+        if (row >= ROWS) continue;
+        const float2 sums = make_float2(c[0][2 * half] + c[1][2 * half], c[0][2 * half + 1] + c[1][2 * half + 1]);
+        *(float2*)(room + ((warp * ROWS + row) * eights + eight) * 8 + lane % 4 * 2) = sums;
     }
 }
 
@@ -283,25 +314,29 @@ DEVICE void release(Ring& ring) {
     ring.next<STAGES>();
 }
 
-template <int STAGES>
-DEVICE void use_stage(Ring& ring, float (&c)[2][4], const uint4 (&x)[BLOCKS_OF_WARP]) {
+template <int ROWS, int STAGES>
+DEVICE void use_stage(Ring& ring, float (&c)[2][4], const Inputs<ROWS>& x) {
     wait(ring.full + ring.stage, ring.parity);
-    multiply_stage(c, ring.stages + ring.stage * STAGE_BYTES, x);
+    multiply_stage<ROWS>(c, ring.stages + ring.stage * STAGE_BYTES, x);
     release<STAGES>(ring);
 }
 
 // Inputs of a chunk, bf16, from rows that are `stride` bytes apart, in shared memory or (`GLOBAL`) written by other blocks.
 template <int ROWS, bool GLOBAL>
-DEVICE void inputs_of(uint4 (&x)[BLOCKS_OF_WARP], const void* rows, i64 stride, int chunk) {
+DEVICE void inputs_of(Inputs<ROWS>& x, const void* rows, i64 stride, int chunk) {
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    const char* at = (const char*)rows + (lane / 4) * stride + (chunk * STAGE_INPUTS + (lane % 4) * 8) * 2;
 #pragma unroll
-    for (int i = 0; i < BLOCKS_OF_WARP; i++) {
-        const int block = warp + i * CONSUMERS;
-        x[i] = make_uint4(0, 0, 0, 0);
-        if (lane / 4 >= ROWS || block >= STAGE_INPUTS / 32) continue;
-        const uint4* from = (const uint4*)(at + block * 64);
-        x[i] = GLOBAL ? __ldcg(from) : *from;
+    for (int half = 0; half < Rows<ROWS>::halves; half++) {
+        const int row = lane / 4 + 8 * half;
+        const char* at = (const char*)rows + row * stride + (chunk * STAGE_INPUTS + (lane % 4) * 8) * 2;
+#pragma unroll
+        for (int i = 0; i < BLOCKS_OF_WARP; i++) {
+            const int block = warp + i * CONSUMERS;
+            x.of[half][i] = make_uint4(0, 0, 0, 0);
+            if (row >= ROWS || block >= STAGE_INPUTS / 32) continue;
+            const uint4* from = (const uint4*)(at + block * 64);
+            x.of[half][i] = GLOBAL ? __ldcg(from) : *from;
+        }
     }
 }
 
@@ -309,7 +344,7 @@ DEVICE void inputs_of(uint4 (&x)[BLOCKS_OF_WARP], const void* rows, i64 stride, 
 struct Scratch {
     unsigned char *normed, *second;
     float* room;
-    // [2, CONSUMERS, rows]
+    // [2, CONSUMERS, rows that are normed at a time]
     float* sums;
     // Four kinds: QKV, attention, MLP's first half, residual stream.
     u64* news;
@@ -321,17 +356,17 @@ struct Scratch {
 // Products of eights `from` to `to` of this block's outputs with rows in shared memory; `give(output, row, sum)` gets each, with its bias.
 template <int ROWS, int STAGES, typename Give>
 DEVICE void matrix(Ring& ring, float* room, int outputs, const u16* bias, const void* x, int from, int to, Give give) {
-    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, own = (MOST_EIGHTS * 8 * ROWS + THREADS - 1) / THREADS;
+    const int most = Rows<ROWS>::eights, own = (most * 8 * ROWS + THREADS - 1) / THREADS;
     const Range range = Range::of(outputs);
-    uint4 v[HIDDEN / STAGE_INPUTS][BLOCKS_OF_WARP];
+    Inputs<ROWS> v[HIDDEN / STAGE_INPUTS];
 #pragma unroll
     for (int chunk = 0; chunk < HIDDEN / STAGE_INPUTS; chunk++) inputs_of<ROWS, false>(v[chunk], x, X_BYTES, chunk);
-    for (int first = from; first < to; first += MOST_EIGHTS) {
-        const int eights = min(MOST_EIGHTS, to - first);
+    for (int first = from; first < to; first += most) {
+        const int eights = min(most, to - first);
         // Of the sums that this thread will add up.
         auto output_of = [&](int i) {
-            const int place = i % 8, eight = i / 8 % MOST_EIGHTS;
-            if (i >= MOST_EIGHTS * 8 * ROWS || eight >= eights || place >= range.size(first + eight)) return -1;
+            const int place = i % 8, eight = i / 8 % most;
+            if (i >= most * 8 * ROWS || eight >= eights || place >= range.size(first + eight)) return -1;
             return range.begin(first + eight) + place;
         };
         int output[own];
@@ -346,11 +381,8 @@ DEVICE void matrix(Ring& ring, float* room, int outputs, const u16* bias, const 
         for (int eight = 0; eight < eights; eight++) {
             float c[2][4] = {};
 #pragma unroll
-            for (int chunk = 0; chunk < HIDDEN / STAGE_INPUTS; chunk++) use_stage<STAGES>(ring, c, v[chunk]);
-            if (lane / 4 < ROWS) {
-                const float2 sums = make_float2(c[0][0] + c[1][0], c[0][1] + c[1][1]);
-                *(float2*)(room + ((warp * ROWS + lane / 4) * MOST_EIGHTS + eight) * 8 + lane % 4 * 2) = sums;
-            }
+            for (int chunk = 0; chunk < HIDDEN / STAGE_INPUTS; chunk++) use_stage<ROWS, STAGES>(ring, c, v[chunk]);
+            put_sums<ROWS>(room, most, eight, c);
         }
         together();
 #pragma unroll
@@ -358,8 +390,8 @@ DEVICE void matrix(Ring& ring, float* room, int outputs, const u16* bias, const 
             if (output[k] < 0) continue;
             float sum = wide(biases[k]);
 #pragma unroll
-            for (int w = 0; w < CONSUMERS; w++) sum += room[w * ROWS * MOST_EIGHTS * 8 + threadIdx.x + k * THREADS];
-            give(output[k], (int)(threadIdx.x + k * THREADS) / (8 * MOST_EIGHTS), sum);
+            for (int w = 0; w < CONSUMERS; w++) sum += room[w * ROWS * most * 8 + threadIdx.x + k * THREADS];
+            give(output[k], (int)(threadIdx.x + k * THREADS) / (8 * most), sum);
         }
     }
 }
@@ -416,16 +448,11 @@ struct NormWeights {
     }
 };
 
-// Norms all rows of the residual stream in one or two ways, into shared memory; `ready`: the blocks that have added to it.
+// Norms `ROWS` rows of the residual stream, from `begin` on, in one or two ways, into shared memory.
 template <int ROWS>
-DEVICE void norm_rows(
-    const Whole& step, const Scratch& scratch, const u32* ready, const u16* weight1, const u16* bias1, const u16* weight2, const u16* bias2) {
+DEVICE void norm_some(const Whole& step, const Scratch& scratch, bool embedded, int begin, const NormWeights& first, const NormWeights* second) {
     float4 v[ROWS][QUADS];
     float sum[ROWS];
-    NormWeights first, second;
-    first.load(weight1, bias1);
-    if (weight2) second.load(weight2, bias2);
-    if (ready) wait_for_all(ready);
 #pragma unroll
     for (int row = 0; row < ROWS; row++) {
 #pragma unroll
@@ -433,7 +460,7 @@ DEVICE void norm_rows(
             const int quad = threadIdx.x + i * THREADS;
             v[row][i] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
             if (quad >= HIDDEN / 4) break;
-            v[row][i] = ready ? __ldcg((const float4*)(step.x + (i64)row * HIDDEN) + quad) : four(step.embedding + step.input[row] * HIDDEN, quad);
+            v[row][i] = embedded ? four(step.embedding + step.input[begin + row] * HIDDEN, quad) : __ldcg((const float4*)(step.x + (i64)(begin + row) * HIDDEN) + quad);
         }
     }
 #pragma unroll
@@ -462,11 +489,23 @@ DEVICE void norm_rows(
 #pragma unroll
         for (int i = 0; i < QUADS; i++) {
             if (threadIdx.x + i * THREADS >= HIDDEN / 4) break;
-            first.write(scratch.normed + row * X_BYTES, i, v[row][i], mean, scale);
-            if (weight2) second.write(scratch.second + row * X_BYTES, i, v[row][i], mean, scale);
+            first.write(scratch.normed + (begin + row) * X_BYTES, i, v[row][i], mean, scale);
+            if (second) second->write(scratch.second + (begin + row) * X_BYTES, i, v[row][i], mean, scale);
         }
     }
     together();
+}
+
+// Norms all rows; `ready`: the blocks that have added to them, unless they are `embedded`.
+template <int ROWS>
+DEVICE void norm_rows(
+    const Whole& step, const Scratch& scratch, bool embedded, const u32* ready, const u16* weight1, const u16* bias1, const u16* weight2, const u16* bias2) {
+    NormWeights first, second;
+    first.load(weight1, bias1);
+    if (weight2) second.load(weight2, bias2);
+    if (ready) wait_for_all(ready);
+#pragma unroll 1
+    for (int begin = 0; begin < ROWS; begin += Rows<ROWS>::normed) norm_some<Rows<ROWS>::normed>(step, scratch, embedded, begin, first, weight2 ? &second : 0);
 }
 
 DEVICE int unit_of(int row, int head, int share, int shares) { return (row * HEADS + head) * shares + share; }
@@ -610,10 +649,10 @@ DEVICE void gather(const Whole& step, const Scratch& scratch) {
 // Adds what attention and MLP make to the residual stream.
 template <int ROWS, int STAGES>
 DEVICE void add_to_stream(Ring& ring, const Whole& step, const Layer& layer, const Scratch& scratch, bool first, const u32* attended, const u32* active) {
-    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, shares = Shares<ROWS>::value;
+    const int shares = Shares<ROWS>::value;
     const Range range = Range::of(HIDDEN);
     float c[ADD_EIGHTS][2][4] = {};
-    uint4 v[BLOCKS_OF_WARP], next[BLOCKS_OF_WARP];
+    Inputs<ROWS> v, next;
     // What this thread will add to, with the biases.
     const int own = (ADD_EIGHTS * 8 * ROWS + THREADS - 1) / THREADS;
     float* x[own];
@@ -632,7 +671,7 @@ DEVICE void add_to_stream(Ring& ring, const Whole& step, const Layer& layer, con
     auto use = [&] {
 #pragma unroll
         for (int eight = 0; eight < ADD_EIGHTS; eight++)
-            if (eight < range.eights) use_stage<STAGES>(ring, c[eight], v);
+            if (eight < range.eights) use_stage<ROWS, STAGES>(ring, c[eight], v);
     };
     wait_for_all(attended);
     if (shares > 1) gather<ROWS>(step, scratch);
@@ -647,18 +686,12 @@ DEVICE void add_to_stream(Ring& ring, const Whole& step, const Layer& layer, con
     wait_for_all(active);
     inputs_of<ROWS, true>(next, step.active, WIDE * 2, 0);
     for (int chunk = 0; chunk < WIDE / STAGE_INPUTS; chunk++) {
-#pragma unroll
-        for (int i = 0; i < BLOCKS_OF_WARP; i++) v[i] = next[i];
+        v = next;
         if (chunk + 1 < WIDE / STAGE_INPUTS) inputs_of<ROWS, true>(next, step.active, WIDE * 2, chunk + 1);
         use();
     }
-    if (lane / 4 < ROWS) {
 #pragma unroll
-        for (int eight = 0; eight < ADD_EIGHTS; eight++) {
-            const float2 sums = make_float2(c[eight][0][0] + c[eight][1][0], c[eight][0][1] + c[eight][1][1]);
-            *(float2*)(scratch.room + ((warp * ROWS + lane / 4) * ADD_EIGHTS + eight) * 8 + lane % 4 * 2) = sums;
-        }
-    }
+    for (int eight = 0; eight < ADD_EIGHTS; eight++) put_sums<ROWS>(scratch.room, ADD_EIGHTS, eight, c[eight]);
     together();
 #pragma unroll
     for (int k = 0; k < own; k++) {
@@ -675,10 +708,14 @@ DEVICE void consume(Ring ring, const Whole& step, const Scratch& scratch) {
     u64* news = scratch.news;
     for (int l = 0; l < LAYERS; l++, counts += 4) {
         const Layer& layer = scratch.layers[l];
-        norm_rows<ROWS>(step, scratch, l > 0 ? counts - 1 : 0, layer.norm1, layer.norm1_bias, layer.norm2, layer.norm2_bias);
+        const bool both = Rows<ROWS>::both;
+        norm_rows<ROWS>(
+            step, scratch, l == 0, l > 0 ? counts - 1 : 0, layer.norm1, layer.norm1_bias, both ? layer.norm2 : 0, both ? layer.norm2_bias : 0);
         auto queried = [&](int output, int row, float sum) { step.qkv[(i64)row * 3 * HIDDEN + output] = sum; };
         matrix<ROWS, STAGES>(ring, scratch.room, 3 * HIDDEN, layer.qkv_bias, scratch.normed, 0, Range::of(3 * HIDDEN).eights, queried);
         tell(news);
+        // Nobody adds to the rows before this block has told of its share of attention.
+        if (!both) norm_rows<ROWS>(step, scratch, l == 0, 0, layer.norm2, layer.norm2_bias, 0, 0);
         const int before = before_attention(), eights = Range::of(WIDE).eights;
         auto activated = [&](int output, int row, float sum) { step.active[(i64)row * WIDE + output] = narrow(activate(sum)); };
         matrix<ROWS, STAGES>(ring, scratch.room, WIDE, layer.up_bias, scratch.second, 0, before, activated);
@@ -691,7 +728,7 @@ DEVICE void consume(Ring ring, const Whole& step, const Scratch& scratch) {
         add_to_stream<ROWS, STAGES>(ring, step, layer, scratch, l == 0, counts + 1, counts + 2);
         tell(news + 3);
     }
-    norm_rows<ROWS>(step, scratch, counts - 1, step.norm, step.norm_bias, 0, 0);
+    norm_rows<ROWS>(step, scratch, false, counts - 1, step.norm, step.norm_bias, 0, 0);
     auto scored = [&](int output, int row, float sum) { step.logits[(i64)row * VOCABULARY + output] = sum; };
     matrix<ROWS, STAGES>(ring, scratch.room, VOCABULARY, step.head_bias, scratch.normed, 0, Range::of(VOCABULARY).eights, scored);
     // Nobody waits any more once all are here; the last one makes the counts fit for the next step.
@@ -748,17 +785,8 @@ DEVICE void whole_step(const Whole& step) {
     } else if (threadIdx.x >= THREADS) {
         produce<ROWS, stages>(ring, step, layers, units, count);
     } else {
-        consume<ROWS, stages>(ring, step, Scratch{normed, normed + ROWS * X_BYTES, room, sums, news, layers, units, count});
+        consume<ROWS, stages>(ring, step, Scratch{normed, Rows<ROWS>::both ? normed + ROWS * X_BYTES : normed, room, sums, news, layers, units, count});
     }
 }
 
-#define WHOLE(ROWS)                                                                                                            \
-    extern "C" __global__ void __launch_bounds__(THREADS + 64, 1) whole_##ROWS(const __grid_constant__ Whole step) { \
-        whole_step<ROWS>(step);                                                                                                \
-    }
-
-WHOLE(1)
-WHOLE(2)
-WHOLE(4)
-WHOLE(8)
-
+extern "C" __global__ void __launch_bounds__(THREADS + 64, 1) whole(const __grid_constant__ Whole step) { whole_step<STEP_ROWS>(step); }

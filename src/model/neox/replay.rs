@@ -158,7 +158,8 @@ impl Replays {
     /// What there is so far.
     pub(super) fn recorded(&self) -> Recorded {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = || (kept.of_size.iter()).filter_map(|(size, kept)| kept.as_ref().map(|kept| (size.rows, kept.whole)));
+        let kept =
+            || (kept.of_size.iter()).filter_map(|(size, kept)| kept.as_ref().map(|kept| (size.rows, kept.whole)));
         Recorded {
             fused: self.fused.is_some(),
             rows: kept().map(|(rows, _)| rows).collect(),
@@ -248,13 +249,17 @@ impl Replays {
         };
         let mut made = Err("there is no way to run it".to_owned());
         for &way in fused.ways(size.rows) {
-            made = Self::checked(recorder, model, kv, at_hand, &input, |kv| fused.pass_rows(kv, &input, way));
+            made = Self::checked(recorder, model, kv, at_hand, &input, |kv| {
+                fused.pass_rows(kv, &input, way)
+            });
             match &mut made {
                 Ok(kept) => {
                     kept.whole = way == Way::Whole;
                     break;
                 }
-                Err(reason) => tracing::warn!(rows = size.rows, ?way, %reason, "steps of this size do not run this way"),
+                Err(reason) => {
+                    tracing::warn!(rows = size.rows, ?way, %reason, "steps of this size do not run this way")
+                }
             }
         }
         made

@@ -1,6 +1,4 @@
-//! A step of at most eight rows in one launch (`model/cuda/step.cu`), on Hopper and Blackwell for data centres.
-
-use std::ffi::CStr;
+//! A step of at most sixteen rows in one launch (`model/cuda/step.cu`), on Hopper and Blackwell for data centres.
 
 use tch::{Device, Kind, Tensor};
 
@@ -19,7 +17,7 @@ const OLDEST: [i32; 2] = [9, 0];
 const LEAST_SHARED_BYTES: usize = 200 << 10;
 
 /// Rows that there are kernels for.
-const SIZES: [(usize, &CStr); 4] = [(1, c"whole_1"), (2, c"whole_2"), (4, c"whole_4"), (8, c"whole_8")];
+const SIZES: [usize; 5] = [1, 2, 4, 8, 16];
 
 /// Threads of a block: ten warps that consume, one that produces, one that tells.
 const THREADS: usize = (10 + 2) * 32;
@@ -33,16 +31,22 @@ const UNDER_WAY: usize = 3;
 /// Sixteenths of the MLP's first half that are made before attention.
 const UP_FIRST: usize = 7;
 
+/// The kernel for steps of some number of rows.
+struct OfRows {
+    rows: usize,
+    kernel: Kernel,
+    // Last: the kernel is of it.
+    program: Program,
+}
+
 /// The kernels of one model.
 pub(super) struct Whole {
-    kernels: Vec<Kernel>,
+    kernels: Vec<OfRows>,
     /// Addresses of every layer's weights, i64: `[layers, 12]`.
     layers: Tensor,
     /// How many blocks have done what, i32: zero between steps.
     counts: Tensor,
     limits: Limits,
-    // Last: the kernels are of it.
-    program: Program,
 }
 
 impl Whole {
@@ -76,9 +80,20 @@ impl Whole {
             format!("UNDER_WAY={UNDER_WAY}"),
             format!("UP_FIRST={UP_FIRST}"),
         ]);
-        let program = Program::compile(device, &super::source(common, SOURCE)?, &macros, OLDEST)?;
-        let kernels = SIZES.iter().map(|(_, name)| program.kernel_with_shared(name, limits.shared_bytes));
-        let kernels = kernels.collect::<Result<_, _>>()?;
+        let source = super::source(common, SOURCE)?;
+        let compile = |rows: usize| -> Result<OfRows, CudaError> {
+            let macros = [&macros[..], &[format!("STEP_ROWS={rows}")]].concat();
+            let program = Program::compile(device, &source, &macros, OLDEST)?;
+            let kernel = program.kernel_with_shared(c"whole", limits.shared_bytes)?;
+            Ok(OfRows { rows, kernel, program })
+        };
+        // Each takes seconds.
+        let kernels = std::thread::scope(|scope| {
+            let threads = SIZES.map(|rows| scope.spawn(move || compile(rows)));
+            let lost = |_| Err(CudaError::new("the compiler's thread is lost"));
+            let made = threads.map(|thread| thread.join().unwrap_or_else(lost));
+            made.into_iter().collect::<Result<Vec<_>, _>>()
+        })?;
         let at = Device::Cuda(device);
         let addresses: Vec<i64> = weights.layers.iter().flat_map(addresses).collect();
         Ok(Self {
@@ -86,13 +101,12 @@ impl Whole {
             layers: Tensor::from_slice(&addresses).to_device(at),
             counts: Tensor::zeros([4 * config.num_hidden_layers as i64 + 1], (Kind::Int, at)),
             limits,
-            program,
         })
     }
 
     /// Whether there is a kernel for steps of `rows` rows.
     pub(super) fn serves(&self, rows: usize) -> bool {
-        SIZES.iter().any(|(size, _)| *size == rows)
+        self.kernels.iter().any(|kernel| kernel.rows == rows)
     }
 
     /// As [`super::Fused::pass_rows`].
@@ -107,8 +121,8 @@ impl Whole {
         input: &Tensor,
     ) -> Result<Tensor, CudaError> {
         let (rows, device) = (input.size()[1], input.device());
-        let kernel = SIZES.iter().zip(&self.kernels).find(|((size, _), _)| *size as i64 == rows);
-        let (_, kernel) = kernel.ok_or_else(|| CudaError::new("no kernel for as many rows"))?;
+        let of_rows = self.kernels.iter().find(|kernel| kernel.rows as i64 == rows);
+        let OfRows { kernel, program, .. } = of_rows.ok_or_else(|| CudaError::new("no kernel for as many rows"))?;
         let make = |width: usize, kind| Tensor::empty([rows, width as i64], (kind, device));
         let (hidden, heads) = (config.hidden_size, config.num_attention_heads);
         // Attention is in four shares at most.
@@ -155,7 +169,7 @@ impl Whole {
         };
         // SAFETY: the fields of the kernel's `Whole`, in order; every row has a place in what is written, starts and positions are inside the memory, and
         // positions below the context.
-        unsafe { self.program.launches()?.run_with(*kernel, grid, &fields) }?;
+        unsafe { program.launches()?.run_with(*kernel, grid, &fields) }?;
         Ok(logits)
     }
 }
@@ -173,7 +187,11 @@ fn addresses(layer: &super::FusedLayer) -> Vec<i64> {
 fn stage_inputs(config: &NeoxConfig) -> usize {
     let (hidden, wide) = (config.hidden_size, config.intermediate_size);
     let fits = |inputs: &usize| hidden.is_multiple_of(*inputs) && wide.is_multiple_of(*inputs);
-    (32..=STAGE_INPUTS.min(hidden)).step_by(32).filter(fits).max().unwrap_or(32)
+    (32..=STAGE_INPUTS.min(hidden))
+        .step_by(32)
+        .filter(fits)
+        .max()
+        .unwrap_or(32)
 }
 
 #[cfg(test)]
@@ -196,11 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn the_source_has_a_kernel_for_every_size_and_the_threads_that_are_launched() {
-        for (rows, name) in SIZES {
-            assert!(SOURCE.contains(&format!("\nWHOLE({rows})\n")));
-            assert_eq!(name.to_str().unwrap(), format!("whole_{rows}"));
-        }
+    fn the_source_is_launched_with_as_many_threads_as_it_has_warps_for() {
         assert!(SOURCE.contains(&format!("#define CONSUMERS {}\n", THREADS / 32 - 2)));
     }
 }
