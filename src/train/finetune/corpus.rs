@@ -1,7 +1,7 @@
 //! The data in memory: codes, reports, questions and plain instructions of the splits that are learned from and chosen by.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
@@ -9,10 +9,13 @@ use crate::train::common::{TrainError, split_share};
 use crate::train::data::{
     Account, DataError, Dataset, Instruction, Question, Questions, Record, ReportSource, Split, Stage,
 };
-use crate::train::encode::{CodeCache, CodeOrigin};
+use crate::train::encode::{CodeCache, CodeOrigin, Likeness};
 
 /// One of so many plain instructions is kept for validation, where a file names no splits.
 const HOLD_EACH: usize = 50;
+
+/// Why an image is left out.
+const OTHER: &str = "image file is another one than was encoded; `encode` it again";
 
 /// An image with what is said of it.
 #[derive(Clone, Debug)]
@@ -67,13 +70,15 @@ pub struct Corpus {
 /// A record before its files are read.
 struct Pending {
     id: String,
+    file: PathBuf,
     split: Split,
     report: Option<ReportSource>,
     questions: Vec<Questions>,
 }
 
 impl Corpus {
-    /// Adds the images of a data set that `codes`, made by `origin`, holds.
+    /// Adds the images of a data set that `codes`, made by `origin`, holds. An image whose file has another size than the one that was
+    /// encoded is left out: its codes are of another image.
     pub fn add_images(
         &mut self,
         spec: &str,
@@ -86,10 +91,11 @@ impl Corpus {
         let (mut pending, mut places): (Vec<Pending>, HashMap<String, usize>) = Default::default();
         let mut plain = Vec::new();
         Dataset::open(Path::new(path))?.visit::<DataError>(&mut self.account, &mut |record: Record, account| {
-            if let (None, Some(instruction)) = (&record.image, record.instruction) {
-                plain.push((record.id.into(), record.split, instruction));
+            let Some(file) = record.image else {
+                let text = record.instruction.map(|text| (record.id.into(), record.split, text));
+                plain.extend(text);
                 return Ok(());
-            }
+            };
             if record.split == Split::Test {
                 return Ok(());
             }
@@ -106,6 +112,7 @@ impl Corpus {
             if at == pending.len() {
                 pending.push(Pending {
                     id: record.id,
+                    file,
                     split: record.split,
                     report: None,
                     questions: Vec::new(),
@@ -116,13 +123,26 @@ impl Corpus {
             known.questions.extend(record.questions);
             Ok(())
         })?;
-        let read: Vec<_> = pending.into_par_iter().map(|record| read(record, stage)).collect();
-        let mut images = Vec::with_capacity(read.len());
-        for (image, reasons) in read {
+        let read: Vec<_> = pending
+            .into_par_iter()
+            .map(|record| (codes.likeness(&record.id, &record.file), read(record, stage)))
+            .collect();
+        let (mut images, mut touched) = (Vec::with_capacity(read.len()), 0);
+        for (likeness, (image, reasons)) in read {
+            touched += usize::from(likeness == Likeness::Touched);
+            if likeness == Likeness::Other {
+                self.account.skip(OTHER, || image.id.to_string());
+                continue;
+            }
             for reason in reasons {
                 self.account.skip(reason, || image.id.to_string());
             }
             images.push(image);
+        }
+        if touched > 0 {
+            self.account.note(format!(
+                "{touched} images of {path} were written at other times than those that were encoded; `encode` compares them"
+            ));
         }
         self.sets.push(ImageSet { images, share, codes });
         self.push_texts(plain, share);

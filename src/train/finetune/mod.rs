@@ -7,6 +7,8 @@
 mod base;
 mod batch;
 mod corpus;
+#[cfg(test)]
+mod corpus_tests;
 mod example;
 mod examples;
 mod export;
