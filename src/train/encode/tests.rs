@@ -54,7 +54,9 @@ impl World {
     }
 
     fn png(picture: u8) -> Vec<u8> {
-        let rgb = (0..8 * 8 * 3).map(|i| (i as u8).wrapping_mul(picture * 7 + 1)).collect();
+        let rgb = (0..8 * 8 * 3)
+            .map(|i| (i as u8).wrapping_mul(picture * 7 + 1))
+            .collect();
         write(&Pixels::new(8, 8, rgb).unwrap(), ImageFormat::Png, &[]).unwrap()
     }
 
@@ -139,10 +141,7 @@ fn a_file_whose_size_and_times_are_as_they_were_is_not_read() {
     // A copy is read, once it is seen to be one; its codes stay, and stand there again beside its new times.
     world.touch(3, 3600);
     assert_eq!(world.encode("codes"), [0, 0, 4]);
-    assert_eq!(
-        fs::metadata(world.path("codes")).unwrap().len(),
-        length + 2 * record
-    );
+    assert_eq!(fs::metadata(world.path("codes")).unwrap().len(), length + 2 * record);
 }
 
 #[test]
