@@ -15,6 +15,7 @@ mod export;
 mod generate;
 #[cfg(test)]
 mod house;
+mod image_set;
 mod instructions;
 mod learner;
 mod order;
@@ -23,6 +24,7 @@ mod settings;
 mod task;
 #[cfg(test)]
 mod tests;
+mod texts;
 
 pub use base::Shape;
 pub use batch::StepBatch;
