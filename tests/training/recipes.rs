@@ -49,7 +49,7 @@ fn write(folder: &Path, text: &str) {
 fn codes_in(path: &Path) -> Vec<Vec<u8>> {
     let bytes = fs::read(path).expect("codes");
     let (header, records) = bytes.split_at(48);
-    let number = usize::from(header[40]);
+    let number = usize::from(u16::from_le_bytes([header[40], header[41]]));
     let (before, codes) = (16 + 24 + 16, 2 * number);
     let record = |record: &[u8]| record[before..before + codes].to_vec();
     records.chunks_exact(before + codes + 4).map(record).collect()
