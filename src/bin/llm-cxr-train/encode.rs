@@ -16,7 +16,7 @@ use tch::Kind;
 
 use crate::Done;
 
-/// Encode the images of a data set with a VQ-GAN, once. Run again, it goes on where it was.
+/// Encode the images of a data set with a VQ-GAN, once. Run again, it goes on where it was, and encodes images whose files have changed.
 #[derive(Args, Debug)]
 pub struct EncodeArgs {
     #[command(flatten)]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::answers::answers;
 use super::labels::{ALL_OTHERS, ANSWER};
 use super::{ImageSource, Sample, TrainError};
-use crate::train::data::{Account, DataError, Dataset, Questions, Split, read_image};
+use crate::train::data::{Account, DataError, Dataset, Questions, Split, SplitWatch, read_image};
 
 /// Labels that mean that every other one is absent, not unknown.
 const NORMAL: &[&str] = &["no finding", "normal"];
@@ -48,14 +48,25 @@ impl Files {
     /// In a MIMIC-CXR-JPG layout a label that is not mentioned is absent; in a manifest it is unknown, unless the image is named
     /// normal. Uncertain labels are unknown. `known` says what is taken for labels.
     pub fn open(path: &Path, training: bool, known: Known) -> Result<Self, TrainError> {
+        Self::open_watched(path, training, known, &mut SplitWatch::default())
+    }
+
+    /// [`Files::open`] beside other data sets, which `watch` has seen.
+    fn open_watched(path: &Path, training: bool, known: Known, watch: &mut SplitWatch) -> Result<Self, TrainError> {
         match Dataset::open(path) {
-            Ok(dataset) => Self::index(&dataset, path, training, known),
+            Ok(dataset) => Self::index(&dataset, path, training, known, watch),
             Err(_) if path.is_dir() => folder(path, training),
             Err(error) => Err(error.into()),
         }
     }
 
-    fn index(dataset: &Dataset, path: &Path, training: bool, taken: Known) -> Result<Self, TrainError> {
+    fn index(
+        dataset: &Dataset,
+        path: &Path,
+        training: bool,
+        taken: Known,
+        watch: &mut SplitWatch,
+    ) -> Result<Self, TrainError> {
         let asks = taken == Known::LabelsAndAnswers;
         let wanted = if training { Split::Train } else { Split::Validate };
         let mut names = Names::default();
@@ -63,7 +74,7 @@ impl Files {
         let closed: Vec<u16> = dataset.closed_labels()?.iter().map(|name| names.number(name)).collect();
         let (mut entries, mut questions): (Vec<Entry>, Vec<Vec<Questions>>) = Default::default();
         let (mut known, mut account) = (HashMap::<PathBuf, usize>::new(), Account::default());
-        dataset.visit::<DataError>(&mut account, &mut |record, _| {
+        dataset.visit_watched::<DataError>(watch, &mut account, &mut |record, _| {
             let Some(path) = record.image.filter(|_| record.split == wanted) else {
                 return Ok(());
             };
@@ -200,7 +211,7 @@ impl ImageSource for Files {
 pub type Weighted = (Arc<dyn ImageSource>, f64);
 
 /// Sources written as `PATH` or `PATH@SHARE`, and the names of their labels. What of the training data is used and skipped is told on
-/// standard error.
+/// standard error. A patient or an image in two splits is an error, within a source and between them ([`SplitWatch`]).
 pub fn open_sources(
     specs: &[String],
     training: bool,
@@ -219,11 +230,12 @@ fn open_each(
     known: Known,
     names: &mut Vec<String>,
 ) -> Result<Vec<Weighted>, TrainError> {
+    let mut watch = SplitWatch::default();
     specs
         .iter()
         .map(|spec| {
             let (path, share) = split_share(spec);
-            let files = Files::open(Path::new(path), training, known)?;
+            let files = Files::open_watched(Path::new(path), training, known, &mut watch)?;
             names.extend_from_slice(files.labels());
             if training {
                 let skips = files.account().to_string();
@@ -266,6 +278,14 @@ fn folder(root: &Path, training: bool) -> Result<Files, TrainError> {
         }
     }
     paths.sort();
+    let mut account = Account::default();
+    if paths.len() >= VALIDATE_EACH {
+        account.note(
+            "each 20th image of this folder is for validation; images of one patient may be on both sides: a manifest with the columns \
+             `patient` and `split` keeps them apart"
+                .to_owned(),
+        );
+    }
     let kept = paths.into_iter().enumerate();
     let kept = kept.filter(|(i, _)| (i % VALIDATE_EACH == VALIDATE_EACH - 1) != training);
     let entry = |(_, path)| Entry {
@@ -277,7 +297,7 @@ fn folder(root: &Path, training: bool) -> Result<Files, TrainError> {
         entries: kept.map(entry).collect(),
         names: Vec::new(),
         root: root.to_owned(),
-        account: Account::default(),
+        account,
     })
 }
 

@@ -57,6 +57,24 @@ impl ImageBatch {
     }
 }
 
+impl ImageBatch {
+    /// The same images, at most `size` in each part. Sentences on those that could not be read are not taken along.
+    pub fn parts(&self, size: usize) -> Vec<ImageBatch> {
+        let size = size.max(1);
+        let bytes = self.levels.len() / self.ids.len().max(1);
+        let levels = self.levels.chunks((size * bytes).max(1));
+        let parts = self.ids.chunks(size).zip(self.labels.chunks(size)).zip(levels);
+        parts
+            .map(|((ids, labels), levels)| ImageBatch {
+                ids: ids.to_vec(),
+                levels: levels.to_vec(),
+                labels: labels.to_vec(),
+                skipped: Vec::new(),
+            })
+            .collect()
+    }
+}
+
 /// An epoch and the order of its images.
 type Order = (u64, Arc<Vec<u32>>);
 

@@ -63,7 +63,7 @@ pub enum DataError {
     },
     /// A patient (or, without patients, an image) in two splits.
     #[error(
-        "{}: the {what} of line {second} (split {second_split}) is already in split {first_split} by line {first}; a leak between splits makes every score worthless, so put all of a patient's images into one", .path.display()
+        "{}: the {what} of line {second} (split {second_split}) is already in split {first_split} by line {first}{}; a leak between splits makes every score worthless, so put all of a patient's images into one{why}", .path.display(), of(elsewhere.as_deref())
     )]
     Leak {
         /// The file.
@@ -74,11 +74,20 @@ pub enum DataError {
         first: u64,
         /// Its split.
         first_split: Split,
+        /// File of the first mention, where it is another one.
+        elsewhere: Option<PathBuf>,
+        /// Why two files are thought to mean the same one; a sentence, or nothing.
+        why: &'static str,
         /// Line of the contradiction.
         second: u64,
         /// Its split.
         second_split: Split,
     },
+}
+
+/// Names the file of a line.
+fn of(file: Option<&Path>) -> String {
+    file.map_or_else(String::new, |file| format!(" of {}", file.display()))
 }
 
 impl DataError {

@@ -10,7 +10,8 @@ use serde_json::Value;
 
 use super::labels::{self, Labels};
 use super::lines::{BYTE_ORDER_MARK, lines};
-use super::splits::SplitWatch;
+use super::mimic;
+use super::splits::{Place, Scope, SplitWatch};
 use super::{Account, DataError, Instruction, Question, Questions, Record, ReportSource, Split};
 
 /// Accepted names of each field; the first is the one to use. Case and blanks around a name do not matter.
@@ -65,6 +66,16 @@ fn field(name: &str) -> Option<&'static str> {
     found.map(|(name, _)| *name)
 }
 
+/// The patient that an object of a file of JSON lines names.
+pub fn patient_of(fields: &serde_json::Map<String, Value>) -> Option<String> {
+    let named = fields.iter().find(|(key, _)| field(key) == Some("patient"));
+    match named?.1 {
+        Value::String(text) => Some(text.trim().to_owned()).filter(|text| !text.is_empty()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
 /// Tells which columns or keys are not read: a misspelt `split` would put test patients among those that are trained on.
 fn tell_ignored<'a>(path: &Path, names: impl IntoIterator<Item = &'a str>, account: &mut Account) {
     let names: Vec<&str> = names.into_iter().filter(|name| !name.is_empty()).collect();
@@ -117,6 +128,7 @@ fn columns(
 
 pub(super) fn visit_csv<E: From<DataError>>(
     path: &Path,
+    watch: &mut SplitWatch,
     account: &mut Account,
     each: &mut dyn FnMut(Record, &mut Account) -> Result<(), E>,
 ) -> Result<(), E> {
@@ -124,7 +136,7 @@ pub(super) fn visit_csv<E: From<DataError>>(
     let mut reader = csv::Reader::from_reader(BufReader::new(file));
     let headers = reader.headers().map_err(|e| DataError::csv(path, e))?.clone();
     let columns = columns(path, &headers, account)?;
-    let mut watch = SplitWatch::default();
+    let table = Table::new(path);
     for record in reader.records() {
         let record = record.map_err(|e| DataError::csv(path, e))?;
         let line = record.position().map_or(0, csv::Position::line);
@@ -137,17 +149,18 @@ pub(super) fn visit_csv<E: From<DataError>>(
                 name => drop(row.text.insert(name, value.to_owned())),
             }
         }
-        deliver(path, line, row, &mut watch, account, each)?;
+        deliver(&table, line, row, watch, account, each)?;
     }
     Ok(())
 }
 
 pub(super) fn visit_lines<E: From<DataError>>(
     path: &Path,
+    watch: &mut SplitWatch,
     account: &mut Account,
     each: &mut dyn FnMut(Record, &mut Account) -> Result<(), E>,
 ) -> Result<(), E> {
-    let (mut watch, mut others) = (SplitWatch::default(), BTreeSet::new());
+    let (table, mut others) = (Table::new(path), BTreeSet::new());
     for line in lines(path)? {
         let (number, line) = line?;
         let Ok(Value::Object(fields)) = serde_json::from_str(&line) else {
@@ -181,15 +194,34 @@ pub(super) fn visit_lines<E: From<DataError>>(
                 _ => {}
             }
         }
-        deliver(path, number, row, &mut watch, account, each)?;
+        deliver(&table, number, row, watch, account, each)?;
     }
     tell_ignored(path, others.iter().map(String::as_str), account);
     Ok(())
 }
 
+/// A manifest and where it stands.
+struct Table<'a> {
+    path: &'a Path,
+    /// Paths of images are relative to it.
+    root: &'a Path,
+    scope: Scope,
+}
+
+impl<'a> Table<'a> {
+    fn new(path: &'a Path) -> Self {
+        let root = path.parent().unwrap_or(Path::new(""));
+        Self {
+            path,
+            root,
+            scope: Scope::of(root, mimic::is_layout(root)),
+        }
+    }
+}
+
 /// Makes a record of a row and hands it on, or counts why not.
 fn deliver<E: From<DataError>>(
-    path: &Path,
+    table: &Table<'_>,
     line: u64,
     mut row: Row,
     watch: &mut SplitWatch,
@@ -209,12 +241,17 @@ fn deliver<E: From<DataError>>(
         },
     };
     let patient = row.take("patient");
+    let seen = Place {
+        table: table.path,
+        line,
+        split,
+    };
     if let Some(patient) = &patient {
-        watch.see(path, "patient", patient, line, split)?;
+        watch.patient(&table.scope, patient, &seen)?;
     }
     let image = row.take("image");
     if let Some(image) = &image {
-        watch.see(path, "image", image, line, split)?;
+        watch.image(&table.scope, Path::new(image), &seen)?;
     }
     if let Some(reason) = row.fault {
         account.skip(reason, place);
@@ -244,10 +281,9 @@ fn deliver<E: From<DataError>>(
         account.skip("neither image nor instruction", place);
         return Ok(());
     }
-    let root = path.parent().unwrap_or(Path::new(""));
     let record = Record {
         id: image.clone().unwrap_or_else(place),
-        image: image.map(|image| root.join(image)),
+        image: image.map(|image| table.root.join(image)),
         patient,
         split,
         view: row.take("view"),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
 
-use super::splits::SplitWatch;
+use super::splits::{Place, Scope, SplitWatch};
 use super::{Account, DataError, Questions, Record, ReportSource, Split};
 
 pub(super) const SPLITS: &str = "mimic-cxr-2.0.0-split.csv";
@@ -18,6 +18,8 @@ struct Row {
     study: String,
     subject: String,
     split: Split,
+    /// Of the table.
+    line: u64,
 }
 
 /// View, date and time of an image.
@@ -26,11 +28,13 @@ type Taken = (String, String, String);
 pub(super) fn visit<E: From<DataError>>(
     root: &Path,
     questions: Option<&Path>,
+    watch: &mut SplitWatch,
     account: &mut Account,
     each: &mut dyn FnMut(Record, &mut Account) -> Result<(), E>,
 ) -> Result<(), E> {
     let splits = table_file(root, SPLITS).unwrap_or_else(|| root.join(SPLITS));
-    let rows = rows(&splits, account)?;
+    let scope = Scope::of(root, true);
+    let rows = rows(&splits, &scope, watch, account)?;
     // Without the table no image is known to be frontal.
     let taken = table_file(root, METADATA).map_or_else(|| Ok(HashMap::new()), |path| taken(&path))?;
     let labels = table_file(root, LABELS).map_or_else(|| Ok(HashMap::new()), |path| labels(&path))?;
@@ -41,12 +45,19 @@ pub(super) fn visit<E: From<DataError>>(
     for (id, row) in rows {
         let group = row.subject.get(..2).unwrap_or(&row.subject);
         let study = PathBuf::from(format!("p{group}/p{}/s{}", row.subject, row.study));
-        let folder = root.join("files").join(&study);
+        let folder = Path::new("files").join(&study);
         let image = ["jpg", "jpeg", "png", "dcm"].map(|suffix| folder.join(format!("{id}.{suffix}")));
-        let Some(image) = image.into_iter().find(|file| file.is_file()) else {
+        let Some(image) = image.into_iter().find(|file| root.join(file).is_file()) else {
             account.skip("image file is missing", || id.clone());
             continue;
         };
+        // Another data set may list the same file.
+        let place = Place {
+            table: &splits,
+            line: row.line,
+            split: row.split,
+        };
+        watch.image(&scope, &image, &place)?;
         let text = study.with_extension("txt");
         let report = [root.join("reports/files").join(&text), root.join("files").join(&text)];
         let asked = [questions.join("files").join(&text), questions.join(&text)];
@@ -57,7 +68,7 @@ pub(super) fn visit<E: From<DataError>>(
                 .get(&id)
                 .map(|(view, ..)| view.clone())
                 .filter(|view| !view.is_empty()),
-            image: Some(image),
+            image: Some(root.join(image)),
             split: row.split,
             report: report.into_iter().find(|file| file.is_file()).map(ReportSource::File),
             questions: asked.into_iter().find(|file| file.is_file()).map(Questions::File),
@@ -112,9 +123,14 @@ fn table<const N: usize>(path: &Path, names: [&str; N]) -> Result<(Rows, [usize;
     Ok((reader, at))
 }
 
-fn rows(path: &Path, account: &mut Account) -> Result<BTreeMap<String, Row>, DataError> {
+fn rows(
+    path: &Path,
+    scope: &Scope,
+    watch: &mut SplitWatch,
+    account: &mut Account,
+) -> Result<BTreeMap<String, Row>, DataError> {
     let (mut reader, at) = table(path, ["dicom_id", "study_id", "subject_id", "split"])?;
-    let (mut rows, mut watch) = (BTreeMap::new(), SplitWatch::default());
+    let mut rows = BTreeMap::new();
     for record in reader.records() {
         let record = record.map_err(|e| DataError::csv(path, e))?;
         let line = record.position().map_or(0, csv::Position::line);
@@ -130,11 +146,13 @@ fn rows(path: &Path, account: &mut Account) -> Result<BTreeMap<String, Row>, Dat
             account.skip("split is not train, validate or test", || format!("line {line}"));
             continue;
         };
-        watch.see(path, "patient", subject, line, split)?;
+        let table = path;
+        watch.patient(scope, subject, &Place { table, line, split })?;
         let row = Row {
             study: study.to_owned(),
             subject: subject.to_owned(),
             split,
+            line,
         };
         if rows.insert(id.to_owned(), row).is_some() {
             account.skip("image is listed twice", || format!("line {line}"));

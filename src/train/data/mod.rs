@@ -15,6 +15,8 @@ mod record;
 mod report;
 mod splits;
 #[cfg(test)]
+mod splits_tests;
+#[cfg(test)]
 mod tests;
 mod texts;
 
@@ -23,8 +25,10 @@ pub use error::DataError;
 pub use image::{ImageFault, OWN_FILES, decode_image, read_image};
 pub use lines::lines;
 pub use literal::{Literal, LiteralError, parse_literal};
+pub use manifest::patient_of;
 pub use record::{Instruction, Question, Questions, Record, ReportSource, Split};
 pub use report::{Stage, parse_report};
+pub use splits::SplitWatch;
 pub use texts::texts;
 
 use std::path::{Path, PathBuf};
@@ -86,10 +90,21 @@ impl Dataset {
         account: &mut Account,
         each: &mut dyn FnMut(Record, &mut Account) -> Result<(), E>,
     ) -> Result<(), E> {
+        self.visit_watched(&mut SplitWatch::default(), account, each)
+    }
+
+    /// [`Dataset::visit`] of one of several data sets that are used together: `watch` has seen the others, and a patient or an image that
+    /// one of them has in another split is an error.
+    pub fn visit_watched<E: From<DataError>>(
+        &self,
+        watch: &mut SplitWatch,
+        account: &mut Account,
+        each: &mut dyn FnMut(Record, &mut Account) -> Result<(), E>,
+    ) -> Result<(), E> {
         match self.kind {
-            Kind::Mimic => mimic::visit(&self.path, self.questions.as_deref(), account, each),
-            Kind::Csv => manifest::visit_csv(&self.path, account, each),
-            Kind::Lines => manifest::visit_lines(&self.path, account, each),
+            Kind::Mimic => mimic::visit(&self.path, self.questions.as_deref(), watch, account, each),
+            Kind::Csv => manifest::visit_csv(&self.path, watch, account, each),
+            Kind::Lines => manifest::visit_lines(&self.path, watch, account, each),
         }
     }
 }

@@ -1,48 +1,14 @@
 //! The data in memory: codes, reports, questions and plain instructions of the splits that are learned from and chosen by.
 
-use std::collections::HashMap;
 use std::path::Path;
 
-use rayon::prelude::*;
+use super::image_set::{Gathering, ImageSet};
+use crate::train::common::{Held, TrainError, split_share};
+use crate::train::data::{Account, DataError, Dataset, Instruction, Record, Split, SplitWatch, Stage};
+use crate::train::encode::{CodeCache, CodeOrigin, Likeness};
 
-use crate::train::common::{TrainError, split_share};
-use crate::train::data::{
-    Account, DataError, Dataset, Instruction, Question, Questions, Record, ReportSource, Split, Stage,
-};
-use crate::train::encode::{CodeCache, CodeOrigin};
-
-/// One of so many plain instructions is kept for validation, where a file names no splits.
-const HOLD_EACH: usize = 50;
-
-/// An image with what is said of it.
-#[derive(Clone, Debug)]
-pub struct Image {
-    /// Its record's id.
-    pub id: Box<str>,
-    /// Training or validation.
-    pub split: Split,
-    /// What the stage learns of its report.
-    pub report: Option<Box<str>>,
-    /// Questions about it.
-    pub questions: Vec<Question>,
-}
-
-/// The images of one data set.
-#[derive(Debug)]
-pub struct ImageSet {
-    /// In the data set's order (MIMIC-CXR-JPG: sorted by id), along which images alternate.
-    pub images: Vec<Image>,
-    /// Share among the data sets.
-    pub share: f64,
-    codes: CodeCache,
-}
-
-impl ImageSet {
-    /// The codes of an image of the set.
-    pub fn codes(&self, image: &Image) -> &[u16] {
-        self.codes.get(&image.id).unwrap_or(&[])
-    }
-}
+/// Why an image is left out.
+const OTHER: &str = "image file is another one than was encoded; `encode` it again";
 
 /// Plain instructions of one file.
 #[derive(Debug)]
@@ -64,31 +30,46 @@ pub struct Corpus {
     pub account: Account,
 }
 
-/// A record before its files are read.
-struct Pending {
-    id: String,
-    split: Split,
-    report: Option<ReportSource>,
-    questions: Vec<Questions>,
+/// Plain instructions as they are read.
+#[derive(Default)]
+struct Plain {
+    texts: Vec<(Box<str>, Split, Instruction)>,
+    /// Whom each is about, where that is known.
+    patients: Vec<Option<String>>,
+    held: Held,
+}
+
+impl Plain {
+    fn add(&mut self, record: Record) {
+        if let Some(instruction) = record.instruction {
+            self.texts.push((record.id.into(), record.split, instruction));
+            self.patients.push(record.patient);
+        }
+    }
 }
 
 impl Corpus {
-    /// Adds the images of a data set that `codes`, made by `origin`, holds.
+    /// Adds the images of a data set that `codes`, made by `origin`, holds. An image whose file has another size than the one that was
+    /// encoded is left out: its codes are of another image. `watch` has seen the data sets that were added before.
     pub fn add_images(
         &mut self,
         spec: &str,
         codes: &Path,
         origin: &CodeOrigin,
         stage: Stage,
+        watch: &mut SplitWatch,
     ) -> Result<(), TrainError> {
         let (path, share) = split_share(spec);
         let codes = CodeCache::open(codes, origin)?;
-        let (mut pending, mut places): (Vec<Pending>, HashMap<String, usize>) = Default::default();
-        let mut plain = Vec::new();
-        Dataset::open(Path::new(path))?.visit::<DataError>(&mut self.account, &mut |record: Record, account| {
-            if let (None, Some(instruction)) = (&record.image, record.instruction) {
-                plain.push((record.id.into(), record.split, instruction));
+        let (mut gathering, mut plain, mut touched) = (Gathering::new(stage), Plain::default(), 0);
+        let dataset = Dataset::open(Path::new(path))?;
+        dataset.visit_watched::<TrainError>(watch, &mut self.account, &mut |record: Record, account| {
+            let Some(file) = &record.image else {
+                plain.add(record);
                 return Ok(());
+            };
+            if let Some(patient) = &record.patient {
+                plain.held.learned(patient);
             }
             if record.split == Split::Test {
                 return Ok(());
@@ -101,86 +82,61 @@ impl Corpus {
                 account.skip("image has no codes; `encode` makes them", || record.id);
                 return Ok(());
             }
-            // A manifest has a row for each question about an image.
-            let at = *places.entry(record.id.clone()).or_insert(pending.len());
-            if at == pending.len() {
-                pending.push(Pending {
-                    id: record.id,
-                    split: record.split,
-                    report: None,
-                    questions: Vec::new(),
-                });
+            if !gathering.knows(&record.id)? {
+                match codes.likeness(&record.id, file) {
+                    Likeness::Same => {}
+                    Likeness::Touched => touched += 1,
+                    Likeness::Other => {
+                        account.skip(OTHER, || record.id);
+                        return Ok(());
+                    }
+                }
             }
-            let known = &mut pending[at];
-            known.report = known.report.take().or(record.report);
-            known.questions.extend(record.questions);
-            Ok(())
+            gathering.add(record, account)
         })?;
-        let read: Vec<_> = pending.into_par_iter().map(|record| read(record, stage)).collect();
-        let mut images = Vec::with_capacity(read.len());
-        for (image, reasons) in read {
-            for reason in reasons {
-                self.account.skip(reason, || image.id.to_string());
-            }
-            images.push(image);
+        if touched > 0 {
+            self.account.note(format!(
+                "{touched} images of {path} were written at other times than those that were encoded; `encode` compares them"
+            ));
         }
-        self.sets.push(ImageSet { images, share, codes });
+        self.sets.push(gathering.finish(codes, share, &mut self.account)?);
         self.push_texts(plain, share);
         Ok(())
     }
 
     /// Adds a file of plain instructions.
-    pub fn add_texts(&mut self, spec: &str) -> Result<(), TrainError> {
+    pub fn add_texts(&mut self, spec: &str, watch: &mut SplitWatch) -> Result<(), TrainError> {
         let (path, share) = split_share(spec);
-        let mut texts = Vec::new();
-        Dataset::open(Path::new(path))?.visit::<DataError>(&mut self.account, &mut |record, account| {
+        let mut plain = Plain::default();
+        let dataset = Dataset::open(Path::new(path))?;
+        dataset.visit_watched::<DataError>(watch, &mut self.account, &mut |record, account| {
             match record.instruction {
-                Some(instruction) => texts.push((record.id.into(), record.split, instruction)),
+                Some(_) => plain.add(record),
                 None => account.skip("record of a --text file without an instruction", || record.id),
             }
             Ok(())
         })?;
-        self.push_texts(texts, share);
+        self.push_texts(plain, share);
         Ok(())
     }
 
-    fn push_texts(&mut self, mut texts: Vec<(Box<str>, Split, Instruction)>, share: f64) {
+    fn push_texts(&mut self, plain: Plain, share: f64) {
+        let Plain {
+            mut texts,
+            patients,
+            mut held,
+        } = plain;
         if texts.is_empty() {
             return;
         }
         if texts.iter().all(|(_, split, _)| *split == Split::Train) {
-            for (_, split, _) in texts.iter_mut().skip(HOLD_EACH - 1).step_by(HOLD_EACH) {
-                *split = Split::Validate;
+            for ((_, split, _), patient) in texts.iter_mut().zip(&patients) {
+                if held.next(patient.as_deref()) {
+                    *split = Split::Validate;
+                }
             }
         }
         texts.retain(|(_, split, _)| *split != Split::Test);
         self.texts.push(TextSet { texts, share });
     }
-}
-
-/// Reads a record's files; gives reasons for what cannot be used of it.
-fn read(record: Pending, stage: Stage) -> (Image, Vec<&'static str>) {
-    let mut reasons = Vec::new();
-    let report = match record.report.map(|source| source.read(stage)) {
-        None => None,
-        Some(Ok(text)) => Some(text),
-        Some(Err(reason)) => {
-            reasons.push(reason);
-            None
-        }
-    };
-    let mut questions = Vec::new();
-    for source in record.questions {
-        match source.read() {
-            Ok(list) => questions.extend(list),
-            Err(reason) => reasons.push(reason),
-        }
-    }
-    let image = Image {
-        id: record.id.into(),
-        split: record.split,
-        report: report.map(Into::into),
-        questions,
-    };
-    (image, reasons)
 }

@@ -12,7 +12,7 @@ use super::examples::Examples;
 use super::settings::FinetuneSettings;
 use crate::model::bundle::Bundle;
 use crate::radiograph::{ImageFormat, Pixels, write};
-use crate::train::data::Dataset;
+use crate::train::data::{Dataset, SplitWatch};
 use crate::train::encode::encode;
 use crate::train::init::{InitOptions, init};
 use crate::train::tokenizer;
@@ -109,15 +109,10 @@ impl House {
     pub(super) fn examples(&self, settings: &FinetuneSettings, context: usize) -> Examples {
         let bundle = Bundle::open(&self.path("start")).unwrap();
         let (mut corpus, origin) = (Corpus::default(), self.vqgan().origin().unwrap());
-        corpus
-            .add_images(
-                &settings.data[0],
-                &settings.codes[0],
-                &origin,
-                settings.stage().unwrap(),
-            )
-            .unwrap();
-        corpus.add_texts(&settings.text[0]).unwrap();
+        let (data, codes, stage) = (&settings.data[0], &settings.codes[0], settings.stage().unwrap());
+        let mut watch = SplitWatch::default();
+        corpus.add_images(data, codes, &origin, stage, &mut watch).unwrap();
+        corpus.add_texts(&settings.text[0], &mut watch).unwrap();
         Examples::new(corpus, Encoder::new(bundle.vocabulary().unwrap()), settings, context).unwrap()
     }
 }

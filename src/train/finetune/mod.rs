@@ -7,12 +7,15 @@
 mod base;
 mod batch;
 mod corpus;
+#[cfg(test)]
+mod corpus_tests;
 mod example;
 mod examples;
 mod export;
 mod generate;
 #[cfg(test)]
 mod house;
+mod image_set;
 mod instructions;
 mod learner;
 mod order;
@@ -21,6 +24,7 @@ mod settings;
 mod task;
 #[cfg(test)]
 mod tests;
+mod texts;
 
 pub use base::Shape;
 pub use batch::StepBatch;

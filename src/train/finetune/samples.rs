@@ -44,9 +44,10 @@ pub fn write_samples(
     let reports = generator.texts(&asked(Skill::Report), REPORT_TOKENS);
     let mut text = String::from("Text by a model in training. For research only.\n");
     for (&(set, item), written) in chosen.iter().zip(&reports) {
-        let image = &examples.corpus.sets[set].images[item];
-        let report = image.report.as_deref().unwrap_or_default();
-        let _ = write!(text, "\n{}\n  report: {report}\n  model:  {written}\n", image.id);
+        let set = &examples.corpus.sets[set];
+        let image = &set.images[item];
+        let report = set.report(image).unwrap_or_default();
+        let _ = write!(text, "\n{}\n  report: {report}\n  model:  {written}\n", set.id(image));
     }
     let path = folder.join(format!("step-{step:010}.txt"));
     std::fs::write(&path, text).map_err(|e| TrainError::io(&path, e))?;

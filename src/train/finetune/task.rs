@@ -24,6 +24,7 @@ use crate::train::common::adamw::AdamwSettings;
 use crate::train::common::checkpoint::{Checkpoints, Restored, Snapshot};
 use crate::train::common::schedule::Schedule;
 use crate::train::common::{FREE, Fault, Outcome, Plan, Task, TrainError, drive, open_folder, split_share};
+use crate::train::data::SplitWatch;
 use crate::train::neox::{Compute, TokenBatch};
 
 /// The lowest validation loss so far.
@@ -68,13 +69,13 @@ impl FinetuneTask {
         let vqgan = VqganFiles::find(&s.vqgan)?;
         let start = Start::open(s, &vqgan, device)?;
         let config = start.model.config().clone();
-        let mut corpus = Corpus::default();
+        let (mut corpus, mut watch) = (Corpus::default(), SplitWatch::default());
         let origin = vqgan.origin()?;
         for (spec, codes) in s.data.iter().zip(&s.codes) {
-            corpus.add_images(spec, codes, &origin, s.stage()?)?;
+            corpus.add_images(spec, codes, &origin, s.stage()?, &mut watch)?;
         }
         for spec in &s.text {
-            corpus.add_texts(spec)?;
+            corpus.add_texts(spec, &mut watch)?;
         }
         let context = config.max_position_embeddings;
         let examples = Arc::new(Examples::new(corpus, Encoder::new(start.vocabulary), s, context)?);

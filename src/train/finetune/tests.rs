@@ -19,9 +19,8 @@ fn ids(examples: &Examples, skill: Skill) -> Vec<String> {
     let pools = examples.pools.iter().filter(|p| p.skill == skill);
     pools
         .flat_map(|p| {
-            p.items
-                .iter()
-                .map(|&i| examples.corpus.sets[p.set].images[i as usize].id.to_string())
+            let set = &examples.corpus.sets[p.set];
+            p.items.iter().map(|&i| set.id(&set.images[i as usize]).to_owned())
         })
         .collect()
 }
@@ -63,7 +62,8 @@ fn stage_2_learns_the_impression_alone() {
         ..house.settings("run")
     };
     let examples = house.examples(&settings, 256);
-    let report = |n: usize| examples.corpus.sets[0].images[n].report.as_deref();
+    let set = &examples.corpus.sets[0];
+    let report = |n: usize| set.report(&set.images[n]);
     assert_eq!((report(2), report(3)), (Some("Effusion."), Some("A right effusion.")));
     assert_eq!(settings.stage().unwrap(), Stage::Two);
 }

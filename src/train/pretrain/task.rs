@@ -11,6 +11,7 @@ use crate::train::common::adamw::AdamwSettings;
 use crate::train::common::checkpoint::{Restored, Snapshot};
 use crate::train::common::schedule::Schedule;
 use crate::train::common::{Fault, Outcome, Plan, Task, TrainError, drive};
+use crate::train::data::SplitWatch;
 use crate::train::finetune::{Exported, Learner, Method, Shape, StepBatch};
 use crate::train::neox::{Compute, TokenBatch, TrainableNeox};
 use crate::train::tokenizer::with_control_tokens;
@@ -32,9 +33,9 @@ pub fn train(settings: &PretrainSettings, device: Device, stop: impl Fn() -> boo
     let (tokenizer, _) = with_control_tokens(&bytes)?;
     // Without images: codes are no part of the model yet.
     let vocabulary = Vocabulary::from_bytes(&tokenizer, 1, 1).map_err(crate::train::tokenizer::TokenizerError::from)?;
-    let mut texts = Texts::default();
+    let (mut texts, mut watch) = (Texts::default(), SplitWatch::default());
     for path in &s.text {
-        texts.add(path, &vocabulary)?;
+        texts.add(path, &vocabulary, &mut watch)?;
     }
     if texts.tokens() < s.length {
         return Err(TrainError::NoData(format!(

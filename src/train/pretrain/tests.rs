@@ -6,6 +6,7 @@ use tch::Device;
 use super::text::{Texts, passes};
 use super::*;
 use crate::train::common::Outcome;
+use crate::train::data::SplitWatch;
 use crate::train::tokenizer;
 use crate::vocabulary::Vocabulary;
 
@@ -53,7 +54,9 @@ fn documents_end_with_the_end_of_text_and_some_are_kept_for_measuring() {
     let bytes = std::fs::read(dir.path().join("tokenizer.json")).unwrap();
     let vocabulary = Vocabulary::from_bytes(&bytes, 1, 1).unwrap();
     let mut texts = Texts::default();
-    texts.add(&dir.path().join("b.jsonl"), &vocabulary).unwrap();
+    texts
+        .add(&dir.path().join("b.jsonl"), &vocabulary, &mut SplitWatch::default())
+        .unwrap();
     assert_eq!(texts.account.count("documents"), 101);
     assert_eq!(texts.account.skipped("line is not JSON"), 1);
     assert_eq!(texts.account.skipped("line holds no text"), 1);
@@ -66,12 +69,31 @@ fn documents_end_with_the_end_of_text_and_some_are_kept_for_measuring() {
 }
 
 #[test]
+fn documents_of_one_patient_are_all_kept_for_measuring_or_none_is() {
+    let dir = house();
+    let line = |n: u32| format!("{{\"text\":\"Count on and on to {n}.\",\"Patient_ID\":{}}}\n", n / 3);
+    let file = dir.path().join("c.jsonl");
+    std::fs::write(&file, (0..150).map(line).collect::<String>()).unwrap();
+    let bytes = std::fs::read(dir.path().join("tokenizer.json")).unwrap();
+    let vocabulary = Vocabulary::from_bytes(&bytes, 1, 1).unwrap();
+    let mut texts = Texts::default();
+    texts.add(&file, &vocabulary, &mut SplitWatch::default()).unwrap();
+    let learned = texts.training(1, 0, 1, texts.tokens());
+    let ends = learned[0].iter().filter(|&&id| id == vocabulary.end_of_text()).count();
+    assert_eq!((ends, texts.account.count("documents")), (147, 150));
+    let held = vocabulary.decode_text(texts.measured(1, 30)[0]);
+    assert!(held.starts_with("Count on and on to 147."), "{held}");
+}
+
+#[test]
 fn every_token_of_a_stretch_is_learned_and_a_step_alone_decides_the_stretches() {
     let dir = house();
     let bytes = std::fs::read(dir.path().join("tokenizer.json")).unwrap();
     let vocabulary = Vocabulary::from_bytes(&bytes, 1, 1).unwrap();
     let mut texts = Texts::default();
-    texts.add(&dir.path().join("a.txt"), &vocabulary).unwrap();
+    texts
+        .add(&dir.path().join("a.txt"), &vocabulary, &mut SplitWatch::default())
+        .unwrap();
     let stretches = texts.training(7, 3, 5, 10);
     assert_eq!(stretches, texts.training(7, 3, 5, 10));
     assert_ne!(stretches, texts.training(7, 4, 5, 10));

@@ -6,14 +6,11 @@ use rand::Rng;
 use rayon::prelude::*;
 use serde_json::Value;
 
-use crate::train::common::TrainError;
 use crate::train::common::random::{Purpose, generator};
-use crate::train::data::{self, Account, DataError, Dataset, ReportSource, Split};
+use crate::train::common::{Held, TrainError};
+use crate::train::data::{self, Account, DataError, Dataset, ReportSource, Split, SplitWatch, patient_of};
 use crate::train::neox::TokenBatch;
 use crate::vocabulary::{TokenId, Vocabulary};
-
-/// One of so many documents is kept for validation, where the source names no splits.
-const HOLD_EACH: usize = 50;
 
 /// Documents one after the other, `<|endoftext|>` after each.
 #[derive(Debug, Default)]
@@ -24,36 +21,54 @@ pub struct Texts {
     pub account: Account,
 }
 
-/// A document and, where its source says so, its split.
-type Document = (String, Option<Split>);
+/// A document.
+struct Document {
+    text: String,
+    /// Where its source says so.
+    split: Option<Split>,
+    /// Whom it is about, where its source says so and no split.
+    patient: Option<String>,
+}
+
+impl Document {
+    fn of(text: String, split: Split) -> Self {
+        Self {
+            text,
+            split: Some(split),
+            patient: None,
+        }
+    }
+}
 
 impl Texts {
-    /// Reads and tokenises a source.
-    pub fn add(&mut self, path: &Path, vocabulary: &Vocabulary) -> Result<(), TrainError> {
+    /// Reads and tokenises a source. `watch` has seen the sources before it. Where the source names no splits, one of so many documents is
+    /// kept for validation; documents of one patient stay together.
+    pub fn add(&mut self, path: &Path, vocabulary: &Vocabulary, watch: &mut SplitWatch) -> Result<(), TrainError> {
         let suffix = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
         let documents = match suffix {
             "txt" => {
                 let bytes = std::fs::read(path).map_err(|e| TrainError::io(path, e))?;
-                vec![(String::from_utf8_lossy(&bytes).into_owned(), Some(Split::Train))]
+                vec![Document::of(String::from_utf8_lossy(&bytes).into_owned(), Split::Train)]
             }
             "jsonl" => lines(path, &mut self.account)?,
-            _ => records(path, &mut self.account)?,
+            _ => records(path, watch, &mut self.account)?,
         };
         let tokens: Vec<Vec<TokenId>> = documents
             .par_iter()
-            .map(|(text, _)| vocabulary.encode_text(text))
+            .map(|document| vocabulary.encode_text(&document.text))
             .collect();
-        for (number, ((_, split), ids)) in documents.iter().zip(tokens).enumerate() {
+        let mut held = Held::default();
+        for (number, (document, ids)) in documents.iter().zip(tokens).enumerate() {
+            let held = match held.next(document.patient.as_deref()) {
+                true => Split::Validate,
+                false => Split::Train,
+            };
             if ids.is_empty() {
                 self.account
                     .skip("document is empty", || format!("number {}", number + 1));
                 continue;
             }
-            let held = || match number % HOLD_EACH == HOLD_EACH - 1 {
-                true => Split::Validate,
-                false => Split::Train,
-            };
-            let row = match split.unwrap_or_else(held) {
+            let row = match document.split.unwrap_or(held) {
                 Split::Train => &mut self.train,
                 Split::Validate => &mut self.validate,
                 Split::Test => continue,
@@ -126,20 +141,24 @@ fn lines(path: &Path, account: &mut Account) -> Result<Vec<Document>, TrainError
         };
         match parts.is_empty() {
             true => account.skip("line holds no text", || format!("line {number}")),
-            false => documents.push((parts.join("\n\n"), field("split").and_then(Split::parse))),
+            false => documents.push(Document {
+                text: parts.join("\n\n"),
+                split: field("split").and_then(Split::parse),
+                patient: value.as_object().and_then(patient_of),
+            }),
         }
     }
     Ok(documents)
 }
 
 /// The reports of a data set.
-fn records(path: &Path, account: &mut Account) -> Result<Vec<Document>, TrainError> {
+fn records(path: &Path, watch: &mut SplitWatch, account: &mut Account) -> Result<Vec<Document>, TrainError> {
     let mut documents = Vec::new();
-    Dataset::open(path)?.visit::<DataError>(account, &mut |record, account| {
+    Dataset::open(path)?.visit_watched::<DataError>(watch, account, &mut |record, account| {
         match record.report {
-            Some(ReportSource::Text(text)) => documents.push((text, Some(record.split))),
+            Some(ReportSource::Text(text)) => documents.push(Document::of(text, record.split)),
             Some(ReportSource::File(file)) => match std::fs::read(file) {
-                Ok(bytes) => documents.push((String::from_utf8_lossy(&bytes).into_owned(), Some(record.split))),
+                Ok(bytes) => documents.push(Document::of(String::from_utf8_lossy(&bytes).into_owned(), record.split)),
                 Err(_) => account.skip("report cannot be read", || record.id),
             },
             None => account.skip("record without a report", || record.id),

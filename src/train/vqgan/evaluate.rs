@@ -12,7 +12,7 @@ use crate::radiograph::{ImageFormat, Pixels, write};
 use crate::train::common::{ImageBatch, TrainError};
 
 /// Images measured at a time.
-const CHUNK: usize = 16;
+pub(super) const CHUNK: usize = 16;
 /// Pairs on a sheet, and pairs in a row of it.
 const SHEET: (usize, usize) = (12, 4);
 

@@ -22,6 +22,15 @@ pub(super) struct FindingsReader {
     labels: Labels,
 }
 
+/// What a reader told of images, of each label.
+#[derive(Debug, Default, PartialEq)]
+struct Counts {
+    /// Told, and there.
+    hits: Vec<f64>,
+    /// Told plus there.
+    all: Vec<f64>,
+}
+
 impl FindingsReader {
     /// A reader of these labels.
     pub(super) fn new(labels: Labels) -> Self {
@@ -55,27 +64,69 @@ impl FindingsReader {
         Ok((each * &mask).sum(Kind::Float) / mask.sum(Kind::Float).clamp_min(1.0))
     }
 
-    /// F1 of what the reader tells of `batch` from its latents `z`: over all labels that are known, and of each finding (0 where nothing
-    /// is there or told).
-    pub(super) fn f1(
+    /// F1 of what the reader tells of images from their latents and, once these are quantised, from their codes; that of each finding where
+    /// it counts. `latents` gives both for some images at a time.
+    pub(super) fn measure(
+        &self,
+        parameters: &Parameters,
+        images: &[ImageBatch],
+        latents: &dyn Fn(&ImageBatch) -> (Tensor, Option<Tensor>),
+        device: Device,
+    ) -> Result<Vec<(String, f64)>, TrainError> {
+        let (mut plain, mut codes) = (Counts::default(), None);
+        for some in images {
+            let (z, quantised) = latents(some);
+            self.count(parameters, &z, some, device, &mut plain)?;
+            if let Some(quantised) = quantised {
+                let counts = codes.get_or_insert_with(Counts::default);
+                self.count(parameters, &quantised, some, device, counts)?;
+            }
+        }
+        let (all, each) = self.f1(&plain);
+        let mut values = vec![("validation/findings_f1".to_owned(), all)];
+        let mut named = ("findings_f1", each);
+        if let Some(codes) = &codes {
+            let (all, each) = self.f1(codes);
+            values.push(("validation/findings_f1_codes".to_owned(), all));
+            named = ("findings_f1_codes", each);
+        }
+        let (title, each) = named;
+        values.extend(each.into_iter().map(|(name, f1)| (format!("{title}/{name}"), f1)));
+        Ok(values)
+    }
+
+    /// Counts what the reader tells of `batch` from its latents `z`, `[n, d, h, w]`.
+    fn count(
         &self,
         parameters: &Parameters,
         z: &Tensor,
         batch: &ImageBatch,
         device: Device,
-    ) -> Result<(f64, Vec<(String, f64)>), TrainError> {
+        counts: &mut Counts,
+    ) -> Result<(), TrainError> {
         let (target, mask) = self.labels.targets(batch, device);
         let told = self.logits(parameters, z)?.gt(0.0).to_kind(Kind::Float) * &mask;
         let present = target * mask;
-        let of_each = |t: &Tensor| -> Result<Vec<f64>, TrainError> {
-            let sums = t.sum_dim_intlist([0i64].as_slice(), false, Kind::Double);
-            Ok(Vec::try_from(sums.to_device(Device::Cpu))?)
+        let add = |sums: &mut Vec<f64>, t: &Tensor| -> Result<(), TrainError> {
+            let new = t.sum_dim_intlist([0i64].as_slice(), false, Kind::Double);
+            let new = Vec::<f64>::try_from(new.to_device(Device::Cpu))?;
+            sums.resize(new.len(), 0.0);
+            sums.iter_mut().zip(new).for_each(|(sum, n)| *sum += n);
+            Ok(())
         };
-        let (hits, all) = (of_each(&(&told * &present))?, of_each(&(told + present))?);
+        add(&mut counts.hits, &(&told * &present))?;
+        add(&mut counts.all, &(told + present))
+    }
+
+    /// F1 over all labels that are known, and of each finding (0 where nothing is there or told).
+    fn f1(&self, counts: &Counts) -> (f64, Vec<(String, f64)>) {
         let f1 = |hits: f64, all: f64| 2.0 * hits / all.max(1.0);
-        let findings = self.labels.findings();
-        let each = findings.map(|(name, at)| (name.to_owned(), f1(hits[at], all[at])));
-        Ok((f1(hits.iter().sum(), all.iter().sum()), each.collect()))
+        let of = |at: usize| match (counts.hits.get(at), counts.all.get(at)) {
+            (Some(hits), Some(all)) => f1(*hits, *all),
+            _ => 0.0,
+        };
+        let each = self.labels.findings().map(|(name, at)| (name.to_owned(), of(at)));
+        (f1(counts.hits.iter().sum(), counts.all.iter().sum()), each.collect())
     }
 
     fn logits(&self, parameters: &Parameters, z: &Tensor) -> Result<Tensor, TrainError> {

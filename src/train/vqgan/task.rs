@@ -44,8 +44,8 @@ pub(super) struct VqganTask {
     kind: Kind,
     device: Device,
     validation: Vec<Arc<Pixels>>,
-    /// The same images with their labels.
-    labelled: ImageBatch,
+    /// The same images with their labels, as many at a time as are measured at a time.
+    labelled: Vec<ImageBatch>,
 }
 
 /// Trains a VQ-GAN, or goes on with it; leaves `vqgan/config.yaml` and `vqgan/model.safetensors` in the run's folder.
@@ -69,7 +69,7 @@ pub fn train(settings: &VqganSettings, device: Device, stop: impl Fn() -> bool) 
     if !validation.is_empty() {
         let batch = validation.batch(0, settings.validate_images);
         task.validation = evaluate::pixels(&batch, config.resolution, config.in_channels);
-        task.labelled = batch;
+        task.labelled = batch.parts(evaluate::CHUNK);
     }
     let size = settings.batch;
     task.drive(move |number| training.batch(number, size), stop)
@@ -124,7 +124,7 @@ impl VqganTask {
             kind,
             device,
             validation: Vec::new(),
-            labelled: ImageBatch::default(),
+            labelled: Vec::new(),
         })
     }
 
@@ -366,25 +366,14 @@ impl Task for VqganTask {
         let sheet = folder.join(format!("step-{step:010}.png"));
         let mut values = Vec::new();
         if let Some(reader) = &self.findings {
-            let network = self.generator.network(self.kind)?;
-            let x = self.labelled.tensor(
-                self.generator.config.resolution,
-                self.generator.config.in_channels,
-                self.device,
-            );
-            let z = network.encode(&x);
-            let read = |z: &Tensor| reader.f1(&self.generator.parameters, z, &self.labelled, self.device);
-            let (all, each) = read(&z)?;
-            values.push(("validation/findings_f1".to_owned(), all));
-            let mut named = ("findings_f1", each);
-            if step > s.quantises_from() {
-                let quantised = quantize(&z, &network.code_book, s.beta).straight;
-                let (all, each) = read(&quantised)?;
-                values.push(("validation/findings_f1_codes".to_owned(), all));
-                named = ("findings_f1_codes", each);
-            }
-            let (title, each) = named;
-            values.extend(each.into_iter().map(|(name, f1)| (format!("{title}/{name}"), f1)));
+            let (generator, quantises) = (&self.generator, step > s.quantises_from());
+            let (network, side) = (generator.network(self.kind)?, generator.config.resolution);
+            let latents = |images: &ImageBatch| {
+                let z = network.encode(&images.tensor(side, generator.config.in_channels, self.device));
+                let codes = quantises.then(|| quantize(&z, &network.code_book, s.beta).straight);
+                (z, codes)
+            };
+            values.extend(reader.measure(&generator.parameters, &self.labelled, &latents, self.device)?);
         }
         if step <= s.findings_first {
             // The decoder has not begun: there is no reconstruction to measure.

@@ -317,6 +317,39 @@ fn findings_can_be_read_off_the_codes_once_the_encoder_has_learned_them() {
 }
 
 #[test]
+fn findings_are_measured_of_some_images_at_a_time_as_of_all_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let s = VqganSettings {
+        findings_weight: 1.0,
+        ..settings(dir.path(), 4)
+    };
+    let task = VqganTask::new(&s, &["left".to_owned()], Device::Cpu).unwrap();
+    let mut all = ImageBatch::default();
+    for one in (0..4).map(labelled) {
+        all.ids.extend(one.ids);
+        all.levels.extend(one.levels);
+        all.labels.extend(one.labels);
+    }
+    let parts = all.parts(3);
+    assert_eq!(parts.iter().map(|part| part.ids.len()).collect::<Vec<_>>(), [3, 3, 2]);
+    assert_eq!(parts.iter().flat_map(|part| &part.levels).count(), all.levels.len());
+    let network = task.generator.network(Kind::Float).unwrap();
+    let latents = |images: &ImageBatch| {
+        let z = network.encode(&images.tensor(32, 1, Device::Cpu));
+        let codes = quantize(&z, &network.code_book, 0.25).straight;
+        (z, Some(codes))
+    };
+    let reader = findings::FindingsReader::new(crate::train::common::Labels::new(&["left".to_owned()]));
+    let measure = |images: &[ImageBatch]| {
+        let measured = reader.measure(&task.generator.parameters, images, &latents, Device::Cpu);
+        measured.unwrap()
+    };
+    let whole = measure(&all.parts(8));
+    assert_eq!(whole.len(), 3);
+    assert_eq!(measure(&parts), whole);
+}
+
+#[test]
 fn findings_are_learned_of_images_that_are_not_drawn_too() {
     learns_a_finding(0.5);
     let drawn = |draw_share, images| {

@@ -30,29 +30,17 @@ impl Examples {
         };
         let mut dropped: Vec<(&'static str, String)> = Vec::new();
         for set in &mut self.corpus.sets {
-            let long: Vec<Vec<&'static str>> = (set.images.par_iter_mut())
-                .map(|image| {
-                    let mut reasons = Vec::new();
-                    if image
-                        .report
-                        .as_ref()
-                        .is_some_and(|text| !fits(report.max(draw), &[text]))
-                    {
-                        image.report = None;
-                        reasons.push("report is too long for the model's context");
-                    }
-                    image.questions.retain(|q| {
-                        let kept = fits(question, &[&q.question, &q.answer]);
-                        if !kept {
-                            reasons.push("question is too long for the model's context");
-                        }
-                        kept
-                    });
-                    reasons
-                })
-                .collect();
-            for (reasons, image) in long.into_iter().zip(&set.images) {
-                dropped.extend(reasons.into_iter().map(|reason| (reason, image.id.to_string())));
+            let report_fits = |text: &str| fits(report.max(draw), &[text]);
+            for (at, report, questions) in set.retain(report_fits, |q, answer| fits(question, &[q, answer])) {
+                let id = set.id(&set.images[at]);
+                let questions = (0..questions).map(|_| "question is too long for the model's context");
+                let report = report.then_some("report is too long for the model's context");
+                dropped.extend(
+                    report
+                        .into_iter()
+                        .chain(questions)
+                        .map(|reason| (reason, id.to_owned())),
+                );
             }
         }
         for set in &mut self.corpus.texts {

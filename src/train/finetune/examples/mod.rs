@@ -10,15 +10,17 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
-use super::corpus::{Corpus, ImageSet};
+use super::corpus::Corpus;
 use super::example::{Encoder, Response, Sequence};
+use super::image_set::{ImageSet, Pair};
 use super::order::Draw;
 use super::settings::{FinetuneSettings, Pairing};
+use super::texts::TextId;
 use crate::labeler;
 use crate::model::drafts::DraftTable;
 use crate::train::common::TrainError;
 use crate::train::common::random::{Purpose, generator};
-use crate::train::data::{Question, Split};
+use crate::train::data::Split;
 use crate::vocabulary::{Input, TokenId};
 
 /// Reports that the table for drafts is made from, at most: more say little new.
@@ -106,21 +108,18 @@ pub struct Examples {
     reword_questions: f64,
     question_power: f64,
     /// How often each wording occurs among the training questions of an image set, where that counts.
-    question_counts: Vec<HashMap<Box<str>, u32>>,
+    question_counts: Vec<HashMap<TextId, u32>>,
     seed: u64,
     /// Sequences must be shorter than this.
     context: usize,
 }
 
 /// How often each wording occurs among the training questions of a set.
-fn question_counts(set: &ImageSet) -> HashMap<Box<str>, u32> {
-    let mut numbers: HashMap<Box<str>, u32> = HashMap::new();
+fn question_counts(set: &ImageSet) -> HashMap<TextId, u32> {
+    let mut numbers = HashMap::new();
     let training = set.images.iter().filter(|image| image.split == Split::Train);
-    for question in training.flat_map(|image| &image.questions) {
-        match numbers.get_mut(question.question.as_str()) {
-            Some(number) => *number += 1,
-            None => drop(numbers.insert(question.question.as_str().into(), 1)),
-        }
+    for pair in training.flat_map(|image| set.questions(image)) {
+        *numbers.entry(pair.question).or_default() += 1;
     }
     numbers
 }
@@ -195,11 +194,11 @@ impl Examples {
                 let of_split = (0u32..).zip(&images.images).filter(|(_, image)| image.split == split);
                 let items: Vec<u32> = match skill {
                     Skill::Vqa => of_split
-                        .filter(|(_, i)| !i.questions.is_empty())
+                        .filter(|(_, i)| !images.questions(i).is_empty())
                         .map(|(i, _)| i)
                         .collect(),
                     _ => {
-                        let with_report = of_split.filter(|(_, i)| i.report.is_some()).map(|(i, _)| i);
+                        let with_report = of_split.filter(|(_, i)| images.report(i).is_some()).map(|(i, _)| i);
                         let first = usize::from(skill == Skill::Draw);
                         match settings.pairing {
                             // What is measured is measured both ways.
@@ -256,7 +255,7 @@ impl Examples {
             .map(|number| {
                 let (pool, item) = all[number * all.len() / count];
                 let questions = match pool.skill {
-                    Skill::Vqa => self.corpus.sets[pool.set].images[item].questions.len().max(1),
+                    Skill::Vqa => self.questions(pool, item).len().max(1),
                     _ => 1,
                 };
                 let choice = Choice {
@@ -288,9 +287,18 @@ impl Examples {
     fn name(&self, pool: &Pool, item: usize) -> String {
         let id = match pool.skill {
             Skill::Text => &self.corpus.texts[pool.set].texts[item].0,
-            _ => &self.corpus.sets[pool.set].images[item].id,
+            _ => {
+                let set = &self.corpus.sets[pool.set];
+                set.id(&set.images[item])
+            }
         };
         format!("{} {id}", pool.skill)
+    }
+
+    /// The questions about an image of a pool.
+    fn questions(&self, pool: &Pool, item: usize) -> &[Pair] {
+        let set = &self.corpus.sets[pool.set];
+        set.questions(&set.images[item])
     }
 
     fn wordings(&self, skill: Skill) -> usize {
@@ -317,10 +325,13 @@ impl Examples {
         if pool.skill != Skill::Vqa {
             return 0;
         }
-        let questions = &self.corpus.sets[pool.set].images[item].questions;
+        let questions = self.questions(pool, item);
         if let Some(often) = self.question_counts.get(pool.set) {
-            let number = |q: &Question| f64::from(often.get(q.question.as_str()).copied().unwrap_or(1));
-            let weights: Vec<f64> = questions.iter().map(|q| number(q).powf(-self.question_power)).collect();
+            let number = |pair: &Pair| f64::from(often.get(&pair.question).copied().unwrap_or(1));
+            let weights: Vec<f64> = questions
+                .iter()
+                .map(|pair| number(pair).powf(-self.question_power))
+                .collect();
             let stream = 1 << 63 | (pool.set as u64) << 52 | (item as u64) << 20 | pass;
             let mut left = generator(self.seed, Purpose::Order, stream).random::<f64>() * weights.iter().sum::<f64>();
             let past = weights.iter().position(|w| {
@@ -347,9 +358,9 @@ impl Examples {
         }
         let set = &self.corpus.sets[pool.set];
         let image = &set.images[item];
-        let (codes, report) = (set.codes(image), image.report.as_deref().unwrap_or_default());
+        let (codes, report) = (set.codes(image), set.report(image).unwrap_or_default());
         let encoder = &self.encoder;
-        match (pool.skill, image.questions.get(choice.question)) {
+        match (pool.skill, set.questions(image).get(choice.question)) {
             (Skill::Draw, _) => {
                 let instruction = &self.draw_instructions[choice.wording];
                 let words;
@@ -363,11 +374,12 @@ impl Examples {
                 };
                 encoder.example(instruction, input, &[], Response::Image(codes))
             }
-            (Skill::Vqa, Some(q)) => {
-                let words = |seed| labeler::reword(&q.question, &mut ChaCha8Rng::seed_from_u64(seed));
+            (Skill::Vqa, Some(pair)) => {
+                let (question, answer) = (set.text(pair.question), set.text(pair.answer));
+                let words = |seed| labeler::reword(question, &mut ChaCha8Rng::seed_from_u64(seed));
                 let reworded = choice.reword.and_then(words);
-                let question = reworded.as_deref().unwrap_or(&q.question);
-                encoder.example(question, Input::Image(0), codes, Response::Text(&q.answer))
+                let question = reworded.as_deref().unwrap_or(question);
+                encoder.example(question, Input::Image(0), codes, Response::Text(answer))
             }
             _ => {
                 let instruction = &self.report_instructions[choice.wording];
@@ -382,7 +394,7 @@ impl Examples {
         let image = &images.images[item];
         match skill {
             Skill::Draw => {
-                let report = image.report.as_deref().unwrap_or_default();
+                let report = images.report(image).unwrap_or_default();
                 self.encoder
                     .prompt(&self.draw_instructions[0], Input::Text(report), &[])
             }

@@ -1,0 +1,53 @@
+//! Why images are not encoded, or codes not read.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::train::data::DataError;
+
+/// Why images were not encoded, or codes not read.
+#[derive(Debug, thiserror::Error)]
+pub enum EncodeError {
+    /// The operating system refused.
+    #[error("{}: {reason}", .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        reason: io::Error,
+    },
+    /// Another kind of file.
+    #[error("{} is no file of image codes; make it with `llm-cxr-train encode`", .0.display())]
+    NotCodes(PathBuf),
+    /// Made by an earlier version.
+    #[error(
+        "{} was made by an earlier version, which did not note what the images were that it encoded; remove the file and encode again \
+         (`run` does a step of a recipe again when its file is gone)", .0.display()
+    )]
+    Earlier(PathBuf),
+    /// Made by another VQ-GAN.
+    #[error(
+        "{} holds the codes of another VQ-GAN, which mean other images; encode again to another file, or use the VQ-GAN that made it", .0.display()
+    )]
+    OtherVqgan(PathBuf),
+    /// A record in the middle of the file is damaged.
+    #[error("{}: record {record} is damaged; remove the file and encode again", .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Counted from 0.
+        record: usize,
+    },
+    /// The data set.
+    #[error(transparent)]
+    Data(#[from] DataError),
+}
+
+impl EncodeError {
+    pub(super) fn io(path: &Path, reason: io::Error) -> Self {
+        Self::Io {
+            path: path.to_owned(),
+            reason,
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! `encode`: the images of a data set to code-book indices, once; and the file that holds them.
+//!
+//! An image is known by its record's id, and by what its file was when it was encoded: a data set that is exported again under the
+//! same names, with other images, gets other codes. Files whose size and times are as they were are not read again.
+
+mod error;
+mod file;
+mod origin;
+mod stamp;
+#[cfg(test)]
+mod tests;
+
+pub use error::EncodeError;
+pub use file::{CodeCache, Likeness};
+pub use origin::CodeOrigin;
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use self::file::{CodeWriter, key};
+use self::stamp::{Content, Seen, Stamp};
+use super::data::{Account, Dataset, ImageFault, Record, decode_image};
+use crate::model::vqgan::Vqgan;
+use crate::radiograph::Pixels;
+
+/// What an account calls images of which `encode` had no codes.
+pub const ENCODED: &str = "images encoded";
+/// Images whose files hold something else than when they were encoded.
+pub const ENCODED_AGAIN: &str = "images encoded again, whose files had changed";
+/// Images whose codes were there.
+pub const AS_THEY_WERE: &str = "images encoded before";
+
+/// An image whose file has to be read.
+struct Waiting {
+    id: String,
+    path: PathBuf,
+    /// To be noted with its codes.
+    stamp: Stamp,
+    /// What its file held when it was encoded, if it was.
+    known: Option<Content>,
+}
+
+/// What a file turned out to hold.
+enum Found {
+    /// What it held before.
+    Same,
+    /// An image of which there are no codes yet.
+    New(Arc<Pixels>),
+}
+
+/// Encodes every image of `dataset` that `out` does not hold yet or whose file has changed since, `batch` at a time; files are read and
+/// decoded in parallel. Images that cannot be read are counted and tried again by the next run. `progress` is told how many files are
+/// done.
+///
+/// # Errors
+/// When the data set cannot be read, and when `out` cannot be written or holds other things than codes of this VQ-GAN.
+pub fn encode(
+    dataset: &Dataset,
+    vqgan: &Vqgan,
+    origin: &CodeOrigin,
+    out: &Path,
+    batch: usize,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Account, EncodeError> {
+    let (writer, cache) = CodeWriter::open(out, origin)?;
+    let mut encoding = Encoding { vqgan, writer, cache };
+    let mut met: HashSet<[u8; 16]> = HashSet::new();
+    let (mut account, mut waiting, mut done) = (Account::default(), Vec::new(), 0u64);
+    dataset.visit::<EncodeError>(&mut account, &mut |record: Record, account| {
+        let Some(path) = record.image else {
+            return Ok(());
+        };
+        if !met.insert(key(&record.id)) {
+            // Named by an earlier row with another question.
+            return Ok(());
+        }
+        let stamp = match Stamp::of(&path) {
+            Ok(stamp) => stamp,
+            Err(fault) => {
+                account.skip(ImageFault::Io(fault).reason(), || record.id);
+                return Ok(());
+            }
+        };
+        let seen = encoding.cache.as_ref().and_then(|cache| cache.seen(&record.id));
+        if seen.is_some_and(|seen| seen.stamp == stamp) {
+            account.used(AS_THEY_WERE);
+            return Ok(());
+        }
+        waiting.push(Waiting {
+            known: seen.map(|seen| seen.content),
+            id: record.id,
+            path,
+            stamp: stamp.settled(),
+        });
+        if waiting.len() >= batch.max(1) {
+            done += waiting.len() as u64;
+            encoding.batch(std::mem::take(&mut waiting), account)?;
+            progress(done);
+        }
+        Ok(())
+    })?;
+    done += waiting.len() as u64;
+    encoding.batch(waiting, &mut account)?;
+    progress(done);
+    encoding.writer.finish()?;
+    Ok(account)
+}
+
+struct Encoding<'a> {
+    vqgan: &'a Vqgan,
+    writer: CodeWriter,
+    cache: Option<CodeCache>,
+}
+
+impl Encoding<'_> {
+    fn batch(&mut self, images: Vec<Waiting>, account: &mut Account) -> Result<(), EncodeError> {
+        let side = self.vqgan.config().resolution;
+        let read: Vec<_> = images
+            .into_par_iter()
+            .map(|image| {
+                let found = look(&image, side);
+                (image, found)
+            })
+            .collect();
+        let (mut new, mut pixels) = (Vec::new(), Vec::new());
+        for (image, found) in read {
+            match found {
+                Ok((content, Found::New(image_pixels))) => {
+                    new.push((image, content));
+                    pixels.push(image_pixels);
+                }
+                Ok((content, Found::Same)) => {
+                    let codes = self.cache.as_ref().and_then(|cache| cache.get(&image.id));
+                    // Its times are other ones: with them it need not be read again by the next run.
+                    let seen = Seen {
+                        stamp: image.stamp,
+                        content,
+                    };
+                    self.writer.append(&image.id, &seen, codes.unwrap_or_default())?;
+                    account.used(AS_THEY_WERE);
+                }
+                Err(fault) => account.skip(fault.reason(), || image.id),
+            }
+        }
+        let codes = match pixels.is_empty() {
+            true => Vec::new(),
+            false => tch::no_grad(|| {
+                let mut pass = self.vqgan.begin_encode(&pixels);
+                while self.vqgan.advance(&mut pass) {}
+                self.vqgan.codes(pass)
+            }),
+        };
+        for ((image, content), codes) in new.iter().zip(&codes) {
+            let seen = Seen {
+                stamp: image.stamp,
+                content: *content,
+            };
+            self.writer.append(&image.id, &seen, codes)?;
+            account.used(if image.known.is_some() { ENCODED_AGAIN } else { ENCODED });
+        }
+        // A batch that is done stays done.
+        self.writer.flush()
+    }
+}
+
+/// Reads an image file, and decodes it unless it holds what it held before.
+fn look(image: &Waiting, side: usize) -> Result<(Content, Found), ImageFault> {
+    let bytes = std::fs::read(&image.path)?;
+    let content = Content::of(&bytes);
+    if image.known == Some(content) {
+        return Ok((content, Found::Same));
+    }
+    Ok((content, Found::New(Arc::new(decode_image(&bytes, side)?))))
+}

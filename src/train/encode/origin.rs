@@ -1,0 +1,36 @@
+//! What the codes of a file were made by.
+
+use std::fs::File;
+use std::io::{self, BufReader};
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use super::EncodeError;
+
+/// What the codes of a file were made by and how many an image has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CodeOrigin {
+    /// SHA-256 of the VQ-GAN's configuration and weights.
+    pub vqgan: [u8; 32],
+    /// Codes of one image.
+    pub codes_per_image: usize,
+    /// Size of the code book.
+    pub code_count: usize,
+}
+
+impl CodeOrigin {
+    /// Reads the files of a VQ-GAN for their checksum.
+    pub fn of(config: &Path, weights: &Path, codes_per_image: usize, code_count: usize) -> Result<Self, EncodeError> {
+        let mut sum = Sha256::new();
+        for path in [config, weights] {
+            let file = File::open(path).map_err(|e| EncodeError::io(path, e))?;
+            io::copy(&mut BufReader::new(file), &mut sum).map_err(|e| EncodeError::io(path, e))?;
+        }
+        Ok(Self {
+            vqgan: sum.finalize().into(),
+            codes_per_image,
+            code_count,
+        })
+    }
+}

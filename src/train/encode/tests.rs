@@ -1,0 +1,186 @@
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use tch::{Device, Kind};
+
+use super::*;
+use crate::model::checkpoint::Weights;
+use crate::radiograph::{ImageFormat, write};
+use crate::train::init::{InitOptions, init};
+
+/// A tiny random VQ-GAN and a manifest of four images.
+struct World {
+    dir: tempfile::TempDir,
+    vqgan: Vqgan,
+    origin: CodeOrigin,
+}
+
+impl World {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let options = InitOptions {
+            vocabulary: 300,
+            hidden: 16,
+            layers: 1,
+            heads: 2,
+            context: 64,
+            resolution: 8,
+            multipliers: vec![1, 1],
+            code_width: 4,
+            codes: 16,
+            ..InitOptions::demo(dir.path().join("start"))
+        };
+        init(&options, &mut |_| {}).unwrap();
+        let files = ["config.yaml", "model.safetensors"].map(|name| dir.path().join("start/vqgan").join(name));
+        let config = crate::model::vqgan::VqganConfig::from_yaml(&fs::read(&files[0]).unwrap()).unwrap();
+        let origin = CodeOrigin::of(&files[0], &files[1], config.codes_per_image(), config.n_embed).unwrap();
+        let weights = Weights::open(&[files[1].clone()]).unwrap();
+        let world = Self {
+            vqgan: Vqgan::load(&config, &weights, Kind::Float, Device::Cpu).unwrap(),
+            origin,
+            dir,
+        };
+        for number in 0..4 {
+            world.draw(number, number);
+        }
+        let rows = "image,question,answer\n0.png,A?,Yes.\n0.png,B?,No.\n1.png,,\n2.png,,\n3.png,,\n";
+        fs::write(world.path("data.csv"), rows).unwrap();
+        world
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn png(picture: u8) -> Vec<u8> {
+        let rgb = (0..8 * 8 * 3)
+            .map(|i| (i as u8).wrapping_mul(picture * 7 + 1))
+            .collect();
+        write(&Pixels::new(8, 8, rgb).unwrap(), ImageFormat::Png, &[]).unwrap()
+    }
+
+    /// Puts a picture where image `number` is, as if it had lain there for a day.
+    fn draw(&self, number: u8, picture: u8) {
+        let path = self.path(&format!("{number}.png"));
+        fs::write(&path, Self::png(picture)).unwrap();
+        self.touch(number, 86_400);
+    }
+
+    fn touch(&self, number: u8, seconds_ago: u64) {
+        let file = fs::File::options()
+            .write(true)
+            .open(self.path(&format!("{number}.png")));
+        let time = SystemTime::now() - Duration::from_secs(seconds_ago);
+        file.unwrap().set_modified(time).unwrap();
+    }
+
+    /// Encodes; gives how many images were new, other ones than before, and as they were.
+    fn encode(&self, to: &str) -> [u64; 3] {
+        let data = Dataset::open(&self.path("data.csv")).unwrap();
+        let account = encode(&data, &self.vqgan, &self.origin, &self.path(to), 3, &mut |_| {}).unwrap();
+        [ENCODED, ENCODED_AGAIN, AS_THEY_WERE].map(|kind| account.count(kind))
+    }
+
+    fn cache(&self, of: &str) -> CodeCache {
+        CodeCache::open(&self.path(of), &self.origin).unwrap()
+    }
+
+    /// The file of codes as if its images had been encoded long after they were written.
+    fn settle(&self, file: &str) {
+        let cache = self.cache(file);
+        let (mut writer, _) = CodeWriter::open(&self.path(file), &self.origin).unwrap();
+        for number in 0..4 {
+            let id = format!("{number}.png");
+            let seen = Seen {
+                stamp: Stamp::of(&self.path(&id)).unwrap(),
+                ..*cache.seen(&id).unwrap()
+            };
+            writer.append(&id, &seen, cache.get(&id).unwrap()).unwrap();
+        }
+        writer.finish().unwrap();
+    }
+}
+
+#[test]
+fn an_image_that_has_changed_gets_new_codes_and_the_others_keep_theirs() {
+    let world = World::new();
+    assert_eq!(world.encode("codes"), [4, 0, 0]);
+    let before = world.cache("codes");
+    assert_eq!(world.encode("codes"), [0, 0, 4]);
+    world.draw(1, 9);
+    assert_eq!(world.encode("codes"), [0, 1, 3]);
+    let after = world.cache("codes");
+    assert_eq!(world.encode("fresh"), [4, 0, 0]);
+    let fresh = world.cache("fresh");
+    for number in 0..4 {
+        let id = format!("{number}.png");
+        assert_eq!(after.get(&id), fresh.get(&id), "{id}");
+        assert_eq!(before.get(&id) == after.get(&id), number != 1, "{id}");
+    }
+    assert_eq!(world.encode("codes"), [0, 0, 4]);
+}
+
+#[test]
+fn a_file_whose_size_and_times_are_as_they_were_is_not_read() {
+    let world = World::new();
+    world.encode("codes");
+    world.settle("codes");
+    let length = fs::metadata(world.path("codes")).unwrap().len();
+    // With codes for one that was never seen, a file that were read would be seen to be another.
+    let cache = world.cache("codes");
+    let (mut writer, _) = CodeWriter::open(&world.path("codes"), &world.origin).unwrap();
+    let seen = Seen {
+        content: Content([0; 16]),
+        ..*cache.seen("2.png").unwrap()
+    };
+    writer.append("2.png", &seen, cache.get("2.png").unwrap()).unwrap();
+    writer.finish().unwrap();
+    assert_eq!(world.encode("codes"), [0, 0, 4]);
+    let record = fs::metadata(world.path("codes")).unwrap().len() - length;
+    // A copy is read, once it is seen to be one; its codes stay, and stand there again beside its new times.
+    world.touch(3, 3600);
+    assert_eq!(world.encode("codes"), [0, 0, 4]);
+    assert_eq!(fs::metadata(world.path("codes")).unwrap().len(), length + 2 * record);
+}
+
+#[test]
+fn a_run_that_was_killed_goes_on_also_while_it_replaced_codes() {
+    let world = World::new();
+    world.encode("codes");
+    let first = fs::read(world.path("codes")).unwrap();
+    for number in 0..4 {
+        world.draw(number, 9 - number);
+    }
+    assert_eq!(world.encode("codes"), [0, 4, 0]);
+    let whole = fs::read(world.path("codes")).unwrap();
+    let record = (first.len() - file::HEADER) / 4;
+    assert_eq!(whole.len(), first.len() + 4 * record);
+    // After two of the new records and a half.
+    fs::write(world.path("codes"), &whole[..first.len() + 5 * record / 2]).unwrap();
+    assert_eq!(world.encode("codes"), [0, 2, 2]);
+    world.encode("fresh");
+    let (codes, fresh) = (world.cache("codes"), world.cache("fresh"));
+    for id in ["0.png", "1.png", "2.png", "3.png"] {
+        assert_eq!(codes.get(id), fresh.get(id), "{id}");
+    }
+}
+
+#[test]
+fn a_file_of_another_size_is_another_image_and_one_of_another_time_may_be() {
+    let world = World::new();
+    world.encode("codes");
+    let cache = world.cache("codes");
+    let likeness = |number: u8| cache.likeness(&format!("{number}.png"), &world.path(&format!("{number}.png")));
+    assert_eq!([0, 1, 2, 3].map(likeness), [Likeness::Same; 4]);
+    world.touch(1, 10);
+    fs::write(world.path("2.png"), [World::png(2), vec![0]].concat()).unwrap();
+    fs::remove_file(world.path("3.png")).unwrap();
+    let now = [Likeness::Same, Likeness::Touched, Likeness::Other, Likeness::Same];
+    assert_eq!([0, 1, 2, 3].map(likeness), now);
+    // What cannot be looked at keeps its codes, and is counted.
+    let data = Dataset::open(&world.path("data.csv")).unwrap();
+    let account = encode(&data, &world.vqgan, &world.origin, &world.path("codes"), 3, &mut |_| {}).unwrap();
+    assert_eq!(account.skipped("image file cannot be read"), 1);
+    assert!(world.cache("codes").get("3.png").is_some());
+}

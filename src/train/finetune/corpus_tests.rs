@@ -1,0 +1,86 @@
+use tch::Device;
+
+use super::examples::{Examples, Skill};
+use super::house::House;
+use super::settings::Pairing;
+use super::{FinetuneSettings, train};
+use crate::train::data::Split;
+
+/// Ids of the training images that are reported on.
+fn reported(examples: &Examples) -> Vec<String> {
+    let pools = examples.pools.iter().filter(|pool| pool.skill == Skill::Report);
+    let images = pools.flat_map(|pool| {
+        let set = &examples.corpus.sets[pool.set];
+        pool.items.iter().map(|&item| set.id(&set.images[item as usize]))
+    });
+    images.map(str::to_owned).collect()
+}
+
+#[test]
+fn an_image_whose_file_has_another_size_than_the_one_that_was_encoded_is_left_out_and_counted() {
+    let house = House::new();
+    let file = house.path("1.png");
+    let bytes = std::fs::read(&file).unwrap();
+    std::fs::write(&file, [&bytes[..], &[0]].concat()).unwrap();
+    // A copy may be the same image; one that is not there may have been encoded elsewhere.
+    let copy = std::fs::File::options().write(true).open(house.path("2.png")).unwrap();
+    copy.set_modified(std::time::UNIX_EPOCH).unwrap();
+    std::fs::remove_file(house.path("3.png")).unwrap();
+    let settings = FinetuneSettings {
+        pairing: Pairing::Both,
+        ..house.settings("run")
+    };
+    let examples = house.examples(&settings, 256);
+    assert_eq!(reported(&examples), ["0.png", "2.png", "3.png"]);
+    let account = &examples.corpus.account;
+    assert_eq!(
+        account.skipped("image file is another one than was encoded; `encode` it again"),
+        1
+    );
+    assert!(account.to_string().contains("\n1 images of"), "{account}");
+}
+
+#[test]
+fn texts_of_one_patient_are_all_kept_for_validation_or_none_is() {
+    let house = House::new();
+    let row = |n: usize| format!(",p{},Count to {n}.,{n}\n", n / 3);
+    let rows: String = (0..300).map(row).collect();
+    let images = "0.png,p49,,\n1.png,a,,\n2.png,b,,\n";
+    let file = house.path("both.csv");
+    std::fs::write(&file, format!("image,patient,instruction,response\n{images}{rows}")).unwrap();
+    let settings = FinetuneSettings {
+        data: vec![file.to_string_lossy().into_owned()],
+        report_weight: 0.0,
+        draw_weight: 0.0,
+        vqa_weight: 0.0,
+        ..house.settings("run")
+    };
+    let examples = house.examples(&settings, 256);
+    let kept = examples.corpus.texts[0].texts.iter();
+    let kept = kept.filter(|(_, split, _)| *split == Split::Validate);
+    // The 50th patient is one of whom an image is learned from.
+    assert_eq!(
+        kept.map(|(_, _, text)| text.response.as_str()).collect::<Vec<_>>(),
+        ["150", "151", "152"]
+    );
+}
+
+#[test]
+fn a_patient_in_two_splits_of_two_data_sets_ends_the_run_before_it_begins() {
+    let house = House::new();
+    for (name, split) in [("a.csv", "train"), ("b.csv", "validate")] {
+        let image = &name[..1];
+        std::fs::copy(house.path("0.png"), house.path(&format!("{image}.png"))).unwrap();
+        let rows = format!("image,split,patient,report\n{image}.png,{split},p1,Clear.\n");
+        std::fs::write(house.path(name), rows).unwrap();
+    }
+    let settings = FinetuneSettings {
+        data: ["a.csv", "b.csv"]
+            .map(|name| house.path(name).to_string_lossy().into_owned())
+            .to_vec(),
+        codes: vec![house.path("codes"), house.path("codes")],
+        ..house.settings("run")
+    };
+    let error = train(&settings, Device::Cpu, || false).unwrap_err().to_string();
+    assert!(error.contains("data sets in one folder"), "{error}");
+}
