@@ -12,6 +12,7 @@ mod auth;
 pub mod body;
 pub mod contract;
 mod conversation;
+mod envelope;
 pub mod error;
 pub mod fields;
 mod health;
