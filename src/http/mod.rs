@@ -27,6 +27,7 @@ pub mod server;
 mod state;
 mod timed;
 mod track;
+mod watched;
 pub mod wire;
 
 use axum::Router;
