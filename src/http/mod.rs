@@ -8,6 +8,7 @@
 //!
 //! [`app`] is the whole of it as a `Router`, for tests as for the server; [`server::Server`] puts it behind a port.
 
+mod attention;
 mod auth;
 pub mod body;
 pub mod contract;
