@@ -48,15 +48,18 @@ pub enum Dicom {
     Off,
 }
 
-/// Everything the server can be told. [`ServeConfig::check`] looks at all of it before anything is opened or bound.
+/// Which model runs, where and how: what the server and the commands for single images are told alike.
 #[derive(Clone, Debug, clap::Args)]
-pub struct ServeConfig {
+pub struct ModelConfig {
     /// Folder of the model bundle.
-    #[arg(long, env = "LLM_CXR_MODEL", value_name = "DIR", default_value = "models/demo")]
-    pub model: PathBuf,
-    /// Address and port to listen on. An address that is not loopback needs API keys or `--allow-anonymous`.
-    #[arg(long, env = "LLM_CXR_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8080")]
-    pub listen: SocketAddr,
+    #[arg(
+        id = "model",
+        long,
+        env = "LLM_CXR_MODEL",
+        value_name = "DIR",
+        default_value = "models/demo"
+    )]
+    pub folder: PathBuf,
     /// Where the model runs: auto, cpu or cuda:N.
     #[arg(long, env = "LLM_CXR_DEVICE", value_name = "DEVICE", default_value_t = DeviceChoice::Auto)]
     pub device: DeviceChoice,
@@ -69,6 +72,43 @@ pub struct ServeConfig {
     /// How radiographs are read: `default` honours orientation, alpha and 16-bit windows; `compat` does as the original did.
     #[arg(long, env = "LLM_CXR_PREPROCESS", value_enum, default_value_t = Preprocess::Default)]
     pub preprocess: Preprocess,
+    /// Speculative decoding of text, with n-gram drafts: on or off. The reply is the same.
+    #[arg(long, env = "LLM_CXR_SPECULATION", value_enum, default_value_t = Speculation::On)]
+    pub speculation: Speculation,
+    /// CPU threads of the model. Not given: one for each core, within a container's CPU quota.
+    #[arg(long, env = "LLM_CXR_THREADS", value_name = "N")]
+    pub threads: Option<usize>,
+    /// CPU instructions of matrix products: auto (the best there are), portable, avx2, avx512 or avx512-bf16. Nodes with the same setting give the
+    /// same results.
+    #[arg(long, env = "LLM_CXR_CPU_KERNELS", value_enum, default_value_t = CpuKernels::Auto)]
+    pub cpu_kernels: CpuKernels,
+}
+
+impl Default for ModelConfig {
+    /// What runs when nothing is said; the environment is not looked at.
+    fn default() -> Self {
+        Self {
+            folder: PathBuf::from("models/demo"),
+            device: DeviceChoice::Auto,
+            dtype: DtypeChoice::Auto,
+            weights: WeightsChoice::Auto,
+            preprocess: Preprocess::Default,
+            speculation: Speculation::On,
+            threads: None,
+            cpu_kernels: CpuKernels::Auto,
+        }
+    }
+}
+
+/// Everything the server can be told. [`ServeConfig::check`] looks at all of it before anything is opened or bound.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ServeConfig {
+    /// The model.
+    #[command(flatten)]
+    pub model: ModelConfig,
+    /// Address and port to listen on. An address that is not loopback needs API keys or `--allow-anonymous`.
+    #[arg(long, env = "LLM_CXR_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
     /// Whether DICOM files are read, each decoded in a process of its own: on or off.
     #[arg(long, env = "LLM_CXR_DICOM", value_enum, default_value_t = Dicom::On)]
     pub dicom: Dicom,
@@ -87,19 +127,9 @@ pub struct ServeConfig {
     /// decode steps (16 to 256, by device and weights).
     #[arg(long, env = "LLM_CXR_PREFILL_CHUNK", value_name = "N")]
     pub prefill_chunk: Option<usize>,
-    /// Speculative decoding of text, with n-gram drafts: on or off. The reply is the same.
-    #[arg(long, env = "LLM_CXR_SPECULATION", value_enum, default_value_t = Speculation::On)]
-    pub speculation: Speculation,
     /// How often a radiograph is read for a report whose request does not say (see `readings` of `/v1/report`). Not given: the bundle's own number.
     #[arg(long, env = "LLM_CXR_READINGS", value_name = "N")]
     pub readings: Option<usize>,
-    /// CPU threads of the model. Not given: one for each core, within a container's CPU quota.
-    #[arg(long, env = "LLM_CXR_THREADS", value_name = "N")]
-    pub threads: Option<usize>,
-    /// CPU instructions of matrix products: auto (the best there are), portable, avx2, avx512 or avx512-bf16. Nodes with the same setting give the
-    /// same results.
-    #[arg(long, env = "LLM_CXR_CPU_KERNELS", value_enum, default_value_t = CpuKernels::Auto)]
-    pub cpu_kernels: CpuKernels,
 
     /// Most jobs that wait; one more is refused with 429.
     #[arg(long, env = "LLM_CXR_QUEUE_JOBS", value_name = "N", default_value_t = 256)]
@@ -169,21 +199,14 @@ impl Default for ServeConfig {
     /// What the server does when it is told nothing; the environment is not looked at.
     fn default() -> Self {
         Self {
-            model: PathBuf::from("models/demo"),
+            model: ModelConfig::default(),
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
-            device: DeviceChoice::Auto,
-            dtype: DtypeChoice::Auto,
-            weights: WeightsChoice::Auto,
-            preprocess: Preprocess::Default,
             dicom: Dicom::On,
             max_batch: 16,
             kv_tokens: None,
             kv_memory: None,
             prefill_chunk: None,
-            speculation: Speculation::On,
             readings: None,
-            threads: None,
-            cpu_kernels: CpuKernels::Auto,
             queue_jobs: 256,
             queue_bytes: 256 << 20,
             max_body_bytes: 32 << 20,

@@ -278,7 +278,7 @@ fn the_keys_are_where_the_server_looks_for_them() {
     let mounted = Path::new(&text(at(pod, "containers.0.volumeMounts.1.mountPath"))).join(text(file));
     assert_eq!(config.api_keys_file.as_deref(), Some(mounted.as_path()));
     assert_eq!(
-        config.model.to_str(),
+        config.model.folder.to_str(),
         at(pod, "containers.0.volumeMounts.0.mountPath").as_str()
     );
 }
@@ -293,15 +293,18 @@ fn the_gpu_variants_ask_for_a_gpu_and_use_it() {
         "nvidia"
     );
     assert_eq!(text(at(gpu, "build.args.TARGET")), "cuda");
-    assert_eq!(parsed(&merged([gpu]), "compose").device, DeviceChoice::Cuda(0));
+    assert_eq!(parsed(&merged([gpu]), "compose").model.device, DeviceChoice::Cuda(0));
     assert_eq!(
-        parsed(&merged([at(&compose, "services.cpu")]), "compose").device,
+        parsed(&merged([at(&compose, "services.cpu")]), "compose").model.device,
         DeviceChoice::Cpu
     );
 
     let map = yaml("deploy/kubernetes/gpu/configmap.yaml");
     let deployment = yaml("deploy/kubernetes/gpu/deployment.yaml");
-    assert_eq!(parsed(&merged([&map]), "kubernetes").device, DeviceChoice::Cuda(0));
+    assert_eq!(
+        parsed(&merged([&map]), "kubernetes").model.device,
+        DeviceChoice::Cuda(0)
+    );
     let limits = at(&deployment, "spec.template.spec.containers.0.resources.limits");
     assert_eq!(limits.get("nvidia.com/gpu").map(text).as_deref(), Some("1"));
 }

@@ -60,10 +60,10 @@ impl ServeConfig {
     }
 
     fn check_model(&self, problems: &mut Vec<String>) {
-        if !self.model.is_dir() {
+        if !self.model.folder.is_dir() {
             problems.push(format!(
                 "--model {} is not a folder; `llm-cxr convert` makes a bundle from the published checkpoints",
-                self.model.display()
+                self.model.folder.display()
             ));
         }
         if self.kv_tokens.is_some_and(|n| n < 16) {
@@ -84,7 +84,7 @@ impl ServeConfig {
                 *READINGS.start(),
                 *READINGS.end(),
             ),
-            ("--threads", self.threads.unwrap_or(1), 1, 1024),
+            ("--threads", self.model.threads.unwrap_or(1), 1, 1024),
             ("--queue-jobs", self.queue_jobs, 1, 1 << 20),
             ("--image-workers", self.image_workers, 1, 256),
             ("--max-connections", self.max_connections, 1, 1 << 20),
@@ -126,10 +126,14 @@ impl ServeConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::ModelConfig;
 
     fn sound() -> ServeConfig {
         ServeConfig {
-            model: std::env::temp_dir(),
+            model: ModelConfig {
+                folder: std::env::temp_dir(),
+                ..ModelConfig::default()
+            },
             ..ServeConfig::default()
         }
     }
@@ -175,7 +179,10 @@ mod tests {
     #[test]
     fn every_problem_is_told_at_once() {
         let wrong = ServeConfig {
-            model: "no/such/folder".into(),
+            model: ModelConfig {
+                folder: "no/such/folder".into(),
+                ..ModelConfig::default()
+            },
             listen: ([0, 0, 0, 0], 0).into(),
             max_batch: 0,
             max_body_bytes: 1 << 29,

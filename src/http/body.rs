@@ -11,6 +11,8 @@ use http_body_util::BodyExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::{ApiError, ErrorCode};
+use super::life::Life;
+use crate::engine::EngineError;
 
 /// One permit of the budget stands for so many bytes.
 const UNIT: u64 = 1024;
@@ -20,6 +22,7 @@ const UNIT: u64 = 1024;
 pub struct BodyLimits {
     largest: u64,
     timeout: Duration,
+    life: Life,
     budget: Arc<Semaphore>,
 }
 
@@ -39,12 +42,13 @@ impl Collected {
 }
 
 impl BodyLimits {
-    /// Bodies of at most `largest` bytes each and `together` bytes at a time, each read within `timeout`.
-    pub fn new(largest: u64, together: u64, timeout: Duration) -> Self {
+    /// Bodies of at most `largest` bytes each and `together` bytes at a time, each read within `timeout`, and none once `life` ends.
+    pub fn new(largest: u64, together: u64, timeout: Duration, life: Life) -> Self {
         let units = usize::try_from(together.div_ceil(UNIT)).unwrap_or(Semaphore::MAX_PERMITS);
         Self {
             largest,
             timeout,
+            life,
             budget: Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS))),
         }
     }
@@ -53,7 +57,7 @@ impl BodyLimits {
     ///
     /// # Errors
     /// 413 as soon as it is known to be too large, 408 when it does not come in time, 429 when the bodies being read hold all
-    /// the memory there is for them, 400 when it is empty or breaks off.
+    /// the memory there is for them, 400 when it is empty or breaks off; 503 when the server begins to drain before all of it has come.
     pub async fn collect(&self, headers: &HeaderMap, body: Body) -> Result<Collected, ApiError> {
         let announced = headers
             .get(CONTENT_LENGTH)
@@ -74,9 +78,12 @@ impl BodyLimits {
                 format!("The body did not come within {seconds} s; send it faster."),
             )
         };
-        tokio::time::timeout(self.timeout, reading.run(body))
-            .await
-            .map_err(|_| slow())??;
+        tokio::select! {
+            biased;
+            read = tokio::time::timeout(self.timeout, reading.run(body)) => read.map_err(|_| slow())??,
+            // Its request would be refused; whoever sends slowly must not hold the end back.
+            () = self.life.drained() => return Err(EngineError::ShuttingDown.into()),
+        }
         if reading.bytes.is_empty() {
             return Err(ApiError::new(
                 ErrorCode::EmptyBody,
@@ -151,7 +158,7 @@ mod tests {
     use super::*;
 
     fn limits() -> BodyLimits {
-        BodyLimits::new(4096, 8192, Duration::from_millis(50))
+        BodyLimits::new(4096, 8192, Duration::from_millis(50), Life::default())
     }
 
     fn chunks(parts: Vec<Vec<u8>>) -> Body {

@@ -3,9 +3,7 @@
 //! A connection that is closed while a client still sends makes many clients report a broken pipe, and never look at the answer. So what
 //! they still send is read and dropped, for a moment, before the answer goes out.
 
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
@@ -13,8 +11,9 @@ use axum::extract::Request;
 use axum::http::header::EXPECT;
 use axum::middleware::Next;
 use axum::response::Response;
-use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
+
+use super::watched::{Watch, watched};
 
 /// How long, and how much, is read of a body that nobody wants.
 const MOMENT: Duration = Duration::from_secs(1);
@@ -27,8 +26,8 @@ pub async fn read_leftover(request: Request, next: Next) -> Response {
         return next.run(request).await;
     }
     let left = Arc::new(Mutex::new(None));
-    let slot = Arc::clone(&left);
-    let response = next.run(request.map(|body| Body::new(Lent { body, slot }))).await;
+    let lent = Lent(Arc::clone(&left));
+    let response = next.run(request.map(|body| watched(body, lent))).await;
     let body = left.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(body) = body.filter(|body: &Body| !body.is_end_stream()) {
         let _ = tokio::time::timeout(MOMENT, drop_up_to(body, MOST)).await;
@@ -46,35 +45,11 @@ async fn drop_up_to(mut body: Body, most: usize) {
     }
 }
 
-/// A body that goes back to the layer when its reader drops it.
-struct Lent {
-    body: Body,
-    slot: Arc<Mutex<Option<Body>>>,
-}
+/// Takes the body back when its reader drops it.
+struct Lent(Arc<Mutex<Option<Body>>>);
 
-impl Drop for Lent {
-    fn drop(&mut self) {
-        let body = std::mem::take(&mut self.body);
-        *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(body);
-    }
-}
-
-impl HttpBody for Lent {
-    type Data = bytes::Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+impl Watch for Lent {
+    fn dropped(&mut self, body: Body) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(body);
     }
 }

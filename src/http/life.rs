@@ -31,6 +31,12 @@ impl Life {
         *self.draining.borrow()
     }
 
+    /// Resolves once [`Life::drain`] is called.
+    pub async fn drained(&self) {
+        // The sender lives in `self`, so this cannot fail.
+        let _ = self.draining.subscribe().wait_for(|draining| *draining).await;
+    }
+
     /// Counts a request in until the guard is dropped, which is when the last byte of its answer has been handed over.
     pub fn enter(&self) -> UnderWay {
         self.under_way.send_modify(|n| *n += 1);

@@ -8,10 +8,12 @@
 //!
 //! [`app`] is the whole of it as a `Router`, for tests as for the server; [`server::Server`] puts it behind a port.
 
+mod attention;
 mod auth;
 pub mod body;
 pub mod contract;
 mod conversation;
+mod envelope;
 pub mod error;
 pub mod fields;
 mod health;
@@ -26,6 +28,7 @@ pub mod server;
 mod state;
 mod timed;
 mod track;
+mod watched;
 pub mod wire;
 
 use axum::Router;

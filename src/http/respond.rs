@@ -1,27 +1,33 @@
 //! From a reply of the service to a response: whole, or as server-sent events.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
+use futures::StreamExt as _;
 use futures::stream::{self, Stream};
 use serde::Serialize;
 
+use super::envelope::Envelope;
 use super::error::{ApiError, ErrorCode};
+use super::state::AppState;
 use super::track::RequestContext;
-use super::wire::{
-    DeltaEvent, DrawnImage, FindingAgreement, ModelRef, ProgressEvent, ReadingsUsed, SamplingUsed, TimingMs, TokenUsage,
-};
+use super::wire::{DeltaEvent, DrawnImage, ErrorBody, FindingAgreement, ProgressEvent, ReadingsUsed};
 use crate::engine::FinishReason;
 use crate::radiograph::ImageFormat;
-use crate::service::{Drawing, FindingShare, ModelCard, Outcome, Phases, Reply, ServiceError, Update, Usage};
+use crate::service::{Drawing, FindingShare, Outcome, Reply, ServiceError, Update};
+
+/// An event, or why its data is none.
+pub type EventResult = Result<Event, axum::Error>;
 
 /// A comment is sent so often when there is nothing else to say, so that proxies keep the connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// The whole answer as JSON, or its pieces as events and then the same JSON as the event `done`.
 pub async fn deliver<T, F>(
+    state: AppState,
     context: RequestContext,
     reply: Reply,
     streamed: bool,
@@ -29,15 +35,17 @@ pub async fn deliver<T, F>(
 ) -> Result<Response, ApiError>
 where
     T: Serialize + Send + 'static,
-    F: FnOnce(Outcome) -> T + Send + 'static,
+    F: FnOnce(Envelope, Outcome) -> T + Send + 'static,
 {
+    let id = Arc::clone(&context.id);
+    let shape = move |outcome: Outcome| shape(Envelope::of(&id, state.assistant.card(), &outcome), outcome);
     if !streamed {
         return Ok(Json(shape(reply.finish().await?)).into_response());
     }
     let mut shape = Some(shape);
     let events = events(context, reply, move |update| match update {
-        Update::Text { index, text } => Some(event("delta", &DeltaEvent { index, text })),
-        Update::Codes { index, done, total } => Some(event(
+        Ok(Update::Text { index, text }) => Some(event("delta", &DeltaEvent { index, text })),
+        Ok(Update::Codes { index, done, total }) => Some(event(
             "progress",
             &ProgressEvent {
                 index,
@@ -45,14 +53,15 @@ where
                 codes_total: total,
             },
         )),
-        Update::Image { .. } => None,
-        Update::Done(outcome) => shape.take().map(|shape| event("done", &shape(*outcome))),
+        Ok(Update::Image { .. }) => None,
+        Ok(Update::Done(outcome)) => shape.take().map(|shape| event("done", &shape(*outcome))),
+        Err(error) => Some(event("error", &error)),
     });
     Ok(sse(events))
 }
 
 /// Events as a response.
-pub fn sse(events: impl Stream<Item = Result<Event, axum::Error>> + Send + 'static) -> Response {
+pub fn sse(events: impl Stream<Item = EventResult> + Send + 'static) -> Response {
     let mut response = Sse::new(events)
         .keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
         .into_response();
@@ -63,41 +72,32 @@ pub fn sse(events: impl Stream<Item = Result<Event, axum::Error>> + Send + 'stat
     response
 }
 
-/// A reply as a stream of events; an error becomes the event `error` and ends it.
-fn events<F>(context: RequestContext, reply: Reply, shape: F) -> impl Stream<Item = Result<Event, axum::Error>>
+/// A reply as a stream of events: those that `shape` makes of each update, and of the error that may end it.
+pub fn events<I>(
+    context: RequestContext,
+    reply: Reply,
+    mut shape: impl FnMut(Result<Update, ErrorBody>) -> I,
+) -> impl Stream<Item = EventResult>
 where
-    F: FnMut(Update) -> Option<Result<Event, axum::Error>>,
+    I: IntoIterator<Item = EventResult>,
 {
-    stream::unfold((reply, shape, context), |(mut reply, mut shape, context)| async move {
-        loop {
-            let event = match reply.next().await? {
-                Ok(update) => shape(update),
-                Err(error) => Some(event("error", &noted(&context, error).body(&context.id))),
-            };
-            if let Some(event) = event {
-                return Some((event, (reply, shape, context)));
-            }
-        }
+    let updates = stream::unfold(reply, |mut reply| async move { Some((reply.next().await?, reply)) });
+    updates.flat_map(move |update| {
+        let update = update.map_err(|error| noted(&context, error).body(&context.id));
+        stream::iter(shape(update))
     })
 }
 
 /// The error as clients see it, noted for log and meters; what the engine said of it is logged.
-pub fn noted(context: &RequestContext, error: ServiceError) -> ApiError {
+fn noted(context: &RequestContext, error: ServiceError) -> ApiError {
     let error = ApiError::from(error);
     context.note(error.code);
     error
 }
 
 /// One event with JSON data.
-pub fn event(name: &str, data: &impl Serialize) -> Result<Event, axum::Error> {
+fn event(name: &str, data: &impl Serialize) -> EventResult {
     Event::default().event(name).json_data(data)
-}
-
-/// Seconds since 1970.
-pub fn now() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |elapsed| elapsed.as_secs())
 }
 
 /// Why a reply ended, as the API words it: `stop` or `length`.
@@ -117,23 +117,6 @@ pub fn format_name(format: ImageFormat) -> &'static str {
     }
 }
 
-/// A decimal number as a person would write it: 0.92, not the 0.9200000166893005 that a widened f32 prints.
-pub fn plain(number: f32) -> f64 {
-    number.to_string().parse().unwrap_or_else(|_| f64::from(number))
-}
-
-impl From<&crate::engine::Sampling> for SamplingUsed {
-    fn from(used: &crate::engine::Sampling) -> Self {
-        Self {
-            temperature: plain(used.temperature),
-            top_p: plain(used.top_p),
-            top_k: used.top_k,
-            seed: used.seed,
-            guidance: (used.guidance != 1.0).then(|| plain(used.guidance)),
-        }
-    }
-}
-
 impl ReadingsUsed {
     /// What the readings of a report say together, where there were several.
     pub fn of(outcome: &Outcome) -> Option<Self> {
@@ -148,47 +131,6 @@ impl ReadingsUsed {
             chosen: told.chosen,
             findings: told.findings.iter().map(agreement).collect(),
         })
-    }
-}
-
-impl From<Usage> for TokenUsage {
-    fn from(usage: Usage) -> Self {
-        let Usage {
-            prompt_tokens,
-            image_tokens,
-            completion_tokens,
-        } = usage;
-        Self {
-            prompt_tokens,
-            image_tokens,
-            completion_tokens,
-        }
-    }
-}
-
-impl From<Phases> for TimingMs {
-    fn from(phases: Phases) -> Self {
-        // Microseconds are enough.
-        let ms = |time: Duration| time.as_micros() as f64 / 1000.0;
-        Self {
-            preprocess: ms(phases.preprocess),
-            queue: ms(phases.queue),
-            encode: ms(phases.encode),
-            prefill: ms(phases.prefill),
-            decode: ms(phases.decode),
-            draw: ms(phases.draw),
-            total: ms(phases.total),
-        }
-    }
-}
-
-impl From<&ModelCard> for ModelRef {
-    fn from(card: &ModelCard) -> Self {
-        Self {
-            name: card.name.clone(),
-            revision: card.revision.clone(),
-            trained: card.trained,
-        }
     }
 }
 

@@ -12,12 +12,12 @@ use std::time::Duration;
 use axum::Router;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
 
+use super::attention::Attention;
 use super::error::{ApiError, ErrorCode};
 use super::state::AppState;
 use super::timed::Timed;
@@ -214,16 +214,25 @@ impl Door {
     /// One connection from its first byte to its last.
     fn serve(&self, stream: TcpStream) -> impl Future<Output = ()> + Send + 'static {
         let io = TokioIo::new(Timed::new(stream, self.limits.header, self.limits.write));
-        let service = TowerToHyperService::new(self.router.clone());
+        let attention = Attention::new();
+        let service = attention.over(self.router.clone());
         let connection = self.builder.serve_connection(io, service).into_owned();
         let mut closing = self.closing.subscribe();
+        let (idle, untaken) = (self.limits.header, self.limits.write);
         async move {
             let mut connection = std::pin::pin!(connection);
             tokio::select! {
                 _ = connection.as_mut() => return,
+                () = attention.untaken(untaken) => return,
+                () = attention.idle(idle) => connection.as_mut().graceful_shutdown(),
                 _ = closing.wait_for(|closing| *closing) => connection.as_mut().graceful_shutdown(),
             }
-            let _ = connection.await;
+            // What is under way is finished, as long as the client takes it.
+            tokio::select! {
+                _ = connection => {}
+                () = attention.untaken(untaken) => {}
+                () = attention.lingering(idle + untaken) => {}
+            }
         }
     }
 

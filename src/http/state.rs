@@ -46,11 +46,17 @@ impl AppState {
     /// Puts the parts together; `config` has been checked, which gave `keys`.
     pub fn new(assistant: Assistant, config: &ServeConfig, keys: ApiKeys, meters: Meters) -> Self {
         let health = Health::new(assistant.engine().clone());
+        let life = Life::default();
         Self(Arc::new(Shared {
             assistant,
             keys,
             metrics_need_key: config.metrics_need_key,
-            bodies: BodyLimits::new(config.max_body_bytes, config.queue_bytes, config.body_timeout),
+            bodies: BodyLimits::new(
+                config.max_body_bytes,
+                config.queue_bytes,
+                config.body_timeout,
+                life.clone(),
+            ),
             request_timeout: config.request_timeout,
             image_pixels: config.max_image_pixels,
             body_bytes: config.max_body_bytes,
@@ -59,7 +65,7 @@ impl AppState {
                 .iter()
                 .filter_map(|origin| origin.parse().ok())
                 .collect(),
-            life: Life::default(),
+            life,
             meters,
             health,
         }))

@@ -2,24 +2,21 @@
 //! one line of log. It sees routes, methods, statuses, times and codes; never texts, images or query strings.
 
 use std::convert::Infallible;
-use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
 use std::time::Instant;
 
-use axum::body::Body;
 use axum::extract::{FromRequestParts, MatchedPath, Request, State};
 use axum::http::header::{CONNECTION, CONTENT_LENGTH};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
-use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::error::{ApiError, ErrorCode};
 use super::life::UnderWay;
 use super::metrics;
 use super::state::AppState;
+use super::watched::{Watch, watched};
 
 /// The header that carries request ids.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -91,7 +88,7 @@ pub async fn track(State(state): State<AppState>, mut request: Request, next: Ne
             .insert(CONNECTION, HeaderValue::from_static("close"));
     }
     let status = response.status();
-    let mut account = Account {
+    let account = Account {
         state,
         context,
         route,
@@ -101,11 +98,7 @@ pub async fn track(State(state): State<AppState>, mut request: Request, next: Ne
         ended: false,
         _under_way: under_way,
     };
-    response.map(|body| {
-        // A body that is over already is never asked for anything.
-        account.ended = body.is_end_stream();
-        Body::new(Counted { body, account })
-    })
+    response.map(|body| watched(body, account))
 }
 
 /// The method's name, if it is one that is common: clients may make up others, and labels must stay few.
@@ -178,32 +171,8 @@ impl Drop for Account {
     }
 }
 
-/// A body that tells when it has been handed over, or dropped before.
-struct Counted {
-    body: Body,
-    account: Account,
-}
-
-impl HttpBody for Counted {
-    type Data = bytes::Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(context));
-        if frame.is_none() || self.body.is_end_stream() {
-            self.account.ended = true;
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+impl Watch for Account {
+    fn ended(&mut self) {
+        self.ended = true;
     }
 }

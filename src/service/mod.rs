@@ -11,8 +11,12 @@ mod card;
 mod consensus;
 mod desk;
 pub mod dicom;
+mod draft;
+#[cfg(test)]
+mod draft_tests;
 mod error;
 mod limits;
+mod plan;
 mod polish;
 mod reply;
 mod request;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::consensus::agreed;
+use super::plan::Plan;
 use super::polish::Polish;
 use super::{Consensus, ImageDesk, Options, ServiceError};
 use crate::engine::{EngineError, Event, Events, FinishReason, Sampling, SequenceSpec, SequenceSummary, Timing};
@@ -15,18 +16,6 @@ use crate::vocabulary::{TextStream, TokenId, Vocabulary};
 
 /// Progress of an image is told this often while its codes come.
 const PROGRESS_STEPS: usize = 32;
-
-/// What was asked of the engine, with what the answer needs to know of it.
-pub(super) struct Plan {
-    pub(super) sequences: Vec<SequenceSpec>,
-    pub(super) sampling: Sampling,
-    pub(super) image: Option<Bytes>,
-    pub(super) drawing: ImageFormat,
-    pub(super) must_draw: bool,
-    /// Of so many neighbouring replies one is chosen.
-    pub(super) readings: usize,
-    pub(super) codes_per_image: usize,
-}
 
 /// A drawn image.
 #[derive(Clone, Debug, PartialEq)]
@@ -320,14 +309,18 @@ impl Reply {
             strand.shown.push_str(&text);
             // A drawing's `<` and `>` are not words; only replies that are meant to be text are streamed as text, and of several
             // readings none is before one is chosen.
-            if !self.plan.must_draw && self.plan.readings == 1 {
+            if !self.plan.form.must_draw() && self.plan.readings == 1 {
                 self.updates.push_back(Update::Text { index, text });
             }
         }
     }
 
     async fn take_image(&mut self, sequence: usize, codes: Vec<u16>, pixels: Arc<Pixels>) -> Result<(), ServiceError> {
-        let (width, height, format) = (pixels.width(), pixels.height(), self.plan.drawing);
+        // The engine draws only what a form allows.
+        let Some(format) = self.plan.form.drawn_as() else {
+            return Ok(());
+        };
+        let (width, height) = (pixels.width(), pixels.height());
         let file = Bytes::from(self.desk.write_synthetic(pixels, format).await?);
         let drawing = Drawing {
             codes,
@@ -359,7 +352,7 @@ impl Reply {
             let Some(summary) = strand.summary else {
                 return Err(EngineError::Stopped.into());
             };
-            if self.plan.must_draw && strand.image.is_none() {
+            if self.plan.form.must_draw() && strand.image.is_none() {
                 return Err(ServiceError::NoImage);
             }
             usage.prompt_tokens += summary.prompt_tokens;
@@ -375,7 +368,7 @@ impl Reply {
             phases.decode = phases.decode.max(summary.timing.decode);
             phases.draw = phases.draw.max(summary.timing.draw);
             answers.push(Answer {
-                text: if self.plan.must_draw {
+                text: if self.plan.form.must_draw() {
                     String::new()
                 } else {
                     without_frame(strand.shown, strand.image.is_some())

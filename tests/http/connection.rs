@@ -2,9 +2,14 @@
 
 use std::time::Duration;
 
+use axum::body::Body;
+use http_body_util::BodyExt;
+use hyper::client::conn::http2::SendRequest;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use llm_cxr::engine::scripted::Call;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 
 use crate::house::*;
 
@@ -161,19 +166,73 @@ async fn a_client_that_does_not_read_is_cut_off_and_its_work_ends() {
     soon(house.state.assistant.engine().idle()).await;
 }
 
+/// Clients may be slow to ask, as tests are on a busy machine, but not to listen.
+fn impatient_with_readers() -> Plan {
+    let mut plan = impatient();
+    plan.config.header_timeout = Duration::from_secs(1);
+    plan
+}
+
+/// A client of HTTP/2 that answers pings and grants each answer `window` bytes.
+async fn http2(served: &Served, window: u32) -> (SendRequest<Body>, JoinHandle<()>) {
+    let io = TokioIo::new(TcpStream::connect(served.address).await.expect("connected"));
+    let handshake = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+        .initial_stream_window_size(window)
+        .handshake(io);
+    let (sender, connection) = handshake.await.expect("HTTP/2");
+    let ended = tokio::spawn(async move { drop(connection.await) });
+    (sender, ended)
+}
+
+fn http2_request(served: &Served, path: &str, body: &'static str) -> axum::http::Request<Body> {
+    let request = axum::http::Request::builder()
+        .method(if body.is_empty() { "GET" } else { "POST" })
+        .uri(served.url(path))
+        .header("content-type", "application/json");
+    request.body(Body::from(body)).expect("a request")
+}
+
 #[tokio::test]
-async fn requests_over_http2_are_answered() {
-    let house = House::plain().await;
+async fn requests_over_http2_are_answered_however_long_they_take() {
+    let house = House::ready(impatient_with_readers()).await;
     let served = house.serve().await;
-    let io = hyper_util::rt::TokioIo::new(TcpStream::connect(served.address).await.expect("connected"));
-    let executor = hyper_util::rt::TokioExecutor::new();
-    let (mut sender, connection) = hyper::client::conn::http2::handshake(executor, io)
-        .await
-        .expect("HTTP/2");
-    tokio::spawn(connection);
-    let request = axum::http::Request::get(served.url("/readyz"))
-        .body(axum::body::Body::empty())
-        .expect("a request");
-    let answer = soon(sender.send_request(request)).await.expect("answered");
+    let (mut sender, _ended) = http2(&served, 65_535).await;
+    house.controls.pause();
+    let body = r#"{"instruction": "Say hello.", "stream": true}"#;
+    let answer = sender.send_request(http2_request(&served, "/v1/instruct", body));
+    // Longer than any wait for a client.
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    house.controls.resume();
+    let answer = soon(answer).await.expect("answered");
     assert_eq!(answer.status(), 200);
+    let text = soon(answer.into_body().collect()).await.expect("whole").to_bytes();
+    let events = events(&String::from_utf8_lossy(&text));
+    assert_eq!(events.last().map(|event| event.0.as_str()), Some("done"));
+    let contract = soon(sender.send_request(http2_request(&served, "/openapi.yaml", ""))).await;
+    let contract = contract.expect("answered").into_body();
+    let contract = soon(contract.collect()).await.expect("whole").to_bytes();
+    assert_eq!(contract, llm_cxr::http::contract::yaml());
+}
+
+#[tokio::test]
+async fn a_client_of_http2_that_asks_nothing_is_cut_off_though_it_answers_pings() {
+    let house = House::ready(impatient()).await;
+    let served = house.serve().await;
+    let (sender, ended) = http2(&served, 65_535).await;
+    soon(ended).await.expect("cut off");
+    drop(sender);
+}
+
+#[tokio::test]
+async fn a_client_of_http2_that_takes_nothing_of_its_answer_is_cut_off_though_it_answers_pings() {
+    let house = House::ready(impatient_with_readers()).await;
+    let served = house.serve().await;
+    for (window, path) in [(0, "/openapi.yaml"), (1, "/openapi.yaml"), (0, "/livez"), (1, "/livez")] {
+        let (mut sender, ended) = http2(&served, window).await;
+        let answer = soon(sender.send_request(http2_request(&served, path, ""))).await;
+        let answer = answer.expect("a head");
+        soon(ended).await.expect("cut off");
+        drop((answer, sender));
+        soon(house.state.life.idle()).await;
+    }
 }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use llm_cxr::engine::scripted::Fault;
 use llm_cxr::http::server::Ending;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::house::*;
 
@@ -129,4 +131,22 @@ async fn a_dead_engine_ends_the_server_and_says_why() {
         }
     }
     assert!(matches!(served.ending().await, Ending::EngineStopped(_)));
+}
+
+#[tokio::test]
+async fn a_body_that_is_still_coming_does_not_hold_the_end_back() {
+    let house = House::plain().await;
+    let mut served = house.serve().await;
+    let mut slow = TcpStream::connect(served.address).await.expect("connected");
+    let head = "POST /v1/report HTTP/1.1\r\nhost: a\r\ncontent-type: image/png\r\ncontent-length: 1000\r\n\r\nsome";
+    slow.write_all(head.as_bytes()).await.expect("written");
+    until(|| house.state.life.under_way() == 1).await;
+    served.terminate();
+    let mut answer = String::new();
+    soon(slow.read_to_string(&mut answer)).await.expect("answered");
+    assert!(
+        answer.starts_with("HTTP/1.1 503") && answer.contains("shutting_down"),
+        "{answer}"
+    );
+    assert_eq!(served.ending().await, Ending::Drained);
 }

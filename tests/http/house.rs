@@ -8,7 +8,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
-use llm_cxr::config::{Dicom, ServeConfig};
+use llm_cxr::config::{Dicom, ModelConfig, ServeConfig};
 use llm_cxr::engine::scripted::{Controls, Reply, ScriptedBackend};
 use llm_cxr::engine::{Backend, BackendError, Engine, EngineConfig, Facts, TokenRules};
 use llm_cxr::http::server::{Ending, Server};
@@ -78,7 +78,10 @@ impl Default for Plan {
         Self {
             config: ServeConfig {
                 listen: ([127, 0, 0, 1], 0).into(),
-                model: ".".into(),
+                model: ModelConfig {
+                    folder: ".".into(),
+                    ..ModelConfig::default()
+                },
                 ..ServeConfig::default()
             },
             engine: EngineConfig::default(),
@@ -135,7 +138,7 @@ impl House {
             max_pixels: config.max_image_pixels,
             ..DecodeLimits::default()
         };
-        let mut desk = ImageDesk::new(config.image_workers, decode, config.preprocess, SIDE);
+        let mut desk = ImageDesk::new(config.image_workers, decode, config.model.preprocess, SIDE);
         if config.dicom == Dicom::On {
             desk = desk.with_dicom(DicomReader::new(env!("CARGO_BIN_EXE_llm-cxr").into()));
         }

@@ -1,8 +1,6 @@
 //! From a bundle to an assistant, for the server and the offline commands alike.
 
-use std::path::Path;
-
-use llm_cxr::config::{DeviceChoice, Dicom, DtypeChoice, ServeConfig, Speculation, WeightsChoice};
+use llm_cxr::config::{Dicom, ModelConfig, ServeConfig, Speculation};
 use llm_cxr::engine::torch::{self, TorchOptions};
 use llm_cxr::engine::{Engine, EngineConfig, TokenRules};
 use llm_cxr::model::bundle::Bundle;
@@ -57,23 +55,15 @@ pub struct Assembled {
 }
 
 /// Loads a bundle for one command.
-pub fn offline(
-    model: &Path,
-    device: DeviceChoice,
-    dtype: DtypeChoice,
-    weights: WeightsChoice,
-    preprocess: Preprocess,
-    threads: Option<usize>,
-    speculation: Speculation,
-) -> Result<Assembled, Box<dyn std::error::Error>> {
-    let bundle = Bundle::open(model)?;
+pub fn offline(config: &ModelConfig) -> Result<Assembled, Box<dyn std::error::Error>> {
+    let bundle = Bundle::open(&config.folder)?;
     let vocabulary = bundle.vocabulary()?;
     let limits = Limits::default();
     let torch = TorchOptions {
-        device,
-        dtype,
-        weights,
-        threads,
+        device: config.device,
+        dtype: config.dtype,
+        weights: config.weights,
+        threads: config.threads,
         max_batch: limits.questions,
         verify: true,
         ..TorchOptions::default()
@@ -87,12 +77,12 @@ pub fn offline(
         // Prompts are cut where the server cuts them, so that both give the same bits.
         engine: EngineConfig {
             prefill_chunk: ServeConfig::default().prefill_chunk,
-            speculation: speculation == Speculation::On,
+            speculation: config.speculation == Speculation::On,
             ..EngineConfig::default()
         },
         torch,
         decode,
-        preprocess,
+        preprocess: config.preprocess,
         dicom: Dicom::On,
         image_workers: 1,
         limits,

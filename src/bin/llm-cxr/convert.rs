@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use llm_cxr::model::convert::{ConvertOptions, TargetDtype, convert};
 
+use crate::made::MadeArgs;
 use crate::{Outcome, show};
 
 /// Turn a Hugging Face folder and a taming VQ-GAN into a model bundle.
@@ -21,21 +22,14 @@ pub struct ConvertArgs {
     /// Weights of the VQ-GAN: a Lightning checkpoint, or safetensors.
     #[arg(long, value_name = "CKPT")]
     vqgan_checkpoint: PathBuf,
-    /// Folder of the bundle to make.
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
     /// Element type of the language model's weights in the bundle.
     #[arg(long, value_enum, default_value = "keep")]
     dtype: Dtype,
     /// Name of the bundle, shown in every answer; by default the folder's.
     #[arg(long)]
     name: Option<String>,
-    /// Replace what is at --out.
-    #[arg(long)]
-    force: bool,
-    /// Print the summary as JSON.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    made: MadeArgs,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -54,14 +48,14 @@ pub fn run(args: ConvertArgs) -> Outcome {
         llm: args.llm,
         vqgan_config: args.vqgan_config,
         vqgan_checkpoint: args.vqgan_checkpoint,
-        out: args.out,
+        out: args.made.out,
         dtype: match args.dtype {
             Dtype::Keep => TargetDtype::Keep,
             Dtype::Bf16 => TargetDtype::Bf16,
             Dtype::F32 => TargetDtype::F32,
         },
         name: args.name,
-        force: args.force,
+        force: args.made.force,
     };
-    show::work(args.json, |progress| convert(&options, progress))
+    show::work(args.made.json, |progress| convert(&options, progress))
 }

@@ -7,6 +7,7 @@ mod dicom_worker;
 mod healthcheck;
 mod inspect;
 mod load;
+mod made;
 mod offline;
 mod print;
 mod quantise;
@@ -72,13 +73,13 @@ impl Command {
     /// The instructions that it is to be held to.
     fn cpu_kernels(&self) -> CpuKernels {
         match self {
-            Self::Serve(config) => config.cpu_kernels,
+            Self::Serve(config) => config.model.cpu_kernels,
             Self::Bench(args) => args.cpu_kernels,
-            Self::Report(args) => args.model.cpu_kernels,
-            Self::Ask(args) => args.model.cpu_kernels,
-            Self::Draw(args) => args.model.cpu_kernels,
-            Self::Encode(args) => args.model.cpu_kernels,
-            Self::Decode(args) => args.model.cpu_kernels,
+            Self::Report(args) => args.reading.model.cpu_kernels(),
+            Self::Ask(args) => args.reading.model.cpu_kernels(),
+            Self::Draw(args) => args.model.cpu_kernels(),
+            Self::Encode(args) => args.model.cpu_kernels(),
+            Self::Decode(args) => args.model.cpu_kernels(),
             _ => CpuKernels::Auto,
         }
     }

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use clap::Args;
 use llm_cxr::RESEARCH_NOTICE;
-use llm_cxr::config::{CpuKernels, DeviceChoice, DtypeChoice, Speculation, WeightsChoice};
+use llm_cxr::config::{CpuKernels, ModelConfig};
 use llm_cxr::http::finish_reason;
 use llm_cxr::http::wire::{ModelRef, ReadingsUsed, SamplingUsed, TimingMs, TokenUsage};
-use llm_cxr::radiograph::{ImageFormat, Preprocess};
+use llm_cxr::radiograph::ImageFormat;
 use llm_cxr::service::{Assistant, Options, Outcome as Answers, Request, Task, Update};
 use serde_json::{Value, json};
 
@@ -24,33 +24,18 @@ pub use codes::{DecodeArgs, EncodeArgs, decode, encode};
 /// Which model runs where, and how the result is shown.
 #[derive(Args, Debug)]
 pub struct ModelArgs {
-    /// Folder of the model bundle
-    #[arg(long, env = "LLM_CXR_MODEL", value_name = "DIR", default_value = "models/demo")]
-    model: PathBuf,
-    /// Where the model runs: auto, cpu or cuda:N
-    #[arg(long, env = "LLM_CXR_DEVICE", value_name = "DEVICE", default_value_t = DeviceChoice::Auto)]
-    device: DeviceChoice,
-    /// What the language model computes in
-    #[arg(long, env = "LLM_CXR_DTYPE", value_enum, default_value_t = DtypeChoice::Auto)]
-    dtype: DtypeChoice,
-    /// How its matrices are held on a CPU
-    #[arg(long, env = "LLM_CXR_WEIGHTS", value_enum, default_value_t = WeightsChoice::Auto)]
-    weights: WeightsChoice,
-    /// How radiographs are read: `default`, or `compat` as the original did
-    #[arg(long, env = "LLM_CXR_PREPROCESS", value_enum, default_value_t = Preprocess::Default)]
-    preprocess: Preprocess,
-    /// CPU threads of the model (one for each core if not given)
-    #[arg(long, env = "LLM_CXR_THREADS", value_name = "N")]
-    threads: Option<usize>,
-    /// Instructions that products are held to on a CPU
-    #[arg(long, env = "LLM_CXR_CPU_KERNELS", value_enum, default_value_t = CpuKernels::Auto)]
-    pub cpu_kernels: CpuKernels,
-    /// Whether text is drafted and checked several tokens in a step; the reply is the same
-    #[arg(long, env = "LLM_CXR_SPECULATION", value_enum, default_value_t = Speculation::On)]
-    speculation: Speculation,
-    /// Print JSON, with tokens, codes and timing
+    #[command(flatten)]
+    config: ModelConfig,
+    /// Print JSON, with tokens, codes and timing.
     #[arg(long)]
     json: bool,
+}
+
+impl ModelArgs {
+    /// The instructions that products are held to on a CPU.
+    pub fn cpu_kernels(&self) -> CpuKernels {
+        self.config.cpu_kernels
+    }
 }
 
 /// How replies are drawn. What is not given takes the task's default.
@@ -86,16 +71,13 @@ impl SamplingArgs {
     }
 }
 
-/// Write the report of an X-ray.
+/// An X-ray that is to be read, and how.
 #[derive(Args, Debug)]
-pub struct ReportArgs {
-    /// PNG, JPEG or DICOM file
+pub struct ReadingArgs {
+    /// PNG, JPEG or DICOM file.
     image: PathBuf,
-    /// Instead of the bundle's instruction
-    #[arg(long)]
-    instruction: Option<String>,
-    /// How often the image is read, 1 to 16, each time moved by a few pixels: of several readings the one that the others agree with most is
-    /// the report; the bundle's own number if not given
+    /// How often the image is read, 1 to 16, each time moved by a few pixels: of several readings the one that the others agree with most counts.
+    /// Not given: for a report the bundle's own number, else once.
     #[arg(long, value_name = "N")]
     readings: Option<usize>,
     #[command(flatten)]
@@ -104,21 +86,33 @@ pub struct ReportArgs {
     pub model: ModelArgs,
 }
 
+impl ReadingArgs {
+    fn options(&self) -> Options {
+        Options {
+            readings: self.readings,
+            ..self.sampling.options()
+        }
+    }
+}
+
+/// Write the report of an X-ray.
+#[derive(Args, Debug)]
+pub struct ReportArgs {
+    #[command(flatten)]
+    pub reading: ReadingArgs,
+    /// Instead of the bundle's instruction.
+    #[arg(long)]
+    instruction: Option<String>,
+}
+
 /// Ask questions about an X-ray.
 #[derive(Args, Debug)]
 pub struct AskArgs {
-    /// PNG, JPEG or DICOM file
-    image: PathBuf,
-    /// One or more questions, answered together
+    #[command(flatten)]
+    pub reading: ReadingArgs,
+    /// One or more questions, answered together.
     #[arg(required = true)]
     question: Vec<String>,
-    /// How often the image is read, 1 to 16, each time moved by a few pixels: of several readings the one that the others agree with most counts
-    #[arg(long, value_name = "N")]
-    readings: Option<usize>,
-    #[command(flatten)]
-    sampling: SamplingArgs,
-    #[command(flatten)]
-    pub model: ModelArgs,
 }
 
 /// Draw an X-ray from a text. The image is synthetic, and marked so.
@@ -140,15 +134,11 @@ pub struct DrawArgs {
 
 pub fn report(args: ReportArgs) -> Outcome {
     let task = Task::Report {
-        image: read(&args.image)?,
+        image: read(&args.reading.image)?,
         instruction: args.instruction,
     };
-    let options = Options {
-        readings: args.readings,
-        ..args.sampling.options()
-    };
-    let (assistant, answers) = run(&args.model, task, options, true)?;
-    if args.model.json {
+    let (assistant, answers) = run(&args.reading.model, task, args.reading.options(), true)?;
+    if args.reading.model.json {
         let mut out = account(&assistant, &answers);
         let answer = answers.answers.first().ok_or("no report came")?;
         if let Some(readings) = ReadingsUsed::of(&answers) {
@@ -166,18 +156,14 @@ pub fn report(args: ReportArgs) -> Outcome {
 
 pub fn ask(args: AskArgs) -> Outcome {
     let task = Task::Vqa {
-        image: read(&args.image)?,
+        image: read(&args.reading.image)?,
         questions: args.question.clone(),
     };
     // Several answers come at once; they are shown when they are whole.
     let one = args.question.len() == 1;
-    let options = Options {
-        readings: args.readings,
-        ..args.sampling.options()
-    };
-    let (assistant, answers) = run(&args.model, task, options, one)?;
+    let (assistant, answers) = run(&args.reading.model, task, args.reading.options(), one)?;
     let pairs = args.question.iter().zip(&answers.answers);
-    if args.model.json {
+    if args.reading.model.json {
         let mut out = account(&assistant, &answers);
         out["answers"] = pairs
             .map(|(question, a)| {
@@ -229,15 +215,7 @@ pub fn draw(args: DrawArgs) -> Outcome {
 /// Loads the bundle, with a spinner meanwhile.
 fn assemble(args: &ModelArgs) -> Result<Assembled, Box<dyn std::error::Error>> {
     let spinner = spinner("loading the model");
-    let assembled = assemble::offline(
-        &args.model,
-        args.device,
-        args.dtype,
-        args.weights,
-        args.preprocess,
-        args.threads,
-        args.speculation,
-    );
+    let assembled = assemble::offline(&args.config);
     spinner.finish_and_clear();
     assembled
 }

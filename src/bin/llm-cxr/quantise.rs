@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use llm_cxr::model::kernels::Format;
 use llm_cxr::model::quantise::{QuantiseOptions, quantise};
 
+use crate::made::MadeArgs;
 use crate::{Outcome, show};
 
 /// Store a bundle's matrices in 8 or 4 bits: smaller to ship, and faster to load than when the server quantises them.
@@ -19,18 +20,11 @@ pub struct QuantiseArgs {
     /// How its matrices are to be stored.
     #[arg(long, value_enum)]
     weights: Bits,
-    /// Folder of the bundle to make.
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
     /// Name of the bundle, shown in every answer; by default that of the bundle it is made from.
     #[arg(long)]
     name: Option<String>,
-    /// Replace what is at --out.
-    #[arg(long)]
-    force: bool,
-    /// Print the summary as JSON.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    made: MadeArgs,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -49,9 +43,9 @@ pub fn run(args: QuantiseArgs) -> Outcome {
             Bits::Int8 => Format::Int8,
             Bits::Int4 => Format::Int4,
         },
-        out: args.out,
+        out: args.made.out,
         name: args.name,
-        force: args.force,
+        force: args.made.force,
     };
-    show::work(args.json, |progress| quantise(&options, progress))
+    show::work(args.made.json, |progress| quantise(&options, progress))
 }

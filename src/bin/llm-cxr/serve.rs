@@ -28,10 +28,10 @@ pub fn run(config: &ServeConfig) -> crate::Outcome {
         let _context = runtime.enter();
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
     };
-    let bundle = Bundle::open(&config.model)?;
+    let bundle = Bundle::open(&config.model.folder)?;
     let vocabulary = bundle.vocabulary()?;
-    if config.device != DeviceChoice::Auto {
-        device::resolve(config.device)?;
+    if config.model.device != DeviceChoice::Auto {
+        device::resolve(config.model.device)?;
     }
     let card = ModelCard::from(&bundle.manifest);
     tracing::info!(
@@ -58,7 +58,7 @@ pub fn run(config: &ServeConfig) -> crate::Outcome {
                 max_pixels: config.max_image_pixels,
                 ..DecodeLimits::default()
             },
-            preprocess: config.preprocess,
+            preprocess: config.model.preprocess,
             dicom: config.dicom,
             image_workers: config.image_workers,
             limits,
@@ -119,7 +119,7 @@ fn engine_config(config: &ServeConfig) -> EngineConfig {
         queue_bytes: usize::try_from(config.queue_bytes).unwrap_or(usize::MAX),
         max_batch: config.max_batch,
         prefill_chunk: config.prefill_chunk,
-        speculation: config.speculation == Speculation::On,
+        speculation: config.model.speculation == Speculation::On,
         idle_prefill_chunk: ordinary.idle_prefill_chunk.max(config.prefill_chunk.unwrap_or(0)),
         // A step on a slow CPU may take long; only what outlasts the requests themselves is taken for a fault.
         stall_after: ordinary
@@ -132,12 +132,12 @@ fn engine_config(config: &ServeConfig) -> EngineConfig {
 fn torch_options(config: &ServeConfig) -> TorchOptions {
     let tokens = config.kv_tokens.map(KvBudget::Tokens);
     TorchOptions {
-        device: config.device,
-        dtype: config.dtype,
-        weights: config.weights,
+        device: config.model.device,
+        dtype: config.model.dtype,
+        weights: config.model.weights,
         kv: tokens.or(config.kv_memory.map(KvBudget::Bytes)).unwrap_or_default(),
         max_batch: config.max_batch,
-        threads: config.threads,
+        threads: config.model.threads,
         verify: true,
     }
 }

@@ -12,6 +12,7 @@
 //! later ones, so nothing is overtaken for ever; once what runs has left, the head of the line fits (admission saw to that). A
 //! sequence whose image is still being encoded blocks nobody.
 
+mod plan;
 mod sequence;
 mod tokens;
 mod twins;
@@ -25,7 +26,7 @@ use sequence::{Pace, Phase, Role, Sequence};
 use twins::Twins;
 use vision::{Draw, Encode, Items, VisionLines};
 
-pub(super) use tokens::Plan;
+pub(super) use plan::Plan;
 
 use super::drafts::Drafter;
 use super::heads::Heads;

@@ -1,4 +1,4 @@
-//! Token steps: who is in the next one, and what becomes of its logits.
+//! Token steps: what the backend is asked to run of a plan, and what becomes of its logits.
 
 use std::sync::LazyLock;
 use std::time::Instant;
@@ -6,10 +6,8 @@ use std::time::Instant;
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use super::twins::{Shared, Turn};
-use super::{Draw, Event, Observation, Phase, Role, Scheduler, Sequence, SequenceKey};
-use crate::engine::drafts::STEP_ROWS;
-use crate::engine::kv::SpanCopy;
+use super::plan::{Part, Plan};
+use super::{Draw, Event, Phase, Role, Scheduler, Sequence, SequenceKey};
 use crate::engine::sampler::{SampleError, Scratch};
 use crate::engine::{EngineError, RowDraw, Segment, StepOutput};
 
@@ -26,172 +24,7 @@ static DRAWERS: LazyLock<Option<ThreadPool>> = LazyLock::new(|| {
     builder.build().ok()
 });
 
-/// One sequence's part of a step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Part {
-    key: SequenceKey,
-    /// How many pending tokens run.
-    count: usize,
-    /// Rows of logits that are wanted.
-    logits: usize,
-    /// Whether its next token is known after this step.
-    completes: bool,
-    /// Whether the tokens belong to the prompt.
-    prompt: bool,
-}
-
-/// The next step: parts in order of arrival.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in crate::engine) struct Plan {
-    parts: Vec<Part>,
-    /// Keys and values to be copied before the step, in order: of heads, and of prompts that twins share.
-    copies: Vec<SpanCopy>,
-}
-
-impl Plan {
-    /// Whether there is nothing to run.
-    pub(in crate::engine) fn is_empty(&self) -> bool {
-        self.parts.is_empty()
-    }
-
-    /// Sequences in the step.
-    pub(in crate::engine) fn len(&self) -> usize {
-        self.parts.len()
-    }
-
-    /// Keys and values to be copied before the step, in order: of heads, and of prompts that twins share.
-    pub(in crate::engine) fn copies(&self) -> &[SpanCopy] {
-        &self.copies
-    }
-}
-
 impl Scheduler {
-    /// Gives memory to who may start and forms the next step.
-    pub(in crate::engine) fn plan(&mut self, now: Instant) -> Plan {
-        self.place(now);
-        let decoding = self
-            .sequences
-            .values()
-            .filter(|sequence| matches!(sequence.phase, Phase::Decoding(_)))
-            .count();
-        // Each has its token; what is left of the rows that cost little is shared among the drafts.
-        let room = STEP_ROWS.saturating_sub(decoding).checked_div(decoding).unwrap_or(0);
-        let mut budget = if decoding > 0 {
-            self.prefill_chunk
-        } else {
-            self.idle_prefill_chunk
-        };
-        let chunk = (!self.facts.cuts_freely).then_some(self.prefill_chunk);
-        let (mut parts, mut copies, mut prefilled) = (Vec::<Part>::new(), Vec::new(), false);
-        // Whether the guide that was passed last has, or will have after this step, all its logits.
-        let mut guide_ready = false;
-        let mut shared = Shared::of(&self.sequences);
-        for (&key, sequence) in &mut self.sequences {
-            if sequence.role == Role::Guide {
-                guide_ready = sequence.pending().is_empty();
-            }
-            if let (Phase::Decoding(_), Some(drafter)) = (sequence.phase, &self.drafter) {
-                sequence.draft(drafter, room, &self.rules, self.facts.vocabulary);
-            }
-            let (mut pending, mut known) = (sequence.pending().len(), None);
-            let (count, prompt) = match sequence.phase {
-                Phase::Decoding(_) => (pending, false),
-                Phase::Prefilling(span) => {
-                    let (mut position, head) = (sequence.position(), self.heads.cut(sequence.head()));
-                    let turn = shared.turn(sequence);
-                    if turn == Turn::Wait {
-                        continue;
-                    }
-                    if position == 0 {
-                        known = match turn {
-                            Turn::Copy(from) => Some((from, sequence.shared())),
-                            _ => self.heads.find(sequence.head()).map(|from| (from, head)),
-                        };
-                        if let Some((_, len)) = known {
-                            (position, pending) = (len, pending - len);
-                        }
-                    } else if position >= head
-                        && let Some(slot) = self.heads.keep(sequence.head())
-                    {
-                        copies.push(SpanCopy {
-                            from: span,
-                            to: slot,
-                            len: head,
-                        });
-                    }
-                    let cuts = [head, sequence.shared()];
-                    (pending.min(to_next_cut(chunk, budget, cuts, position)), true)
-                }
-                Phase::WaitingForCodes | Phase::WaitingForKv | Phase::Drawing => continue,
-            };
-            // A prompt with a guide is not run to its end before the guide's.
-            if count == 0 || (sequence.role == Role::Guided && count == pending && !guide_ready) {
-                continue;
-            }
-            if prompt {
-                if prefilled && count > budget {
-                    // In order of arrival: a shorter piece behind it does not overtake.
-                    budget = 0;
-                    continue;
-                }
-                budget = budget.saturating_sub(count);
-                prefilled = true;
-            }
-            if let (Some((from, len)), Some(to)) = (known, sequence.span()) {
-                copies.push(SpanCopy { from, to, len });
-                sequence.skip(len);
-            }
-            let logits = sequence.wants_logits(count, &self.rules, self.facts.vocabulary);
-            if sequence.role == Role::Guide {
-                guide_ready = count == pending;
-            }
-            parts.push(Part {
-                key,
-                count,
-                logits,
-                completes: count == pending,
-                prompt,
-            });
-        }
-        Plan { parts, copies }
-    }
-
-    /// Reserves KV memory in order of arrival; the first that does not fit holds the line.
-    fn place(&mut self, now: Instant) {
-        let mut running = self.running_sequences();
-        let mut guide: Option<&mut Sequence> = None;
-        for sequence in self.sequences.values_mut() {
-            if sequence.role == Role::Guide {
-                guide = Some(sequence);
-                continue;
-            }
-            let guide = guide.take();
-            if sequence.phase != Phase::WaitingForKv {
-                continue;
-            }
-            // Who is alone may always run, though a pair takes two places.
-            let places = 1 + usize::from(guide.is_some());
-            if running > 0 && running + places > self.max_batch {
-                break;
-            }
-            let Some(span) = self.kv.reserve(sequence.kv_need(&self.rules)) else {
-                break;
-            };
-            if let Some(guide) = guide {
-                let Some(beside) = self.kv.reserve(guide.kv_need(&self.rules)) else {
-                    self.kv.release(span);
-                    break;
-                };
-                guide.phase = Phase::Prefilling(beside);
-            }
-            running += places;
-            sequence.phase = Phase::Prefilling(span);
-            self.told
-                .observations
-                .extend(sequence.begin(now).map(Observation::Queue));
-        }
-    }
-
     /// What the backend is asked to run.
     pub(in crate::engine) fn segments(&self, plan: &Plan) -> Vec<Segment<'_>> {
         let segment = |part: &Part| {
@@ -374,16 +207,4 @@ impl Scheduler {
             }
         }
     }
-}
-
-/// Tokens from `position` of a prompt to its next cut. Prompts are cut at `cuts` (after their head, and before what twins run apart), and at
-/// multiples of `chunk` whatever else runs and has run: the last bits of a matrix product can depend on its number of rows, and a reply must
-/// not depend on its company. Where they do not (`None`), a prompt is cut where `budget`, what is left of the step, ends.
-fn to_next_cut(chunk: Option<usize>, budget: usize, cuts: [usize; 2], position: usize) -> usize {
-    let regular = chunk.map_or(budget.max(1), |chunk| chunk - position % chunk);
-    let ahead = cuts
-        .iter()
-        .filter_map(|cut| cut.checked_sub(position))
-        .filter(|left| *left > 0);
-    ahead.fold(regular, usize::min)
 }

@@ -11,17 +11,18 @@ use serde_json::Value;
 use super::models::check_model;
 use super::{start, take_seed};
 use crate::http::conversation::Conversation;
+use crate::http::envelope::{Notice, now};
 use crate::http::error::{ApiError, ErrorCode};
 use crate::http::fields::{Fields, wrong};
 use crate::http::input::Input;
-use crate::http::respond::{finish_reason, noted, now, sse};
+use crate::http::respond::{EventResult, events, finish_reason, sse};
 use crate::http::state::AppState;
 use crate::http::track::RequestContext;
 use crate::http::wire::{
     ChatChoice, ChatChunk, ChatChunkChoice, ChatCompletion, ChatDelta, ChatMessageOut, ChatRequest, ChatUsage,
     ErrorBody,
 };
-use crate::service::{Material, Options, Outcome, Reply, Task, Update, Usage};
+use crate::service::{Material, Options, Outcome, Task, Update, Usage};
 
 /// Fields of the OpenAI API that change nothing here.
 const HARMLESS: [&str; 9] = [
@@ -106,11 +107,13 @@ pub async fn completions(
         created: now(),
         system_fingerprint: format!("{model}@{}", state.assistant.card().revision),
         model,
-        warning: state.assistant.card().warning().map(str::to_owned),
+        notice: Notice::of(state.assistant.card()),
         with_usage,
     };
     if streamed {
-        return Ok(sse(answer.chunks(context, reply, n)));
+        let beginning = stream::iter(answer.beginning(n));
+        let rest = events(context, reply, move |update| answer.chunks(update));
+        return Ok(sse(beginning.chain(rest)));
     }
     Ok(Json(answer.whole(reply.finish().await?)).into_response())
 }
@@ -162,13 +165,12 @@ fn refuse(fields: &mut Fields) -> Result<(), ApiError> {
 }
 
 /// What all chunks of an answer share.
-#[derive(Clone)]
 struct Template {
     id: String,
     created: u64,
     model: String,
     system_fingerprint: String,
-    warning: Option<String>,
+    notice: Notice,
     /// Whether a stream tells the usage, in its last chunk; the others say null.
     with_usage: bool,
 }
@@ -198,20 +200,20 @@ impl Template {
             model: self.model,
             system_fingerprint: self.system_fingerprint,
             usage,
-            disclaimer: crate::RESEARCH_NOTICE.to_owned(),
-            warning: self.warning,
+            disclaimer: self.notice.disclaimer,
+            warning: self.notice.warning,
         }
     }
 
-    fn chunk(&self, choices: Vec<ChatChunkChoice>, usage: Option<ChatUsage>) -> Result<Event, axum::Error> {
+    fn chunk(&self, choices: Vec<ChatChunkChoice>, usage: Option<ChatUsage>) -> EventResult {
         Event::default().json_data(self.plain(choices, usage))
     }
 
     /// The first chunk of all, with what must be said of any answer.
-    fn first(&self, choice: ChatChunkChoice) -> Result<Event, axum::Error> {
+    fn first(&self, choice: ChatChunkChoice) -> EventResult {
         Event::default().json_data(ChatChunk {
-            disclaimer: Some(crate::RESEARCH_NOTICE.to_owned()),
-            warning: self.warning.clone(),
+            disclaimer: Some(self.notice.disclaimer.clone()),
+            warning: self.notice.warning.clone(),
             ..self.plain(vec![choice], None)
         })
     }
@@ -230,53 +232,41 @@ impl Template {
         }
     }
 
-    /// The chunks: who speaks, the text, why each reply ended, perhaps the usage, and `[DONE]`.
-    fn chunks(
-        self,
-        context: RequestContext,
-        reply: Reply,
-        n: usize,
-    ) -> impl futures::Stream<Item = Result<Event, axum::Error>> + Send + 'static {
+    /// The chunks of `n` replies before there is anything of them: who speaks.
+    fn beginning(&self, n: usize) -> Vec<EventResult> {
         let role = ChatDelta {
             role: Some("assistant".to_owned()),
             content: Some(String::new()),
         };
-        let begin = (0..n)
-            .map(|index| choice(index, role.clone(), None))
-            .map(|c| match c.index {
-                0 => self.first(c),
-                _ => self.chunk(vec![c], None),
-            });
-        let begin: Vec<_> = begin.collect();
-        let rest = stream::unfold(Some((reply, self, context)), move |running| async move {
-            let (mut reply, template, context) = running?;
-            let update = reply.next().await?;
-            let events = match update {
-                Ok(Update::Text { index, text }) => {
-                    let delta = ChatDelta {
-                        role: None,
-                        content: Some(text),
-                    };
-                    vec![template.chunk(vec![choice(index, delta, None)], None)]
-                }
-                Ok(Update::Codes { .. } | Update::Image { .. }) => Vec::new(),
-                Ok(Update::Done(outcome)) => {
-                    let usage = chat_usage(outcome.usage, outcome.answers.len());
-                    let last = outcome.answers.iter().enumerate().map(|(index, answer)| {
-                        let last = choice(index, ChatDelta::default(), Some(finish_reason(answer.finish)));
-                        template.chunk(vec![last], None)
-                    });
-                    let usage = template.with_usage.then(|| template.chunk(Vec::new(), Some(usage)));
-                    last.chain(usage).chain([Ok(Event::default().data("[DONE]"))]).collect()
-                }
-                Err(error) => {
-                    let body = noted(&context, error).body(&context.id);
-                    vec![Event::default().json_data(body)]
-                }
-            };
-            Some((stream::iter(events), Some((reply, template, context))))
-        });
-        stream::iter(begin).chain(rest.flatten())
+        let begin = |index| match (index, choice(index, role.clone(), None)) {
+            (0, first) => self.first(first),
+            (_, other) => self.chunk(vec![other], None),
+        };
+        (0..n).map(begin).collect()
+    }
+
+    /// The chunks of an update: text; at the end why each reply ended, perhaps the usage, and `[DONE]`.
+    fn chunks(&self, update: Result<Update, ErrorBody>) -> Vec<EventResult> {
+        match update {
+            Ok(Update::Text { index, text }) => {
+                let delta = ChatDelta {
+                    role: None,
+                    content: Some(text),
+                };
+                vec![self.chunk(vec![choice(index, delta, None)], None)]
+            }
+            Ok(Update::Codes { .. } | Update::Image { .. }) => Vec::new(),
+            Ok(Update::Done(outcome)) => {
+                let usage = chat_usage(outcome.usage, outcome.answers.len());
+                let last = outcome.answers.iter().enumerate().map(|(index, answer)| {
+                    let last = choice(index, ChatDelta::default(), Some(finish_reason(answer.finish)));
+                    self.chunk(vec![last], None)
+                });
+                let usage = self.with_usage.then(|| self.chunk(Vec::new(), Some(usage)));
+                last.chain(usage).chain([Ok(Event::default().data("[DONE]"))]).collect()
+            }
+            Err(error) => vec![Event::default().json_data(error)],
+        }
     }
 }
 

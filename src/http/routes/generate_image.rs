@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use super::{start, take_constraint, take_format, take_options};
 use crate::http::error::{ApiError, ErrorCode};
 use crate::http::input::Input;
-use crate::http::respond::{Include, deliver, drawn, now};
+use crate::http::respond::{Include, deliver, drawn};
 use crate::http::state::AppState;
 use crate::http::track::RequestContext;
 use crate::http::wire::{ErrorBody, GenerateImageRequest, GenerateImageResponse};
@@ -80,20 +80,18 @@ pub async fn generate_image(
     if bytes_as.is_some() {
         return Ok(as_bytes(reply.finish().await?, state.assistant.card().warning()));
     }
-    let id = context.id.to_string();
-    deliver(context, reply, streamed, move |outcome| {
-        let card = state.assistant.card();
+    deliver(state, context, reply, streamed, move |envelope, outcome| {
         let mut response = GenerateImageResponse {
-            id,
+            id: envelope.id,
             object: "image_generation".to_owned(),
-            created: now(),
-            model: card.into(),
+            created: envelope.created,
+            model: envelope.model,
             images: Vec::new(),
-            sampling: (&outcome.sampling).into(),
-            usage: outcome.usage.into(),
-            timing_ms: outcome.phases.into(),
-            disclaimer: crate::RESEARCH_NOTICE.to_owned(),
-            warning: card.warning().map(str::to_owned),
+            sampling: envelope.sampling,
+            usage: envelope.usage,
+            timing_ms: envelope.timing_ms,
+            disclaimer: envelope.notice.disclaimer,
+            warning: envelope.notice.warning,
             token_ids: include.token_ids.then(Vec::new),
             codes: include.codes.then(Vec::new),
         };

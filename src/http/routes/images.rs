@@ -6,9 +6,10 @@ use base64::Engine as _;
 
 use super::models::check_model;
 use super::{start, take_format, take_seed};
+use crate::http::envelope::{Notice, now};
 use crate::http::error::{ApiError, ErrorCode};
 use crate::http::input::Input;
-use crate::http::respond::{format_name, now};
+use crate::http::respond::format_name;
 use crate::http::state::AppState;
 use crate::http::wire::{ErrorBody, ImageDatum, ImagesRequest, ImagesResponse};
 use crate::radiograph::ImageFormat;
@@ -87,12 +88,13 @@ pub async fn generations(State(state): State<AppState>, request: Request) -> Res
             synthetic: true,
         })
     });
+    let notice = Notice::of(state.assistant.card());
     Ok(Json(ImagesResponse {
         created: now(),
         data: data.collect(),
         output_format: format_name(format).to_owned(),
         size: own_size,
-        disclaimer: crate::RESEARCH_NOTICE.to_owned(),
-        warning: state.assistant.card().warning().map(str::to_owned),
+        disclaimer: notice.disclaimer,
+        warning: notice.warning,
     }))
 }

@@ -7,7 +7,7 @@ use super::{start, take_format, take_options};
 use crate::engine::FinishReason;
 use crate::http::error::{ApiError, ErrorCode};
 use crate::http::input::Input;
-use crate::http::respond::{Include, deliver, drawn, finish_reason, now};
+use crate::http::respond::{Include, deliver, drawn, finish_reason};
 use crate::http::state::AppState;
 use crate::http::track::RequestContext;
 use crate::http::wire::{ErrorBody, InstructRequest, InstructResponse};
@@ -67,9 +67,7 @@ pub async fn instruct(
         share,
     )
     .await?;
-    let id = context.id.to_string();
-    deliver(context, reply, streamed, move |outcome| {
-        let card = state.assistant.card();
+    deliver(state, context, reply, streamed, move |envelope, outcome| {
         let (mut text, mut image, mut token_ids, mut drawn_codes) = (String::new(), None, Vec::new(), None);
         let mut finish = FinishReason::Stop;
         if let Some(answer) = outcome.answers.into_iter().next() {
@@ -82,18 +80,18 @@ pub async fn instruct(
         }
         let codes = outcome.input_codes.map(|codes| codes.to_vec()).or(drawn_codes);
         InstructResponse {
-            id,
+            id: envelope.id,
             object: "instruct".to_owned(),
-            created: now(),
-            model: card.into(),
+            created: envelope.created,
+            model: envelope.model,
             text,
             image,
             finish_reason: finish_reason(finish),
-            sampling: (&outcome.sampling).into(),
-            usage: outcome.usage.into(),
-            timing_ms: outcome.phases.into(),
-            disclaimer: crate::RESEARCH_NOTICE.to_owned(),
-            warning: card.warning().map(str::to_owned),
+            sampling: envelope.sampling,
+            usage: envelope.usage,
+            timing_ms: envelope.timing_ms,
+            disclaimer: envelope.notice.disclaimer,
+            warning: envelope.notice.warning,
             token_ids: include.token_ids.then_some(token_ids),
             codes: codes.filter(|_| include.codes),
         }

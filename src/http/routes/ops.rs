@@ -7,8 +7,8 @@ use axum::response::{IntoResponse, Response};
 
 use crate::engine::EngineState;
 use crate::http::contract;
+use crate::http::envelope::{Notice, plain};
 use crate::http::error::{ApiError, ErrorCode};
-use crate::http::respond::plain;
 use crate::http::state::AppState;
 use crate::http::wire::{ErrorBody, Info, InfoDefaults, InfoLimits, InfoModel, Status};
 
@@ -74,6 +74,7 @@ pub async fn info(State(state): State<AppState>) -> Json<Info> {
         EngineState::Stopped => "stopped",
     };
     let facts = engine.facts();
+    let notice = Notice::of(card);
     Json(Info {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         state: standing.to_owned(),
@@ -110,8 +111,8 @@ pub async fn info(State(state): State<AppState>) -> Json<Info> {
             images: limits.images,
             request_seconds: state.request_timeout.as_secs_f64(),
         },
-        disclaimer: crate::RESEARCH_NOTICE.to_owned(),
-        warning: card.warning().map(str::to_owned),
+        disclaimer: notice.disclaimer,
+        warning: notice.warning,
     })
 }
 

@@ -6,7 +6,7 @@ use axum::response::Response;
 use super::{start, take_constraint, take_options};
 use crate::http::error::ApiError;
 use crate::http::input::Input;
-use crate::http::respond::{Include, deliver, finish_reason, now};
+use crate::http::respond::{Include, deliver, finish_reason};
 use crate::http::state::AppState;
 use crate::http::track::RequestContext;
 use crate::http::wire::{ErrorBody, ReadingsUsed, ReportRequest, ReportResponse};
@@ -47,27 +47,25 @@ pub async fn report(
     let include = Include::take(fields)?;
     let share = input.finish()?;
     let reply = start(&state, Task::Report { image, instruction }, options, share).await?;
-    let id = context.id.to_string();
-    deliver(context, reply, streamed, move |outcome| {
-        let card = state.assistant.card();
+    deliver(state, context, reply, streamed, move |envelope, outcome| {
         let readings = ReadingsUsed::of(&outcome);
         let answer = outcome.answers.into_iter().next();
         let (text, finish, token_ids) = answer
             .map(|a| (a.text, Some(a.finish), a.token_ids))
             .unwrap_or_default();
         ReportResponse {
-            id,
+            id: envelope.id,
             object: "report".to_owned(),
-            created: now(),
-            model: card.into(),
+            created: envelope.created,
+            model: envelope.model,
             report: text,
             finish_reason: finish.map(finish_reason).unwrap_or_default(),
-            sampling: (&outcome.sampling).into(),
+            sampling: envelope.sampling,
             readings,
-            usage: outcome.usage.into(),
-            timing_ms: outcome.phases.into(),
-            disclaimer: crate::RESEARCH_NOTICE.to_owned(),
-            warning: card.warning().map(str::to_owned),
+            usage: envelope.usage,
+            timing_ms: envelope.timing_ms,
+            disclaimer: envelope.notice.disclaimer,
+            warning: envelope.notice.warning,
             token_ids: include.token_ids.then_some(token_ids),
             codes: outcome
                 .input_codes

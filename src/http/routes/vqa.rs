@@ -8,7 +8,7 @@ use super::{start, take_constraint, take_options};
 use crate::http::error::{ApiError, ErrorCode};
 use crate::http::fields::missing;
 use crate::http::input::Input;
-use crate::http::respond::{Include, deliver, finish_reason, now};
+use crate::http::respond::{Include, deliver, finish_reason};
 use crate::http::state::AppState;
 use crate::http::track::RequestContext;
 use crate::http::wire::{ErrorBody, VqaAnswer, VqaRequest, VqaResponse};
@@ -66,9 +66,7 @@ pub async fn vqa(
         share,
     )
     .await?;
-    let id = context.id.to_string();
-    deliver(context, reply, streamed, move |outcome| {
-        let card = state.assistant.card();
+    deliver(state, context, reply, streamed, move |envelope, outcome| {
         let answers = outcome
             .answers
             .into_iter()
@@ -96,10 +94,10 @@ pub async fn vqa(
         };
         let only = answers.first().filter(|_| single);
         VqaResponse {
-            id,
+            id: envelope.id,
             object: "vqa".to_owned(),
-            created: now(),
-            model: card.into(),
+            created: envelope.created,
+            model: envelope.model,
             answer: only.map(|a| a.answer.clone()),
             finish_reason: only.map(|a| a.finish_reason.clone()),
             token_ids: gather(include.token_ids, |a| a.token_ids.clone().into()),
@@ -109,11 +107,11 @@ pub async fn vqa(
                 .filter(|_| include.codes)
                 .map(|codes| codes.to_vec()),
             answers,
-            sampling: (&outcome.sampling).into(),
-            usage: outcome.usage.into(),
-            timing_ms: outcome.phases.into(),
-            disclaimer: crate::RESEARCH_NOTICE.to_owned(),
-            warning: card.warning().map(str::to_owned),
+            sampling: envelope.sampling,
+            usage: envelope.usage,
+            timing_ms: envelope.timing_ms,
+            disclaimer: envelope.notice.disclaimer,
+            warning: envelope.notice.warning,
         }
     })
     .await

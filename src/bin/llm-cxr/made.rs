@@ -1,0 +1,19 @@
+//! What `convert` and `quantise` share: where the bundle that they make goes, and how that is told.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// The bundle to make.
+#[derive(Args, Debug)]
+pub struct MadeArgs {
+    /// Folder of the bundle to make.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Replace what is at --out.
+    #[arg(long)]
+    pub force: bool,
+    /// Print the summary as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
