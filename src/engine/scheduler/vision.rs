@@ -81,7 +81,8 @@ impl VisionLines {
         self.under_way.as_ref()
     }
 
-    /// Forms the next pass of at most `batch` images, if none is under way and something waits.
+    /// Forms the next pass, if none is under way and something waits: of 1, 2, 4, … images, at most `batch`. Libraries choose their kernels anew for every number
+    /// of images, which takes longer than a pass.
     pub(super) fn begin(&mut self, batch: usize, now: Instant) -> Option<VisionWork> {
         if self.under_way.is_some() || self.waiting() == 0 {
             return None;
@@ -92,12 +93,13 @@ impl VisionLines {
             !self.draws.is_empty() && self.draws_next
         };
         self.draws_next = !draw;
+        let number = |waiting: usize| 1 << batch.min(waiting).max(1).ilog2();
         let (items, work) = if draw {
-            let items: Vec<Draw> = self.draws.drain(..batch.min(self.draws.len())).collect();
+            let items: Vec<Draw> = self.draws.drain(..number(self.draws.len())).collect();
             let work = VisionWork::Decode(items.iter().map(|item| item.codes.clone()).collect());
             (Items::Draws(items), work)
         } else {
-            let items: Vec<Encode> = self.encodes.drain(..batch.min(self.encodes.len())).collect();
+            let items: Vec<Encode> = self.encodes.drain(..number(self.encodes.len())).collect();
             let work = VisionWork::Encode(items.iter().map(|item| Arc::clone(&item.pixels)).collect());
             (Items::Encodes(items), work)
         };
@@ -167,6 +169,17 @@ mod tests {
             order.push(lines.end().unwrap().jobs());
         }
         assert_eq!(order, vec![vec![0, 1], vec![5, 6], vec![2, 3], vec![7], vec![4]]);
+    }
+
+    #[test]
+    fn a_pass_has_a_power_of_two_of_images() {
+        let mut lines = VisionLines::default();
+        (0..29).for_each(|job| lines.push_encode(encode(job)));
+        let mut sizes = Vec::new();
+        while lines.begin(16, Instant::now()).is_some() {
+            sizes.push(lines.end().unwrap().jobs().len());
+        }
+        assert_eq!(sizes, vec![16, 8, 4, 1]);
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! The engine's backend over libtorch: the one place of the engine that holds tensors.
 
 mod draw;
+mod warm;
 
 use std::num::NonZero;
-use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 
@@ -16,7 +16,6 @@ use crate::model::drafts::DraftTable;
 use crate::model::neox::{KvMemory, Neox, NeoxConfig, Segment};
 use crate::model::source::TensorSource;
 use crate::model::vqgan::{Pass, Vqgan};
-use crate::radiograph::Pixels;
 
 /// KV memory when nothing is said: on a GPU, and on a CPU (where at least one whole context always fits).
 const GPU_KV_BYTES: usize = 8 << 30;
@@ -168,45 +167,6 @@ impl TorchBackend {
             facts,
             device: on,
             _no_grad: tch::no_grad_guard(),
-        }
-    }
-
-    /// Runs a prompt, a token, an encoding and a drawing: libraries choose and compile their kernels at first use.
-    fn warm_up(&mut self) -> Result<(), BackendError> {
-        let span = Span {
-            start: 0,
-            len: 9.min(self.facts.context),
-        };
-        let prompt = vec![0; span.len - 1];
-        if !prompt.is_empty() {
-            let segment = Segment {
-                span,
-                position: 0,
-                tokens: &prompt,
-                logits: 0,
-            };
-            self.step(&[segment], &[])?;
-        }
-        let segment = Segment {
-            span,
-            position: prompt.len(),
-            tokens: &[0],
-            logits: 1,
-        };
-        self.step(&[segment], &[])?;
-        let side = self.facts.image_side;
-        let black = Pixels::new(side, side, vec![0; side * side * 3]);
-        let black = black.ok_or_else(|| BackendError(format!("no image has a side of {side} pixels")))?;
-        let mut work = VisionWork::Encode(vec![Arc::new(black)]);
-        loop {
-            self.vision_begin(work)?;
-            work = loop {
-                match self.vision_advance()? {
-                    None => {}
-                    Some(VisionOutput::Codes(codes)) => break VisionWork::Decode(codes),
-                    Some(VisionOutput::Images(_)) => return Ok(()),
-                }
-            };
         }
     }
 }

@@ -187,6 +187,14 @@ impl Neox {
         }
     }
 
+    /// Numbers of rows, of which a step is the first of its kind and takes longer: those that are recorded on a GPU.
+    pub fn step_sizes(&self) -> Vec<usize> {
+        match self.replays {
+            Some(_) => Replays::sizes().collect(),
+            None => vec![1],
+        }
+    }
+
     /// Whether the numbers of a token are the same bits wherever its prompt is cut into segments.
     pub fn cuts_freely(&self) -> bool {
         self.rows.as_ref().is_some_and(|rows| rows.longest() == usize::MAX)

@@ -155,6 +155,11 @@ impl Replays {
         }
     }
 
+    /// The numbers of rows that steps are recorded for, where their keys are few.
+    pub(super) fn sizes() -> impl Iterator<Item = usize> {
+        (0..=MOST_ROWS.ilog2()).map(|power| 1 << power)
+    }
+
     /// What there is so far.
     pub(super) fn recorded(&self) -> Recorded {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,0 +1,110 @@
+//! What a backend runs before the first request: libraries choose and compile their kernels at first use, and a GPU's steps are recorded then.
+
+use std::sync::Arc;
+
+use super::TorchBackend;
+use crate::engine::{Backend, BackendError, RowDraw, VisionOutput, VisionWork};
+use crate::model::neox::{Segment, Span};
+use crate::radiograph::Pixels;
+
+/// Tokens of the prompt.
+const PROMPT: usize = 8;
+
+impl TorchBackend {
+    /// Runs a prompt, steps of as many rows as are recorded, and an encoding and a drawing.
+    pub(super) fn warm_up(&mut self) -> Result<(), BackendError> {
+        let prompt = vec![0; PROMPT.min(self.facts.context - 1)];
+        if !prompt.is_empty() {
+            let segment = Segment {
+                span: Span {
+                    start: 0,
+                    len: prompt.len() + 1,
+                },
+                position: 0,
+                tokens: &prompt,
+                logits: 0,
+            };
+            self.step(&[segment], &[])?;
+        }
+        for rows in self.neox.step_sizes() {
+            self.warm_step(rows)?;
+        }
+        self.warm_vision()
+    }
+
+    /// A step of one token of each of `rows` sequences, with and, where the device draws, without logits that come over. A memory too small for as many is
+    /// none that they will run in.
+    fn warm_step(&mut self, rows: usize) -> Result<(), BackendError> {
+        if rows > self.facts.kv_tokens {
+            return Ok(());
+        }
+        let segment = |start: usize| Segment {
+            span: Span { start, len: 1 },
+            position: 0,
+            tokens: &[0],
+            logits: 1,
+        };
+        let segments: Vec<_> = (0..rows).map(segment).collect();
+        self.step(&segments, &[])?;
+        if self.facts.draws {
+            let draw = RowDraw {
+                allowed: 0..self.facts.code_base,
+                temperature: 1.0,
+                top_k: 0,
+                top_p: 0.9,
+                uniform: 0.5,
+            };
+            self.step(&segments, &vec![Some(draw); rows])?;
+        }
+        Ok(())
+    }
+
+    /// The codes of a black image, and what they draw.
+    fn warm_vision(&mut self) -> Result<(), BackendError> {
+        let side = self.facts.image_side;
+        let black = Pixels::new(side, side, vec![0; side * side * 3]);
+        let black = black.ok_or_else(|| BackendError(format!("no image has a side of {side} pixels")))?;
+        let mut work = VisionWork::Encode(vec![Arc::new(black)]);
+        loop {
+            self.vision_begin(work)?;
+            work = loop {
+                match self.vision_advance()? {
+                    None => {}
+                    Some(VisionOutput::Codes(codes)) => break VisionWork::Decode(codes),
+                    Some(VisionOutput::Images(_)) => return Ok(()),
+                }
+            };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::{Device, Kind};
+
+    use super::*;
+    use crate::model::neox::{Neox, NeoxConfig};
+    use crate::model::source::RandomSource;
+    use crate::model::vqgan::{Vqgan, VqganConfig};
+
+    const NEOX: &str = r#"{"vocab_size":120,"hidden_size":32,"num_hidden_layers":1,"num_attention_heads":2,"intermediate_size":64,
+        "max_position_embeddings":32}"#;
+    const VQGAN: &str = "model: {params: {embed_dim: 4, n_embed: 16, ddconfig: {double_z: false, z_channels: 4, resolution: 16, in_channels: 3, out_ch: 3, ch: 32, \
+                         ch_mult: [1, 2], num_res_blocks: 1, attn_resolutions: [8], dropout: 0.0}}}";
+
+    #[test]
+    fn every_number_of_rows_that_a_gpu_records_can_be_warmed_up_and_those_that_find_no_room_are_left_out() {
+        let neox = NeoxConfig::from_json(NEOX.as_bytes()).unwrap();
+        let vqgan = VqganConfig::from_yaml(VQGAN.as_bytes()).unwrap();
+        let source = RandomSource::new(1);
+        let model = Neox::load(&neox, &source, Kind::Float, Device::Cpu).unwrap();
+        assert_eq!(model.step_sizes(), vec![1]);
+        let network = Vqgan::load(&vqgan, &source, Kind::Float, Device::Cpu).unwrap();
+        let mut backend = TorchBackend::new(model, network, 32, 1, Kind::Float, Device::Cpu);
+        backend.facts.draws = true;
+        for rows in [1, 2, 4, 8, 16, 32, 64] {
+            backend.warm_step(rows).unwrap();
+        }
+        backend.warm_up().unwrap();
+    }
+}
