@@ -158,6 +158,22 @@ fn kernels_of_few_rows_give_a_cpus_logits_for_every_shape_and_number_of_rows() {
 }
 
 #[test]
+fn replies_beside_a_prompt_get_a_cpus_logits() {
+    let Some(device) = gpu() else { return };
+    let _guard = tch::no_grad_guard();
+    let prompt: Vec<u32> = (0..40).map(|i| (i * 29 + 5) % 1200).collect();
+    let logits = |device| {
+        let (model, mut kv) = model(Kind::Float, device);
+        let segments = [segment(0, 30, &[1, 2], 2), segment(1, 50, &prompt, 1), segment(2, 70, &[3], 1)];
+        model.step(&mut kv, &segments).unwrap().to_device(Device::Cpu)
+    };
+    let (here, there) = (logits(Device::Cpu), logits(device));
+    let norm = |rows: &Tensor| rows.norm_scalaropt_dim(2.0, [1], false);
+    let apart = (norm(&(there - &here)) / norm(&here)).max().double_value(&[]);
+    assert!(apart < 1e-4, "{apart}");
+}
+
+#[test]
 fn a_recorded_step_reads_the_kv_memory_it_is_given_and_copies_there_are_as_good() {
     let Some(device) = gpu() else { return };
     let _guard = tch::no_grad_guard();

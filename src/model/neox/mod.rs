@@ -9,6 +9,7 @@ mod config;
 mod fused;
 mod kv;
 mod matrix;
+mod mixed;
 mod network;
 mod projection;
 mod replay;

@@ -10,7 +10,7 @@ use super::fused::{Fused, FusedLayer, FusedNorm, FusedWeights};
 use super::kv::KvMemory;
 use super::matrix::{Matrix, Plain};
 use super::projection::{Projection, RowOrder};
-use super::replay::{Recorded, Replays, Unrecorded};
+use super::replay::{Recorded, Replays};
 use super::rotary::RotaryTable;
 use super::rows::{FEW, RowLayer, RowNorm, RowPath, RowWeights};
 use super::step::Segment;
@@ -317,10 +317,9 @@ impl Neox {
     pub fn step(&self, kv: &mut KvMemory, segments: &[Segment<'_>]) -> Option<Tensor> {
         assert!(segments.iter().all(|segment| segment.logits <= segment.tokens.len()));
         let Some(rows) = &self.rows else {
-            let replayed = self.replays.as_ref().map(|replays| replays.step(self, kv, segments));
-            return match replayed {
-                Some(Ok(logits)) => logits,
-                Some(Err(Unrecorded)) | None => self.pass(kv, segments),
+            return match &self.replays {
+                Some(replays) => self.step_recorded(replays, kv, segments),
+                None => self.pass(kv, segments),
             };
         };
         let long = |segment: &Segment<'_>| segment.tokens.len() > rows.longest();

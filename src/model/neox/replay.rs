@@ -16,7 +16,7 @@ use super::step::Segment;
 use crate::model::cuda::{CudaError, Graph, Recorder};
 
 /// Longest piece of a sequence in a recorded step: longer ones are prompts, which fill the GPU as they are.
-const LONGEST_PIECE: usize = FRESH;
+pub(super) const LONGEST_PIECE: usize = FRESH;
 
 /// Shortest keys that a step is recorded for.
 const FEWEST_KEYS: usize = 128;
