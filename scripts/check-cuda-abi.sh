@@ -10,7 +10,7 @@ ${CXX:-c++} -std=c++17 -fsyntax-only -DLLM_CXR_CHECK_ABI -I"$torch/include" -I"$
     "$here/src/model/cuda/graph.cc"
 names=$(grep -oh '"_Z[A-Za-z0-9_]*"' "$here"/src/model/cuda/*.cc | tr -d '"')
 for name in $names; do
-    nm -D --defined-only "$torch/lib/libtorch_cuda.so" "$torch/lib/libc10_cuda.so" | grep -q " T $name\$" || {
+    nm -D --defined-only "$torch/lib/libtorch_cuda.so" "$torch/lib/libc10_cuda.so" "$torch/lib/libtorch_cpu.so" | grep -q " T $name\$" || {
         echo "missing: $name" >&2
         exit 1
     }

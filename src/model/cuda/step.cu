@@ -758,6 +758,7 @@ DEVICE void whole_step(const Whole& step) {
     extern __shared__ __align__(128) unsigned char memory[];
     const int stages = Room<ROWS>::stages, most = Room<ROWS>::units, all = ROWS * HEADS * Shares<ROWS>::value;
     static_assert(Room<ROWS>::stages >= 2, "no room");
+    static_assert(DIM <= THREADS && STAGE_KEYS >= 1, "heads are too wide");
     unsigned char* normed = memory + stages * STAGE_BYTES;
     float* room = (float*)(normed + Room<ROWS>::normed);
     u64* barriers = (u64*)((unsigned char*)room + Room<ROWS>::scratch);
