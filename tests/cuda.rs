@@ -164,7 +164,11 @@ fn replies_beside_a_prompt_get_a_cpus_logits() {
     let prompt: Vec<u32> = (0..40).map(|i| (i * 29 + 5) % 1200).collect();
     let logits = |device| {
         let (model, mut kv) = model(Kind::Float, device);
-        let segments = [segment(0, 30, &[1, 2], 2), segment(1, 50, &prompt, 1), segment(2, 70, &[3], 1)];
+        let segments = [
+            segment(0, 30, &[1, 2], 2),
+            segment(1, 50, &prompt, 1),
+            segment(2, 70, &[3], 1),
+        ];
         model.step(&mut kv, &segments).unwrap().to_device(Device::Cpu)
     };
     let (here, there) = (logits(Device::Cpu), logits(device));

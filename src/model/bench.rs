@@ -123,6 +123,8 @@ pub struct Report {
     pub decode: Vec<Decode>,
     /// On a GPU: the rows for which a step was recorded.
     pub recorded_rows: Vec<usize>,
+    /// On a GPU: those of them that are one kernel.
+    pub one_kernel_rows: Vec<usize>,
     /// On a GPU: whether fused kernels run these steps.
     pub fused: bool,
     /// The most memory the process held, bytes (Linux).
@@ -205,6 +207,7 @@ pub fn run(plan: &Plan, progress: &dyn Fn(&str)) -> Result<Report, LoadError> {
     let recorded = model.recorded().unwrap_or_default();
     Ok(Report {
         recorded_rows: recorded.rows,
+        one_kernel_rows: recorded.whole,
         fused: recorded.fused,
         shape: plan.shape.clone(),
         dtype: if plan.bf16 { "bf16" } else { "f32" }.to_owned(),

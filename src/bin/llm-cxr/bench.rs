@@ -113,8 +113,8 @@ fn print(r: &Report) {
     if !r.recorded_rows.is_empty() {
         let kernels = if r.fused { "fused" } else { "libtorch's" };
         println!(
-            "recorded (CUDA graphs) for {:?} rows, {kernels} kernels",
-            r.recorded_rows
+            "recorded (CUDA graphs) for {:?} rows, {kernels} kernels; one kernel for {:?}",
+            r.recorded_rows, r.one_kernel_rows
         );
     }
     if let Some(peak) = r.peak_memory_bytes {
