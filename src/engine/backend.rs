@@ -79,13 +79,19 @@ pub struct RowDraw {
     pub uniform: f64,
 }
 
+/// Whether there are no draws at all, or for each segment none or one for each row of logits that it wants.
+pub(super) fn draws_fit(draws: &[Vec<RowDraw>], segments: &[Segment<'_>]) -> bool {
+    let fits = |(draws, segment): (&Vec<RowDraw>, &Segment<'_>)| draws.is_empty() || draws.len() == segment.logits;
+    draws.is_empty() || (draws.len() == segments.len() && draws.iter().zip(segments).all(fits))
+}
+
 /// What a step gives.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StepOutput {
-    /// Rows of `vocabulary` logits, one after the other: of each segment that has no draw as many as it wants.
+    /// Rows of `vocabulary` logits, one after the other: of each segment that has no draws as many as it wants.
     pub logits: Vec<f32>,
-    /// For each segment what was drawn; empty if nothing was asked for.
-    pub drawn: Vec<Option<TokenId>>,
+    /// For each segment what was drawn, a token for each draw; empty if nothing was asked for.
+    pub drawn: Vec<Vec<TokenId>>,
 }
 
 /// A failure inside the backend. The text is for operators: it must hold no user data.
@@ -101,9 +107,8 @@ pub trait Backend {
     /// Runs all segments in one pass of the language model and writes their keys and values into their spans.
     ///
     /// Positions that were run may be run again with other tokens, if their logits were wanted: drafts that were refused. `draws` is empty,
-    /// or has an entry for each segment; a segment with a draw wants the logits after its last token alone, and gets the token instead. Only where
-    /// `facts().draws`.
-    fn step(&mut self, segments: &[Segment<'_>], draws: &[Option<RowDraw>]) -> Result<StepOutput, BackendError>;
+    /// or has an entry for each segment: none, or one for each row of logits that it wants; then it gets the tokens instead. Only where `facts().draws`.
+    fn step(&mut self, segments: &[Segment<'_>], draws: &[Vec<RowDraw>]) -> Result<StepOutput, BackendError>;
 
     /// Copies keys and values of the first `len` positions of a span to another, which begins with them then. The two do not
     /// overlap.

@@ -73,6 +73,13 @@ impl Sampler {
         }
     }
 
+    /// So many tokens were drawn as a copy of this sampler said.
+    pub fn skip(&mut self, tokens: usize) {
+        if self.sampling.temperature != 0.0 {
+            (0..tokens).for_each(|_| _ = self.generator.next_u64());
+        }
+    }
+
     /// Draws one token of the range `allowed` from `row` (one logit per id of the vocabulary).
     ///
     /// # Errors
@@ -85,6 +92,16 @@ impl Sampler {
     ) -> Result<TokenId, SampleError> {
         self.next(allowed).draw(row, scratch)
     }
+}
+
+/// A token of each of `rows` (`vocabulary` logits each, one after the other), as far as there are draws.
+///
+/// # Errors
+/// As [`RowDraw::draw`].
+pub fn draw_rows(draws: &[RowDraw], rows: &[f32], vocabulary: usize) -> Result<Vec<TokenId>, SampleError> {
+    let mut scratch = Scratch::default();
+    let pairs = draws.iter().zip(rows.chunks_exact(vocabulary.max(1)));
+    pairs.map(|(draw, row)| draw.draw(row, &mut scratch)).collect()
 }
 
 impl RowDraw {

@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::sampler::Scratch;
+use super::backend::draws_fit;
+use super::sampler::draw_rows;
 use super::{Backend, BackendError, Facts, RowDraw, Segment, Span, StepOutput, VisionOutput, VisionWork};
 use crate::radiograph::Pixels;
 use crate::vocabulary::TokenId;
@@ -304,7 +305,7 @@ impl Backend for ScriptedBackend {
         &self.facts
     }
 
-    fn step(&mut self, segments: &[Segment<'_>], draws: &[Option<RowDraw>]) -> Result<StepOutput, BackendError> {
+    fn step(&mut self, segments: &[Segment<'_>], draws: &[Vec<RowDraw>]) -> Result<StepOutput, BackendError> {
         let record = |s: &Segment<'_>| SegmentRecord {
             span: s.span,
             position: s.position,
@@ -316,11 +317,10 @@ impl Backend for ScriptedBackend {
         if segments.is_empty() {
             return Err(BackendError("contract broken: an empty step".into()));
         }
-        let overlaps = |i: usize| segments[..i].iter().any(|b| overlap(segments[i].span, b.span));
-        if (1..segments.len()).any(overlaps) {
+        if (1..segments.len()).any(|i| segments[..i].iter().any(|b| overlap(segments[i].span, b.span))) {
             return Err(BackendError("contract broken: spans of one step overlap".into()));
         }
-        if !draws.is_empty() && (!self.facts.draws || draws.len() != segments.len()) {
+        if !draws_fit(draws, segments) || (!draws.is_empty() && !self.facts.draws) {
             return Err(BackendError("contract broken: draws that nobody can make".into()));
         }
         let mut output = StepOutput::default();
@@ -330,12 +330,10 @@ impl Backend for ScriptedBackend {
             if fault == Some(Fault::Nonsense) {
                 rows.fill(f32::NAN);
             }
-            let draw = draws.get(number).and_then(Option::as_ref);
-            let drawn = draw.map(|draw| draw.draw(&rows, &mut Scratch::default())).transpose();
-            output
-                .drawn
-                .push(drawn.map_err(|error| BackendError(error.to_string()))?);
-            output.logits.extend(rows.iter().filter(|_| draw.is_none()));
+            let asked = draws.get(number).map_or(&[][..], Vec::as_slice);
+            let drawn = draw_rows(asked, &rows, self.facts.vocabulary);
+            output.drawn.push(drawn.map_err(|e| BackendError(e.to_string()))?);
+            output.logits.extend(rows.iter().filter(|_| asked.is_empty()));
         }
         Ok(output)
     }

@@ -23,13 +23,23 @@ fn formulaic() -> Reply {
 
 /// The tokens of all replies, and the counters, of jobs that join three steps apart.
 fn replies(speculation: bool, reply: Reply, jobs: &[Job]) -> (BTreeMap<(JobId, usize), Vec<u32>>, Counters) {
+    replies_of(facts(), speculation, reply, jobs)
+}
+
+/// The same, of a backend of which this is known.
+fn replies_of(
+    facts: Facts,
+    speculation: bool,
+    reply: Reply,
+    jobs: &[Job],
+) -> (BTreeMap<(JobId, usize), Vec<u32>>, Counters) {
     let config = EngineConfig {
         speculation,
         ..config()
     };
     // Heads are shared in the one case only, too.
     let head_tokens = if speculation { HEAD_TOKENS } else { 0 };
-    let facts = Facts { head_tokens, ..facts() };
+    let facts = Facts { head_tokens, ..facts };
     let mut bench = Bench::with(config, facts, reply);
     for asked in jobs {
         bench.submit(asked.clone());
@@ -62,6 +72,10 @@ fn drafts_of_formulaic_replies_save_steps_and_change_no_token() {
         let (with, drafted) = replies(true, formulaic(), &jobs);
         let (without, plain) = replies(false, formulaic(), &jobs);
         assert_eq!(with, without);
+        let device = Facts { draws: true, ..facts() };
+        let (drawn, counters) = replies_of(device, true, formulaic(), &jobs);
+        assert_eq!(drawn, without, "drawn by the backend");
+        assert_eq!(counters.accepted_tokens, drafted.accepted_tokens);
         assert_eq!((plain.drafted_tokens, plain.accepted_tokens), (0, 0));
         assert!(drafted.accepted_tokens * 5 > drafted.drafted_tokens * 2, "{drafted:?}");
         assert!(drafted.accepted_tokens * 3 > drafted.tokens_generated, "{drafted:?}");
@@ -176,6 +190,9 @@ proptest! {
         for reply in [formulaic as fn() -> Reply, || Reply::Hashed] {
             let (with, drafted) = replies(true, reply(), &jobs);
             let (without, _) = replies(false, reply(), &jobs);
+            let device = Facts { draws: true, ..facts() };
+            let (drawn, _) = replies_of(device, true, reply(), &jobs);
+            prop_assert_eq!(&drawn, &without, "drawn by the backend");
             prop_assert_eq!(with, without);
             prop_assert!(drafted.accepted_tokens <= drafted.drafted_tokens);
         }

@@ -307,22 +307,43 @@ impl Sequence {
         Ok(())
     }
 
-    /// How the token to come is drawn where the logits are; `None` where the logits themselves are needed, or none are. To be asked once a step, since it takes
-    /// the random number.
-    pub(super) fn row_draw(&mut self, rules: &TokenRules, vocabulary: usize) -> Option<RowDraw> {
-        if self.role != Role::Alone || self.drafted > 0 || self.watches() {
-            return None;
+    /// How the token to come, and one after each of the draft, are drawn where the logits are; none where the logits themselves are needed, or none are.
+    pub(super) fn row_draws(&self, rules: &TokenRules, vocabulary: usize) -> Vec<RowDraw> {
+        if self.role != Role::Alone || self.watches() {
+            return Vec::new();
         }
-        match self.constraint.next(rules, vocabulary) {
-            Next::Forced(_) => None,
-            Next::Choice(allowed) => Some(self.sampler.next(allowed)),
+        let (mut sampler, mut constraint, mut draws) = (self.sampler.clone(), self.constraint.clone(), Vec::new());
+        for drafted in self.draft_ids().iter().map(Some).chain([None]) {
+            let Next::Choice(allowed) = constraint.next(rules, vocabulary) else {
+                return Vec::new();
+            };
+            draws.push(sampler.next(allowed));
+            drafted.into_iter().for_each(|&id| constraint.accept(id, rules));
         }
+        draws
     }
 
-    /// Takes the token that was drawn as [`Self::row_draw`] asked.
-    pub(super) fn drawn(&mut self, id: TokenId) {
+    /// What is drafted for the step under way.
+    fn draft_ids(&self) -> &[TokenId] {
+        &self.tokens[self.tokens.len() - self.drafted..]
+    }
+
+    /// Takes the tokens that were drawn as [`Self::row_draws`] asked, up to the first that is not as it was drafted.
+    pub(super) fn drawn(&mut self, ids: &[TokenId], rules: &TokenRules) {
+        let mut constraint = self.constraint.clone();
         self.chosen.clear();
-        self.chosen.push(id);
+        let drafted = self.tokens[self.tokens.len() - self.drafted..]
+            .iter()
+            .map(Some)
+            .chain([None]);
+        for (&id, drafted) in ids.iter().zip(drafted) {
+            self.chosen.push(id);
+            constraint.accept(id, rules);
+            if drafted != Some(&id) || constraint.ended() {
+                break;
+            }
+        }
+        self.sampler.skip(self.chosen.len());
     }
 
     /// Notes that `count` pending tokens have been run. Of a draft those positions stay whose tokens have come true; the others' keys and

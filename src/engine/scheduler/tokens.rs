@@ -40,15 +40,18 @@ impl Scheduler {
         plan.parts.iter().filter_map(segment).collect()
     }
 
-    /// How the backend is asked to draw tokens: for each segment of the plan, or nothing where it does not draw. To be asked once a plan.
-    pub(in crate::engine) fn draws(&mut self, plan: &Plan) -> Vec<Option<RowDraw>> {
+    /// How the backend is asked to draw tokens: for each segment of the plan, or nothing where it does not draw.
+    pub(in crate::engine) fn draws(&self, plan: &Plan) -> Vec<Vec<RowDraw>> {
         if !self.facts.draws {
             return Vec::new();
         }
         let (rules, vocabulary) = (&self.rules, self.facts.vocabulary);
         let draw = |part: &Part| {
-            let sequence = self.sequences.get_mut(&part.key)?;
-            (part.completes && part.logits == 1).then(|| sequence.row_draw(rules, vocabulary))?
+            let sequence = self
+                .sequences
+                .get(&part.key)
+                .filter(|_| part.completes && part.logits > 0);
+            sequence.map_or_else(Vec::new, |sequence| sequence.row_draws(rules, vocabulary))
         };
         plan.parts.iter().map(draw).collect()
     }
@@ -106,9 +109,9 @@ impl Scheduler {
 
     /// Draws the next tokens of each part that is complete with this step.
     fn choose(&mut self, plan: &Plan, output: &StepOutput) -> Result<(), String> {
-        let vocabulary = self.facts.vocabulary;
+        let (rules, vocabulary) = (&self.rules, self.facts.vocabulary);
         let StepOutput { logits, drawn } = output;
-        let drawn = |part: usize| drawn.get(part).copied().flatten();
+        let drawn = |part: usize| drawn.get(part).filter(|ids| !ids.is_empty());
         let rows = |(at, part): (usize, &Part)| if drawn(at).is_some() { 0 } else { part.logits };
         let wanted: usize = plan.parts.iter().enumerate().map(rows).sum();
         if logits.len() != wanted * vocabulary {
@@ -131,8 +134,8 @@ impl Scheduler {
                 sequence.guided_by(row);
             }
             let Some((at, part)) = part else { continue };
-            if let Some(id) = drawn(at) {
-                sequence.drawn(id);
+            if let Some(ids) = drawn(at) {
+                sequence.drawn(ids, rules);
                 continue;
             }
             let (rows, others) = rest.split_at(part.logits * vocabulary);
@@ -143,7 +146,6 @@ impl Scheduler {
                 (false, _) => {}
             }
         }
-        let rules = &self.rules;
         let draw = |((rows, sequence), scratch): ((&[f32], &mut Sequence), &mut Scratch)| {
             sequence.choose(rows, rules, vocabulary, scratch)
         };

@@ -176,11 +176,11 @@ impl Backend for TorchBackend {
         &self.facts
     }
 
-    fn step(&mut self, segments: &[Segment<'_>], draws: &[Option<RowDraw>]) -> Result<StepOutput, BackendError> {
+    fn step(&mut self, segments: &[Segment<'_>], draws: &[Vec<RowDraw>]) -> Result<StepOutput, BackendError> {
         let Some(logits) = self.neox.step(&mut self.kv, segments) else {
             return Ok(StepOutput::default());
         };
-        if draws.iter().all(Option::is_none) {
+        if draws.iter().all(Vec::is_empty) {
             let (logits, drawn) = (fetch(&logits)?, Vec::new());
             return Ok(StepOutput { logits, drawn });
         }
@@ -189,20 +189,20 @@ impl Backend for TorchBackend {
         for (segment, draw) in segments.iter().zip(draws) {
             let rows = row..row + segment.logits as i64;
             row = rows.end;
-            if draw.is_some() { &mut here } else { &mut there }.extend(rows);
+            if draw.is_empty() { &mut there } else { &mut here }.extend(rows);
         }
         let pick = |rows: &[i64]| {
             let rows = Tensor::from_slice(rows).f_to_device(self.device)?;
             logits.f_index_select(0, &rows)
         };
-        let asked: Vec<RowDraw> = draws.iter().flatten().cloned().collect();
+        let asked = draws.concat();
         let ids = draw::draw_rows(&pick(&here).map_err(torch)?, &asked)
             .ok_or_else(|| BackendError(SampleError::NotFinite.to_string()))?;
         let mut ids = ids.into_iter();
         Ok(StepOutput {
             drawn: draws
                 .iter()
-                .map(|draw| draw.as_ref().and_then(|_| ids.next()))
+                .map(|draws| ids.by_ref().take(draws.len()).collect())
                 .collect(),
             logits: match there.is_empty() {
                 true => Vec::new(),

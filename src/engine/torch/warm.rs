@@ -54,7 +54,7 @@ impl TorchBackend {
                 top_p: 0.9,
                 uniform: 0.5,
             };
-            self.step(&segments, &vec![Some(draw); rows])?;
+            self.step(&segments, &vec![vec![draw]; rows])?;
         }
         Ok(())
     }
