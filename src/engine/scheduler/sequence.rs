@@ -312,37 +312,20 @@ impl Sequence {
         if self.role != Role::Alone || self.watches() {
             return Vec::new();
         }
-        let (mut sampler, mut constraint, mut draws) = (self.sampler.clone(), self.constraint.clone(), Vec::new());
-        for drafted in self.draft_ids().iter().map(Some).chain([None]) {
-            let Next::Choice(allowed) = constraint.next(rules, vocabulary) else {
-                return Vec::new();
-            };
-            draws.push(sampler.next(allowed));
-            drafted.into_iter().for_each(|&id| constraint.accept(id, rules));
-        }
-        draws
-    }
-
-    /// What is drafted for the step under way.
-    fn draft_ids(&self) -> &[TokenId] {
-        &self.tokens[self.tokens.len() - self.drafted..]
+        let Next::Choice(allowed) = self.constraint.next(rules, vocabulary) else {
+            return Vec::new();
+        };
+        let mut sampler = self.sampler.clone();
+        // Only texts are drafted, and what a text may say does not change on its way.
+        (0..=self.drafted).map(|_| sampler.next(allowed.clone())).collect()
     }
 
     /// Takes the tokens that were drawn as [`Self::row_draws`] asked, up to the first that is not as it was drafted.
-    pub(super) fn drawn(&mut self, ids: &[TokenId], rules: &TokenRules) {
-        let mut constraint = self.constraint.clone();
+    pub(super) fn drawn(&mut self, ids: &[TokenId]) {
+        let draft = &self.tokens[self.tokens.len() - self.drafted..];
+        let kept = ids.iter().zip(draft).take_while(|(id, drafted)| id == drafted).count();
         self.chosen.clear();
-        let drafted = self.tokens[self.tokens.len() - self.drafted..]
-            .iter()
-            .map(Some)
-            .chain([None]);
-        for (&id, drafted) in ids.iter().zip(drafted) {
-            self.chosen.push(id);
-            constraint.accept(id, rules);
-            if drafted != Some(&id) || constraint.ended() {
-                break;
-            }
-        }
+        self.chosen.extend(ids.iter().take(kept + 1));
         self.sampler.skip(self.chosen.len());
     }
 

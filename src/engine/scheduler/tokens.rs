@@ -135,7 +135,7 @@ impl Scheduler {
             }
             let Some((at, part)) = part else { continue };
             if let Some(ids) = drawn(at) {
-                sequence.drawn(ids, rules);
+                sequence.drawn(ids);
                 continue;
             }
             let (rows, others) = rest.split_at(part.logits * vocabulary);

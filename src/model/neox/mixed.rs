@@ -45,6 +45,10 @@ fn in_parts<'a>(
 ) -> Option<Tensor> {
     let (few, many): (Vec<usize>, Vec<usize>) =
         (0..segments.len()).partition(|&index| segments[index].tokens.len() <= longest);
+    // Most steps have no prompt: nothing to part, nothing to copy.
+    if many.is_empty() && segments.iter().map(|segment| segment.tokens.len()).sum::<usize>() <= most {
+        return run(Part::Replies, segments);
+    }
     let pick =
         |indices: &[usize]| -> Vec<Segment<'a>> { indices.iter().map(|&index| segments[index].clone()).collect() };
     // Segments in the order in which they run, and what their parts gave.

@@ -65,8 +65,10 @@ impl Whole {
             return Err(CudaError::new("attention and MLP are not side by side"));
         }
         let limits = Limits::of(device)?;
-        if limits.capability < OLDEST || limits.shared_bytes < LEAST_SHARED_BYTES {
-            return Err(CudaError::new("the GPU is none that a step in one launch is for"));
+        if limits.shared_bytes < LEAST_SHARED_BYTES {
+            return Err(CudaError::new(
+                "a block of this GPU has too little shared memory for a step in one launch",
+            ));
         }
         let mut macros = macros.to_vec();
         macros.extend([
