@@ -1,8 +1,8 @@
 //! Another decoder for a bundle that is there.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::common::TrainError;
+use super::common::{TrainError, folders};
 use super::vqgan::other_codes;
 use crate::model::bundle::{Bundle, BundleError, Manifest, VQGAN_WEIGHTS, add_file};
 use crate::model::checkpoint::Weights;
@@ -15,6 +15,36 @@ use crate::model::vqgan::VqganConfig;
 /// When one of them cannot be read, when they differ in shape, encoder or code book, and when the bundle cannot be written to. The bundle is
 /// then as it was.
 pub fn exchange_decoder(folder: &Path, vqgan: &Path) -> Result<Manifest, TrainError> {
+    let weights = fitting(folder, vqgan)?;
+    put(folder, &weights)
+}
+
+/// Makes a bundle at `out` of that at `folder` with the decoder of `vqgan`; another that is there is exchanged for it.
+///
+/// # Errors
+/// As [`exchange_decoder`], and when `out` is there and is no bundle. What is at `out` is then as it was.
+pub fn with_decoder(folder: &Path, vqgan: &Path, out: &Path) -> Result<Manifest, TrainError> {
+    let weights = fitting(folder, vqgan)?;
+    let occupied = || {
+        let what = format!("{} is there and is no bundle; choose another --out", out.display());
+        TrainError::Settings(what)
+    };
+    if out.exists() && !out.join("bundle.json").is_file() {
+        return Err(occupied());
+    }
+    let name = out.file_name().ok_or_else(occupied)?.to_string_lossy();
+    let [new, old] = ["new", "old"].map(|what| out.with_file_name(format!(".{name}.{what}")));
+    let io = |(path, reason): folders::FolderError| TrainError::io(&path, reason);
+    folders::remove(&new)
+        .and_then(|()| folders::share(folder, &new))
+        .map_err(io)?;
+    let manifest = put(&new, &weights)?;
+    folders::exchange(&new, out, &old).map_err(io)?;
+    Ok(manifest)
+}
+
+/// The weights of `vqgan`, if they write and read the codes of the bundle at `folder`.
+fn fitting(folder: &Path, vqgan: &Path) -> Result<PathBuf, TrainError> {
     let bundle = Bundle::open(folder)?;
     let yaml = vqgan.join("config.yaml");
     let bytes = std::fs::read(&yaml).map_err(|e| TrainError::io(&yaml, e))?;
@@ -31,11 +61,15 @@ pub fn exchange_decoder(folder: &Path, vqgan: &Path) -> Result<Manifest, TrainEr
     }
     let new = vqgan.join("model.safetensors");
     let (before, after) = (bundle.vqgan_weights()?, Weights::open(std::slice::from_ref(&new))?);
-    if let Some(name) = other_codes(&bundle.vqgan, &before, &after) {
-        return Err(other(&format!("the tensor {name}")));
+    match other_codes(&bundle.vqgan, &before, &after) {
+        Some(name) => Err(other(&format!("the tensor {name}"))),
+        None => Ok(new),
     }
+}
+
+fn put(folder: &Path, weights: &Path) -> Result<Manifest, TrainError> {
     let copy = |to: &Path| {
-        std::fs::copy(&new, to).map_err(|reason| BundleError::io(&new)(reason))?;
+        std::fs::copy(weights, to).map_err(|reason| BundleError::io(weights)(reason))?;
         Ok(())
     };
     Ok(add_file(folder, VQGAN_WEIGHTS, &copy)?)
@@ -85,6 +119,24 @@ mod tests {
             weights.bytes("decoder.conv_out.bias").unwrap().to_vec()
         };
         assert_eq!(bias(&after.dir.join("vqgan")), bias(&dir.path().join("vqgan")));
+    }
+
+    #[test]
+    fn with_a_place_of_its_own_the_new_bundle_leaves_the_old_one_as_it_was_and_may_be_made_again() {
+        let (dir, before) = bundle_and_other("decoder.conv_out.bias");
+        let out = dir.path().join("drawn");
+        for _ in 0..2 {
+            let manifest = with_decoder(&before.dir, &dir.path().join("vqgan"), &out).unwrap();
+            assert_ne!(manifest.version, before.manifest.version);
+            Bundle::open(&out).unwrap().verify(&mut |_| ()).unwrap();
+            let kept = Bundle::open(&before.dir).unwrap();
+            kept.verify(&mut |_| ()).unwrap();
+            assert_eq!(kept.manifest.version, before.manifest.version);
+        }
+        let text = with_decoder(&before.dir, &dir.path().join("vqgan"), dir.path())
+            .unwrap_err()
+            .to_string();
+        assert!(text.contains("no bundle"), "{text}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `llm-cxr-train`: makes model bundles.
 
+mod beside;
 mod classifier;
 mod decoder;
 mod drafts;
@@ -12,6 +13,7 @@ mod pretrain;
 mod run;
 mod tokenizer;
 mod vqgan;
+mod work;
 
 use std::process::ExitCode;
 
@@ -48,14 +50,17 @@ enum Command {
     Pretrain(pretrain::PretrainArgs),
     Tokenizer(tokenizer::TokenizerArgs),
     Vqgan(Box<vqgan::VqganArgs>),
+    #[command(hide = true)]
+    Step(beside::StepArgs),
 }
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
+        Command::Step(args) => return beside::step(&args),
         Command::Run(args) => run::run(&args),
         Command::Encode(args) => ended(encode::run(&args.settings, args.device)),
         Command::Classifier(args) => ended(classifier::run(&args.settings, args.device)),
-        Command::Decoder(args) => decoder::run(&args),
+        Command::Decoder(args) => ended(decoder::run(&args)),
         Command::Drafts(args) => drafts::run(&args),
         Command::Evaluate(args) => ended(evaluate::run(&args.settings, args.device)),
         Command::Finetune(args) => ended(finetune::run(&args.settings, args.device)),

@@ -1,23 +1,15 @@
 //! `llm-cxr-train run`: follows a recipe.
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use llm_cxr::evaluate::EvaluateSettings;
 use llm_cxr::model::device::DeviceChoice;
-use llm_cxr::train::classifier::ClassifierSettings;
 use llm_cxr::train::common::{Outcome, Stop};
-use llm_cxr::train::finetune::FinetuneSettings;
-use llm_cxr::train::pretrain::PretrainSettings;
-use llm_cxr::train::recipe::{Planned, Recipe, RecipeError, RunFolder, State, Step, plan};
-use llm_cxr::train::vqgan::VqganSettings;
-use serde_json::Value;
+use llm_cxr::train::recipe::{Planned, Recipe, RunFolder, State, plan};
 
-use crate::Done;
-use crate::encode::EncodeSettings;
-use crate::phantom::PhantomArgs;
-use crate::tokenizer::TokenizerSettings;
-use crate::{classifier, encode, evaluate, finetune, phantom, pretrain, tokenizer, vqgan};
+use crate::beside::{Beside, follow_beside};
+use crate::work::Work;
 
 /// Do every step of a recipe in order. What is done is skipped; run again after an interruption, it goes on where it was
 #[derive(Args, Debug)]
@@ -43,72 +35,12 @@ pub struct RunArgs {
     /// Throw away what steps left that were begun with other settings or inputs, and do them again
     #[arg(long)]
     redo: bool,
+    /// So many steps at once, each in a process of its own, as soon as what they read is there; their messages go to DIR/.steps/STEP.log
+    #[arg(long, value_name = "N", default_value = "1")]
+    parallel: NonZeroUsize,
     /// auto, cpu, cuda or cuda:N
     #[arg(long, default_value = "auto")]
     device: DeviceChoice,
-}
-
-/// A step's command with its settings.
-enum Work {
-    Phantom(PhantomArgs),
-    Tokenizer(TokenizerSettings),
-    Classifier(ClassifierSettings),
-    Vqgan(VqganSettings),
-    Encode(EncodeSettings),
-    Pretrain(PretrainSettings),
-    Finetune(Box<FinetuneSettings>),
-    Evaluate(EvaluateSettings),
-}
-
-impl Work {
-    fn of(step: &Step) -> Result<Self, RecipeError> {
-        let folder = step.name.as_str();
-        Ok(match step.command.as_str() {
-            "phantom" => Self::Phantom(step.settings(folder)?),
-            "tokenizer" => Self::Tokenizer(step.settings(&format!("{folder}.json"))?),
-            "classifier" => Self::Classifier(step.settings(folder)?),
-            "vqgan" => Self::Vqgan(step.settings(folder)?),
-            "encode" => Self::Encode(step.settings(&format!("{folder}.codes"))?),
-            "pretrain" => Self::Pretrain(step.settings(folder)?),
-            "finetune" => Self::Finetune(step.settings(folder)?),
-            "evaluate" => Self::Evaluate(step.settings(folder)?),
-            other => {
-                let known = "phantom, tokenizer, classifier, vqgan, encode, pretrain, finetune, evaluate";
-                return Err(step.wrong(format!("there is no command `{other}`; a step does one of {known}")));
-            }
-        })
-    }
-
-    fn settings(&self) -> serde_json::Result<Value> {
-        match self {
-            Self::Phantom(s) => serde_json::to_value(s),
-            Self::Tokenizer(s) => serde_json::to_value(s),
-            Self::Classifier(s) => serde_json::to_value(s),
-            Self::Vqgan(s) => serde_json::to_value(s),
-            Self::Encode(s) => serde_json::to_value(s),
-            Self::Pretrain(s) => serde_json::to_value(s),
-            Self::Finetune(s) => serde_json::to_value(s),
-            Self::Evaluate(s) => serde_json::to_value(s),
-        }
-    }
-
-    /// Whether the command takes up what it left before.
-    fn goes_on(&self) -> bool {
-        !matches!(self, Self::Tokenizer(_) | Self::Evaluate(_))
-    }
-
-    fn run(&self, device: DeviceChoice) -> Done {
-        match self {
-            Self::Phantom(s) => phantom::run(s),
-            Self::Tokenizer(s) => tokenizer::run(s),
-            Self::Classifier(s) => classifier::run(s, device),
-            Self::Vqgan(s) => vqgan::run(s, device),
-            Self::Encode(s) => encode::run(s, device),
-            Self::Pretrain(s) => pretrain::run(s, device),
-            Self::Finetune(s) => finetune::run(s, device),
-            Self::Evaluate(s) => evaluate::run(s, device),
-        }
-    }
 }
 
 /// Does the work.
@@ -144,8 +76,20 @@ pub fn run(args: &RunArgs) -> crate::Outcome {
     let folder = RunFolder::open(&shown)?;
     std::env::set_current_dir(folder.root()).map_err(|e| format!("{}: {e}", shown.display()))?;
     let whole = args.only.is_none();
-    for number in chosen {
-        follow(&plan, number, &works[number], &folder, args)?;
+    if args.parallel.get() > 1 {
+        let beside = Beside {
+            recipe: &recipe,
+            plan: &plan,
+            folder: &folder,
+            parallel: args.parallel.get(),
+            redo: args.redo,
+            device: args.device,
+        };
+        follow_beside(&beside, chosen)?;
+    } else {
+        for number in chosen {
+            follow(&plan, number, &works[number], &folder, args)?;
+        }
     }
     if let Some(bundle) = recipe.bundle.filter(|_| whole) {
         folder.publish(&bundle)?;
@@ -158,7 +102,7 @@ pub fn run(args: &RunArgs) -> crate::Outcome {
 /// Does one step, unless it is done.
 fn follow(plan: &[Planned], number: usize, work: &Work, folder: &RunFolder, args: &RunArgs) -> crate::Outcome {
     let step = &plan[number];
-    let place = format!("step {} of {}: {}", number + 1, plan.len(), step.name);
+    let place = place(plan, number);
     let state = folder.state(plan, number);
     if state == State::Done {
         eprintln!("{place} is done");
@@ -181,7 +125,13 @@ fn follow(plan: &[Planned], number: usize, work: &Work, folder: &RunFolder, args
     }
 }
 
-fn word(state: &State) -> String {
+/// How a step is called in messages.
+pub fn place(plan: &[Planned], number: usize) -> String {
+    format!("step {} of {}: {}", number + 1, plan.len(), plan[number].name)
+}
+
+/// A state in words.
+pub fn word(state: &State) -> String {
     match state {
         State::ToDo => "to do".to_owned(),
         State::Begun => "goes on".to_owned(),

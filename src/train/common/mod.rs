@@ -12,6 +12,7 @@ mod drive_tests;
 mod error;
 mod files;
 mod fitted;
+pub mod folders;
 mod held;
 mod images;
 mod labels;

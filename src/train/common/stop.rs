@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM ask the run to save and end; a second signal ends it at once.
+//! SIGINT and SIGTERM ask the run to save and end; a second signal ends it at once. The run of a recipe may ask its steps, too.
 
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,7 +28,12 @@ impl Stop {
         Self(())
     }
 
-    /// `true` once a signal came.
+    /// Asks the run to save and end, as a signal does.
+    pub fn ask(self) {
+        ASKED.store(true, Ordering::Relaxed);
+    }
+
+    /// `true` once someone asked.
     pub fn asked(self) -> bool {
         ASKED.load(Ordering::Relaxed)
     }

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{Planned, RecipeError};
 use crate::train::common::checkpoint::write_whole;
-use crate::train::common::hold;
+use crate::train::common::{folders, hold};
 
 const RECORDS: &str = ".steps";
 const LOCK: &str = ".steps/lock";
@@ -161,6 +161,11 @@ impl RunFolder {
         self.write(plan, step, false)
     }
 
+    /// Where the messages of step `step` go that is done by a process of its own.
+    pub fn log(&self, step: &Planned) -> PathBuf {
+        self.root.join(RECORDS).join(format!("{}.log", step.name))
+    }
+
     /// Writes down that step `number` is done.
     pub fn finish(&self, plan: &[Planned], number: usize) -> Result<(), RecipeError> {
         self.write(plan, &plan[number], true)
@@ -213,19 +218,10 @@ impl RunFolder {
             return Err(RecipeError::NoBundle(source));
         }
         let (new, old) = (self.root.join(".steps/bundle.new"), self.root.join(".steps/bundle.old"));
-        for folder in [&new, &old] {
-            match fs::remove_dir_all(folder) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(RecipeError::io(folder)(e)),
-                _ => {}
-            }
-        }
-        share(&source, &new)?;
-        if target.exists() {
-            fs::rename(&target, &old).map_err(RecipeError::io(&target))?;
-        }
-        fs::rename(&new, &target).map_err(RecipeError::io(&target))?;
-        // What stays costs room, nothing else.
-        let _ = fs::remove_dir_all(&old);
+        folders::remove(&new)
+            .and_then(|()| folders::share(&source, &new))
+            .and_then(|()| folders::exchange(&new, &target, &old))
+            .map_err(|(path, reason)| RecipeError::Io { path, reason })?;
         Ok(target)
     }
 }
@@ -234,19 +230,4 @@ impl RunFolder {
 fn inputs(plan: &[Planned], step: &Planned) -> Vec<(String, String)> {
     let input = |&n: &usize| (plan[n].name.clone(), plan[n].stamp.clone());
     step.inputs.iter().map(input).collect()
-}
-
-/// Copies a folder by hard links, or by copying where there are none.
-fn share(from: &Path, to: &Path) -> Result<(), RecipeError> {
-    fs::create_dir_all(to).map_err(RecipeError::io(to))?;
-    for entry in fs::read_dir(from).map_err(RecipeError::io(from))? {
-        let entry = entry.map_err(RecipeError::io(from))?;
-        let (path, target) = (entry.path(), to.join(entry.file_name()));
-        if path.is_dir() {
-            share(&path, &target)?;
-        } else if fs::hard_link(&path, &target).is_err() {
-            fs::copy(&path, &target).map_err(RecipeError::io(&target))?;
-        }
-    }
-    Ok(())
 }

@@ -17,6 +17,7 @@
 
 mod error;
 mod folder;
+mod order;
 mod parse;
 mod plan;
 #[cfg(test)]
@@ -24,5 +25,6 @@ mod tests;
 
 pub use error::RecipeError;
 pub use folder::{RunFolder, State};
+pub use order::Order;
 pub use parse::{Recipe, Step};
 pub use plan::{Planned, plan};

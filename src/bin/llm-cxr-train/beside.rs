@@ -1,0 +1,223 @@
+//! Steps of a recipe beside one another, each in a process of its own: a GPU need not wait for the processor that makes its next data.
+//!
+//! The run keeps the record of what is done. A child is given its step on standard input, which stays open as long as the run is there: when it
+//! ends, the child saves what it has and ends too.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, BufRead, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use llm_cxr::model::device::DeviceChoice;
+use llm_cxr::train::common::{Outcome, Stop};
+use llm_cxr::train::recipe::{Order, Planned, Recipe, RunFolder, State, Step};
+use serde_json::Value;
+
+use crate::run::{place, word};
+use crate::work::Work;
+
+/// How a child says that it was stopped and can go on (EX_TEMPFAIL of sysexits.h).
+const STOPPED: u8 = 75;
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// What is read of a log for its last line.
+const TAIL: u64 = 4096;
+
+/// How much lower a step's priority on the processor is for each earlier one that is still to be done, and the lowest that there is.
+const YIELD: usize = 5;
+const LOWEST: usize = 19;
+
+/// Do the one step of a recipe that comes on standard input, as long as that is open
+#[derive(Args, Debug)]
+pub struct StepArgs {
+    /// Priority on the processor, as nice(1) has it
+    #[arg(long, default_value_t = 0)]
+    nice: libc::c_int,
+    /// auto, cpu, cuda or cuda:N
+    #[arg(long, default_value = "auto")]
+    device: DeviceChoice,
+}
+
+/// Does one step for the run that began this process.
+pub fn step(args: &StepArgs) -> ExitCode {
+    match do_step(args) {
+        Ok(Outcome::Finished) => ExitCode::SUCCESS,
+        Ok(Outcome::Stopped(_)) => ExitCode::from(STOPPED),
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn do_step(args: &StepArgs) -> crate::Done {
+    // SAFETY: a plain call of the system; a refusal leaves the priority as it is.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, args.nice) };
+    let mut line = String::new();
+    io::stdin().lock().read_line(&mut line)?;
+    let step: Step = serde_json::from_str(&line)?;
+    let work = Work::of(&step)?;
+    let stop = work.saves().then(Stop::on_signals);
+    thread::spawn(move || {
+        // It is open and silent until the run ends or asks.
+        let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+        match stop {
+            Some(stop) => stop.ask(),
+            None => std::process::exit(STOPPED.into()),
+        }
+    });
+    work.run(args.device)
+}
+
+/// A recipe under way.
+pub struct Beside<'a> {
+    /// The recipe.
+    pub recipe: &'a Recipe,
+    /// Its steps with what follows from what.
+    pub plan: &'a [Planned],
+    /// Where.
+    pub folder: &'a RunFolder,
+    /// How many at once.
+    pub parallel: usize,
+    /// As `--redo`.
+    pub redo: bool,
+    /// Where they compute.
+    pub device: DeviceChoice,
+}
+
+/// A step that is being done.
+struct Running {
+    number: usize,
+    child: Child,
+    since: Instant,
+    log: PathBuf,
+    bar: ProgressBar,
+}
+
+/// Does the steps `chosen` that are not done. When one fails, or the run is asked to stop, those under way are stopped and waited for.
+pub fn follow_beside(run: &Beside, chosen: Range<usize>) -> crate::Outcome {
+    let stop = Stop::on_signals();
+    let mut order = Order::new(run.plan, chosen.clone());
+    let bars = MultiProgress::new();
+    let say = |text: String| bars.suspend(|| eprintln!("{text}"));
+    let mut running: Vec<Running> = Vec::new();
+    let mut trouble: Option<String> = None;
+    let mut undone: BTreeSet<usize> = chosen.clone().collect();
+    loop {
+        if stop.asked() {
+            trouble.get_or_insert_with(|| "stopped; the same command goes on".to_owned());
+        }
+        while trouble.is_none() && running.len() < run.parallel {
+            let Some(number) = order.next() else { break };
+            let state = run.folder.state(run.plan, number);
+            if state == State::Done {
+                say(format!("{} is done", place(run.plan, number)));
+                order.finish(number);
+                undone.remove(&number);
+                continue;
+            }
+            say(format!(
+                "{} ({}): {}",
+                place(run.plan, number),
+                run.plan[number].command,
+                word(&state)
+            ));
+            match begin(run, number, undone.range(..number).count(), &bars) {
+                Ok(step) => running.push(step),
+                Err(error) => trouble = Some(format!("{}: {error}", place(run.plan, number))),
+            }
+        }
+        if trouble.is_some() {
+            for step in &mut running {
+                // Without it the child saves and ends.
+                drop(step.child.stdin.take());
+            }
+        }
+        if running.is_empty() {
+            return trouble.map_or(Ok(()), |text| Err(text.into()));
+        }
+        let mut left = Vec::new();
+        for mut step in running {
+            let Some(status) = step.child.try_wait()? else {
+                step.bar.set_message(progress(run, &step));
+                left.push(step);
+                continue;
+            };
+            step.bar.finish_and_clear();
+            let (name, seconds) = (place(run.plan, step.number), step.since.elapsed().as_secs());
+            if status.success() {
+                run.folder.finish(run.plan, step.number)?;
+                order.finish(step.number);
+                undone.remove(&step.number);
+                say(format!("{name} is done, after {seconds} s"));
+            } else if trouble.is_none() && !stop.asked() {
+                let said = last_line(&step.log).unwrap_or_else(|| format!("it ended with {status}"));
+                trouble = Some(format!("{name}: {said} (its messages: {})", step.log.display()));
+            }
+        }
+        running = left;
+        thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// Begins a step, which leaves the processor to the `earlier` ones: they are what others wait for.
+fn begin(
+    run: &Beside,
+    number: usize,
+    earlier: usize,
+    bars: &MultiProgress,
+) -> Result<Running, Box<dyn std::error::Error>> {
+    let step = &run.plan[number];
+    run.folder.begin(run.plan, number, run.redo)?;
+    let log = run.folder.log(step);
+    let messages = File::create(&log).map_err(|e| format!("{}: {e}", log.display()))?;
+    let mut child = Command::new(std::env::current_exe()?)
+        .args(["step", "--device", &run.device.to_string()])
+        .args(["--nice", &(YIELD * earlier).min(LOWEST).to_string()])
+        .stdin(Stdio::piped())
+        .stdout(messages.try_clone()?)
+        .stderr(messages)
+        .spawn()?;
+    if let Some(input) = &mut child.stdin {
+        writeln!(input, "{}", serde_json::to_string(&run.recipe.steps[number])?)?;
+    }
+    let style = ProgressStyle::with_template("{spinner} {prefix}  {elapsed}  {msg}")?;
+    let bar = bars.add(ProgressBar::new_spinner().with_style(style));
+    bar.set_prefix(step.name.clone());
+    Ok(Running {
+        number,
+        child,
+        since: Instant::now(),
+        log,
+        bar,
+    })
+}
+
+/// How far a training is, as its own log has it.
+fn progress(run: &Beside, step: &Running) -> String {
+    let planned = &run.plan[step.number];
+    let at = last_line(&planned.out.join("log.jsonl"))
+        .and_then(|line| serde_json::from_str::<Value>(&line).ok())
+        .and_then(|line| line["step"].as_u64());
+    match (at, planned.settings["steps"].as_u64()) {
+        (Some(at), Some(of)) => format!("{at} of {of}"),
+        _ => String::new(),
+    }
+}
+
+/// The last line of a file that is not empty.
+fn last_line(path: &Path) -> Option<String> {
+    let mut file = File::open(path).ok()?;
+    let length = fs::metadata(path).ok()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(TAIL))).ok()?;
+    let mut tail = Vec::new();
+    file.read_to_end(&mut tail).ok()?;
+    let text = String::from_utf8_lossy(&tail);
+    let line = text.lines().rev().find(|line| !line.trim().is_empty())?;
+    Some(line.trim().to_owned())
+}
