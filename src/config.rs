@@ -113,9 +113,9 @@ pub struct ServeConfig {
     #[arg(long, env = "LLM_CXR_DICOM", value_enum, default_value_t = Dicom::On)]
     pub dicom: Dicom,
 
-    /// Most sequences in one step of the language model.
-    #[arg(long, env = "LLM_CXR_MAX_BATCH", value_name = "N", default_value_t = 16)]
-    pub max_batch: usize,
+    /// Most sequences in one step of the language model. Not given: 64 on a GPU, 16 on a CPU.
+    #[arg(long, env = "LLM_CXR_MAX_BATCH", value_name = "N")]
+    pub max_batch: Option<usize>,
     /// KV cache in token positions, shared by all running sequences. Not given: max-batch times the context, but at most 8 GiB on a GPU and
     /// 512 MiB (or one context) on a CPU.
     #[arg(long, env = "LLM_CXR_KV_TOKENS", value_name = "N", conflicts_with = "kv_memory")]
@@ -202,7 +202,7 @@ impl Default for ServeConfig {
             model: ModelConfig::default(),
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             dicom: Dicom::On,
-            max_batch: 16,
+            max_batch: None,
             kv_tokens: None,
             kv_memory: None,
             prefill_chunk: None,

@@ -160,7 +160,7 @@ fn tokens_run_together_give_the_bits_they_give_one_by_one() {
 const CONFIG: EngineConfig = EngineConfig {
     queue_jobs: 64,
     queue_bytes: 1 << 20,
-    max_batch: 12,
+    max_batch: Some(12),
     // Most pieces are long enough for libtorch's way, and in company fewer of them run in a step.
     prefill_chunk: Some(24),
     idle_prefill_chunk: 60,

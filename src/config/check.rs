@@ -76,7 +76,7 @@ impl ServeConfig {
 
     fn check_limits(&self, problems: &mut Vec<String>) {
         let counts = [
-            ("--max-batch", self.max_batch, 1, 4096),
+            ("--max-batch", self.max_batch.unwrap_or(1), 1, 4096),
             ("--prefill-chunk", self.prefill_chunk.unwrap_or(1), 1, 1 << 20),
             (
                 "--readings",
@@ -184,7 +184,7 @@ mod tests {
                 ..ModelConfig::default()
             },
             listen: ([0, 0, 0, 0], 0).into(),
-            max_batch: 0,
+            max_batch: Some(0),
             max_body_bytes: 1 << 29,
             body_timeout: Duration::ZERO,
             cors_origin: vec!["viewer".to_owned()],

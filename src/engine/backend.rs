@@ -34,6 +34,8 @@ pub struct Facts {
     /// Prompt tokens that may run in a step while other replies are being written, if nobody says otherwise: they hold these up by about
     /// one or two steps' time.
     pub prompt_rows: usize,
+    /// Most sequences in one step, if nobody says otherwise.
+    pub sequences: usize,
     /// Most images in one VQ-GAN pass.
     pub vision_batch: usize,
     /// Whether steps draw tokens where the logits are, for those rows that are asked for with a [`RowDraw`].

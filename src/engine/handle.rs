@@ -22,8 +22,8 @@ pub struct EngineConfig {
     pub queue_jobs: usize,
     /// Most bytes that wait (images, prompts).
     pub queue_bytes: usize,
-    /// Most sequences in one step.
-    pub max_batch: usize,
+    /// Most sequences in one step; `None` for as many as the backend does well.
+    pub max_batch: Option<usize>,
     /// Most prompt tokens in a step while other sequences decode, which bounds how long a long prompt holds up running streams; `None`
     /// for the backend's own measure. Where bits depend on it, prompts are cut at its multiples, whoever decodes.
     pub prefill_chunk: Option<usize>,
@@ -46,7 +46,7 @@ impl Default for EngineConfig {
         Self {
             queue_jobs: 256,
             queue_bytes: 256 << 20,
-            max_batch: 32,
+            max_batch: None,
             prefill_chunk: None,
             idle_prefill_chunk: 512,
             vision_slice: Duration::from_millis(20),

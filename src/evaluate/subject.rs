@@ -14,6 +14,9 @@ use crate::radiograph::Preprocess;
 use crate::service::{Assistant, ImageDesk, Limits, ModelCard, Outcome, Request, ServiceError};
 use crate::train::data::OWN_FILES;
 
+/// Most sequences in a step.
+const MAX_BATCH: usize = 32;
+
 /// The service with its engine.
 pub struct Subject {
     assistant: Assistant,
@@ -28,12 +31,10 @@ impl Subject {
     pub fn open(bundle: &Bundle, settings: &EvaluateSettings, device: DeviceChoice) -> Result<Self, EvaluateError> {
         let limits = Limits::default();
         // Prompts are never parted: where one is cut depends on what else runs, and the last bits of its numbers on where it is cut.
-        let most = bundle
-            .neox
-            .max_position_embeddings
-            .saturating_mul(EngineConfig::default().max_batch);
+        let most = bundle.neox.max_position_embeddings.saturating_mul(MAX_BATCH);
         let config = EngineConfig {
             queue_jobs: settings.concurrency + 1,
+            max_batch: Some(MAX_BATCH),
             prefill_chunk: Some(most),
             idle_prefill_chunk: most,
             ..EngineConfig::default()

@@ -48,6 +48,7 @@ fn plan_within(context: usize, kv_tokens: usize, task: Task, options: &Options) 
         image_side: 16,
         cuts_freely: false,
         prompt_rows: 128,
+        sequences: 16,
         vision_batch: 4,
         draws: false,
         device: "none".into(),

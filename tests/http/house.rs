@@ -46,6 +46,7 @@ pub fn facts() -> Facts {
         image_side: SIDE,
         cuts_freely: false,
         prompt_rows: 128,
+        sequences: 16,
         vision_batch: 4,
         draws: false,
         device: "scripted".into(),

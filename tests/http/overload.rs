@@ -9,7 +9,7 @@ use crate::house::*;
 async fn one_too_many_is_refused_at_once_and_all_others_are_answered() {
     let engine = EngineConfig {
         queue_jobs: 4,
-        max_batch: 1,
+        max_batch: Some(1),
         ..EngineConfig::default()
     };
     let house = House::ready(Plan {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -96,6 +96,15 @@ pub fn checkpoints(run: &Path) -> Vec<u64> {
         .collect();
     steps.sort_unstable();
     steps
+}
+
+/// Waits until `come` is so.
+pub fn wait_for(what: &str, mut come: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !come() {
+        assert!(begun.elapsed() < PATIENCE, "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// What a finetune run reads: a VQ-GAN, codes and a tokenizer, made once.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::house::{fail, succeed};
+use crate::house::{checkpoints, fail, succeed, trainer, wait_for};
 
 const SMALL: &str = r#"
 [values]
@@ -96,6 +96,98 @@ fn a_recipe_is_followed_once_and_gone_on_with() {
     assert!(error.contains("step `encode`") && error.contains("--redo"), "{error}");
     succeed(folder, &[&longer[..], &["--redo"]].concat());
     assert!(codes_in(&codes) != made, "the codes are those of the other VQ-GAN");
+}
+
+#[test]
+fn steps_beside_one_another_make_what_they_make_one_after_the_other() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let folder = dir.path();
+    write(folder, SMALL);
+    let run = |out: &str, more: &[&str]| {
+        succeed(
+            folder,
+            &[&["run", "small.toml", "--device", "cpu", "--out", out], more].concat(),
+        )
+    };
+    run("plain", &[]);
+    let (_, err) = run("beside", &["--parallel", "3"]);
+    // What nothing is read of by the other is begun before the other has ended.
+    let at = |text: &str| err.find(text).unwrap_or_else(|| panic!("{text} in {err}"));
+    assert!(
+        at("step 3 of 4: vqgan (vqgan): to do") < at("step 2 of 4: tokenizer is done"),
+        "{err}"
+    );
+    assert!(
+        at("step 3 of 4: vqgan is done") < at("step 4 of 4: encode (encode)"),
+        "{err}"
+    );
+    for file in ["tokenizer.json", "vqgan/vqgan/model.safetensors"] {
+        let made = |out: &str| fs::read(folder.join(out).join(file)).expect("it was made");
+        assert!(made("plain") == made("beside"), "{file} is another");
+    }
+    assert!(codes_in(&folder.join("plain/encode.codes")) == codes_in(&folder.join("beside/encode.codes")));
+    let messages = fs::read_to_string(folder.join("beside/.steps/vqgan.log")).expect("the messages");
+    assert!(messages.contains("is ready for a bundle"), "{messages}");
+    let (_, err) = run("beside", &["--parallel", "3"]);
+    assert_eq!(err.matches(" is done").count(), 4, "{err}");
+}
+
+#[test]
+fn a_step_that_fails_beside_others_is_named_with_its_reason_and_the_others_go_on_later() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let folder = dir.path();
+    // The tokenizer fails at once; the VQ-GAN, which is at work by then, saves and ends.
+    write(
+        folder,
+        &SMALL
+            .replace("vocabulary = 300", "vocabulary = 3")
+            .replace("steps = 4", "steps = 100_000"),
+    );
+    let run = ["run", "small.toml", "--device", "cpu", "--parallel", "3"];
+    let error = fail(folder, &run);
+    assert!(error.contains("step 2 of 4: tokenizer: "), "{error}");
+    assert!(error.contains(".steps/tokenizer.log"), "{error}");
+    assert!(!error.contains("vqgan is done"), "{error}");
+    let (dry, _) = succeed(
+        folder,
+        &["run", "small.toml", "--dry-run", "--set", "tokenizer.vocabulary=300"],
+    );
+    assert!(dry.contains("goes on"), "{dry}");
+}
+
+/// A run that is ended, gently or not, leaves no step at work.
+#[cfg(unix)]
+#[test]
+fn steps_end_with_the_run_that_began_them_and_go_on_with_the_next() {
+    use std::os::unix::process::ExitStatusExt;
+
+    for signal in [libc::SIGTERM, libc::SIGKILL] {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let folder = dir.path();
+        write(folder, &SMALL.replace("steps = 4", "steps = 100_000\nsave_every = 5"));
+        let run = ["run", "small.toml", "--device", "cpu", "--parallel", "2"];
+        let mut child = trainer(folder, &run).spawn().expect("the trainer starts");
+        let log = folder.join("runs/small/vqgan/log.jsonl");
+        let saved = || !checkpoints(&folder.join("runs/small/vqgan")).is_empty();
+        wait_for("the VQ-GAN is at work", || log.is_file() && saved());
+        // SAFETY: a signal to our own child.
+        unsafe { libc::kill(child.id().cast_signed(), signal) };
+        let status = child.wait().expect("it ended");
+        assert_eq!(
+            status.signal() == Some(libc::SIGKILL),
+            signal == libc::SIGKILL,
+            "{status}"
+        );
+        // Its folder is held as long as a step is at work in it.
+        let lock = folder.join("runs/small/vqgan/.lock");
+        wait_for("the step has ended", || {
+            fs::File::open(&lock).expect("the lock").try_lock().is_ok()
+        });
+        let saved = checkpoints(&folder.join("runs/small/vqgan"));
+        let steps = format!("vqgan.steps={}", saved.last().expect("a checkpoint") + 2);
+        let (_, err) = succeed(folder, &[&run[..], &["--set", &steps]].concat());
+        assert!(err.contains("vqgan is done"), "{err}");
+    }
 }
 
 #[test]

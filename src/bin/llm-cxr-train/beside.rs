@@ -68,7 +68,8 @@ fn do_step(args: &StepArgs) -> crate::Done {
         let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
         match stop {
             Some(stop) => stop.ask(),
-            None => std::process::exit(STOPPED.into()),
+            // SAFETY: `_exit` has no preconditions. The command is ended wherever it is, as by a signal; handlers would meet its threads at work.
+            None => unsafe { libc::_exit(STOPPED.into()) },
         }
     });
     work.run(args.device)
@@ -113,7 +114,7 @@ pub fn follow_beside(run: &Beside, chosen: Range<usize>) -> crate::Outcome {
             trouble.get_or_insert_with(|| "stopped; the same command goes on".to_owned());
         }
         while trouble.is_none() && running.len() < run.parallel {
-            let Some(number) = order.next() else { break };
+            let Some(number) = order.take() else { break };
             let state = run.folder.state(run.plan, number);
             if state == State::Done {
                 say(format!("{} is done", place(run.plan, number)));

@@ -64,7 +64,7 @@ pub fn offline(config: &ModelConfig) -> Result<Assembled, Box<dyn std::error::Er
         dtype: config.dtype,
         weights: config.weights,
         threads: config.threads,
-        max_batch: limits.questions,
+        max_batch: Some(limits.questions),
         verify: true,
         ..TorchOptions::default()
     };

@@ -123,7 +123,7 @@ fn a_reply_whose_draft_reaches_its_limit_stays_within_its_memory() {
 #[test]
 fn full_batches_leave_no_room_for_drafts() {
     let config = EngineConfig {
-        max_batch: 12,
+        max_batch: Some(12),
         idle_prefill_chunk: 64,
         ..config()
     };
@@ -255,7 +255,7 @@ fn a_failed_step_forgets_the_heads_that_were_kept() {
 #[test]
 fn running_streams_get_a_token_in_every_step_while_a_long_prompt_is_run() {
     let config = EngineConfig {
-        max_batch: 9,
+        max_batch: Some(9),
         ..config()
     };
     let facts = Facts {

@@ -134,7 +134,7 @@ impl Scheduler {
     /// An empty running set for a model with these facts.
     pub(super) fn new(config: &EngineConfig, facts: Arc<Facts>, rules: TokenRules) -> Self {
         Self {
-            max_batch: config.max_batch.max(1),
+            max_batch: config.max_batch.unwrap_or(facts.sequences).max(1),
             prefill_chunk: config.prefill_chunk.unwrap_or(facts.prompt_rows).max(1),
             idle_prefill_chunk: config.idle_prefill_chunk.max(1),
             kv: KvLedger::new(facts.kv_tokens),

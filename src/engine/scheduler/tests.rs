@@ -106,7 +106,7 @@ impl Bench {
         if rows > STEP_ROWS.max(decoding) || (!self.config.speculation && rows > decoding) {
             self.broken = Some("drafts take more rows than there are".into());
         }
-        if plan.len() > self.config.max_batch || segments.len() != plan.len() {
+        if plan.len() > self.scheduler.max_batch || segments.len() != plan.len() {
             self.broken = Some("the batch is too large, or a segment is missing".into());
         }
         let backend = &mut self.backend;
@@ -305,7 +305,7 @@ proptest! {
         prop_assert_eq!(bench.scheduler.kv().used(), 0);
         prop_assert!(bench.scheduler.sequences.is_empty() && !bench.scheduler.has_vision_work());
         let room = bench.scheduler.room();
-        prop_assert_eq!((room.seats, room.vision), (config().max_batch, 2 * facts().vision_batch));
+        prop_assert_eq!((room.seats, room.vision), (bench.scheduler.max_batch, 2 * facts().vision_batch));
     }
 }
 

@@ -31,7 +31,10 @@ fn bench(max_batch: usize, kv_tokens: usize, cuts_freely: bool) -> Bench {
         cuts_freely,
         ..facts()
     };
-    let config = EngineConfig { max_batch, ..config() };
+    let config = EngineConfig {
+        max_batch: Some(max_batch),
+        ..config()
+    };
     Bench::with(config, facts, Reply::Hashed)
 }
 

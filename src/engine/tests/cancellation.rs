@@ -27,7 +27,7 @@ async fn nothing_is_left(engine: &Engine) {
 async fn a_client_that_leaves_the_queue_is_gone_before_the_next_step() {
     let (engine, controls) = engine(
         EngineConfig {
-            max_batch: 1,
+            max_batch: Some(1),
             ..config()
         },
         facts(),

@@ -7,7 +7,7 @@ use std::sync::mpsc;
 async fn draining_refuses_new_work_and_finishes_what_was_admitted() {
     let (engine, controls) = engine(
         EngineConfig {
-            max_batch: 1,
+            max_batch: Some(1),
             ..config()
         },
         facts(),

@@ -8,7 +8,7 @@ async fn a_fault_in_a_step_fails_that_batch_only() {
     for fault in [Fault::Error, Fault::Panic, Fault::Nonsense] {
         let (engine, controls) = engine(
             EngineConfig {
-                max_batch: 2,
+                max_batch: Some(2),
                 ..config()
             },
             facts(),
@@ -93,7 +93,7 @@ async fn too_many_faults_in_a_row_end_the_engine_and_everybody_is_answered() {
     for fault in [Fault::Error, Fault::Panic, Fault::Nonsense] {
         let (engine, controls) = engine(
             EngineConfig {
-                max_batch: 1,
+                max_batch: Some(1),
                 ..config()
             },
             facts(),

@@ -45,7 +45,10 @@ async fn pairs_wait_for_memory_and_places_together_and_all_are_drawn() {
     // Room for one pair at a time, then for a single place in the batch.
     for (kv_tokens, max_batch) in [(130, 4), (512, 1), (512, 3)] {
         let (engine, _controls) = engine(
-            EngineConfig { max_batch, ..config() },
+            EngineConfig {
+                max_batch: Some(max_batch),
+                ..config()
+            },
             Facts { kv_tokens, ..facts() },
             Reply::Hashed,
         );

@@ -30,6 +30,7 @@ pub(super) fn facts() -> Facts {
         image_side: 4,
         cuts_freely: false,
         prompt_rows: 8,
+        sequences: 16,
         vision_batch: 4,
         draws: false,
         device: "scripted".into(),
@@ -59,7 +60,7 @@ pub(super) fn config() -> EngineConfig {
     EngineConfig {
         queue_jobs: 8,
         queue_bytes: 1 << 20,
-        max_batch: 4,
+        max_batch: Some(4),
         prefill_chunk: Some(8),
         idle_prefill_chunk: 32,
         vision_slice: Duration::ZERO,

@@ -10,7 +10,7 @@ fn refusal(engine: &Engine, job: Job) -> EngineError {
 async fn overload_is_refused_at_once_while_a_step_is_under_way_and_the_admitted_finish() {
     let limits = EngineConfig {
         queue_jobs: 2,
-        max_batch: 1,
+        max_batch: Some(1),
         ..config()
     };
     let (engine, controls) = engine(limits, facts(), says(&[1]));
@@ -39,7 +39,7 @@ async fn what_waits_is_bounded_in_bytes() {
     let limits = EngineConfig {
         queue_bytes: room,
         queue_jobs: 100,
-        max_batch: 1,
+        max_batch: Some(1),
         ..config()
     };
     let (engine, controls) = engine(limits, facts(), says(&[1]));

@@ -32,8 +32,8 @@ pub struct TorchOptions {
     pub weights: WeightsChoice,
     /// KV memory.
     pub kv: KvBudget,
-    /// Most sequences in a step; KV memory beyond that many whole contexts would never be used.
-    pub max_batch: usize,
+    /// Most sequences in a step, by default [`sequences`]; KV memory beyond that many whole contexts would never be used.
+    pub max_batch: Option<usize>,
     /// Threads of libtorch on a CPU; `None` for one per core, within a container's quota.
     pub threads: Option<usize>,
     /// Compare every file of the bundle with its checksum; one that differs is an error, and nothing is served.
@@ -100,6 +100,12 @@ pub fn load(bundle: &Bundle, options: &TorchOptions) -> Result<Box<dyn Backend>,
     })
 }
 
+/// Sequences in a step where nobody says how many. On a GPU a step of 64 takes some five times as long as one of 1, on a CPU one of 16 two to three times
+/// (`docs/performance.md`).
+fn sequences(on: Device) -> usize {
+    if on.is_cuda() { 64 } else { 16 }
+}
+
 /// Loads a bundle to `on`.
 fn put(bundle: &Bundle, options: &TorchOptions, on: Device) -> Result<Box<dyn Backend>, BackendError> {
     let said = |error: &dyn std::fmt::Display| BackendError(error.to_string());
@@ -108,9 +114,8 @@ fn put(bundle: &Bundle, options: &TorchOptions, on: Device) -> Result<Box<dyn Ba
     let (kernels, held) = (device::kernels(on), options.weights.on(on, weights.stored_format()));
     tracing::info!(device = %device::name(on), kernels, dtype = device::dtype_name(kind), weights = %held, "loading the model");
     let per_token = KvMemory::bytes_per_token(&bundle.neox, kind);
-    let kv_tokens = options
-        .kv
-        .tokens(&bundle.neox, per_token, options.max_batch, on.is_cuda())?;
+    let max_batch = options.max_batch.unwrap_or(sequences(on));
+    let kv_tokens = options.kv.tokens(&bundle.neox, per_token, max_batch, on.is_cuda())?;
     let neox = Neox::load_as(&bundle.neox, &weights, held, kind, on).map_err(|e| said(&e))?;
     let weights = bundle.vqgan_weights().map_err(|e| said(&e))?;
     let drawing = device::drawing_kind(kind, on);
@@ -118,6 +123,7 @@ fn put(bundle: &Bundle, options: &TorchOptions, on: Device) -> Result<Box<dyn Ba
     // On a CPU one image at a time is fastest, and an image's codes cannot depend on its company, not even by a rounding.
     let vision_batch = if on.is_cuda() { 16 } else { 1 };
     let mut backend = TorchBackend::new(neox, vqgan, kv_tokens, vision_batch, kind, on);
+    backend.facts.sequences = max_batch;
     backend.drafts = bundle.drafts().map_err(|e| said(&e))?;
     backend.warm_up()?;
     Ok(Box::new(backend))
@@ -151,6 +157,7 @@ impl TorchBackend {
             image_side: vqgan.config().resolution,
             cuts_freely: neox.cuts_freely(),
             prompt_rows: neox.prompt_rows(),
+            sequences: sequences(on),
             vision_batch,
             draws: on.is_cuda(),
             device: device::name(on),

@@ -7,29 +7,50 @@ use crate::engine::{Backend, BackendError, RowDraw, VisionOutput, VisionWork};
 use crate::model::neox::{Segment, Span};
 use crate::radiograph::Pixels;
 
-/// Tokens of the prompt.
-const PROMPT: usize = 8;
+/// Tokens of the prompts: one on a CPU, where a long one takes seconds; on a GPU several, for libraries take other kernels for other lengths.
+const PROMPTS: &[usize] = &[8, 32, 128, 512];
 
 impl TorchBackend {
-    /// Runs a prompt, steps of as many rows as are recorded, and an encoding and a drawing.
+    /// Runs prompts, steps of as many rows as are recorded, and encodings and drawings.
     pub(super) fn warm_up(&mut self) -> Result<(), BackendError> {
-        let prompt = vec![0; PROMPT.min(self.facts.context - 1)];
-        if !prompt.is_empty() {
-            let segment = Segment {
-                span: Span {
-                    start: 0,
-                    len: prompt.len() + 1,
-                },
-                position: 0,
-                tokens: &prompt,
-                logits: 0,
-            };
-            self.step(&[segment], &[])?;
-        }
+        let lengths = if self.device.is_cuda() { PROMPTS } else { &PROMPTS[..1] };
         for rows in self.neox.step_sizes() {
             self.warm_step(rows)?;
         }
-        self.warm_vision()
+        for length in lengths {
+            self.warm_prompt(*length)?;
+        }
+        let mut images = 1;
+        while images <= self.facts.vision_batch {
+            self.warm_vision(images)?;
+            images *= 2;
+        }
+        Ok(())
+    }
+
+    /// A prompt of `length` tokens or as many as there is room for, alone and beside a reply.
+    fn warm_prompt(&mut self, length: usize) -> Result<(), BackendError> {
+        let room = self.facts.context.min(self.facts.kv_tokens - 1) - 1;
+        let prompt = vec![0; length.min(room)];
+        if prompt.is_empty() {
+            return Ok(());
+        }
+        let part = |start, tokens| Segment {
+            span: Span {
+                start,
+                len: prompt.len() + 1,
+            },
+            position: 0,
+            tokens,
+            logits: 1,
+        };
+        let reply = Segment {
+            span: Span { start: 0, len: 1 },
+            ..part(0, &prompt[..1])
+        };
+        self.step(&[part(0, &prompt)], &[])?;
+        self.step(&[reply, part(1, &prompt)], &[])?;
+        Ok(())
     }
 
     /// A step of one token of each of `rows` sequences, with and, where the device draws, without logits that come over. A memory too small for as many is
@@ -59,12 +80,12 @@ impl TorchBackend {
         Ok(())
     }
 
-    /// The codes of a black image, and what they draw.
-    fn warm_vision(&mut self) -> Result<(), BackendError> {
+    /// The codes of so many black images, and what they draw.
+    fn warm_vision(&mut self, images: usize) -> Result<(), BackendError> {
         let side = self.facts.image_side;
         let black = Pixels::new(side, side, vec![0; side * side * 3]);
-        let black = black.ok_or_else(|| BackendError(format!("no image has a side of {side} pixels")))?;
-        let mut work = VisionWork::Encode(vec![Arc::new(black)]);
+        let black = Arc::new(black.ok_or_else(|| BackendError(format!("no image has a side of {side} pixels")))?);
+        let mut work = VisionWork::Encode(vec![black; images]);
         loop {
             self.vision_begin(work)?;
             work = loop {
@@ -104,6 +125,12 @@ mod tests {
         backend.facts.draws = true;
         for rows in [1, 2, 4, 8, 16, 32, 64] {
             backend.warm_step(rows).unwrap();
+        }
+        for length in PROMPTS {
+            backend.warm_prompt(*length).unwrap();
+        }
+        for images in [1, 2, 4] {
+            backend.warm_vision(images).unwrap();
         }
         backend.warm_up().unwrap();
     }
