@@ -475,6 +475,30 @@ fn a_wrong_start_ends_with_its_reason() {
 }
 
 #[test]
+fn a_port_that_is_taken_ends_the_start_with_one_message_before_anything_is_loaded() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("bound").to_string();
+    let mut args = vec!["serve", "--model", text(bundle()), "--device", "cpu"];
+    args.extend(["--log-level", "error", "--listen", address.as_str()]);
+    let output = run(SERVER, &args);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    let begins = format!("llm-cxr: cannot listen on {address}: ");
+    assert!(
+        told.starts_with(&begins) && told.ends_with("; give another --listen\n"),
+        "{told}"
+    );
+    assert_eq!(told.lines().count(), 1, "{told}");
+    assert!(!told.contains("panicked"), "{told}");
+}
+
+#[test]
+fn a_level_of_the_log_that_is_none_is_refused_at_start() {
+    let error = fail(SERVER, &["serve", "--model", text(bundle()), "--log-level", "warning"]);
+    assert!(error.contains("--log-level") && error.contains("warn"), "{error}");
+}
+
+#[test]
 fn a_key_is_hashed_from_standard_input_and_lets_its_owner_in() {
     let key = "a-key-for-this-test-only";
     let mut child = Command::new(SERVER)

@@ -21,9 +21,10 @@ impl ServeConfig {
         self.check_who_may_call(&keys, &mut problems);
         self.check_model(&mut problems);
         self.check_limits(&mut problems);
-        if self.log_level.parse::<tracing_subscriber::EnvFilter>().is_err() {
+        if !is_log_filter(&self.log_level) {
             problems.push(format!(
-                "--log-level `{}` is neither a level nor a filter; say for example info",
+                "--log-level `{}` is neither a level (off, error, warn, info, debug or trace) nor a filter of levels and targets with levels, \
+                 such as info,hyper=debug",
                 self.log_level
             ));
         }
@@ -123,6 +124,15 @@ impl ServeConfig {
     }
 }
 
+/// Whether this is a level or a filter. A word by itself must be a level: a filter takes any other for a target, and then says nothing of all
+/// else. `warning`, meant as a level, would switch off the log of this program, its end included.
+fn is_log_filter(text: &str) -> bool {
+    let text = text.trim();
+    let level = |word: &str| word.eq_ignore_ascii_case("off") || word.parse::<tracing::Level>().is_ok();
+    let told = |part: &str| part.contains('=') || level(part);
+    text.split(',').all(told) && text.parse::<tracing_subscriber::EnvFilter>().is_ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,6 +184,42 @@ mod tests {
             })
             .is_empty()
         );
+    }
+
+    #[test]
+    fn a_word_that_is_no_level_is_refused_rather_than_taken_for_a_target_and_levels_are_told() {
+        let told = |level: &str| {
+            problems(&ServeConfig {
+                log_level: level.to_owned(),
+                ..sound()
+            })
+        };
+        for level in [
+            "info",
+            "WARN",
+            "Off",
+            " debug ",
+            "llm_cxr=debug",
+            "info,hyper=debug",
+            "warn,llm_cxr=trace,h2=off",
+        ] {
+            assert_eq!(told(level), Vec::<String>::new(), "{level}");
+        }
+        for level in [
+            "warning",
+            "notice",
+            "fatal",
+            "verbose",
+            "llm_cxr",
+            "",
+            "warning,hyper=info",
+            "hyper=debug, info",
+            "llm_cxr=warning",
+        ] {
+            let told = told(level);
+            assert_eq!(told.len(), 1, "{level}");
+            assert!(told[0].contains("--log-level") && told[0].contains("error, warn, info, debug or trace"));
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What can never run is refused at the door, with a sentence that says why.
 
-use super::{EngineError, Facts, Job, Rule, SequenceSpec, TokenRules};
+use super::{EngineError, Facts, Job, Rule, SequenceSpec, TokenRules, image_len};
 use crate::model::bundle::GUIDANCE;
 use crate::vocabulary::{PromptPart, TokenId};
 
@@ -69,8 +69,11 @@ fn check_sequence(spec: &SequenceSpec, images: usize, facts: &Facts, rules: &Tok
     if !spec.watch.iter().flatten().all(known) {
         return refuse("a watched id lies outside the vocabulary".into());
     }
-    if spec.rule == Rule::Image && spec.max_new_tokens < facts.codes_per_image + 3 {
-        return refuse(format!("an image needs {} new tokens", facts.codes_per_image + 3));
+    if spec.rule == Rule::Image && spec.max_new_tokens < image_len(facts.codes_per_image) {
+        return refuse(format!(
+            "an image needs {} new tokens",
+            image_len(facts.codes_per_image)
+        ));
     }
     let guide = match &spec.guide {
         None if sampling.guidance == 1.0 => 0,

@@ -59,10 +59,15 @@ impl TokenRules {
     /// Most tokens a reply takes: an image is `<`, its codes, `>` and the end; anything else may use all it was granted.
     pub fn reply_len(&self, rule: Rule, max_new_tokens: usize) -> usize {
         match rule {
-            Rule::Image => max_new_tokens.min(self.codes_per_image + 3),
+            Rule::Image => max_new_tokens.min(image_len(self.codes_per_image)),
             Rule::Text | Rule::Free => max_new_tokens,
         }
     }
+}
+
+/// Tokens of a reply that is an image: `<`, its codes, `>` and the end.
+pub fn image_len(codes_per_image: usize) -> usize {
+    codes_per_image + 3
 }
 
 /// What comes next.
@@ -119,7 +124,7 @@ impl Constraint {
         self.accepted += 1;
         self.ended = match self.rule {
             Rule::Text | Rule::Free => rules.is_stop(id),
-            Rule::Image => self.accepted >= rules.codes_per_image + 3,
+            Rule::Image => self.accepted >= image_len(rules.codes_per_image),
         };
     }
 

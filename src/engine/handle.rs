@@ -193,22 +193,28 @@ impl Engine {
         self.shared().facts()
     }
 
+    /// What is known of the model, if work is taken; else why it is not.
+    ///
+    /// # Errors
+    /// [`EngineError::Loading`], [`EngineError::ShuttingDown`], [`EngineError::Stalled`] and [`EngineError::Stopped`] by the engine's state.
+    pub fn accepting(&self) -> Result<Arc<Facts>, EngineError> {
+        match self.state() {
+            EngineState::Ready => self.facts().ok_or(EngineError::Loading),
+            EngineState::Loading => Err(EngineError::Loading),
+            EngineState::Draining => Err(EngineError::ShuttingDown),
+            EngineState::Stalled => Err(EngineError::Stalled),
+            EngineState::Failed(_) | EngineState::Stopped => Err(EngineError::Stopped),
+        }
+    }
+
     /// Admits a job or refuses it, at once.
     ///
     /// # Errors
-    /// [`EngineError::Loading`], [`EngineError::ShuttingDown`], [`EngineError::Stalled`] and [`EngineError::Stopped`] by the
-    /// engine's state; [`EngineError::ContextExceeded`] and [`EngineError::Unacceptable`] for jobs that can never run;
+    /// Those of [`Self::accepting`]; [`EngineError::ContextExceeded`] and [`EngineError::Unacceptable`] for jobs that can never run;
     /// [`EngineError::DeadlineExceeded`] for a deadline already past; [`EngineError::QueueFull`] when there is no room.
     pub fn submit(&self, job: Job) -> Result<Events, EngineError> {
         let shared = self.shared();
-        match self.state() {
-            EngineState::Ready => {}
-            EngineState::Loading => return Err(EngineError::Loading),
-            EngineState::Draining => return Err(EngineError::ShuttingDown),
-            EngineState::Stalled => return Err(EngineError::Stalled),
-            EngineState::Failed(_) | EngineState::Stopped => return Err(EngineError::Stopped),
-        }
-        let facts = shared.facts().ok_or(EngineError::Loading)?;
+        let facts = self.accepting()?;
         admission::check(&job, &facts, &shared.rules)?;
         let now = Instant::now();
         let deadline = job.deadline;
@@ -320,14 +326,9 @@ impl Events {
         std::future::poll_fn(|context| self.poll(context)).await
     }
 
-    /// The next event, waiting in this thread (not within a runtime); `None` after the last. For the offline commands, whose
-    /// jobs have no deadline.
-    pub fn blocking_next(&mut self) -> Option<Event> {
-        if self.ended {
-            return None;
-        }
-        let event = self.receiver.blocking_recv();
-        Some(self.note(event))
+    /// When the job is given up.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Event>> {

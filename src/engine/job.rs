@@ -42,7 +42,7 @@ pub struct SequenceSpec {
     pub rule: Rule,
     /// How it is drawn.
     pub sampling: Sampling,
-    /// Most new tokens, the end token included; prompt and these must fit the context. For [`Rule::Image`] it is at least `codes_per_image + 3`.
+    /// Most new tokens, the end token included; prompt and these must fit the context. For [`Rule::Image`] it is at least [`image_len`](super::image_len).
     pub max_new_tokens: usize,
     /// Token sets (for example the ids that begin "yes", and those that begin "no") whose probability at the first new token
     /// is reported in [`SequenceSummary::first_token_probabilities`] (softmax of the unmodified logits over the whole vocabulary).

@@ -35,7 +35,7 @@ pub mod torch;
 mod worker;
 
 pub use backend::{Backend, BackendError, Facts, RowDraw, Segment, Span, StepOutput, VisionOutput, VisionWork};
-pub use constraint::TokenRules;
+pub use constraint::{TokenRules, image_len};
 pub use handle::{Engine, EngineConfig, EngineState, Events, Stats};
 pub use job::{EngineError, Event, FinishReason, Job, Rule, Sampling, SequenceSpec, SequenceSummary, Timing};
 pub use metrics::describe as describe_metrics;

@@ -14,7 +14,7 @@ use super::settings::SplitChoice;
 use crate::labeler;
 use crate::phantom::{LABELS, Label, Truth};
 use crate::radiograph::{ImageFormat, is_dicom, write};
-use crate::train::data::{Account, Dataset, Question, Questions, ReportSource, Stage, decode_image, parse_report};
+use crate::train::data::{Account, Dataset, Question, Questions, ReportSource, Stage, decode_image};
 
 /// One image with what is known of it.
 #[derive(Clone, Debug)]
@@ -87,9 +87,7 @@ impl Studies {
                 Some(study) => {
                     study.questions.extend(record.questions);
                     study.report = study.report.take().or(record.report);
-                    if study.labels.is_empty() {
-                        study.label(record.labels, tables);
-                    }
+                    study.label(record.labels, tables);
                 }
                 None => {
                     account.used("images");
@@ -112,7 +110,7 @@ impl Studies {
         })?;
         if list.is_empty() {
             return Err(EvaluateError::Settings(format!(
-                "{} holds no frontal image in this split; choose another with --split ({account})",
+                "{} holds no frontal image (view PA, AP or not given) in this split; choose another with --split, or write the views so ({account})",
                 data.display()
             )));
         }
@@ -173,17 +171,8 @@ impl Study {
 
     /// The report as the stage learns it; `None` where the study has none.
     pub fn text(&self, stage: Stage) -> Result<Option<String>, String> {
-        let parsed = |text: &str| parse_report(text, stage);
-        match &self.report {
-            None => Ok(None),
-            Some(ReportSource::File(path)) => {
-                let text = std::fs::read_to_string(path).map_err(|e| format!("report: {e}"))?;
-                parsed(&text)
-                    .map(Some)
-                    .ok_or_else(|| "report without a section that the stage can use".to_owned())
-            }
-            Some(ReportSource::Text(text)) => Ok(Some(parsed(text).unwrap_or_else(|| text.trim().to_owned()))),
-        }
+        let read = self.report.as_ref().map(|report| report.read(stage)).transpose();
+        Ok(read?.map(|text| text.trim().to_owned()))
     }
 
     /// The questions.
@@ -192,11 +181,16 @@ impl Study {
         Ok(lists.map_err(str::to_owned)?.concat())
     }
 
+    /// Adds the labels that a row gives; of those that several rows give the first one's stand, as in training.
     fn label(&mut self, labels: Vec<(String, f32)>, complete: bool) {
         let normal =
             |(name, value): &(String, f32)| *value > 0.0 && NORMAL.iter().any(|n| n.eq_ignore_ascii_case(name));
-        self.complete = !labels.is_empty() && (complete || labels.iter().any(normal));
-        self.labels = labels;
+        self.complete |= !labels.is_empty() && (complete || labels.iter().any(normal));
+        for (name, value) in labels {
+            if self.labels.iter().all(|(known, _)| !known.eq_ignore_ascii_case(&name)) {
+                self.labels.push((name, value));
+            }
+        }
     }
 
     /// What the data's own labels say of one observation; `None` where that is not known.

@@ -195,6 +195,22 @@ impl Fields {
 
     /// All fields have been asked for: refuses what is left.
     pub fn finish(self) -> Result<(), ApiError> {
+        let known = self.known.join(", ");
+        self.refuse(|shown| format!("{shown} is not a field of this request; it takes: {known}."))
+    }
+
+    /// The fields of a query string that is not read: refuses what there is. `place` is where fields are read instead.
+    pub fn misplaced(self, place: &str) -> Result<(), ApiError> {
+        self.refuse(|shown| {
+            format!(
+                "{shown} stands in the query string, which is read only where the body is the image itself; send it as a \
+                 field of {place}."
+            )
+        })
+    }
+
+    /// Refuses what is left, by the name of the first; `say` is given the name as it may be shown.
+    fn refuse(&self, say: impl FnOnce(&str) -> String) -> Result<(), ApiError> {
         let Some(name) = self.left.keys().next() else {
             return Ok(());
         };
@@ -204,13 +220,9 @@ impl Fields {
         } else {
             "One of the names sent".to_owned()
         };
-        let message = format!(
-            "{shown} is not a field of this request; it takes: {}.",
-            self.known.join(", ")
-        );
         Err(ApiError {
             param: plain.then(|| name.clone()),
-            ..ApiError::new(ErrorCode::UnknownField, message)
+            ..ApiError::new(ErrorCode::UnknownField, say(&shown))
         })
     }
 }

@@ -12,6 +12,8 @@ const KEPT: Duration = Duration::from_secs(1);
 /// An engine that has not answered by then is in a long step: a long prompt on a CPU takes seconds. Its watchdog then says whether
 /// it is taken for stalled, so that a busy server stays in service. Shorter than the time-outs of probes.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// As [`PATIENCE`], for a scrape of the meters, which comes often and asks for much else.
+const GLANCE: Duration = Duration::from_millis(100);
 
 /// Looks at the engine's health, at most once a second.
 pub struct Health {
@@ -43,10 +45,7 @@ impl Health {
             Some(Ok(())) => Ok(()),
             _ => {
                 let asked = tokio::time::timeout(PATIENCE, self.engine.health()).await;
-                let answer = asked.unwrap_or_else(|_| match self.engine.state() {
-                    EngineState::Ready => Ok(()),
-                    _ => Err(EngineError::Stalled),
-                });
+                let answer = asked.unwrap_or_else(|_| self.by_the_watchdog());
                 *last = Some((Instant::now(), answer.clone()));
                 answer
             }
@@ -56,5 +55,19 @@ impl Health {
             EngineError::Step(_) => ApiError::new(ErrorCode::Stalled, "The device failed a health check."),
             other => other.into(),
         })
+    }
+
+    /// What [`Health::check`] would say, without waiting for a long step.
+    pub async fn glance(&self) -> bool {
+        let asked = tokio::time::timeout(GLANCE, self.check()).await;
+        asked.map_or_else(|_| self.by_the_watchdog().is_ok(), |answer| answer.is_ok())
+    }
+
+    /// Of an engine that did not answer.
+    fn by_the_watchdog(&self) -> Result<(), EngineError> {
+        match self.engine.state() {
+            EngineState::Ready => Ok(()),
+            _ => Err(EngineError::Stalled),
+        }
     }
 }

@@ -55,8 +55,13 @@ impl Input {
         let (head, body) = request.into_parts();
         let kind = kind_of(&head.headers, kinds);
         let query = head.uri.query().unwrap_or_default();
-        if !query.is_empty() && !matches!(kind, Ok(Kind::Image)) {
-            Fields::from_query(query)?.finish()?;
+        let place = match kind {
+            Ok(Kind::Json) => Some("the JSON object"),
+            Ok(Kind::Multipart) => Some("the form"),
+            Ok(Kind::Image) | Err(_) => None,
+        };
+        if let Some(place) = place {
+            Fields::from_query(query)?.misplaced(place)?;
         }
         let (bytes, share) = limits.collect(&head.headers, body).await?.into_parts();
         let (fields, file) = match kind? {

@@ -1,6 +1,6 @@
 //! Meters of the HTTP room, and the Prometheus recorder that holds them and the engine's.
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
@@ -11,6 +11,7 @@ use super::error::ErrorCode;
 const REQUESTS: &str = "llm_cxr_http_requests_total";
 const REQUEST_SECONDS: &str = "llm_cxr_http_request_seconds";
 const ERRORS: &str = "llm_cxr_errors_total";
+const READY: &str = "llm_cxr_ready";
 const UNDER_WAY: &str = "llm_cxr_http_requests_under_way";
 const PREPROCESS_SECONDS: &str = "llm_cxr_preprocess_seconds";
 
@@ -33,8 +34,8 @@ impl Meters {
     /// When somebody else has installed another recorder.
     pub fn install() -> Result<Self, BuildError> {
         static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
-        static INSTALLING: std::sync::Mutex<()> = std::sync::Mutex::new(());
-        let _one_at_a_time = INSTALLING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        static INSTALLING: Mutex<()> = Mutex::new(());
+        let _one_at_a_time = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(handle) = HANDLE.get() {
             return Ok(Self(handle.clone()));
         }
@@ -50,6 +51,7 @@ impl Meters {
             "From a request's head to the last byte of its answer, by route"
         );
         describe_counter!(ERRORS, Unit::Count, "Errors by code, those inside streams included");
+        describe_gauge!(READY, Unit::Count, "1 while /readyz answers 200, else 0");
         describe_gauge!(UNDER_WAY, Unit::Count, "Requests under way");
         describe_histogram!(
             PREPROCESS_SECONDS,
@@ -60,8 +62,12 @@ impl Meters {
         Ok(Self(handle))
     }
 
-    /// All meters in Prometheus' text format.
-    pub fn render(&self) -> String {
+    /// All meters in Prometheus' text format, for a server that is `ready` or not.
+    pub fn render(&self, ready: bool) -> String {
+        // The recorder is the process's: without a turn for each, one scrape could tell what another has just set.
+        static TURN: Mutex<()> = Mutex::new(());
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        gauge!(READY).set(if ready { 1.0 } else { 0.0 });
         self.0.run_upkeep();
         self.0.render()
     }

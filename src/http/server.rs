@@ -40,10 +40,9 @@ pub enum Ending {
     EngineStopped(String),
 }
 
-/// A bound port with an [`AppState`] behind it.
+/// A bound port. What comes in waits in the system's queue until [`Server::run`] puts an [`AppState`] behind it.
 pub struct Server {
     listener: TcpListener,
-    state: AppState,
     limits: Limits,
 }
 
@@ -56,11 +55,11 @@ struct Limits {
 }
 
 impl Server {
-    /// Binds the port.
+    /// Binds the port. Needs no state, so that nothing is loaded in vain where the port is taken.
     ///
     /// # Errors
     /// When the address cannot be bound.
-    pub async fn bind(config: &ServeConfig, state: AppState) -> io::Result<Self> {
+    pub async fn bind(config: &ServeConfig) -> io::Result<Self> {
         let limits = Limits {
             connections: config.max_connections,
             header: config.header_timeout,
@@ -69,7 +68,6 @@ impl Server {
         };
         Ok(Self {
             listener: TcpListener::bind(config.listen).await?,
-            state,
             limits,
         })
     }
@@ -82,13 +80,9 @@ impl Server {
         self.listener.local_addr()
     }
 
-    /// Serves until `shutdown` resolves and what runs then has been finished, or until the engine ends.
-    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Ending {
-        let Self {
-            listener,
-            state,
-            limits,
-        } = self;
+    /// Serves `state` until `shutdown` resolves and what runs then has been finished, or until the engine ends.
+    pub async fn run(self, state: AppState, shutdown: impl Future<Output = ()>) -> Ending {
+        let Self { listener, limits } = self;
         let door = Door::new(super::app(state.clone()), &limits);
         let ending = conduct(&door, &listener, &state, limits.drain, shutdown).await;
         drop(listener);

@@ -18,6 +18,9 @@ use super::metrics;
 use super::state::AppState;
 use super::watched::{Watch, watched};
 
+/// What stands for the status where the client left before there was an answer: as nginx writes it.
+const CLIENT_LEFT: u16 = 499;
+
 /// The header that carries request ids.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -78,26 +81,29 @@ pub async fn track(State(state): State<AppState>, mut request: Request, next: Ne
     let under_way = counted.then(|| state.life.enter());
     metrics::under_way(state.life.under_way());
     request.extensions_mut().insert(context.clone());
-    let mut response = in_one_shape(next.run(request).await, &context);
-    if let Ok(id) = HeaderValue::from_str(&context.id) {
-        response.headers_mut().insert(REQUEST_ID, id);
-    }
-    if state.life.is_draining() {
-        response
-            .headers_mut()
-            .insert(CONNECTION, HeaderValue::from_static("close"));
-    }
-    let status = response.status();
-    let account = Account {
+    // Made before there is an answer: where the client leaves first, this future is dropped, and the account with it.
+    let mut account = Account {
         state,
         context,
         route,
         method,
-        status,
+        status: None,
         begun,
         ended: false,
         _under_way: under_way,
     };
+    let mut response = in_one_shape(next.run(request).await, &account.context);
+    if let Ok(id) = HeaderValue::from_str(&account.context.id) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    if account.state.life.is_draining() {
+        response
+            .headers_mut()
+            .insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    account.status = Some(response.status());
+    // Nobody asks for the body of an answer to HEAD.
+    account.ended = account.method == "HEAD";
     response.map(|body| watched(body, account))
 }
 
@@ -134,14 +140,16 @@ fn in_one_shape(mut response: Response, context: &RequestContext) -> Response {
     response
 }
 
-/// What is known of a request when its answer has been handed over.
+/// What is known of a request. It is logged and counted when its answer has been handed over, or its client has left.
 struct Account {
     state: AppState,
     context: RequestContext,
     route: String,
     method: &'static str,
-    status: StatusCode,
+    /// `None` while there is no answer.
+    status: Option<StatusCode>,
     begun: Instant,
+    /// Whether the client got all of it.
     ended: bool,
     _under_way: Option<UnderWay>,
 }
@@ -149,7 +157,8 @@ struct Account {
 impl Drop for Account {
     fn drop(&mut self) {
         let took = self.begun.elapsed();
-        metrics::request(&self.route, self.method, self.status.as_u16(), took);
+        let status = self.status.map_or(CLIENT_LEFT, |status| status.as_u16());
+        metrics::request(&self.route, self.method, status, took);
         metrics::under_way(
             self.state
                 .life
@@ -162,7 +171,7 @@ impl Drop for Account {
             request_id = &*self.context.id,
             route = self.route,
             method = self.method,
-            status = self.status.as_u16(),
+            status,
             latency_ms = took.as_secs_f64() * 1000.0,
             error,
             client_left = !self.ended,

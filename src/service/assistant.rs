@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use super::consensus;
+use super::deadline::within;
 use super::draft::Drafter;
 use super::plan::Plan;
 use super::{ImageDesk, Limits, ModelCard, Options, Reply, Request, ServiceError, Task};
-use crate::engine::{Engine, EngineError, EngineState, Facts, Job};
+use crate::engine::{Engine, EngineError, Facts, Job};
 use crate::radiograph::Pixels;
 use crate::vocabulary::Vocabulary;
 
@@ -84,7 +85,7 @@ impl Assistant {
     pub async fn start(&self, request: Request) -> Result<Reply, ServiceError> {
         let begun = Instant::now();
         let inner = &*self.0;
-        let facts = inner.ready_facts()?;
+        let facts = inner.engine.accepting()?;
         let Request {
             task,
             options,
@@ -131,16 +132,6 @@ impl Assistant {
 }
 
 impl Inner {
-    /// The model's facts, if it takes work.
-    fn ready_facts(&self) -> Result<Arc<Facts>, EngineError> {
-        match self.engine.state() {
-            EngineState::Loading => Err(EngineError::Loading),
-            EngineState::Draining => Err(EngineError::ShuttingDown),
-            EngineState::Failed(_) | EngineState::Stopped => Err(EngineError::Stopped),
-            EngineState::Ready | EngineState::Stalled => self.engine.facts().ok_or(EngineError::Loading),
-        }
-    }
-
     /// A place for one more job, counting those being prepared with those that wait in the engine.
     fn place(&self) -> Result<Place<'_>, EngineError> {
         let before = self.preparing.fetch_add(1, Ordering::Relaxed);
@@ -156,13 +147,7 @@ impl Inner {
         deadline: Option<Instant>,
     ) -> Result<Vec<Arc<Pixels>>, ServiceError> {
         let Some(file) = file else { return Ok(Vec::new()) };
-        let reading = self.desk.read(file);
-        let pixels = match deadline {
-            None => reading.await?,
-            Some(at) => tokio::time::timeout_at(at.into(), reading)
-                .await
-                .map_err(|_| EngineError::DeadlineExceeded)??,
-        };
+        let pixels = within(deadline, self.desk.read(file)).await?;
         let cells = self.engine.facts().map_or(0, |facts| facts.codes_per_image.isqrt());
         Ok(consensus::views(&pixels, readings, cells))
     }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{Constraint, Limits, Material, ModelCard, Options, ServiceError, Task};
-use crate::engine::{EngineError, Facts, Rule};
+use crate::engine::{EngineError, Facts, Rule, image_len};
 use crate::radiograph::ImageFormat;
 use crate::vocabulary::{Input, Prompt, Vocabulary};
 
@@ -94,6 +94,8 @@ impl Drafter<'_> {
     }
 
     fn report(&self, image: Bytes, own: Option<&str>) -> Result<Draft, ServiceError> {
+        // A form's field that was left empty is no instruction.
+        let own = own.filter(|text| !text.trim().is_empty());
         let text = own.unwrap_or(&self.card.report_instruction);
         self.limits.check_text("instruction", text)?;
         let greedy = self.options.temperature.is_none_or(|t| t == 0.0);
@@ -148,6 +150,10 @@ impl Drafter<'_> {
 
     fn drawings(&self, text: &str, n: usize, format: ImageFormat) -> Result<Draft, ServiceError> {
         self.limits.check_count(n)?;
+        if text.trim().is_empty() {
+            let message = "`text` must not be empty; say what the image is to show";
+            return Err(ServiceError::parameter("text", message));
+        }
         self.limits.check_text("text", text)?;
         let instruction = &self.card.draw_instruction;
         let prompt = self.vocabulary.prompt(instruction, Input::Text(text));
@@ -156,7 +162,7 @@ impl Drafter<'_> {
             let message = "`guidance` needs the whole image that `constraint: auto` promises; leave one of them out";
             return Err(ServiceError::parameter("guidance", message));
         }
-        let whole_image = self.facts.codes_per_image + 3;
+        let whole_image = image_len(self.facts.codes_per_image);
         if !free && self.options.max_tokens.is_some_and(|m| m < whole_image) {
             let message = format!("an image takes {whole_image} tokens; leave `max_tokens` out");
             return Err(ServiceError::parameter("max_tokens", message));

@@ -5,7 +5,8 @@ use bytes::Bytes;
 use super::draft::{Drafter, Form};
 use super::plan::Plan;
 use super::{Constraint, Limits, Material, ModelCard, Options, ServiceError, Task};
-use crate::engine::{EngineError, Facts, Rule};
+use crate::engine::scripted;
+use crate::engine::{EngineError, Facts, Rule, TokenRules};
 use crate::radiograph::ImageFormat;
 use crate::vocabulary::Vocabulary;
 
@@ -37,23 +38,9 @@ fn plan_within(context: usize, kv_tokens: usize, task: Task, options: &Options) 
     let tokenizer = include_bytes!("../../tests/fixtures/vocabulary/tokenizer.json");
     let vocabulary = Vocabulary::from_bytes(tokenizer, 32, CODES_PER_IMAGE).expect("the fixture is a tokenizer");
     let facts = Facts {
-        vocabulary: vocabulary.len(),
         context,
         kv_tokens,
-        head_tokens: 0,
-        kv_bytes_per_token: 8,
-        codes_per_image: CODES_PER_IMAGE,
-        code_base: vocabulary.code_base(),
-        code_count: 32,
-        image_side: 16,
-        cuts_freely: false,
-        prompt_rows: 128,
-        sequences: 16,
-        vision_batch: 4,
-        draws: false,
-        device: "none".into(),
-        dtype: "f32".into(),
-        weights: "native".into(),
+        ..scripted::facts(&TokenRules::of(&vocabulary), 16)
     };
     let drafter = Drafter {
         vocabulary: &vocabulary,
@@ -182,6 +169,39 @@ fn a_report_is_read_as_often_as_the_bundle_says_only_where_nothing_of_it_was_cho
 }
 
 #[test]
+fn an_instruction_of_nothing_is_none() {
+    let instructed = |own: &str| Task::Report {
+        image: file(),
+        instruction: Some(own.into()),
+    };
+    let usual = plan(report(), &Options::default());
+    for blank in ["", " \n\t "] {
+        let plan = plan(instructed(blank), &Options::default());
+        assert_eq!(plan.readings, usual.readings, "{blank:?}");
+        assert_eq!(plan.sequences[0].prompt, usual.sequences[0].prompt, "{blank:?}");
+    }
+    let own = plan(instructed("Name the devices."), &Options::default());
+    assert_eq!(own.readings, 1);
+    assert_ne!(own.sequences[0].prompt, usual.sequences[0].prompt);
+}
+
+#[test]
+fn a_drawing_of_nothing_is_refused_by_name() {
+    for blank in ["", " \n\t "] {
+        let task = Task::Draw {
+            text: blank.into(),
+            n: 1,
+            format: ImageFormat::Png,
+        };
+        let refused = plan_within(512, 4096, task, &Options::default()).err();
+        assert!(
+            matches!(refused, Some(ServiceError::Parameter { param: "text", .. })),
+            "{refused:?}"
+        );
+    }
+}
+
+#[test]
 fn a_default_length_is_shortened_to_fit_and_one_that_was_asked_for_is_refused() {
     let long = Options {
         max_tokens: Some(90),
@@ -198,6 +218,16 @@ fn a_default_length_is_shortened_to_fit_and_one_that_was_asked_for_is_refused() 
         ),
         "{refused:?}"
     );
+}
+
+#[test]
+fn a_drawing_takes_what_an_image_takes_however_much_more_is_granted() {
+    let generous = Options {
+        max_tokens: Some(1000),
+        ..Options::default()
+    };
+    let plan = plan_within(64, 4096, draw(), &generous).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(plan.sequences[0].max_new_tokens, CODES_PER_IMAGE + 3);
 }
 
 #[test]

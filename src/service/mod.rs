@@ -9,12 +9,14 @@
 mod assistant;
 mod card;
 mod consensus;
+mod deadline;
 mod desk;
 pub mod dicom;
 mod draft;
 #[cfg(test)]
 mod draft_tests;
 mod error;
+mod frame;
 mod limits;
 mod plan;
 mod polish;

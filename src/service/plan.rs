@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::ServiceError;
 use super::draft::{Draft, Drafter, Form, room};
 use super::limits::SEED_END;
-use crate::engine::{Facts, Rule, Sampling, SequenceSpec};
+use crate::engine::{Facts, Rule, Sampling, SequenceSpec, image_len};
 use crate::vocabulary::Prompt;
 
 /// What was asked of the engine, with what the answer needs to know of it.
@@ -89,13 +89,14 @@ impl Drafter<'_> {
         })
     }
 
-    /// Most new tokens of a reply. What was asked for must fit the context, and so must an image; a default is shortened to fit.
+    /// Most new tokens of a reply. What was asked for must fit the context; a default is shortened to fit. An image takes what it takes, however much
+    /// more was granted, and must fit.
     fn most_new_tokens(&self, prompt: &Prompt, rule: Rule, usual: usize) -> Result<usize, ServiceError> {
-        let asked = self.options.max_tokens;
-        if asked.is_none() && rule != Rule::Image {
-            return Ok(usual.min(room(prompt, 1, self.facts)?));
-        }
-        let most = asked.unwrap_or(usual);
+        let most = match (rule, self.options.max_tokens) {
+            (Rule::Image, _) => image_len(self.facts.codes_per_image),
+            (_, Some(asked)) => asked,
+            (_, None) => return Ok(usual.min(room(prompt, 1, self.facts)?)),
+        };
         room(prompt, most, self.facts)?;
         Ok(most)
     }
@@ -104,5 +105,5 @@ impl Drafter<'_> {
 /// Whether KV memory holds both prompts of a guided drawing, each with its image.
 fn pair_fits(prompt: &Prompt, guide: &Prompt, facts: &Facts) -> bool {
     let codes = facts.codes_per_image;
-    prompt.len(codes) + guide.len(codes) + 2 * (codes + 3) <= facts.kv_tokens
+    prompt.len(codes) + guide.len(codes) + 2 * image_len(codes) <= facts.kv_tokens
 }

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::consensus::agreed;
+use super::deadline::within;
+use super::frame::{Frame, Mark};
 use super::plan::Plan;
 use super::polish::Polish;
 use super::{Consensus, ImageDesk, Options, ServiceError};
@@ -130,6 +132,7 @@ pub enum Update {
 
 /// One reply while it comes.
 struct Strand {
+    frame: Frame,
     text: TextStream,
     polish: Polish,
     shown: String,
@@ -165,6 +168,7 @@ impl Reply {
         preprocess: Duration,
     ) -> Self {
         let strand = |spec: &SequenceSpec| Strand {
+            frame: Frame::default(),
             text: TextStream::new(&vocabulary),
             polish: Polish::new(options.stop.clone()),
             shown: String::new(),
@@ -231,7 +235,12 @@ impl Reply {
             } => self.take_image(sequence, codes, pixels).await?,
             Event::Finished { sequence, summary } => {
                 if let Some(strand) = self.strands.get_mut(sequence).filter(|s| s.summary.is_none()) {
-                    let last = strand.text.finish().unwrap_or_default();
+                    let mut last = strand
+                        .frame
+                        .finish()
+                        .and_then(|id| strand.text.push(id))
+                        .unwrap_or_default();
+                    last.push_str(&strand.text.finish().unwrap_or_default());
                     let mut text = strand.polish.push(&last);
                     text.push_str(&strand.polish.finish());
                     strand.summary = Some(summary);
@@ -255,12 +264,19 @@ impl Reply {
         let elapsed = self.begun.elapsed();
         self.first_token.get_or_insert(elapsed);
         let total = self.plan.codes_per_image;
-        let is_code = self.vocabulary.code(id).is_some();
         let Some(strand) = self.strands.get_mut(sequence).filter(|s| s.summary.is_none()) else {
             return;
         };
         strand.ids.push(id);
-        if is_code && self.plan.sequences.get(sequence).is_some_and(|s| s.draw) {
+        let draws = self.plan.sequences.get(sequence).is_some_and(|s| s.draw);
+        // In a reply that draws nothing, a `<` is a word like any other.
+        let mark = if draws {
+            Mark::of(id, &self.vocabulary)
+        } else {
+            Mark::Word
+        };
+        let words = strand.frame.push(id, mark);
+        if mark == Mark::Code {
             strand.codes += 1;
             let done = strand.codes;
             if done <= total && (done == total || done % (total / PROGRESS_STEPS).max(1) == 0) {
@@ -272,7 +288,7 @@ impl Reply {
             }
             return;
         }
-        let piece = strand.text.push(id).unwrap_or_default();
+        let piece: String = words.filter_map(|id| strand.text.push(id)).collect();
         let text = strand.polish.push(&piece);
         let stopped = strand.polish.stopped();
         self.show(sequence, text);
@@ -307,8 +323,7 @@ impl Reply {
     fn show(&mut self, index: usize, text: String) {
         if let Some(strand) = self.strands.get_mut(index).filter(|_| !text.is_empty()) {
             strand.shown.push_str(&text);
-            // A drawing's `<` and `>` are not words; only replies that are meant to be text are streamed as text, and of several
-            // readings none is before one is chosen.
+            // Only replies that may be text are streamed as text, and of several readings none is before one is chosen.
             if !self.plan.form.must_draw() && self.plan.readings == 1 {
                 self.updates.push_back(Update::Text { index, text });
             }
@@ -321,7 +336,8 @@ impl Reply {
             return Ok(());
         };
         let (width, height) = (pixels.width(), pixels.height());
-        let file = Bytes::from(self.desk.write_synthetic(pixels, format).await?);
+        let writing = self.desk.write_synthetic(pixels, format);
+        let file = Bytes::from(within(self.events.deadline(), writing).await?);
         let drawing = Drawing {
             codes,
             file,
@@ -371,7 +387,7 @@ impl Reply {
                 text: if self.plan.form.must_draw() {
                     String::new()
                 } else {
-                    without_frame(strand.shown, strand.image.is_some())
+                    strand.shown
                 },
                 image: strand.image,
                 finish: summary.reason,
@@ -404,16 +420,6 @@ impl Reply {
     }
 }
 
-/// The text of a free reply without the `<` and `>` that held its image's codes.
-fn without_frame(text: String, has_image: bool) -> String {
-    match text.find('<').filter(|_| has_image) {
-        Some(at) => format!("{}{}", &text[..at], text[at + 1..].replacen('>', "", 1))
-            .trim()
-            .to_owned(),
-        None => text,
-    }
-}
-
 /// P(yes) / (P(yes) + P(no)), from the probabilities of the two sets; `None` if neither was watched or both are 0.
 fn yes_against_no(probabilities: &[f64]) -> Option<f64> {
     match probabilities {
@@ -431,12 +437,5 @@ mod tests {
         assert_eq!(yes_against_no(&[0.375, 0.125]), Some(0.75));
         assert_eq!(yes_against_no(&[0.0, 0.0]), None);
         assert_eq!(yes_against_no(&[]), None);
-    }
-
-    #[test]
-    fn the_frame_of_an_image_is_not_part_of_the_text() {
-        assert_eq!(without_frame("<>".to_owned(), true), "");
-        assert_eq!(without_frame("Here: <> done".to_owned(), true), "Here:  done");
-        assert_eq!(without_frame("a < b".to_owned(), false), "a < b");
     }
 }

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::common::{TrainError, folders};
+use super::common::TrainError;
 use super::vqgan::other_codes;
-use crate::model::bundle::{Bundle, BundleError, Manifest, VQGAN_WEIGHTS, add_file};
+use crate::model::bundle::{Bundle, BundleError, Manifest, VQGAN_WEIGHTS, add_file, folders};
 use crate::model::checkpoint::Weights;
 use crate::model::vqgan::VqganConfig;
 
@@ -33,14 +33,29 @@ pub fn with_decoder(folder: &Path, vqgan: &Path, out: &Path) -> Result<Manifest,
         return Err(occupied());
     }
     let name = out.file_name().ok_or_else(occupied)?.to_string_lossy();
+    let real = |path: &Path| path.canonicalize().map_err(|e| TrainError::io(path, e));
+    let place = out.parent().filter(|parent| parent.is_dir()).map(real).transpose()?;
+    if place.is_some_and(|place| real(folder).is_ok_and(|folder| place.starts_with(folder))) {
+        let what = format!(
+            "{} lies within the bundle itself; choose an --out beside it",
+            out.display()
+        );
+        return Err(TrainError::Settings(what));
+    }
     let [new, old] = ["new", "old"].map(|what| out.with_file_name(format!(".{name}.{what}")));
     let io = |(path, reason): folders::FolderError| TrainError::io(&path, reason);
     folders::remove(&new)
         .and_then(|()| folders::share(folder, &new))
         .map_err(io)?;
-    let manifest = put(&new, &weights)?;
-    folders::exchange(&new, out, &old).map_err(io)?;
-    Ok(manifest)
+    let made = put(&new, &weights).and_then(|manifest| {
+        folders::exchange(&new, out, &old).map_err(io)?;
+        Ok(manifest)
+    });
+    if made.is_err() {
+        // What stays costs room, nothing else.
+        let _ = folders::remove(&new);
+    }
+    made
 }
 
 /// The weights of `vqgan`, if they write and read the codes of the bundle at `folder`.
@@ -137,6 +152,11 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(text.contains("no bundle"), "{text}");
+        let text = with_decoder(&before.dir, &dir.path().join("vqgan"), &before.dir.join("new"))
+            .unwrap_err()
+            .to_string();
+        assert!(text.contains("within the bundle"), "{text}");
+        Bundle::open(&before.dir).unwrap().verify(&mut |_| ()).unwrap();
     }
 
     #[test]

@@ -253,6 +253,45 @@ async fn unknown_fields_are_refused_by_name_wherever_they_stand() {
 }
 
 #[tokio::test]
+async fn an_option_in_the_query_of_a_form_or_of_json_is_told_where_it_belongs() {
+    let house = House::plain().await;
+    let image = png(16, 16);
+    let check = |answer: Answer, place: &str| {
+        answer.refused(400, "unknown_field");
+        let error = &answer.json()["error"];
+        assert_eq!(error["param"], "readings");
+        let message = error["message"].as_str().expect("a message");
+        assert!(message.contains("query string") && message.contains(place), "{message}");
+        assert!(!message.contains("not a field"), "{message}");
+    };
+    let form = multipart(&[("image", Some("image/png"), &image)]);
+    let answer = house.post("/v1/report?readings=3", &multipart_kind(), form).await;
+    check(answer, "a field of the form");
+    let answer = house
+        .json("/v1/report?readings=3", json!({"image": base64(&image)}))
+        .await;
+    check(answer, "a field of the JSON object");
+    // What is wrong with the body comes first: in the query the option may be in its place.
+    house
+        .post("/v1/report?readings=3", "text/plain", image.clone())
+        .await
+        .refused(415, "unsupported_media_type");
+    house.post("/v1/report?readings=3", "image/png", image).await.ok();
+}
+
+#[tokio::test]
+async fn a_drawing_of_a_blank_text_is_refused_by_the_name_that_the_text_has() {
+    let house = House::plain().await;
+    for (path, name) in [("/v1/generate-image", "text"), ("/v1/images/generations", "prompt")] {
+        for blank in ["", " \n "] {
+            let answer = house.json(path, json!({name: blank})).await;
+            answer.refused(400, "invalid_parameter");
+            assert_eq!(answer.json()["error"]["param"], name);
+        }
+    }
+}
+
+#[tokio::test]
 async fn broken_multipart_bodies_are_refused() {
     let house = House::plain().await;
     let image = png(16, 16);

@@ -9,7 +9,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
 use llm_cxr::config::{Dicom, ModelConfig, ServeConfig};
-use llm_cxr::engine::scripted::{Controls, Reply, ScriptedBackend};
+use llm_cxr::engine::scripted::{self, Controls, Reply, ScriptedBackend};
 use llm_cxr::engine::{Backend, BackendError, Engine, EngineConfig, Facts, TokenRules};
 use llm_cxr::http::server::{Ending, Server};
 use llm_cxr::http::{AppState, Meters, app};
@@ -33,26 +33,7 @@ pub fn vocabulary() -> Vocabulary {
 }
 
 pub fn facts() -> Facts {
-    let vocabulary = vocabulary();
-    Facts {
-        vocabulary: vocabulary.len(),
-        context: 512,
-        kv_tokens: 4096,
-        head_tokens: 0,
-        kv_bytes_per_token: 8,
-        codes_per_image: CODES_PER_IMAGE,
-        code_base: vocabulary.code_base(),
-        code_count: CODES,
-        image_side: SIDE,
-        cuts_freely: false,
-        prompt_rows: 128,
-        sequences: 16,
-        vision_batch: 4,
-        draws: false,
-        device: "scripted".into(),
-        dtype: "f32".into(),
-        weights: "native".into(),
-    }
+    scripted::facts(&TokenRules::of(&vocabulary()), SIDE)
 }
 
 /// A model that says `text` and ends.
@@ -184,12 +165,10 @@ impl House {
 
     /// The same server behind a port.
     pub async fn serve(&self) -> Served {
-        let server = Server::bind(&self.config, self.state.clone())
-            .await
-            .expect("port 0 is free");
+        let server = Server::bind(&self.config).await.expect("port 0 is free");
         let address = server.local_addr().expect("bound");
         let (signal, signalled) = oneshot::channel();
-        let task = tokio::spawn(server.run(async { drop(signalled.await) }));
+        let task = tokio::spawn(server.run(self.state.clone(), async { drop(signalled.await) }));
         Served {
             address,
             signal: Some(signal),

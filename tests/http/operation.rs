@@ -1,6 +1,7 @@
 //! Probes, meters, facts, keys, pages and request ids.
 
 use std::collections::BTreeMap;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -8,7 +9,9 @@ use axum::http::Request;
 use llm_cxr::config::hash_key;
 use llm_cxr::engine::BackendError;
 use llm_cxr::engine::scripted::Fault;
-use serde_json::json;
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 use crate::house::*;
 
@@ -95,6 +98,33 @@ async fn meters_count_requests_errors_and_the_engines_work() {
 }
 
 #[tokio::test]
+async fn the_meter_of_readiness_says_what_the_probe_says() {
+    async fn both(house: &House) -> (u16, bool, bool) {
+        let text = house.get("/metrics").await.ok().text();
+        let tells = |value: &str| text.lines().any(|line| line == format!("llm_cxr_ready {value}"));
+        (house.get("/readyz").await.status.as_u16(), tells("1"), tells("0"))
+    }
+    let (go, gone) = std::sync::mpsc::channel::<()>();
+    let house = House::open(Plan::default(), move |backend| {
+        let _ = gone.recv();
+        Ok(backend)
+    });
+    assert_eq!(both(&house).await, (503, false, true), "while the model loads");
+    drop(go);
+    house.state.assistant.engine().ready().await.expect("it loads");
+    house.controls.fail_always(Some(Fault::Error));
+    assert_eq!(both(&house).await, (503, false, true), "while the device fails");
+    house.controls.fail_always(None);
+    assert_eq!(both(&house).await, (200, true, false), "when all is well");
+    house.state.life.drain();
+    assert_eq!(both(&house).await, (503, false, true), "while it drains");
+    let house = House::plain().await;
+    house.controls.pause();
+    assert_eq!(both(&house).await, (200, true, false), "in the middle of a long step");
+    house.controls.resume();
+}
+
+#[tokio::test]
 async fn the_operations_page_lists_exactly_the_metrics_that_there_are() {
     let house = House::plain().await;
     let image = base64(&png(16, 16));
@@ -167,6 +197,77 @@ async fn request_ids_are_kept_if_plain_and_made_if_not() {
     for odd in ["a b", &"x".repeat(65), "<script>"] {
         let given = ask(odd).await.header("x-request-id").to_owned();
         assert!(given != odd && given.len() == 36, "{given}");
+    }
+}
+
+/// The lines that the access log has of requests with this id.
+fn accesses(id: &str) -> Vec<Value> {
+    let log = logged();
+    let log = String::from_utf8_lossy(&log.lock().unwrap_or_else(PoisonError::into_inner)).into_owned();
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let wanted = |line: &Value| line["target"] == "llm_cxr::access" && line["fields"]["request_id"] == id;
+    lines.filter(wanted).map(|line| line["fields"].clone()).collect()
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_before_its_answer_is_logged_and_counted() {
+    logged();
+    let house = House::plain().await;
+    let served = house.serve().await;
+    house.controls.pause();
+    let body = r#"{"instruction": "Say hello."}"#;
+    let request = format!(
+        "POST /v1/instruct HTTP/1.1\r\nhost: a\r\nx-request-id: left-early\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut client = TcpStream::connect(served.address).await.expect("connected");
+    client.write_all(request.as_bytes()).await.expect("written");
+    let under_way = async |wanted: usize| {
+        soon(async {
+            while house.state.life.under_way() != wanted {
+                tokio::time::sleep(Duration::from_millis(2)).await
+            }
+        })
+        .await
+    };
+    under_way(1).await;
+    drop(client);
+    under_way(0).await;
+    house.controls.resume();
+    let lines = accesses("left-early");
+    let [line] = lines.as_slice() else {
+        panic!("not one line: {lines:?}");
+    };
+    assert_eq!(
+        (&line["status"], &line["client_left"], &line["route"]),
+        (&json!(499), &json!(true), &json!("/v1/instruct"))
+    );
+    let text = house.get("/metrics").await.ok().text();
+    let meter = "llm_cxr_http_requests_total{route=\"/v1/instruct\",method=\"POST\",status=\"499\"}";
+    assert!(text.contains(meter), "{text}");
+}
+
+#[tokio::test]
+async fn a_client_that_gets_all_it_asked_for_has_not_left() {
+    logged();
+    let house = House::plain().await;
+    let ask = |method: &str, path: &str, id: &str| {
+        let request = Request::builder().method(method).uri(path).header("x-request-id", id);
+        house.send(request.body(Body::empty()).expect("a request"))
+    };
+    ask("GET", "/docs", "whole-page").await.ok();
+    // The answer to HEAD says how long the body is, and has none.
+    let head = ask("HEAD", "/docs", "head-alone").await.ok();
+    assert!(head.bytes.is_empty() && head.header("content-length") != "0");
+    ask("HEAD", "/no/such/path", "head-of-nothing").await;
+    for (id, status) in [("whole-page", 200), ("head-alone", 200), ("head-of-nothing", 404)] {
+        let lines = accesses(id);
+        let told: Vec<_> = lines
+            .iter()
+            .map(|line| (&line["status"], &line["client_left"]))
+            .collect();
+        assert_eq!(told, [(&json!(status), &json!(false))], "{id}");
     }
 }
 

@@ -71,6 +71,7 @@ async fn the_bundles_number_holds_where_the_request_has_nothing_of_its_own() {
     }
     assert_eq!(count(json!({"instruction": usual, "readings": 2})).await, 2);
     assert_eq!(count(json!({"temperature": 0.0})).await, 3);
+    assert_eq!(count(json!({"instruction": " "})).await, 3);
     assert_eq!(count(json!({"temperature": 1.0, "readings": 2})).await, 2);
 }
 

@@ -1,5 +1,6 @@
 //! Answers by server-sent events.
 
+use llm_cxr::engine::scripted::Reply;
 use serde_json::{Value, json};
 
 use crate::house::*;
@@ -63,4 +64,46 @@ async fn a_fault_in_the_middle_of_a_stream_is_its_last_event() {
     );
     assert_eq!(data["error"]["request_id"], answer.header("x-request-id"));
     house.json("/v1/instruct", json!({"instruction": "Go on."})).await.ok();
+}
+
+#[tokio::test]
+async fn the_pieces_of_a_free_reply_are_its_text_without_the_marks_around_codes() {
+    let vocabulary = vocabulary();
+    let text = |text: &str| vocabulary.encode_text(text);
+    let codes = |number: usize| -> Vec<u32> { (0..number as u32).map(|c| vocabulary.code_base() + c).collect() };
+    let (open, close) = (vec![vocabulary.open_image()], vec![vocabulary.close_image()]);
+    let drawing = [open.clone(), codes(CODES_PER_IMAGE), close.clone()].concat();
+    for (said, whole, drawn) in [
+        (text("a < b"), "a < b", false),
+        ([open.clone(), text("b")].concat(), "<b", false),
+        ([text("a"), open.clone()].concat(), "a<", false),
+        (drawing.clone(), "", true),
+        (
+            [text("Here:"), drawing.clone(), text(" done")].concat(),
+            "Here: done",
+            true,
+        ),
+        ([text("a < b"), drawing.clone()].concat(), "a < b", true),
+        ([open.clone(), codes(5), close.clone()].concat(), "", false),
+        ([text("a"), open, codes(5), text(" b"), close].concat(), "a b>", false),
+    ] {
+        let ids = [said, vec![vocabulary.end()]].concat();
+        let house = House::ready(Plan {
+            reply: Reply::Tokens(ids),
+            ..Plan::default()
+        })
+        .await;
+        let body = json!({"instruction": "Go on.", "stream": true});
+        let answer = house.json("/v1/instruct", body).await.ok();
+        let events: Vec<(String, Value)> = events(&answer.text())
+            .into_iter()
+            .map(|(name, data)| (name, serde_json::from_str(&data).expect("JSON")))
+            .collect();
+        let deltas = events.iter().filter(|(name, _)| name == "delta");
+        let pieces: String = deltas.map(|(_, data)| data["text"].as_str().expect("a text")).collect();
+        let (name, done) = events.last().expect("events");
+        assert_eq!(name, "done");
+        assert_eq!((pieces.as_str(), &done["text"]), (whole, &json!(whole)));
+        assert_eq!(done["image"].is_object(), drawn, "{whole}");
+    }
 }

@@ -60,6 +60,15 @@ fn assert_same(folder: &Path, command: impl Fn(&str) -> Vec<String>, exported: &
     }
 }
 
+/// `command` with further arguments.
+fn with(command: fn(&str) -> Vec<String>, more: &'static [&'static str]) -> impl Fn(&str) -> Vec<String> {
+    move |out| {
+        let mut args = command(out);
+        args.extend(more.iter().map(|&arg| arg.to_owned()));
+        args
+    }
+}
+
 #[test]
 fn a_vqgan_killed_at_random_moments_ends_with_the_weights_of_one_that_was_not() {
     let dir = tempfile::tempdir().expect("a temporary folder");
@@ -76,4 +85,17 @@ fn a_classifier_killed_at_random_moments_ends_with_the_weights_of_one_that_was_n
 fn a_language_model_killed_at_random_moments_ends_with_the_weights_of_one_that_was_not() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     assert_same(dir.path(), finetune, "bundle/model.safetensors", 24);
+}
+
+#[test]
+fn a_vqgan_in_bf16_killed_at_random_moments_ends_with_the_weights_of_one_that_was_not() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    assert_same(dir.path(), with(vqgan, &["--bf16"]), "vqgan/model.safetensors", 24);
+}
+
+#[test]
+fn adapters_in_bf16_killed_at_random_moments_end_with_the_weights_of_those_that_were_not() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let command = with(finetune, &["--bf16", "--lora-rank", "4"]);
+    assert_same(dir.path(), command, "bundle/model.safetensors", 24);
 }

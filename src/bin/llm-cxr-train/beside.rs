@@ -35,7 +35,7 @@ const LOWEST: usize = 19;
 /// Do the one step of a recipe that comes on standard input, as long as that is open
 #[derive(Args, Debug)]
 pub struct StepArgs {
-    /// Priority on the processor, as nice(1) has it
+    /// Lowers the priority on the processor by so much, as nice(1) does
     #[arg(long, default_value_t = 0)]
     nice: libc::c_int,
     /// auto, cpu, cuda or cuda:N
@@ -49,7 +49,9 @@ pub fn step(args: &StepArgs) -> ExitCode {
         Ok(Outcome::Finished) => ExitCode::SUCCESS,
         Ok(Outcome::Stopped(_)) => ExitCode::from(STOPPED),
         Err(error) => {
-            eprintln!("{error}");
+            // In one line: the run shows the last one.
+            let lines: Vec<_> = error.to_string().lines().map(|line| line.trim().to_owned()).collect();
+            eprintln!("{}", lines.join("; "));
             ExitCode::FAILURE
         }
     }
@@ -57,7 +59,7 @@ pub fn step(args: &StepArgs) -> ExitCode {
 
 fn do_step(args: &StepArgs) -> crate::Done {
     // SAFETY: a plain call of the system; a refusal leaves the priority as it is.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, args.nice) };
+    unsafe { libc::nice(args.nice) };
     let mut line = String::new();
     io::stdin().lock().read_line(&mut line)?;
     let step: Step = serde_json::from_str(&line)?;
@@ -157,6 +159,7 @@ pub fn follow_beside(run: &Beside, chosen: Range<usize>) -> crate::Outcome {
                 undone.remove(&step.number);
                 say(format!("{name} is done, after {seconds} s"));
             } else if trouble.is_none() && !stop.asked() {
+                run.folder.take_back(run.plan, step.number)?;
                 let said = last_line(&step.log).unwrap_or_else(|| format!("it ended with {status}"));
                 trouble = Some(format!("{name}: {said} (its messages: {})", step.log.display()));
             }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use llm_cxr::model::device::DeviceChoice;
 use llm_cxr::train::common::{Outcome, Stop};
-use llm_cxr::train::recipe::{Planned, Recipe, RunFolder, State, plan};
+use llm_cxr::train::recipe::{Planned, Recipe, RunFolder, State, missing, plan};
 
 use crate::beside::{Beside, follow_beside};
 use crate::work::Work;
@@ -50,17 +50,20 @@ pub fn run(args: &RunArgs) -> crate::Outcome {
     let works = recipe.steps.iter().map(Work::of).collect::<Result<Vec<_>, _>>()?;
     let mut described = Vec::new();
     for (step, work) in recipe.steps.iter().zip(&works) {
+        work.check().map_err(|e| step.wrong(e.to_string()))?;
         let settings = work.settings().map_err(|e| step.wrong(e.to_string()))?;
         described.push((step.name.clone(), step.command.clone(), settings, work.goes_on()));
     }
-    let plan = plan(described);
+    let stem = args.recipe.file_stem().unwrap_or("recipe".as_ref());
+    let shown = args.out.clone().unwrap_or_else(|| Path::new("runs").join(stem));
+    // As far as it is there already: a link to it is another way into it.
+    let root = shown.canonicalize().or_else(|_| std::path::absolute(&shown))?;
+    let plan = plan(&root, described);
     let chosen = match (&args.only, &args.from) {
         (Some(name), _) => recipe.find(name).map(|n| n..n + 1)?,
         (_, Some(name)) => recipe.find(name)?..works.len(),
         _ => 0..works.len(),
     };
-    let stem = args.recipe.file_stem().unwrap_or("recipe".as_ref());
-    let shown = args.out.clone().unwrap_or_else(|| Path::new("runs").join(stem));
     if args.dry_run {
         let folder = RunFolder::look(&shown);
         for (number, step) in plan.iter().enumerate() {
@@ -71,7 +74,13 @@ pub fn run(args: &RunArgs) -> crate::Outcome {
             };
             println!("{:>2}  {:20} {:12} {state}", number + 1, step.name, step.command);
         }
+        for lack in missing(&plan, chosen, &root) {
+            println!("{lack}");
+        }
         return Ok(());
+    }
+    if let Some(lack) = missing(&plan, chosen.clone(), &root).into_iter().next() {
+        return Err(lack.into());
     }
     let folder = RunFolder::open(&shown)?;
     std::env::set_current_dir(folder.root()).map_err(|e| format!("{}: {e}", shown.display()))?;
@@ -112,7 +121,10 @@ fn follow(plan: &[Planned], number: usize, work: &Work, folder: &RunFolder, args
     folder.begin(plan, number, args.redo)?;
     let stopped = || format!("stopped in {place}; the same command goes on");
     match work.run(args.device) {
-        Err(error) => Err(format!("{place}: {error}").into()),
+        Err(error) => {
+            folder.take_back(plan, number)?;
+            Err(format!("{place}: {error}").into())
+        }
         Ok(Outcome::Stopped(_)) => Err(stopped().into()),
         Ok(Outcome::Finished) => {
             folder.finish(plan, number)?;

@@ -50,6 +50,18 @@ impl Work {
         })
     }
 
+    /// Refuses settings that the command would refuse at once.
+    pub fn check(&self) -> crate::Outcome {
+        match self {
+            Self::Vqgan(s) => s.check()?,
+            Self::Pretrain(s) => s.check()?,
+            Self::Finetune(s) => s.check()?,
+            Self::Evaluate(s) => s.check()?,
+            Self::Phantom(_) | Self::Tokenizer(_) | Self::Classifier(_) | Self::Encode(_) | Self::Decoder(_) => {}
+        }
+        Ok(())
+    }
+
     /// All settings, those that the recipe leaves to their defaults too.
     pub fn settings(&self) -> serde_json::Result<Value> {
         match self {

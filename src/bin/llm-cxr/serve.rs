@@ -18,7 +18,7 @@ use tracing_subscriber::EnvFilter;
 use crate::assemble::{self, Recipe};
 
 /// Serves until a signal or a fault. Everything that can be wrong is looked at before the port is bound; the model is loaded after,
-/// so that probes are answered meanwhile.
+/// so that nothing is loaded in vain and probes are answered meanwhile.
 pub fn run(config: &ServeConfig) -> crate::Outcome {
     let keys = config.check()?;
     start_log(config);
@@ -49,6 +49,10 @@ pub fn run(config: &ServeConfig) -> crate::Outcome {
     }
     let meters = Meters::install()?;
     let ending = runtime.block_on(async {
+        let server = Server::bind(config)
+            .await
+            .map_err(|error| format!("cannot listen on {}: {error}; give another --listen", config.listen))?;
+        let address = server.local_addr()?;
         let limits = Limits::default();
         let recipe = Recipe {
             engine: engine_config(config),
@@ -64,17 +68,18 @@ pub fn run(config: &ServeConfig) -> crate::Outcome {
             limits,
             readings: config.readings,
         };
+        // The engine's thread runs from here on: no `?` below, for an end through `main` would run libtorch's exit handlers under it.
         let assistant = assemble::assistant(bundle, vocabulary, recipe);
         let engine = assistant.engine().clone();
-        let server = Server::bind(config, AppState::new(assistant, config, keys, meters)).await?;
-        tracing::info!(address = %server.local_addr()?, "listening; the model is loading");
+        let state = AppState::new(assistant, config, keys, meters);
+        tracing::info!(%address, "listening; the model is loading");
         tokio::spawn(async move {
             if let Ok(facts) = engine.ready().await {
                 let (device, dtype, kv_tokens) = (&facts.device, &facts.dtype, facts.kv_tokens);
                 tracing::info!(device, dtype, kv_tokens, context = facts.context, "ready");
             }
         });
-        Ok::<_, Box<dyn std::error::Error>>(server.run(first_signal(signals)).await)
+        Ok::<_, Box<dyn std::error::Error>>(server.run(state, first_signal(signals)).await)
     })?;
     runtime.shutdown_background();
     match ending {
@@ -84,6 +89,8 @@ pub fn run(config: &ServeConfig) -> crate::Outcome {
         }
         Ending::EngineStopped(why) => {
             tracing::error!(why, "the engine ended");
+            // As every fatal end is told, whatever the log leaves out. Not `eprintln!`, which panics where nobody reads any more.
+            let _ = writeln!(std::io::stderr(), "llm-cxr: the engine ended: {why}");
             leave(1);
         }
     }
@@ -144,11 +151,10 @@ fn torch_options(config: &ServeConfig) -> TorchOptions {
 
 /// Logs to stderr. A bare level is for this program; what its libraries say at finer levels could hold what clients sent.
 fn start_log(config: &ServeConfig) {
-    let bare = config.log_level.parse::<tracing::Level>().is_ok();
-    let directives = if bare {
-        format!("warn,llm_cxr={}", config.log_level)
-    } else {
-        config.log_level.clone()
+    let told = config.log_level.trim();
+    let directives = match told.parse::<tracing::Level>() {
+        Ok(level) => format!("warn,llm_cxr={level}"),
+        Err(_) => told.to_owned(),
     };
     let filter = EnvFilter::new(directives);
     let log = tracing_subscriber::fmt()

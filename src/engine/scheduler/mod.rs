@@ -8,10 +8,11 @@
 //!
 //! Replies of a job with the same prompt (several drawings of a text, choices of a chat) share the work on it (`twins`).
 //!
-//! Order and fairness: sequences whose prompt is whole get KV memory in order of arrival, and one that does not fit yet blocks all
-//! later ones, so nothing is overtaken for ever; once what runs has left, the head of the line fits (admission saw to that). A
-//! sequence whose image is still being encoded blocks nobody.
+//! Order and fairness: jobs take turns at KV memory and at running prompts (`fair`), sequences of one job go in order of arrival. One that
+//! does not fit yet blocks all others, so nothing is overtaken for ever; once what runs has left, the head of the line fits (admission
+//! saw to that). A sequence whose image is still being encoded blocks nobody.
 
+mod fair;
 mod plan;
 mod sequence;
 mod tokens;
@@ -22,6 +23,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use fair::Turns;
 use sequence::{Pace, Phase, Role, Sequence};
 use twins::Twins;
 use vision::{Draw, Encode, Items, VisionLines};
@@ -48,6 +50,7 @@ struct Running {
     codes: Vec<Option<Arc<Vec<u16>>>>,
     /// Images, replies and drawings still to come.
     open: usize,
+    turns: Turns,
 }
 
 /// A measured duration for the meters.
@@ -90,26 +93,6 @@ pub(super) struct Told {
     pub(super) observations: Vec<Observation>,
 }
 
-/// Room for jobs to join.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Room {
-    seats: usize,
-    vision: usize,
-}
-
-impl Room {
-    /// Whether the job may join; if so its part of the room is taken. The last to join may take more than is left.
-    pub(super) fn take(&mut self, job: &Job) -> bool {
-        let (sequences, images) = (job.seats(), job.images.len() + job.codes.len());
-        if (sequences > 0 && self.seats == 0) || (images > 0 && self.vision == 0) {
-            return false;
-        }
-        self.seats = self.seats.saturating_sub(sequences);
-        self.vision = self.vision.saturating_sub(images);
-        true
-    }
-}
-
 /// The running set.
 pub(super) struct Scheduler {
     max_batch: usize,
@@ -122,6 +105,8 @@ pub(super) struct Scheduler {
     sequences: BTreeMap<SequenceKey, Sequence>,
     lines: VisionLines,
     next_key: SequenceKey,
+    /// Arrivals of jobs and their turns, counted together.
+    turn: u64,
     scratch: Vec<Scratch>,
     /// `None` where nothing is drafted.
     drafter: Option<Drafter>,
@@ -145,6 +130,7 @@ impl Scheduler {
             sequences: BTreeMap::new(),
             lines: VisionLines::default(),
             next_key: 0,
+            turn: 0,
             scratch: Vec::new(),
             drafter: config.speculation.then(|| Drafter::new(DraftTable::default())),
             told: Told::default(),
@@ -191,28 +177,6 @@ impl Scheduler {
         std::mem::take(&mut self.told)
     }
 
-    /// The room for further jobs: so many sequences as fill the batch, none while one waits for memory, and two VQ-GAN
-    /// batches. More than that waits better in the queue, where it is bounded and counted.
-    pub(super) fn room(&self) -> Room {
-        let blocked = self
-            .sequences
-            .values()
-            .any(|sequence| sequence.phase == Phase::WaitingForKv && sequence.role != Role::Guide);
-        let seated = self
-            .sequences
-            .values()
-            .filter(|sequence| sequence.phase != Phase::Drawing)
-            .count();
-        Room {
-            seats: if blocked {
-                0
-            } else {
-                self.max_batch.saturating_sub(seated)
-            },
-            vision: (2 * self.facts.vision_batch).saturating_sub(self.lines.waiting()),
-        }
-    }
-
     /// Takes a job into the running set. It has passed admission.
     pub(super) fn join(&mut self, id: JobId, job: Job, submitted: Instant) {
         let open = job.images.len() + job.sequences.len() + job.codes.len();
@@ -222,6 +186,7 @@ impl Scheduler {
             keys: first..self.next_key,
             codes: vec![None; job.images.len()],
             open,
+            turns: Turns::since(self.next_turn()),
         };
         running.codes.shrink_to_fit();
         for (image, pixels) in job.images.into_iter().enumerate() {
@@ -430,6 +395,8 @@ impl Scheduler {
 
 #[cfg(test)]
 mod draft_tests;
+#[cfg(test)]
+mod fair_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::twins::{Shared, Turn};
-use super::{Observation, Phase, Role, Scheduler, Sequence, SequenceKey};
+use super::{Phase, Role, Scheduler, Sequence, SequenceKey};
 use crate::engine::drafts::{Drafter, STEP_ROWS};
 use crate::engine::heads::Heads;
 use crate::engine::kv::SpanCopy;
@@ -57,6 +57,7 @@ impl Scheduler {
             .values()
             .filter(|sequence| matches!(sequence.phase, Phase::Decoding(_)))
             .count();
+        let prompts = self.prompts_by_turns();
         let mut step = Planning {
             rules: &self.rules,
             vocabulary: self.facts.vocabulary,
@@ -74,45 +75,18 @@ impl Scheduler {
             plan: Plan::default(),
         };
         for (&key, sequence) in &mut self.sequences {
-            step.consider(key, sequence);
+            if matches!(sequence.phase, Phase::Decoding(_)) {
+                step.consider(key, sequence);
+            }
         }
-        step.plan
-    }
-
-    /// Reserves KV memory in order of arrival; the first that does not fit holds the line.
-    fn place(&mut self, now: Instant) {
-        let mut running = self.running_sequences();
-        let mut guide: Option<&mut Sequence> = None;
-        for sequence in self.sequences.values_mut() {
-            if sequence.role == Role::Guide {
-                guide = Some(sequence);
-                continue;
+        for key in prompts {
+            if let Some(sequence) = self.sequences.get_mut(&key) {
+                step.consider(key, sequence);
             }
-            let guide = guide.take();
-            if sequence.phase != Phase::WaitingForKv {
-                continue;
-            }
-            // Who is alone may always run, though a pair takes two places.
-            let places = 1 + usize::from(guide.is_some());
-            if running > 0 && running + places > self.max_batch {
-                break;
-            }
-            let Some(span) = self.kv.reserve(sequence.kv_need(&self.rules)) else {
-                break;
-            };
-            if let Some(guide) = guide {
-                let Some(beside) = self.kv.reserve(guide.kv_need(&self.rules)) else {
-                    self.kv.release(span);
-                    break;
-                };
-                guide.phase = Phase::Prefilling(beside);
-            }
-            running += places;
-            sequence.phase = Phase::Prefilling(span);
-            self.told
-                .observations
-                .extend(sequence.begin(now).map(Observation::Queue));
         }
+        let mut plan = step.plan;
+        plan.parts.sort_unstable_by_key(|part| part.key);
+        plan
     }
 }
 
@@ -152,7 +126,7 @@ struct Planning<'a> {
 }
 
 impl Planning<'_> {
-    /// Takes the sequence into the step if it may be; to be asked in order of arrival.
+    /// Takes the sequence into the step if it may be; to be asked of a guide just before the reply that it guides, of prompts by turns.
     fn consider(&mut self, key: SequenceKey, sequence: &mut Sequence) {
         if sequence.role == Role::Guide {
             self.guide_ready = sequence.pending().is_empty();
@@ -255,7 +229,7 @@ impl Budget {
         }
     }
 
-    /// Whether so many more may run. The first piece always may. In order of arrival: what is behind one that may not does not overtake it,
+    /// Whether so many more may run. The first piece always may. Asked by turns: what is behind one that may not does not overtake it,
     /// however short it is.
     fn take(&mut self, count: usize) -> bool {
         let fits = !self.begun || count <= self.left;

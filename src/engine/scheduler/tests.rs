@@ -392,6 +392,27 @@ fn jobs_join_while_there_is_room_and_wait_in_the_queue_otherwise() {
 }
 
 #[test]
+fn drawings_join_no_more_while_as_many_wait_for_the_vqgan_as_may() {
+    let facts = Facts {
+        vision_batch: 1,
+        ..facts()
+    };
+    let mut bench = Bench::new(facts, Reply::Tokens(vec![1]));
+    let drawing = || job(vec![spec(&[7], Rule::Image, 19)]);
+    let mut room = bench.scheduler.room();
+    for _ in 0..3 {
+        assert!(room.take(&drawing()));
+        bench.submit(drawing());
+    }
+    // Token steps alone: no drawing gets its turn.
+    while bench.step() {}
+    assert!(!bench.scheduler.room().take(&drawing()));
+    assert!(bench.scheduler.room().take(&job(vec![spec(&[7], Rule::Text, 5)])));
+    bench.finish().unwrap();
+    assert!(bench.scheduler.room().take(&drawing()));
+}
+
+#[test]
 fn logits_of_the_wrong_size_are_an_error() {
     let mut bench = Bench::new(facts(), Reply::Tokens(vec![1]));
     bench.submit(job(vec![spec(&[7], Rule::Text, 5)]));

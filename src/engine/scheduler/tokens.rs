@@ -82,6 +82,7 @@ impl Scheduler {
             self.counters.drafted_tokens += drafted as u64;
             self.counters.accepted_tokens += kept as u64;
             let (job, index) = (sequence.job, sequence.index);
+            let has_run = part.prompt && part.completes && sequence.role != Role::Guide;
             let (told, counters) = (&mut self.told, &mut self.counters);
             let mut complete = false;
             for id in chosen {
@@ -99,6 +100,9 @@ impl Scheduler {
                 if let Some(guide) = self.sequences.get_mut(&key) {
                     guide.take(id, &self.rules, now, |_| ());
                 }
+            }
+            if has_run {
+                self.prompt_has_run(job);
             }
             if complete {
                 self.complete(part.key);

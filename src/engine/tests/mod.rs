@@ -11,7 +11,7 @@ mod replies;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::scripted::{Controls, Reply, ScriptedBackend};
+use super::scripted::{self, Controls, Reply, ScriptedBackend};
 use super::*;
 use crate::radiograph::Pixels;
 use crate::vocabulary::{Prompt, PromptPart, TokenId};
@@ -19,23 +19,10 @@ use crate::vocabulary::{Prompt, PromptPart, TokenId};
 /// A tiny model: 64 text and control ids, 32 codes, 16 codes per image.
 pub(super) fn facts() -> Facts {
     Facts {
-        vocabulary: 96,
         context: 256,
         kv_tokens: 512,
-        head_tokens: 0,
-        kv_bytes_per_token: 8,
-        codes_per_image: 16,
-        code_base: 64,
-        code_count: 32,
-        image_side: 4,
-        cuts_freely: false,
         prompt_rows: 8,
-        sequences: 16,
-        vision_batch: 4,
-        draws: false,
-        device: "scripted".into(),
-        dtype: "f32".into(),
-        weights: "native".into(),
+        ..scripted::facts(&rules(), 4)
     }
 }
 

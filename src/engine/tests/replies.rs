@@ -148,17 +148,3 @@ async fn watched_sets_get_probabilities_at_the_first_new_token() {
         );
     }
 }
-
-#[test]
-fn offline_commands_read_events_without_a_runtime() {
-    let (engine, _controls) = engine(config(), facts(), says(&[1, END]));
-    while engine.state() == EngineState::Loading {
-        std::thread::yield_now();
-    }
-    let mut events = engine.submit(job(vec![spec(&[7], Rule::Text, 5)])).unwrap();
-    let mut count = 0;
-    while events.blocking_next().is_some() {
-        count += 1;
-    }
-    assert_eq!(count, 4, "two tokens, the account, the end");
-}

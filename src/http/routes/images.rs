@@ -31,6 +31,11 @@ pub async fn generations(State(state): State<AppState>, request: Request) -> Res
     let mut input = Input::fields_only(&state.bodies, request).await?;
     let fields = &mut input.fields;
     let text = fields.required_text("prompt")?;
+    // The service would refuse it by the name that the text has in our own API.
+    if text.trim().is_empty() {
+        let message = "`prompt` must not be empty; say what the image is to show.";
+        return Err(ApiError::about(ErrorCode::InvalidParameter, "prompt", message));
+    }
     if let Some(name) = fields.text("model")? {
         check_model(&state, &name)?;
     }

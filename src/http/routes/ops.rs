@@ -49,9 +49,10 @@ pub async fn readyz(State(state): State<AppState>) -> Result<Json<Status>, ApiEr
     )
 )]
 pub async fn metrics(State(state): State<AppState>) -> Response {
+    let ready = !state.life.is_draining() && state.health.glance().await;
     (
         [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
-        state.meters.render(),
+        state.meters.render(ready),
     )
         .into_response()
 }

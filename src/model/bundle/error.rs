@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::folders::FolderError;
 use crate::model::ConfigError;
 use crate::model::checkpoint::CheckpointError;
 use crate::vocabulary::VocabularyError;
@@ -96,5 +97,8 @@ impl BundleError {
             file: file.to_owned(),
             reason,
         }
+    }
+    pub(crate) fn folder((file, reason): FolderError) -> Self {
+        Self::Io { file, reason }
     }
 }

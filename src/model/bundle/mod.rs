@@ -4,7 +4,9 @@
 //! `vqgan/config.yaml`, `vqgan/model.safetensors`, perhaps `drafts.safetensors`. Weights are safetensors only: nothing in a bundle can run
 //! code.
 
+mod add;
 mod error;
+pub mod folders;
 mod inspect;
 mod manifest;
 mod write;
@@ -21,11 +23,12 @@ use super::neox::NeoxConfig;
 use super::vqgan::VqganConfig;
 use crate::vocabulary::Vocabulary;
 
+pub use add::add_file;
 pub use error::BundleError;
 pub(crate) use inspect::size;
 pub use inspect::{Checksums, Inspection, Network, inspect};
 pub use manifest::{DefaultInstructions, Defaults, FORMAT, FileEntry, GUIDANCE, Manifest, READINGS};
-pub use write::{BundleWriter, Draft, add_file};
+pub use write::{BundleWriter, Draft};
 
 pub(crate) const MANIFEST: &str = "bundle.json";
 pub(crate) const CONFIG: &str = "config.json";

@@ -6,9 +6,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::manifest::{DefaultInstructions, Defaults, FORMAT, FileEntry, Manifest};
-use super::{
-    BundleError, CONFIG, DRAFTS, MANIFEST, Progress, TOKENIZER, VQGAN_CONFIG, WEIGHTS, hex, read_manifest, sha256,
-};
+use super::{BundleError, CONFIG, DRAFTS, MANIFEST, Progress, TOKENIZER, VQGAN_CONFIG, WEIGHTS, folders, hex, sha256};
 use crate::model::vqgan::VqganConfig;
 
 /// What a maker says of its bundle; the rest of the manifest follows from the files.
@@ -56,7 +54,7 @@ impl BundleWriter {
         }
         let partial = sibling(out, "partial")?;
         // Left behind by a run that was killed.
-        remove(&partial)?;
+        folders::remove(&partial).map_err(BundleError::folder)?;
         fs::create_dir_all(partial.join("vqgan")).map_err(io(&partial))?;
         Ok(Self {
             out: out.to_owned(),
@@ -134,25 +132,9 @@ impl BundleWriter {
             files,
         };
         self.write(MANIFEST, &json(&manifest, &self.path(MANIFEST))?)?;
-        self.move_into_place()?;
-        Ok(manifest)
-    }
-
-    fn move_into_place(&self) -> Result<(), BundleError> {
         let old = sibling(&self.out, "old.partial")?;
-        remove(&old)?;
-        let occupied = self.out.exists();
-        if occupied {
-            fs::rename(&self.out, &old).map_err(BundleError::io(&self.out))?;
-        }
-        if let Err(error) = fs::rename(&self.partial, &self.out) {
-            if occupied {
-                // The bundle that was there goes back; the first error is the one to tell.
-                let _ = fs::rename(&old, &self.out);
-            }
-            return Err(BundleError::io(&self.out)(error));
-        }
-        remove(&old)
+        folders::exchange(&self.partial, &self.out, &old).map_err(BundleError::folder)?;
+        Ok(manifest)
     }
 }
 
@@ -163,39 +145,8 @@ impl Drop for BundleWriter {
     }
 }
 
-/// Puts one more file into a bundle that is there, or another in its place: `write` is given the path to write it at.
-///
-/// # Errors
-/// When the folder is no bundle, and what `write` says. The bundle is as it was then.
-pub fn add_file(
-    dir: &Path,
-    name: &str,
-    write: &dyn Fn(&Path) -> Result<(), BundleError>,
-) -> Result<Manifest, BundleError> {
-    let path = dir.join(MANIFEST);
-    let mut manifest = read_manifest(&path)?;
-    let place = dir.join(name);
-    let new = sibling(&place, "partial")?;
-    write(&new)?;
-    let entry = FileEntry {
-        path: name.to_owned(),
-        size: new.metadata().map_err(BundleError::io(&new))?.len(),
-        sha256: sha256(&new, &mut |_| ())?,
-    };
-    manifest.files.retain(|file| file.path != name);
-    manifest.files.push(entry);
-    manifest.files.sort_by(|a, b| a.path.cmp(&b.path));
-    manifest.version = version(&manifest.files);
-    let listed = dir.join(format!(".{MANIFEST}.partial"));
-    fs::write(&listed, json(&manifest, &path)?).map_err(BundleError::io(&listed))?;
-    for (from, to) in [(&new, &place), (&listed, &path)] {
-        fs::rename(from, to).map_err(BundleError::io(to))?;
-    }
-    Ok(manifest)
-}
-
 /// The manifest as it is written to `file`.
-fn json(manifest: &Manifest, file: &Path) -> Result<Vec<u8>, BundleError> {
+pub(super) fn json(manifest: &Manifest, file: &Path) -> Result<Vec<u8>, BundleError> {
     let mut json = serde_json::to_vec_pretty(manifest).map_err(|e| BundleError::Manifest {
         file: file.to_owned(),
         reason: e.to_string(),
@@ -205,7 +156,7 @@ fn json(manifest: &Manifest, file: &Path) -> Result<Vec<u8>, BundleError> {
 }
 
 /// A hidden path beside `out`, on the same disk.
-fn sibling(out: &Path, suffix: &str) -> Result<PathBuf, BundleError> {
+pub(super) fn sibling(out: &Path, suffix: &str) -> Result<PathBuf, BundleError> {
     let name = out.file_name().ok_or_else(|| {
         let reason = std::io::Error::new(
             std::io::ErrorKind::InvalidInput,
@@ -219,15 +170,8 @@ fn sibling(out: &Path, suffix: &str) -> Result<PathBuf, BundleError> {
     Ok(out.with_file_name(format!(".{}.{suffix}", name.to_string_lossy())))
 }
 
-fn remove(dir: &Path) -> Result<(), BundleError> {
-    match fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(BundleError::io(dir)(error)),
-        _ => Ok(()),
-    }
-}
-
 /// A version that follows from the contents.
-fn version(files: &[FileEntry]) -> String {
+pub(super) fn version(files: &[FileEntry]) -> String {
     let mut hash = Sha256::new();
     for entry in files {
         hash.update(entry.path.as_bytes());

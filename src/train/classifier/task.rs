@@ -161,7 +161,6 @@ pub fn train(settings: &ClassifierSettings, device: Device, stop: impl Fn() -> b
             "the data has no training image (split `train`), or --batch is 0".to_owned(),
         ));
     }
-    let batches = s.validate_images.div_ceil(s.batch) as u64;
     let parameters = Parameters::fresh(&config.expected_tensors(), Initial::Torch, s.seed, device)?;
     let adamw = AdamwSettings {
         weight_decay: s.weight_decay,
@@ -182,10 +181,7 @@ pub fn train(settings: &ClassifierSettings, device: Device, stop: impl Fn() -> b
         },
         kind: if s.bf16 { Kind::BFloat16 } else { Kind::Float },
         device,
-        validation: match validation.is_empty() {
-            true => Vec::new(),
-            false => (0..batches).map(|n| validation.batch(n, s.batch)).collect(),
-        },
+        validation: validation.once(s.validate_images).parts(s.batch),
         out: s.out.clone(),
     };
     let plan = Plan {

@@ -53,7 +53,7 @@ impl Checkpoints {
         }
     }
 
-    /// Writes `snapshot` and removes the oldest ones. On failure the earlier ones stay valid.
+    /// Writes `snapshot`, and removes the oldest ones and those of later steps. On failure the earlier ones stay valid.
     pub fn save(&self, snapshot: &Snapshot) -> Result<PathBuf, TrainError> {
         self.write(snapshot).map_err(|error| {
             // Room for the next attempt.
@@ -98,10 +98,11 @@ impl Checkpoints {
         }
         fs::rename(&unfinished, &path).map_err(io(&path))?;
         sync_folder(&self.folder).map_err(io(&self.folder))?;
-        let steps = self.steps();
-        for &old in steps.iter().rev().skip(self.keep) {
+        // Those of later steps are damaged, or the run would have gone on from them: they must not take the place of a good one.
+        let (earlier, later): (Vec<u64>, Vec<u64>) = self.steps().into_iter().partition(|&step| step <= snapshot.step);
+        for &step in later.iter().chain(earlier.iter().rev().skip(self.keep)) {
             // One that cannot be removed costs room, nothing else.
-            let _ = fs::remove_dir_all(self.path(old));
+            let _ = fs::remove_dir_all(self.path(step));
         }
         Ok(path)
     }
@@ -289,6 +290,21 @@ mod tests {
             assert_eq!(restored.unwrap().step, 10, "{file} {damage}");
             assert!(damaged.len() == 1 && damaged[0].contains("step 20"), "{damaged:?}");
         }
+    }
+
+    #[test]
+    fn a_damaged_checkpoint_of_a_later_step_does_not_push_out_a_good_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::new(dir.path().to_owned(), 2);
+        checkpoints.save(&snapshot(10)).unwrap();
+        let damaged = checkpoints.save(&snapshot(20)).unwrap();
+        fs::write(damaged.join(TENSORS), b"damaged").unwrap();
+        assert_eq!(checkpoints.newest().0.unwrap().step, 10);
+        checkpoints.save(&snapshot(15)).unwrap();
+        assert_eq!(checkpoints.steps(), [10, 15]);
+        assert_eq!(checkpoints.newest().0.unwrap().step, 15);
+        checkpoints.save(&snapshot(20)).unwrap();
+        assert_eq!(checkpoints.steps(), [15, 20]);
     }
 
     #[test]

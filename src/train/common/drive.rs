@@ -9,7 +9,9 @@ use serde_json::Value;
 use super::checkpoint::{Checkpoints, Restored, Snapshot};
 use super::{Loader, RunLog, TrainError, hold_folder, open_folder};
 
-/// Settings that may change when a run is taken up again: they do not change what is learned up to any step.
+/// Settings that may change when a run is taken up again: they do not change what is learned up to any step. `steps` is the exception
+/// where the learning rate falls towards the last step: with another number of steps, the rates of the steps still to come follow it, and
+/// what is learned is not what a run of so many steps from the beginning learns.
 pub const FREE: &[&str] = &[
     "steps",
     "workers",
@@ -86,6 +88,11 @@ pub trait Task {
 
     /// Takes up a snapshot.
     fn restore(&mut self, restored: &Restored) -> Result<(), TrainError>;
+
+    /// Whether the run has ended before its last step, so that after a [`Task::restore`] there is nothing left to do.
+    fn over(&self) -> bool {
+        false
+    }
 }
 
 /// How long and how often.
@@ -141,6 +148,11 @@ pub fn drive<T: Task>(
     if let Some(restored) = &restored {
         task.restore(restored)?;
         (step, owed) = (restored.step, restored.state[OWED] == true);
+        if task.over() {
+            bar.set_position(step);
+            bar.abandon();
+            return Ok(Outcome::Finished);
+        }
         bar.suspend(|| eprintln!("{}: goes on after step {step}", plan.title));
     }
     drop(restored);

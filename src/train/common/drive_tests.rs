@@ -14,6 +14,8 @@ struct Sum {
     evaluated: Vec<u64>,
     /// Whether exports find no room.
     full: bool,
+    /// Whether the run has ended early.
+    over: bool,
 }
 
 /// Names, sentences on what was skipped, and a number.
@@ -50,6 +52,10 @@ impl Task for Sum {
     fn restore(&mut self, restored: &Restored) -> Result<(), TrainError> {
         self.sum = read_counts(&restored.weights, "sum")?[0];
         Ok(())
+    }
+
+    fn over(&self) -> bool {
+        self.over
     }
 }
 
@@ -143,4 +149,28 @@ fn two_runs_are_not_at_work_in_one_folder() {
     assert!(error.to_string().contains("another run is at work"), "{error}");
     drop(held);
     run(&mut Sum::default(), &plan(dir.path(), 2), |_| false).unwrap();
+}
+
+#[test]
+fn a_run_that_has_ended_early_is_finished_and_left_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = plan(dir.path(), 4);
+    run(&mut Sum::default(), &first, |_| false).unwrap();
+    let log = || std::fs::read(dir.path().join("log.jsonl")).unwrap();
+    let before = log();
+    let mut over = Sum {
+        over: true,
+        ..Sum::default()
+    };
+    let longer = plan(dir.path(), 9);
+    assert_eq!(run(&mut over, &longer, |_| false).unwrap(), Outcome::Finished);
+    let checkpoints = || Checkpoints::new(dir.path().join("checkpoints"), 2);
+    assert_eq!((log(), checkpoints().newest().0.unwrap().step), (before, 4));
+    // Not while another run is at work there.
+    let held = hold_folder(dir.path()).unwrap();
+    assert!(run(&mut over, &longer, |_| false).is_err());
+    drop(held);
+    over.over = false;
+    run(&mut over, &longer, |_| false).unwrap();
+    assert_eq!(checkpoints().newest().0.unwrap().step, 9);
 }

@@ -120,18 +120,8 @@ impl ImageStream {
 
     /// Which source and image stand at `position` of the stream.
     fn draw(&self, position: u64) -> Option<(usize, u64)> {
-        // Split off the last source evenly, then the one before it, …: each gets its share of any stretch of the stream.
-        let mut position = position;
-        for last in (1..self.sources.len()).rev() {
-            let total: f64 = self.sources[..=last].iter().map(|s| s.1).sum();
-            let share = self.sources[last].1 / total;
-            let given = |p: u64| (p as f64 * share).floor() as u64;
-            if given(position + 1) > given(position) {
-                return Some((last, self.index(last, given(position))?));
-            }
-            position -= given(position);
-        }
-        Some((0, self.index(0, position)?))
+        let (source, own) = deal(self.sources.len(), |n| self.sources[n].1, position);
+        Some((source, self.index(source, own)?))
     }
 
     /// The image of `source` at its own `position`.
@@ -159,28 +149,74 @@ impl ImageStream {
     pub fn batch(&self, number: u64, size: usize) -> ImageBatch {
         let mut batch = ImageBatch::default();
         for position in number * size as u64..(number + 1) * size as u64 {
-            let Some((source, index)) = self.draw(position) else {
-                continue;
-            };
-            match self.sources[source].0.load(index, self.side) {
-                Ok(sample) => {
-                    let pixels = match self.shift {
-                        0 => sample.pixels,
-                        most => {
-                            let mut rng = generator(self.seed, Purpose::Shift, position);
-                            let mut by = || rng.random_range(-most..=most);
-                            sample.pixels.moved(by(), by())
-                        }
-                    };
-                    push_levels(&pixels, self.channels, &mut batch.levels);
-                    batch.ids.push(sample.id);
-                    batch.labels.push(sample.labels);
-                }
-                Err(reason) => batch.skipped.push(reason),
+            if let Some(drawn) = self.draw(position) {
+                self.take(drawn, position, &mut batch);
             }
         }
         batch
     }
+
+    /// The first `most` images of the stream, none of them twice: a source whose first epoch is through is left out from there on. They
+    /// are fewer where all sources together hold fewer. Images that cannot be read count, are left out and accounted for.
+    pub fn once(&self, most: usize) -> ImageBatch {
+        let mut batch = ImageBatch::default();
+        let mut active: Vec<usize> = (0..self.sources.len()).collect();
+        let mut taken = vec![0u64; self.sources.len()];
+        // Where the walk is in the stream of the sources that are left: one stream until the first of them is through.
+        let mut at = 0;
+        for position in 0..most as u64 {
+            if active.is_empty() {
+                break;
+            }
+            let (place, _) = deal(active.len(), |n| self.sources[active[n]].1, at);
+            let source = active[place];
+            if let Some(index) = self.index(source, taken[source]) {
+                self.take((source, index), position, &mut batch);
+            }
+            (taken[source], at) = (taken[source] + 1, at + 1);
+            if self.sources[source].0.count() == Some(taken[source]) {
+                active.remove(place);
+                at = 0;
+            }
+        }
+        batch
+    }
+
+    /// Loads image `index` of `source`, which is shown at `position` of the stream, into `batch`.
+    fn take(&self, (source, index): (usize, u64), position: u64, batch: &mut ImageBatch) {
+        match self.sources[source].0.load(index, self.side) {
+            Ok(sample) => {
+                let pixels = match self.shift {
+                    0 => sample.pixels,
+                    most => {
+                        let mut rng = generator(self.seed, Purpose::Shift, position);
+                        let mut by = || rng.random_range(-most..=most);
+                        sample.pixels.moved(by(), by())
+                    }
+                };
+                push_levels(&pixels, self.channels, &mut batch.levels);
+                batch.ids.push(sample.id);
+                batch.labels.push(sample.labels);
+            }
+            Err(reason) => batch.skipped.push(reason),
+        }
+    }
+}
+
+/// Which of `sources` sources stands at `position` of their mixture, and at which position of its own. `share` gives their shares.
+fn deal(sources: usize, share: impl Fn(usize) -> f64, position: u64) -> (usize, u64) {
+    // Split off the last source evenly, then the one before it, …: each gets its share of any stretch of the stream.
+    let mut position = position;
+    for last in (1..sources).rev() {
+        let total: f64 = (0..=last).map(&share).sum();
+        let part = share(last) / total;
+        let given = |p: u64| (p as f64 * part).floor() as u64;
+        if given(position + 1) > given(position) {
+            return (last, given(position));
+        }
+        position -= given(position);
+    }
+    (0, position)
 }
 
 /// Appends the pixels as `channels` bytes each: RGB, or Pillow's `L` (ITU-R 601-2 luma in 16-bit fixed point).
@@ -241,14 +277,9 @@ mod tests {
         };
         let (first, second) = (epoch(0), epoch(1));
         assert_ne!(first, second);
-        assert_ne!(
-            first,
-            stream(&[(Some(50), 1.0)], 4)
-                .sources
-                .iter()
-                .map(|_| 0)
-                .collect::<Vec<u64>>()
-        );
+        let other = stream(&[(Some(50), 1.0)], 4);
+        let of_another_seed: Vec<u64> = (0..50).filter_map(|p| other.draw(p)).map(|d| d.1).collect();
+        assert_ne!(first, of_another_seed);
         for mut order in [first.clone(), second] {
             order.sort_unstable();
             assert_eq!(order, (0..50).collect::<Vec<u64>>());
@@ -314,5 +345,53 @@ mod tests {
         assert_eq!((batch.ids.len(), batch.skipped), (7, vec!["5 is broken".to_owned()]));
         assert_eq!(batch.levels.len(), 7 * 4);
         assert_eq!(s.batch(3, 4).ids, s.batch(3, 4).ids);
+    }
+
+    /// So many images, whose names begin with a word.
+    struct Named(&'static str, u64);
+
+    impl ImageSource for Named {
+        fn count(&self) -> Option<u64> {
+            Some(self.1)
+        }
+
+        fn load(&self, index: u64, side: usize) -> Result<Sample, String> {
+            Ok(Sample {
+                id: format!("{} {index}", self.0),
+                pixels: Pixels::new(side, side, vec![index as u8; side * side * 3]).ok_or("no pixels")?,
+                labels: Vec::new(),
+            })
+        }
+    }
+
+    #[test]
+    fn once_gives_every_image_one_time_however_many_are_asked_for() {
+        let stream = |sources: &[(&'static str, u64, f64)]| {
+            let sources = sources
+                .iter()
+                .map(|&(name, count, share)| (Arc::new(Named(name, count)) as Arc<dyn ImageSource>, share))
+                .collect();
+            ImageStream::new(sources, 3, 2, 1)
+        };
+        let distinct = |batch: &ImageBatch| batch.ids.iter().collect::<std::collections::BTreeSet<_>>().len();
+        let seven = stream(&[("a", 7, 1.0)]);
+        let batch = seven.once(20);
+        assert_eq!((batch.ids.len(), distinct(&batch), batch.levels.len()), (7, 7, 7 * 4));
+        let mixed = stream(&[("a", 7, 5.0), ("b", 40, 1.0), ("c", 12, 0.5)]);
+        for most in [1, 6, 30, 59, 500] {
+            let batch = mixed.once(most);
+            assert_eq!((batch.ids.len(), distinct(&batch)), (most.min(59), most.min(59)));
+        }
+        // As long as no image repeats, they are those of the stream.
+        assert_eq!(mixed.once(8).ids, mixed.batch(0, 8).ids);
+        assert_eq!(seven.once(7).ids, seven.batch(0, 7).ids);
+        assert_eq!(stream(&[]).once(5).ids.len(), 0);
+    }
+
+    #[test]
+    fn once_goes_on_with_a_source_without_end_until_enough_are_tried() {
+        let batch = stream(&[(Some(3), 1.0), (None, 1.0)], 1).once(20);
+        // Image 5 of the other is broken.
+        assert_eq!((batch.ids.len(), batch.skipped.len()), (19, 1));
     }
 }

@@ -12,7 +12,6 @@ mod drive_tests;
 mod error;
 mod files;
 mod fitted;
-pub mod folders;
 mod held;
 mod images;
 mod labels;

@@ -132,28 +132,9 @@ impl Parameters {
     /// Gradient of the sum of `losses` (scalars) with respect to every leaf, as one tensor laid out as the parameters. Leaves that
     /// the losses do not depend on have zeros.
     pub fn gradient(&self, losses: &[&Tensor]) -> Result<Tensor, TrainError> {
-        let grads = Tensor::f_run_backward(losses, &self.leaves, false, false)?;
-        tch::no_grad(|| {
-            let options = (Kind::Float, self.flat.device());
-            let mut pieces = Vec::with_capacity(grads.len() * 2);
-            let mut at = 0;
-            for (grad, place) in grads.iter().zip(&self.places) {
-                if place.start > at {
-                    pieces.push(Tensor::f_zeros([place.start - at], options)?);
-                }
-                pieces.push(if grad.defined() {
-                    in_memory_order(grad).f_reshape([place.length])?
-                } else {
-                    Tensor::f_zeros([place.length], options)?
-                });
-                at = place.start + place.length;
-            }
-            let rest = self.flat.size1()? - at;
-            if rest > 0 {
-                pieces.push(Tensor::f_zeros([rest], options)?);
-            }
-            Ok(Tensor::f_cat(&pieces, 0)?)
-        })
+        let into = self.zeros();
+        self.add_gradients(losses, |_| true, &[], &into)?;
+        Ok(into)
     }
 
     /// Adds the gradient of `loss` (a scalar) with respect to the leaves that `which` picks by name to `into`, which is laid out as
@@ -165,6 +146,17 @@ impl Parameters {
         inputs: &[&Tensor],
         into: &Tensor,
     ) -> Result<Vec<Tensor>, TrainError> {
+        self.add_gradients(&[loss], which, inputs, into)
+    }
+
+    /// [`Self::add_gradient`] of the sum of `losses`.
+    fn add_gradients(
+        &self,
+        losses: &[&Tensor],
+        which: impl Fn(&str) -> bool,
+        inputs: &[&Tensor],
+        into: &Tensor,
+    ) -> Result<Vec<Tensor>, TrainError> {
         let (places, leaves): (Vec<&Place>, Vec<&Tensor>) = self
             .places
             .iter()
@@ -172,7 +164,7 @@ impl Parameters {
             .filter(|(place, _)| which(&place.name))
             .unzip();
         let wanted: Vec<&Tensor> = leaves.into_iter().chain(inputs.iter().copied()).collect();
-        let mut grads = Tensor::f_run_backward(&[loss], &wanted, false, false)?;
+        let mut grads = Tensor::f_run_backward(losses, &wanted, false, false)?;
         let of_inputs = grads.split_off(places.len());
         tch::no_grad(|| {
             for (grad, place) in grads.iter().zip(places).filter(|(grad, _)| grad.defined()) {
@@ -291,13 +283,5 @@ fn view(flat: &Tensor, place: &Place) -> Tensor {
     match place.shape[..] {
         [o, i, h, w] => values.view([o, h, w, i]).permute([0, 3, 1, 2]),
         _ => values.view(place.shape.as_slice()),
-    }
-}
-
-/// Dimensions in the order in which [`view`] lays them out.
-fn in_memory_order(grad: &Tensor) -> Tensor {
-    match grad.dim() {
-        4 => grad.permute([0, 2, 3, 1]),
-        _ => grad.shallow_clone(),
     }
 }

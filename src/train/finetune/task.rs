@@ -21,9 +21,9 @@ use crate::model::bundle::{DefaultInstructions, Defaults, Draft};
 use crate::model::drafts::DraftTable;
 use crate::model::vqgan::Vqgan;
 use crate::train::common::adamw::AdamwSettings;
-use crate::train::common::checkpoint::{Checkpoints, Restored, Snapshot};
+use crate::train::common::checkpoint::{Restored, Snapshot};
 use crate::train::common::schedule::Schedule;
-use crate::train::common::{FREE, Fault, Outcome, Plan, Task, TrainError, drive, open_folder, split_share};
+use crate::train::common::{Fault, Outcome, Plan, Task, TrainError, drive, split_share};
 use crate::train::data::SplitWatch;
 use crate::train::neox::{Compute, TokenBatch};
 
@@ -151,15 +151,6 @@ impl FinetuneTask {
             workers: s.workers,
         };
         let value = serde_json::to_value(s).map_err(|e| TrainError::Settings(e.to_string()))?;
-        if s.patience > 0 {
-            // A run that ended early has nothing left to do.
-            open_folder(&s.out, &value, FREE)?;
-            let newest = Checkpoints::new(s.out.join("checkpoints"), plan.keep).newest().0;
-            let since = newest.and_then(|restored| restored.state["best"]["since"].as_u64());
-            if since.is_some_and(|since| since >= s.patience) {
-                return Ok(Outcome::Finished);
-            }
-        }
         let exhausted = self.exhausted.clone();
         let outcome = drive(self, &plan, &value, batch, || {
             stop() || exhausted.load(Ordering::Relaxed)
@@ -321,5 +312,9 @@ impl Task for FinetuneTask {
         self.exhausted
             .store(patience > 0 && self.best.since >= patience, Ordering::Relaxed);
         Ok(())
+    }
+
+    fn over(&self) -> bool {
+        self.exhausted.load(Ordering::Relaxed)
     }
 }

@@ -71,6 +71,16 @@ pub enum RecipeError {
         /// What it left.
         out: PathBuf,
     },
+    /// Something to be read that is not there.
+    #[error("step `{step}`: {key}: {} is not there, and no earlier step makes it", .path.display())]
+    Missing {
+        /// The step.
+        step: String,
+        /// The setting.
+        key: String,
+        /// What it names.
+        path: PathBuf,
+    },
     /// Something that `--redo` will not remove.
     #[error("step `{step}` has to be done again, but {} lies outside of the run folder; remove it yourself", .out.display())]
     Outside {

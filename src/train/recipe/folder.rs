@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Planned, RecipeError};
+use crate::model::bundle::folders;
 use crate::train::common::checkpoint::write_whole;
-use crate::train::common::{folders, hold};
+use crate::train::common::{FREE, hold};
 
 const RECORDS: &str = ".steps";
 const LOCK: &str = ".steps/lock";
@@ -124,9 +125,12 @@ impl RunFolder {
     }
 
     /// Makes sure that step `number` may be done, and writes down that it is begun. With `redo`, what it left from other inputs is
-    /// removed; without, that is an error.
+    /// put aside, and removed when the step is done; without, that is an error. What only settings have changed that a training may go on with
+    /// is gone on with in any case.
     pub fn begin(&self, plan: &[Planned], number: usize, redo: bool) -> Result<(), RecipeError> {
         let step = &plan[number];
+        // A run that was killed between the two.
+        self.take_back(plan, number)?;
         for &input in &step.inputs {
             if self.state(plan, input) != State::Done {
                 return Err(RecipeError::InputMissing {
@@ -137,7 +141,7 @@ impl RunFolder {
         }
         let changes = match self.state(plan, number) {
             State::OtherInputs(changes) => Some(changes),
-            State::OtherSettings(changes) if redo => Some(changes),
+            State::OtherSettings(changes) if redo && !self.may_go_on(step) => Some(changes),
             State::OtherSettings(_) if step.goes_on => {
                 // Its command may refuse to go on with other settings. Until it has done the step, what it left is still of the old
                 // ones, and --redo must find that.
@@ -156,7 +160,7 @@ impl RunFolder {
                     out: self.root.join(&step.out),
                 });
             }
-            self.remove(step)?;
+            self.put_aside(step)?;
         }
         self.write(plan, step, false)
     }
@@ -168,7 +172,22 @@ impl RunFolder {
 
     /// Writes down that step `number` is done.
     pub fn finish(&self, plan: &[Planned], number: usize) -> Result<(), RecipeError> {
-        self.write(plan, &plan[number], true)
+        self.write(plan, &plan[number], true)?;
+        let (old, record) = self.aside(&plan[number]);
+        remove(&old)?;
+        remove(&record)
+    }
+
+    /// Whether no setting has changed but those that a training may go on with.
+    fn may_go_on(&self, step: &Planned) -> bool {
+        let settings = step.settings.as_object().into_iter().flatten();
+        step.goes_on
+            && self.record(step).is_some_and(|record| {
+                let same = |(key, value): (&String, &Value)| {
+                    FREE.contains(&key.as_str()) || record.settings.get(key) == Some(value)
+                };
+                record.command == step.command && { settings }.all(same)
+            })
     }
 
     fn write(&self, plan: &[Planned], step: &Planned, done: bool) -> Result<(), RecipeError> {
@@ -189,8 +208,14 @@ impl RunFolder {
         write_whole(&path, text.as_bytes()).map_err(|e| io(e.to_string()))
     }
 
-    /// Removes what a step left.
-    fn remove(&self, step: &Planned) -> Result<(), RecipeError> {
+    /// Where what a step left is kept while it is done again, with its record.
+    fn aside(&self, step: &Planned) -> (PathBuf, PathBuf) {
+        let aside = |end: &str| self.root.join(RECORDS).join(format!("{}.{end}", step.name));
+        (aside("old"), aside("old.json"))
+    }
+
+    /// Puts what a step left aside until the step is done.
+    fn put_aside(&self, step: &Planned) -> Result<(), RecipeError> {
         let inside = step.out.components().all(|part| matches!(part, Component::Normal(_)));
         if !inside || step.out.as_os_str().is_empty() {
             return Err(RecipeError::Outside {
@@ -198,16 +223,25 @@ impl RunFolder {
                 out: step.out.clone(),
             });
         }
-        let path = self.root.join(&step.out);
-        let removed = if path.is_dir() {
-            fs::remove_dir_all(&path)
-        } else {
-            fs::remove_file(&path)
-        };
-        match removed {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(RecipeError::io(&path)(e)),
-            _ => Ok(()),
+        let ((old, record), path) = (self.aside(step), self.root.join(&step.out));
+        if path.exists() {
+            remove(&old)?;
+            let from = self.path(&step.name);
+            fs::copy(&from, &record).map_err(RecipeError::io(&from))?;
+            fs::rename(&path, &old).map_err(RecipeError::io(&path))?;
         }
+        Ok(())
+    }
+
+    /// Puts back what was put aside for step `number`, if the step failed before it left anything: a slip in its settings costs nothing.
+    pub fn take_back(&self, plan: &[Planned], number: usize) -> Result<(), RecipeError> {
+        let step = &plan[number];
+        let ((old, record), path) = (self.aside(step), self.root.join(&step.out));
+        if old.exists() && record.exists() && !path.exists() {
+            fs::rename(&old, &path).map_err(RecipeError::io(&old))?;
+            fs::rename(&record, self.path(&step.name)).map_err(RecipeError::io(&record))?;
+        }
+        Ok(())
     }
 
     /// Puts the bundle at `from` (relative to the folder) into `bundle/`; gives its path. Files are shared with `from` where the file
@@ -230,4 +264,17 @@ impl RunFolder {
 fn inputs(plan: &[Planned], step: &Planned) -> Vec<(String, String)> {
     let input = |&n: &usize| (plan[n].name.clone(), plan[n].stamp.clone());
     step.inputs.iter().map(input).collect()
+}
+
+/// Removes a file or folder, if it is there.
+fn remove(path: &Path) -> Result<(), RecipeError> {
+    let removed = if path.is_dir() {
+        fs::remove_dir_all(path)
+    } else {
+        fs::remove_file(path)
+    };
+    match removed {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(RecipeError::io(path)(e)),
+        _ => Ok(()),
+    }
 }

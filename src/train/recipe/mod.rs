@@ -12,11 +12,12 @@
 //! data = ["{mimic}"]
 //! ```
 //!
-//! Paths are relative to the run folder. A step takes as input every earlier step whose `out` one of its paths leads into. Its stamp is a
+//! Paths are relative to the run folder. A step takes as input every earlier step whose `out` one of its paths leads into or holds. Its stamp is a
 //! checksum of its settings and of its inputs' stamps, so a change anywhere shows in everything that follows from it.
 
 mod error;
 mod folder;
+mod missing;
 mod order;
 mod parse;
 mod plan;
@@ -25,6 +26,7 @@ mod tests;
 
 pub use error::RecipeError;
 pub use folder::{RunFolder, State};
+pub use missing::missing;
 pub use order::Order;
 pub use parse::{Recipe, Step};
 pub use plan::{Planned, plan};

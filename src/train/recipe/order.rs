@@ -6,8 +6,8 @@ use super::Planned;
 
 /// Gives out steps as soon as what they read is there.
 ///
-/// A step waits for those of its inputs that are still to be done, and for earlier steps that write to the same place. Of those that wait for
-/// nothing the first one in the recipe comes first.
+/// A step waits for those of its inputs that are still to be done, and for earlier steps that write to the same place, or read from it what was there
+/// before. Of those that wait for nothing the first one in the recipe comes first.
 #[derive(Debug)]
 pub struct Order {
     /// Steps not given out, with those that each waits for.
@@ -19,7 +19,10 @@ impl Order {
     pub fn new(plan: &[Planned], chosen: Range<usize>) -> Self {
         let waits = |number: usize| {
             let step = &plan[number];
-            let meets = |earlier: &Planned| earlier.out.starts_with(&step.out) || step.out.starts_with(&earlier.out);
+            let meets = |earlier: &Planned| {
+                let mut places = earlier.names.iter().chain([&earlier.out]);
+                places.any(|place| place.starts_with(&step.out) || step.out.starts_with(place))
+            };
             let after = (chosen.start..number).filter(|n| step.inputs.contains(n) || meets(&plan[*n]));
             (number, after.collect())
         };
@@ -58,6 +61,7 @@ mod tests {
             settings: Value::Null,
             out: PathBuf::from(out),
             goes_on: true,
+            names: Vec::new(),
             inputs: inputs.to_vec(),
             stamp: String::new(),
         }
@@ -98,6 +102,24 @@ mod tests {
         assert_eq!(all(&mut order), [1]);
         order.finish(1);
         assert_eq!(all(&mut order), [2]);
+    }
+
+    #[test]
+    fn a_step_that_writes_waits_for_an_earlier_one_that_reads_the_same_place() {
+        let measures = |bundle: &str| Planned {
+            names: vec![PathBuf::from(bundle)],
+            ..step("measured", &[])
+        };
+        for (bundle, waits) in [
+            ("tune/bundle", true),
+            ("tune", true),
+            ("tune/bundle/vqgan", true),
+            ("tuned", false),
+        ] {
+            let plan = [measures(bundle), step("tune/bundle", &[])];
+            let mut order = Order::new(&plan, 0..2);
+            assert_eq!(all(&mut order).len(), if waits { 1 } else { 2 }, "{bundle}");
+        }
     }
 
     proptest! {

@@ -31,6 +31,8 @@ pub struct Planned {
     pub out: PathBuf,
     /// Whether it goes on with what it left before, so that this must have been made from the same inputs.
     pub goes_on: bool,
+    /// What its settings name: paths of inputs, and its output, relative to the run folder where they lie in it; other texts too.
+    pub names: Vec<PathBuf>,
     /// Numbers of the earlier steps that it reads.
     pub inputs: Vec<usize>,
     /// Checksum of command, settings and inputs' stamps, in hexadecimal.
@@ -38,16 +40,24 @@ pub struct Planned {
 }
 
 /// Finds each step's inputs and makes its stamp. `steps` are given with name, command, settings (`out` among them) and whether
-/// they go on with what they left.
-pub fn plan(steps: impl IntoIterator<Item = (String, String, Value, bool)>) -> Vec<Planned> {
+/// they go on with what they left; `root` is the run folder's absolute path.
+///
+/// A step's inputs are the earlier ones whose output one of its paths leads into, or that lie in a folder that it reads.
+pub fn plan(root: &Path, steps: impl IntoIterator<Item = (String, String, Value, bool)>) -> Vec<Planned> {
     let mut planned: Vec<Planned> = Vec::new();
     for (name, command, settings, goes_on) in steps {
-        let out = clean(Path::new(settings["out"].as_str().unwrap_or(&name)));
-        let mut paths = Vec::new();
-        texts(&settings, &mut |text| paths.push(clean(Path::new(split_share(text).0))));
-        let inputs: Vec<usize> = (0..planned.len())
-            .filter(|&n| planned[n].out != out && paths.iter().any(|path| path.starts_with(&planned[n].out)))
-            .collect();
+        let out = clean(root, Path::new(settings["out"].as_str().unwrap_or(&name)));
+        let mut names = Vec::new();
+        texts(&settings, &mut |text| {
+            names.push(clean(root, Path::new(split_share(text).0)))
+        });
+        names.retain(|path| !path.as_os_str().is_empty());
+        let reads = |earlier: &Planned| {
+            let leads =
+                |path: &PathBuf| path.starts_with(&earlier.out) || (*path != out && earlier.out.starts_with(path));
+            earlier.out != out && names.iter().any(leads)
+        };
+        let inputs: Vec<usize> = (0..planned.len()).filter(|&n| reads(&planned[n])).collect();
         let kept: serde_json::Map<String, Value> = settings
             .as_object()
             .into_iter()
@@ -67,6 +77,7 @@ pub fn plan(steps: impl IntoIterator<Item = (String, String, Value, bool)>) -> V
             settings,
             out,
             goes_on,
+            names,
             inputs,
             stamp,
         });
@@ -74,13 +85,26 @@ pub fn plan(steps: impl IntoIterator<Item = (String, String, Value, bool)>) -> V
     planned
 }
 
-/// Without `.`, so that `./a` leads into `a`.
-fn clean(path: &Path) -> PathBuf {
-    path.components().filter(|part| *part != Component::CurDir).collect()
+/// Relative to `root` where it lies in it, without `.` and, as far as that goes by names alone, without `..`: so `./a`, `b/../a` and `ROOT/a` all lead into `a`.
+pub(super) fn clean(root: &Path, path: &Path) -> PathBuf {
+    let mut clean = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir if matches!(clean.components().next_back(), Some(Component::Normal(_))) => {
+                clean.pop();
+            }
+            part => clean.push(part),
+        }
+    }
+    match clean.strip_prefix(root) {
+        Ok(inside) => inside.to_owned(),
+        Err(_) => clean,
+    }
 }
 
 /// Every text in `value`.
-fn texts<'a>(value: &'a Value, each: &mut impl FnMut(&'a str)) {
+pub(super) fn texts<'a>(value: &'a Value, each: &mut impl FnMut(&'a str)) {
     match value {
         Value::String(text) => each(text),
         Value::Array(items) => items.iter().for_each(|item| texts(item, each)),

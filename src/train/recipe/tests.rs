@@ -62,7 +62,7 @@ fn planned(sets: &[&str]) -> Vec<Planned> {
             step.command != "tokenizer",
         )
     });
-    plan(described)
+    plan(Path::new("/runs/this"), described)
 }
 
 #[test]
@@ -155,6 +155,29 @@ fn mistakes_are_named_with_their_step_and_key() {
     ] {
         let error = message(TEXT, &[set]);
         assert!(error.contains(part), "{error}");
+    }
+}
+
+#[test]
+fn a_path_leads_into_a_step_however_it_is_written_and_so_does_a_folder_that_holds_one() {
+    let step = |name: &str, out: &str, data: &str| {
+        let settings = serde_json::json!({"out": out, "data": [data]});
+        (name.to_owned(), "x".to_owned(), settings, true)
+    };
+    for (data, input) in [
+        ("data/ph", true),
+        ("./data/../data/ph@0.5", true),
+        ("/runs/this/data/ph/files", true),
+        ("data", true),
+        ("data/other", false),
+        ("../data/ph", false),
+        ("/elsewhere/data/ph", false),
+    ] {
+        let plan = plan(
+            Path::new("/runs/this"),
+            [step("ph", "data/ph", ""), step("v", "v", data)],
+        );
+        assert_eq!(plan[1].inputs, if input { vec![0] } else { vec![] }, "{data}");
     }
 }
 
@@ -253,6 +276,35 @@ fn a_step_whose_command_refused_other_settings_is_still_done_again_on_demand() {
     assert!(!left.exists());
     make(&folder, &other, 1, false).unwrap();
     assert_eq!(folder.state(&other, 1), State::Done);
+}
+
+#[test]
+fn what_a_step_left_is_thrown_away_when_it_is_done_again_not_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = RunFolder::open(&dir.path().join("run")).unwrap();
+    let (first, other) = (planned(&[]), planned(&["vqgan.rate=1"]));
+    for number in 0..2 {
+        make(&folder, &first, number, false).unwrap();
+    }
+    let left = folder.root().join("vqgan").join(&first[1].stamp);
+    // The command refuses its settings at once.
+    folder.begin(&other, 1, true).unwrap();
+    assert!(!left.exists());
+    folder.take_back(&other, 1).unwrap();
+    assert!(left.exists());
+    assert_eq!(folder.state(&first, 1), State::Done);
+    // The command leaves something before it fails: that is gone on with.
+    folder.begin(&other, 1, true).unwrap();
+    fs::create_dir(folder.root().join("vqgan")).unwrap();
+    folder.take_back(&other, 1).unwrap();
+    assert_eq!((left.exists(), folder.state(&other, 1)), (false, State::Begun));
+    make(&folder, &other, 1, false).unwrap();
+    assert!(!folder.root().join(".steps/vqgan.old").exists());
+    // What a training may go on with needs nothing to be thrown away.
+    let longer = planned(&["vqgan.rate=1", "vqgan.steps=20"]);
+    let kept = folder.root().join("vqgan").join(&other[1].stamp);
+    make(&folder, &longer, 1, true).unwrap();
+    assert!(kept.exists());
 }
 
 #[test]

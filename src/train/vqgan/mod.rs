@@ -11,6 +11,7 @@ mod findings;
 mod generator;
 pub mod loss;
 mod settings;
+mod step;
 mod task;
 
 pub use code_book::Use as CodeUse;

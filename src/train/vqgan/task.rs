@@ -1,4 +1,4 @@
-//! The training step of the VQ-GAN.
+//! A run of the VQ-GAN: what it begins with, measures, exports and saves.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -6,13 +6,12 @@ use std::sync::Arc;
 use serde_json::json;
 use tch::{Device, Kind, Tensor};
 
-use super::code_book::{self, Use};
+use super::code_book::Use;
 use super::discriminator::Discriminator;
 use super::evaluate;
 use super::features::FeatureNetwork;
 use super::findings::{FindingsReader, is_reader};
-use super::generator::{Generator, LAST_LAYER, of_decoder, quantize, rows};
-use super::loss::{adaptive_weight, generator, hinge};
+use super::generator::{Generator, quantize};
 use super::settings::VqganSettings;
 use crate::model::checkpoint::Weights;
 use crate::model::vqgan::Vqgan;
@@ -21,28 +20,25 @@ use crate::train::common::adamw::{Adamw, AdamwSettings};
 use crate::train::common::checkpoint::{Restored, Snapshot, read_counts, write_tensors, write_whole};
 use crate::train::common::schedule::{Schedule, Shape};
 use crate::train::common::{
-    Average, Fault, FlatSource, ImageBatch, ImageStream, Known, Labels, Outcome, Plan, Task, TrainError, clip, drive,
-    finite, keep, open_sources, repeat_rare,
+    Average, Fault, FlatSource, ImageBatch, ImageStream, Known, Labels, Outcome, Plan, Task, TrainError, drive, keep,
+    open_sources, repeat_rare,
 };
-
-/// Terms of a loss by name, for the log.
-type Terms = Vec<(&'static str, Tensor)>;
 
 pub(super) struct VqganTask {
     pub(super) settings: VqganSettings,
     pub(super) generator: Generator,
-    optimizer: Adamw,
-    discriminator: Discriminator,
-    disc_optimizer: Adamw,
-    average: Option<Average>,
-    used: Use,
+    pub(super) optimizer: Adamw,
+    pub(super) discriminator: Discriminator,
+    pub(super) disc_optimizer: Adamw,
+    pub(super) average: Option<Average>,
+    pub(super) used: Use,
     /// Whether the code book has been made from data.
-    code_book_made: bool,
-    features: Option<FeatureNetwork>,
-    findings: Option<FindingsReader>,
-    schedule: Schedule,
-    kind: Kind,
-    device: Device,
+    pub(super) code_book_made: bool,
+    pub(super) features: Option<FeatureNetwork>,
+    pub(super) findings: Option<FindingsReader>,
+    pub(super) schedule: Schedule,
+    pub(super) kind: Kind,
+    pub(super) device: Device,
     validation: Vec<Arc<Pixels>>,
     /// The same images with their labels, as many at a time as are measured at a time.
     labelled: Vec<ImageBatch>,
@@ -67,7 +63,7 @@ pub fn train(settings: &VqganSettings, device: Device, stop: impl Fn() -> bool) 
         ));
     }
     if !validation.is_empty() {
-        let batch = validation.batch(0, settings.validate_images);
+        let batch = validation.once(settings.validate_images);
         task.validation = evaluate::pixels(&batch, config.resolution, config.in_channels);
         task.labelled = batch.parts(evaluate::CHUNK);
     }
@@ -155,58 +151,6 @@ impl VqganTask {
             .map_or_else(|| self.generator.parameters.flat(), Average::flat)
     }
 
-    /// Loss of a reconstruction (a leaf of its own, `[n, c, h, w]`) without its adversary, and the parts of it.
-    fn reconstruction(&self, x: &Tensor, drawn: &Tensor) -> Result<(Tensor, Terms), TrainError> {
-        let s = &self.settings;
-        let absolute = (x - drawn).abs().mean(Kind::Float);
-        let (mut loss, mut parts) = (absolute.shallow_clone(), vec![("loss/l1", absolute)]);
-        if let Some(network) = &self.features {
-            let target = tch::no_grad(|| network.features(x))?;
-            let seen = network.features(drawn)?;
-            let terms = [
-                ("loss/perceptual", s.perceptual_weight, seen.perceptual(&target)),
-                ("loss/clinical", s.clinical_weight, seen.clinical(&target)),
-            ];
-            for (name, weight, term) in terms {
-                if let Some(term) = term.filter(|_| weight != 0.0) {
-                    #[allow(clippy::assign_op_pattern)] // `+=` would add in place, which autograd does not allow here.
-                    {
-                        loss = loss + &term * weight;
-                    }
-                    parts.push((name, term));
-                }
-            }
-        }
-        Ok((loss, parts))
-    }
-
-    /// Learning rate of a step.
-    fn rate(&self, step: u64) -> f64 {
-        let s = &self.settings;
-        match step.checked_sub(s.findings_first) {
-            Some(since) if s.findings_first > 0 && s.draw_rate > 0.0 => {
-                let steps = s.steps.saturating_sub(s.findings_first);
-                let peak = s.draw_rate;
-                Schedule {
-                    peak,
-                    steps,
-                    ..self.schedule
-                }
-                .rate(since)
-            }
-            _ => self.schedule.rate(step),
-        }
-    }
-
-    /// Steps weights and their average along `gradient`.
-    fn learn(&mut self, gradient: &Tensor, step: u64) {
-        let rate = self.rate(step);
-        self.optimizer.step(&self.generator.parameters, gradient, rate);
-        if let Some(average) = &mut self.average {
-            average.follow(&self.generator.parameters, step);
-        }
-    }
-
     fn export(&self) -> Result<(), TrainError> {
         let folder = self.settings.out.join("vqgan");
         std::fs::create_dir_all(&folder).map_err(|e| TrainError::io(&folder, e))?;
@@ -219,16 +163,6 @@ impl VqganTask {
     }
 }
 
-/// Scalars as numbers, by one transfer from the device; one that is not finite is a fault.
-fn numbers(values: &[(&str, Tensor)]) -> Result<Vec<(String, f64)>, Fault> {
-    let row = Tensor::stack(&values.iter().map(|v| v.1.detach().view([1])).collect::<Vec<_>>(), 0);
-    let numbers = Vec::<f32>::try_from(row.to_device(Device::Cpu).view([-1])).map_err(TrainError::from)?;
-    let named = values.iter().zip(numbers).map(|(v, n)| (v.0.to_owned(), f64::from(n)));
-    let values: Vec<(String, f64)> = named.collect();
-    finite(&values)?;
-    Ok(values)
-}
-
 impl Task for VqganTask {
     type Batch = ImageBatch;
 
@@ -237,119 +171,7 @@ impl Task for VqganTask {
     }
 
     fn step(&mut self, batch: &ImageBatch, step: u64) -> Result<Vec<(String, f64)>, Fault> {
-        let s = self.settings.clone();
-        let config = &self.generator.config;
-        let x = batch.tensor(config.resolution, config.in_channels, self.device);
-        let start = s.quantises_from();
-        if step >= start && !self.code_book_made {
-            // Before this step's graph is built: it must not see weights change. The step at `start` itself may have been left out.
-            self.code_book_made = true;
-            let latents = tch::no_grad(|| Ok::<_, TrainError>(rows(&self.generator.network(self.kind)?.encode(&x))))?;
-            code_book::from_data(&self.generator.parameters, &latents, s.seed, step)?;
-        }
-        let network = self.generator.network(self.kind)?;
-        let z = match s.decoder_only {
-            true => tch::no_grad(|| network.encode(&x)),
-            false => network.encode(&x),
-        };
-        if let Some(reader) = self.findings.as_ref().filter(|_| step < s.findings_first) {
-            let loss = reader.loss(&self.generator.parameters, &z, batch, self.device)?;
-            let mut gradient = self.generator.parameters.gradient(&[&loss])?;
-            let norm = tch::no_grad(|| clip(&mut gradient, s.clip));
-            let values = numbers(&[("loss/findings", loss), ("gradient/norm", norm)])?;
-            self.learn(&gradient, step);
-            return Ok(values);
-        }
-        let latents = rows(&z).detach();
-        let quantised = (step >= start).then(|| quantize(&z, &network.code_book, s.beta));
-        let entering = quantised.as_ref().map_or(&z, |q| &q.straight);
-        // What enters the decoder is a leaf of its own: every pull on the latents meets there, and can be weighed.
-        let latent = entering.detach().set_requires_grad(true);
-        let count = s.drawn(batch.ids.len());
-        let x = x.narrow(0, 0, count);
-        let drawn = network.decode(&latent.narrow(0, 0, count));
-
-        // The losses are taken on a leaf of their own, so that each feature network is passed back through once: by the chain rule
-        // the gradient of ⟨drawn, ∂loss/∂drawn⟩ is that of the loss.
-        let leaf = drawn.detach().set_requires_grad(true);
-        let (reconstruction, parts) = self.reconstruction(&x, &leaf)?;
-        let mut values: Vec<(&str, Tensor)> = parts;
-        let toward = |loss: &Tensor| {
-            Ok::<_, TrainError>(Tensor::f_run_backward(&[loss], &[&leaf], false, false)?.swap_remove(0))
-        };
-        let mut pull = toward(&reconstruction)?;
-        let adversarial = s.disc_weight > 0.0 && step >= s.disc_start;
-        if adversarial {
-            let loss = generator(&self.discriminator.forward(&leaf, self.kind)?);
-            let push = toward(&loss)?;
-            let last = self.generator.parameters.leaf(LAST_LAYER);
-            let last = last.ok_or_else(|| TrainError::Settings(format!("the decoder has no {LAST_LAYER}")))?;
-            let at_last = |g: &Tensor| {
-                let loss = (&drawn * g).sum(Kind::Float);
-                Ok::<_, TrainError>(Tensor::f_run_backward(&[loss], &[last], true, false)?.swap_remove(0))
-            };
-            let weight = adaptive_weight(&at_last(&pull)?, &at_last(&push)?) * s.disc_weight;
-            pull += push * &weight;
-            values.extend([("adversary/generator", loss), ("adversary/weight", weight)]);
-        }
-        let parameters = &self.generator.parameters;
-        let mut gradient = parameters.zeros();
-        let carried = (&drawn * &pull).sum(Kind::Float);
-        let mut at_latent = parameters
-            .add_gradient(&carried, of_decoder, &[&latent], &gradient)?
-            .swap_remove(0);
-        if let Some(reader) = &self.findings {
-            let loss = reader.loss(parameters, &latent, batch, self.device)?;
-            let push = parameters
-                .add_gradient(&loss, is_reader, &[&latent], &gradient)?
-                .swap_remove(0);
-            let weight = adaptive_weight(&at_latent, &push) * s.findings_weight;
-            at_latent += push * &weight;
-            values.extend([("loss/findings", loss), ("findings/weight", weight)]);
-        }
-        if !s.decoder_only {
-            let mut encoded = (entering * &at_latent).sum(Kind::Float);
-            if let Some(q) = &quantised {
-                encoded += &q.loss * s.code_book_weight;
-                values.push(("loss/code_book", q.loss.shallow_clone()));
-            }
-            let rest = |name: &str| !of_decoder(name) && !is_reader(name);
-            parameters.add_gradient(&encoded, rest, &[], &gradient)?;
-        }
-        values.push(("gradient/norm", tch::no_grad(|| clip(&mut gradient, s.clip))));
-
-        let mut disc_gradient = None;
-        if adversarial {
-            let real = self.discriminator.forward(&x, self.kind)?;
-            let fake = self.discriminator.forward(&drawn.detach(), self.kind)?;
-            let loss = hinge(&real, &fake);
-            disc_gradient = Some(self.discriminator.parameters.gradient(&[&loss])?);
-            values.push(("adversary/discriminator", loss));
-        }
-        let values = numbers(&values)?;
-        self.learn(&gradient, step);
-        let rate = self.rate(step);
-        if let Some(gradient) = disc_gradient {
-            self.disc_optimizer
-                .step(&self.discriminator.parameters, &gradient, rate);
-        }
-        if let Some(q) = &quantised {
-            self.used.count(&q.codes)?;
-            let since = step + 1 - start;
-            if s.revive_every > 0 && !s.decoder_only && since.is_multiple_of(s.revive_every) {
-                let (parameters, average) = (&self.generator.parameters, self.average.as_ref().map(Average::flat));
-                let place = (s.seed, step);
-                code_book::revive(
-                    parameters,
-                    average,
-                    &mut self.optimizer,
-                    &mut self.used,
-                    &latents,
-                    place,
-                )?;
-            }
-        }
-        Ok(values)
+        self.learn_from(batch, step)
     }
 
     fn evaluate(&mut self, step: u64) -> Result<Vec<(String, f64)>, TrainError> {

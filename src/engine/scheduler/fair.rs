@@ -1,0 +1,193 @@
+//! How jobs share the device: who gets the next place, whose prompt runs next, and who may join.
+//!
+//! A job may bring hundreds of sequences, so places do not go by arrival alone: jobs take turns. Whoever has waited longest since its last turn
+//! has the next one, with the first of its sequences that waits. If that does not fit, it holds the line until it does: nobody overtakes it,
+//! however small, and once what runs has left it fits (admission saw to that). Prompts take turns in the same way, one whole prompt at a time.
+//! A job that is alone has every turn, and so all places.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::time::Instant;
+
+use super::{JobId, Observation, Phase, Role, Scheduler, SequenceKey};
+use crate::engine::{Job, Rule};
+
+/// Most jobs that wait for more places than they have while others still join. More of them would only slow each other down.
+const MOST_CROWDED: usize = 4;
+
+/// Since when a job waits for its turns. Turns and arrivals are counted together, so no two of these are the same.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Turns {
+    /// It has joined, or was last given a place.
+    place: u64,
+    /// It has joined, or a prompt of it was last run to its end.
+    prompt: u64,
+}
+
+impl Turns {
+    /// Those of a job that joins now.
+    pub(super) fn since(now: u64) -> Self {
+        Self {
+            place: now,
+            prompt: now,
+        }
+    }
+}
+
+/// Room for jobs to join.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::engine) struct Room {
+    pub(super) seats: usize,
+    pub(super) vision: usize,
+}
+
+impl Room {
+    /// Whether the job may join; if so its part of the room is taken. The last to join may take more than is left.
+    pub(in crate::engine) fn take(&mut self, job: &Job) -> bool {
+        let (sequences, images) = (job.seats(), job.images.len() + job.codes.len());
+        // What will be drawn takes no room yet, but joins none while as many images wait as may: they would only wait longer.
+        let draws = job.sequences.iter().any(|spec| spec.draw && spec.rule != Rule::Text);
+        if (sequences > 0 && self.seats == 0) || ((images > 0 || draws) && self.vision == 0) {
+            return false;
+        }
+        self.seats = self.seats.saturating_sub(sequences);
+        self.vision = self.vision.saturating_sub(images);
+        true
+    }
+}
+
+impl Scheduler {
+    /// The room for further jobs: so many sequences as fill the batch, and two VQ-GAN batches. More than that waits better in the queue,
+    /// where it is bounded and counted; so nobody joins while a job waits for its first place. Jobs that wait for more places than they have
+    /// count for no more than their share of the batch, so others join beside them, and take turns with them.
+    pub(in crate::engine) fn room(&self) -> Room {
+        let (mut seated, mut blocked, mut crowded) = (0, false, Vec::new());
+        for job in self.jobs.values() {
+            let (mut seats, mut placed, mut waits) = (0, false, false);
+            for (_, sequence) in self.sequences.range(job.keys.clone()) {
+                seats += usize::from(sequence.phase != Phase::Drawing);
+                placed |= sequence.span().is_some();
+                waits |= sequence.phase == Phase::WaitingForKv && sequence.role != Role::Guide;
+            }
+            match (waits, placed) {
+                (false, _) => seated += seats,
+                (true, false) => blocked = true,
+                (true, true) => crowded.push(seats),
+            }
+        }
+        // One share more than there are such jobs: it is for whoever joins.
+        let share = self.max_batch / (crowded.len() + 1);
+        seated += crowded.iter().map(|seats| share.min(*seats)).sum::<usize>();
+        let closed = blocked || crowded.len() >= MOST_CROWDED;
+        Room {
+            seats: if closed {
+                0
+            } else {
+                self.max_batch.saturating_sub(seated)
+            },
+            vision: (2 * self.facts.vision_batch).saturating_sub(self.lines.waiting()),
+        }
+    }
+
+    /// The number of the next arrival or turn.
+    pub(super) fn next_turn(&mut self) -> u64 {
+        self.turn += 1;
+        self.turn
+    }
+
+    /// Reserves KV memory, by turns; the first that does not fit holds the line.
+    pub(super) fn place(&mut self, now: Instant) {
+        let mut taken = self.running_sequences();
+        // Jobs in order of their turns, with the sequences that have not been looked at.
+        let mut line: BTreeMap<u64, (JobId, Range<SequenceKey>)> = self
+            .jobs
+            .iter()
+            .map(|(&id, job)| (job.turns.place, (id, job.keys.clone())))
+            .collect();
+        while let Some((_, (id, keys))) = line.pop_first() {
+            let Some(key) = self.first_waiting(keys.clone()) else {
+                continue;
+            };
+            let Some(places) = self.seat(key, taken, now) else {
+                break;
+            };
+            taken += places;
+            let turn = self.next_turn();
+            if let Some(job) = self.jobs.get_mut(&id) {
+                job.turns.place = turn;
+            }
+            line.insert(turn, (id, key + 1..keys.end));
+        }
+    }
+
+    /// The first of these that waits for memory. A guide gets it with the reply that it guides.
+    fn first_waiting(&self, keys: Range<SequenceKey>) -> Option<SequenceKey> {
+        let mut sequences = self.sequences.range(keys);
+        let waits =
+            sequences.find(|(_, sequence)| sequence.phase == Phase::WaitingForKv && sequence.role != Role::Guide);
+        waits.map(|(&key, _)| key)
+    }
+
+    /// Gives a sequence, and its guide if it has one, memory beside the `taken` places; gives the places that they take, or `None` where they
+    /// do not fit.
+    fn seat(&mut self, key: SequenceKey, taken: usize, now: Instant) -> Option<usize> {
+        let sequence = self.sequences.get(&key)?;
+        let need = sequence.kv_need(&self.rules);
+        let guide = match sequence.role {
+            Role::Guided => Some(key.checked_sub(1)?),
+            Role::Alone | Role::Guide => None,
+        };
+        let guide_need = match guide {
+            Some(guide) => Some(self.sequences.get(&guide)?.kv_need(&self.rules)),
+            None => None,
+        };
+        // Who is alone may always run, though a pair takes two places.
+        let places = 1 + usize::from(guide.is_some());
+        if taken > 0 && taken + places > self.max_batch {
+            return None;
+        }
+        let span = self.kv.reserve(need)?;
+        if let (Some(guide), Some(need)) = (guide, guide_need) {
+            let Some(beside) = self.kv.reserve(need) else {
+                self.kv.release(span);
+                return None;
+            };
+            if let Some(guide) = self.sequences.get_mut(&guide) {
+                guide.phase = Phase::Prefilling(beside);
+            }
+        }
+        if let Some(sequence) = self.sequences.get_mut(&key) {
+            sequence.phase = Phase::Prefilling(span);
+            let waited = sequence.begin(now).map(Observation::Queue);
+            self.told.observations.extend(waited);
+        }
+        Some(places)
+    }
+
+    /// Those whose prompt is being run, in the order in which prompts share a step: the first of each job, the jobs by turns, then the second
+    /// of each, and so on. Those of one job stay in order of arrival, as their twins and guides need it.
+    pub(super) fn prompts_by_turns(&self) -> Vec<SequenceKey> {
+        let mut before: BTreeMap<JobId, usize> = BTreeMap::new();
+        let mut order = Vec::new();
+        for (&key, sequence) in &self.sequences {
+            if !matches!(sequence.phase, Phase::Prefilling(_)) {
+                continue;
+            }
+            let rank = before.entry(sequence.job).or_default();
+            let turn = self.jobs.get(&sequence.job).map_or(0, |job| job.turns.prompt);
+            order.push((*rank, turn, key));
+            // A guide and the reply that it guides are one.
+            *rank += usize::from(sequence.role != Role::Guide);
+        }
+        order.sort_unstable();
+        order.into_iter().map(|(_, _, key)| key).collect()
+    }
+
+    /// A prompt of the job has been run to its end: those of others come first now.
+    pub(super) fn prompt_has_run(&mut self, job: JobId) {
+        let turn = self.next_turn();
+        if let Some(job) = self.jobs.get_mut(&job) {
+            job.turns.prompt = turn;
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Whole folders: copies that cost no room, and the exchange of one for another.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+/// What the system said, and of which path.
+pub type FolderError = (PathBuf, io::Error);
+
+fn of(path: &Path) -> impl FnOnce(io::Error) -> FolderError {
+    let path = path.to_owned();
+    move |reason| (path, reason)
+}
+
+/// Copies the folder `from` to `to` by hard links, or by copying where there are none; what is at `to` already stays. Files are shared:
+/// exchange them, do not write into them.
+pub fn share(from: &Path, to: &Path) -> Result<(), FolderError> {
+    fs::create_dir_all(to).map_err(of(to))?;
+    for entry in fs::read_dir(from).map_err(of(from))? {
+        let entry = entry.map_err(of(from))?;
+        let (path, target) = (entry.path(), to.join(entry.file_name()));
+        if path.is_dir() {
+            share(&path, &target)?;
+        } else if fs::symlink_metadata(&target).is_err() && fs::hard_link(&path, &target).is_err() {
+            fs::copy(&path, &target).map_err(of(&target))?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes a folder with all in it, if it is there.
+pub fn remove(folder: &Path) -> Result<(), FolderError> {
+    match fs::remove_dir_all(folder) {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(of(folder)(e)),
+        _ => Ok(()),
+    }
+}
+
+/// Puts the folder `new` in the place of `target`, which may or may not be there; all three are on one disk. Where the system can, that
+/// is one step, so that there is a folder at `target` at any moment; elsewhere what was there is at `old` in between.
+///
+/// # Errors
+/// When the system refuses; `target` is then as it was.
+pub fn exchange(new: &Path, target: &Path, old: &Path) -> Result<(), FolderError> {
+    recover(target, old)?;
+    remove(old)?;
+    if target.exists() && swap(new, target) {
+        // What was there has the other name now. If it stays it costs room, nothing else.
+        let _ = fs::remove_dir_all(new);
+        return Ok(());
+    }
+    in_turn(new, target, old)
+}
+
+/// Puts back what an [`exchange`] that was killed in between left at `old`, if there is nothing at `target`.
+pub fn recover(target: &Path, old: &Path) -> Result<(), FolderError> {
+    match target.exists() || !old.is_dir() {
+        true => Ok(()),
+        false => fs::rename(old, target).map_err(of(target)),
+    }
+}
+
+/// [`exchange`] by one renaming after the other.
+fn in_turn(new: &Path, target: &Path, old: &Path) -> Result<(), FolderError> {
+    let occupied = target.exists();
+    if occupied {
+        fs::rename(target, old).map_err(of(target))?;
+    }
+    if let Err(error) = fs::rename(new, target) {
+        if occupied {
+            // What was there goes back; the first error is the one to tell.
+            let _ = fs::rename(old, target);
+        }
+        return Err(of(target)(error));
+    }
+    // What stays costs room, nothing else.
+    let _ = fs::remove_dir_all(old);
+    Ok(())
+}
+
+/// Gives each of two folders the other's name, in one step; `false` where the system cannot: then both are as they were.
+#[cfg(target_os = "linux")]
+fn swap(one: &Path, other: &Path) -> bool {
+    use std::ffi::CString;
+    use std::os::unix::ffi::OsStrExt;
+
+    let name = |path: &Path| CString::new(path.as_os_str().as_bytes());
+    let (Ok(one), Ok(other)) = (name(one), name(other)) else {
+        return false;
+    };
+    let (here, flags) = (libc::AT_FDCWD, libc::RENAME_EXCHANGE);
+    // SAFETY: both names end with a zero and outlive the call, which keeps neither.
+    unsafe { libc::renameat2(here, one.as_ptr(), here, other.as_ptr(), flags) == 0 }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn swap(_: &Path, _: &Path) -> bool {
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A way to exchange folders.
+    type Way = fn(&Path, &Path, &Path) -> Result<(), FolderError>;
+
+    const WAYS: [Way; 2] = [exchange, in_turn];
+
+    fn write(path: &Path, text: &str) {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    #[test]
+    fn a_shared_folder_takes_the_place_of_another_and_leaves_its_source_as_it_was() {
+        for way in WAYS {
+            let dir = tempfile::tempdir().unwrap();
+            let path = |name: &str| dir.path().join(name);
+            write(&path("from/deep/file"), "new");
+            write(&path("from/kept"), "of the source");
+            write(&path("to/left"), "old");
+            write(&path("shared/kept"), "there before");
+            share(&path("from"), &path("shared")).unwrap();
+            way(&path("shared"), &path("to"), &path("old")).unwrap();
+            let read = |name: &str| fs::read_to_string(path(name)).unwrap();
+            assert_eq!(read("to/deep/file"), "new");
+            assert_eq!(read("from/deep/file"), "new");
+            assert_eq!(read("to/kept"), "there before");
+            assert_eq!(read("from/kept"), "of the source");
+            for gone in ["to/left", "shared", "old"] {
+                assert!(!path(gone).exists(), "{gone}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_folder_that_nothing_takes_the_place_of_stays_where_it_is() {
+        for way in WAYS {
+            let dir = tempfile::tempdir().unwrap();
+            let path = |name: &str| dir.path().join(name);
+            write(&path("to/file"), "old");
+            let (at, _) = way(&path("missing"), &path("to"), &path("old")).unwrap_err();
+            assert_eq!(at, path("to"));
+            assert_eq!(fs::read_to_string(path("to/file")).unwrap(), "old");
+            assert!(!path("old").exists());
+        }
+    }
+
+    #[test]
+    fn what_a_kill_left_between_two_names_goes_back_and_is_not_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        write(&path("old/file"), "the only one");
+        exchange(&path("missing"), &path("to"), &path("old")).unwrap_err();
+        assert_eq!(fs::read_to_string(path("to/file")).unwrap(), "the only one");
+        // A place without anything is taken too.
+        write(&path("new/file"), "new");
+        exchange(&path("new"), &path("free"), &path("old")).unwrap();
+        assert_eq!(fs::read_to_string(path("free/file")).unwrap(), "new");
+    }
+}
