@@ -14,7 +14,7 @@ use super::settings::SplitChoice;
 use crate::labeler;
 use crate::phantom::{LABELS, Label, Truth};
 use crate::radiograph::{ImageFormat, is_dicom, write};
-use crate::train::data::{Account, Dataset, Question, Questions, ReportSource, Stage, decode_image};
+use crate::train::data::{Account, Dataset, Question, Questions, ReportSource, Stage, decode_image, is_frontal};
 
 /// One image with what is known of it.
 #[derive(Clone, Debug)]
@@ -74,12 +74,8 @@ impl Studies {
             if !split.holds(record.split) {
                 return Ok(());
             }
-            let frontal = record
-                .view
-                .as_deref()
-                .is_none_or(|view| matches!(view.to_ascii_uppercase().as_str(), "PA" | "AP"));
-            if !frontal {
-                account.skip("view is neither PA nor AP", || record.id.clone());
+            if !is_frontal(record.view.as_deref()) {
+                account.skip("view is not frontal", || record.id.clone());
                 return Ok(());
             }
             // A manifest may name an image once for each question.
@@ -110,7 +106,7 @@ impl Studies {
         })?;
         if list.is_empty() {
             return Err(EvaluateError::Settings(format!(
-                "{} holds no frontal image (view PA, AP or not given) in this split; choose another with --split, or write the views so ({account})",
+                "{} holds no frontal image (view PA, AP, frontal or not given) in this split; choose another with --split, or write the views so ({account})",
                 data.display()
             )));
         }
@@ -293,5 +289,27 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(none.contains("--split"), "{none}");
+    }
+
+    #[test]
+    fn labels_of_all_rows_count_and_reports_are_what_the_stage_learns() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("m.csv");
+        let rows = "image,split,view,labels,report\n\
+                    a.png,test,PA,Edema,FINDINGS: Wet. IMPRESSION: Edema.\n\
+                    a.png,test,PA,pneumonia=0;edema=0,\n\
+                    b.png,test,Frontal,,No heading.\n\
+                    c.png,test,LATERAL,,Sideways.\n\
+                    d.png,test,,,FINDINGS: IMPRESSION:\n";
+        std::fs::write(&path, rows).unwrap();
+        let studies = Studies::collect(&path, None, SplitChoice::Test, 0, 1).unwrap();
+        let [a, b, d] = &studies.list[..] else {
+            panic!("{} studies", studies.list.len())
+        };
+        assert_eq!(a.known("Edema"), Some(Label::Positive));
+        assert_eq!(a.known("Pneumonia"), Some(Label::Negative));
+        assert_eq!(a.text(Stage::Two), Ok(Some("Edema.".to_owned())));
+        assert_eq!(b.text(Stage::Two), Ok(Some("No heading.".to_owned())));
+        assert!(d.text(Stage::One).unwrap_err().contains("no section"));
     }
 }

@@ -53,11 +53,12 @@ impl Work {
     /// Refuses settings that the command would refuse at once.
     pub fn check(&self) -> crate::Outcome {
         match self {
+            Self::Classifier(s) => s.check()?,
             Self::Vqgan(s) => s.check()?,
             Self::Pretrain(s) => s.check()?,
             Self::Finetune(s) => s.check()?,
             Self::Evaluate(s) => s.check()?,
-            Self::Phantom(_) | Self::Tokenizer(_) | Self::Classifier(_) | Self::Encode(_) | Self::Decoder(_) => {}
+            Self::Phantom(_) | Self::Tokenizer(_) | Self::Encode(_) | Self::Decoder(_) => {}
         }
         Ok(())
     }

@@ -88,6 +88,23 @@ pub struct ClassifierSettings {
     pub workers: usize,
 }
 
+impl ClassifierSettings {
+    /// Refuses settings that no run can have.
+    pub fn check(&self) -> Result<(), TrainError> {
+        let wrong = |text: String| Err(TrainError::Settings(text));
+        if self.batch == 0 || self.steps == 0 {
+            return wrong("--batch and --steps must be at least 1".to_owned());
+        }
+        if !self.rate.is_finite() || self.rate <= 0.0 {
+            return wrong(format!("--rate is {}; it must be a positive number", self.rate));
+        }
+        if !(0.0..1.0).contains(&self.ema) {
+            return wrong(format!("--ema is {}; it must lie from 0 to below 1", self.ema));
+        }
+        Ok(())
+    }
+}
+
 impl Default for ClassifierSettings {
     fn default() -> Self {
         Self {
@@ -133,6 +150,7 @@ struct ClassifierTask {
 /// Trains a classifier, or goes on with it; leaves `classifier/config.json` and `classifier/model.safetensors` in the run's folder.
 pub fn train(settings: &ClassifierSettings, device: Device, stop: impl Fn() -> bool) -> Result<Outcome, TrainError> {
     let s = settings;
+    s.check()?;
     let (sources, named) = open_sources(&s.data, true, Known::Labels)?;
     let labels = match s.labels.is_empty() {
         true => named,
@@ -147,18 +165,12 @@ pub fn train(settings: &ClassifierSettings, device: Device, stop: impl Fn() -> b
         labels,
     };
     config.check()?;
-    if !(0.0..1.0).contains(&s.ema) {
-        return Err(TrainError::Settings(format!(
-            "--ema is {}; it must lie from 0 to below 1",
-            s.ema
-        )));
-    }
     let stream = |sources| ImageStream::new(sources, s.seed, s.resolution, s.channels);
     let training = stream(repeat_rare(keep(sources, s.cache_mib), s.repeat_rare)).moved(s.shift);
     let validation = stream(open_sources(&s.data, false, Known::Labels)?.0);
-    if training.is_empty() || s.batch == 0 {
+    if training.is_empty() {
         return Err(TrainError::NoData(
-            "the data has no training image (split `train`), or --batch is 0".to_owned(),
+            "the data has no training image (split `train`)".to_owned(),
         ));
     }
     let parameters = Parameters::fresh(&config.expected_tensors(), Initial::Torch, s.seed, device)?;

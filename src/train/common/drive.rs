@@ -136,9 +136,16 @@ pub fn drive<T: Task>(
     stop: impl Fn() -> bool,
 ) -> Result<Outcome, TrainError> {
     let _held = hold_folder(&plan.out)?;
-    open_folder(&plan.out, settings, FREE)?;
     let checkpoints = Checkpoints::new(plan.out.join("checkpoints"), plan.keep);
     let (restored, damaged) = checkpoints.newest();
+    if let Some(made) = restored.as_ref().map(|r| r.step).filter(|made| *made > plan.steps) {
+        return Err(TrainError::Settings(format!(
+            "{} has made {made} steps already, more than the {} that are asked for; choose another --out, or remove it (in a recipe: --redo)",
+            plan.out.display(),
+            plan.steps
+        )));
+    }
+    open_folder(&plan.out, settings, FREE)?;
     let bar = ProgressBar::new(plan.steps).with_style(style());
     bar.set_prefix(plan.title.clone());
     for sentence in &damaged {

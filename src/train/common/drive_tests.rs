@@ -152,6 +152,15 @@ fn two_runs_are_not_at_work_in_one_folder() {
 }
 
 #[test]
+fn fewer_steps_than_were_made_are_refused_and_the_run_is_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    run(&mut Sum::default(), &plan(dir.path(), 6), |_| false).unwrap();
+    let error = run(&mut Sum::default(), &plan(dir.path(), 3), |_| false).unwrap_err();
+    assert!(error.to_string().contains("6 steps already"), "{error}");
+    run(&mut Sum::default(), &plan(dir.path(), 6), |_| false).unwrap();
+}
+
+#[test]
 fn a_run_that_has_ended_early_is_finished_and_left_as_it_is() {
     let dir = tempfile::tempdir().unwrap();
     let first = plan(dir.path(), 4);

@@ -12,7 +12,7 @@ use super::labels::{self, Labels};
 use super::lines::{BYTE_ORDER_MARK, lines};
 use super::mimic;
 use super::splits::{Place, Scope, SplitWatch};
-use super::{Account, DataError, Instruction, Question, Questions, Record, ReportSource, Split};
+use super::{Account, DataError, Instruction, Question, Questions, Record, ReportSource, Split, is_frontal};
 
 /// Accepted names of each field; the first is the one to use. Case and blanks around a name do not matter.
 const FIELDS: &[(&str, &[&str])] = &[
@@ -281,13 +281,14 @@ fn deliver<E: From<DataError>>(
         account.skip("neither image nor instruction", place);
         return Ok(());
     }
+    let view = row.take("view");
     let record = Record {
         id: image.clone().unwrap_or_else(place),
         image: image.map(|image| table.root.join(image)),
         patient,
         split,
-        view: row.take("view"),
-        selected: true,
+        selected: is_frontal(view.as_deref()),
+        view,
         report: row.take("report").map(ReportSource::Text),
         questions,
         instruction,

@@ -26,7 +26,7 @@ pub use image::{ImageFault, OWN_FILES, decode_image, read_image};
 pub use lines::lines;
 pub use literal::{Literal, LiteralError, parse_literal};
 pub use manifest::patient_of;
-pub use record::{Instruction, Question, Questions, Record, ReportSource, Split};
+pub use record::{Instruction, Question, Questions, Record, ReportSource, Split, is_frontal};
 pub use report::{Stage, parse_report};
 pub use splits::SplitWatch;
 pub use texts::texts;

@@ -63,6 +63,15 @@ impl ReportSource {
     }
 }
 
+/// Whether a view as a manifest names it is frontal. What is not named is taken to be.
+pub fn is_frontal(view: Option<&str>) -> bool {
+    view.is_none_or(|view| {
+        ["PA", "AP", "FRONTAL"]
+            .iter()
+            .any(|frontal| frontal.eq_ignore_ascii_case(view.trim()))
+    })
+}
+
 /// A question about an image, and its answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
