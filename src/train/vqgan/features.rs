@@ -139,3 +139,66 @@ impl Features {
         Some((a - b).square().mean(Kind::Float))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A TorchScript file of what `network` does to an image, in a folder.
+    fn script(folder: &Path, name: &str, network: fn(&Tensor) -> Tensor) -> PathBuf {
+        let path = folder.join(name);
+        let example = Tensor::zeros([2, 3, 8, 8], (Kind::Float, Device::Cpu));
+        let traced = CModule::create_by_tracing("features", "forward", &[example], &mut |x| vec![network(&x[0])]);
+        traced.unwrap().save(&path).unwrap();
+        path
+    }
+
+    fn pooled(x: &Tensor) -> Tensor {
+        x.avg_pool2d([2, 2], [2, 2], [0, 0], false, true, None::<i64>)
+    }
+
+    fn means(x: &Tensor) -> Tensor {
+        x.mean_dim([2i64, 3].as_slice(), false, Kind::Float)
+    }
+
+    #[test]
+    fn torchscript_files_give_maps_and_vectors_of_grey_images_with_gradients() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = [
+            script(dir.path(), "maps.pt", pooled),
+            script(dir.path(), "means.pt", means),
+        ];
+        let network = FeatureNetwork::open_all(&files, Kind::Float, Device::Cpu)
+            .unwrap()
+            .unwrap();
+        let x = Tensor::linspace(-1.0, 1.0, 64, (Kind::Float, Device::Cpu))
+            .view([1, 1, 8, 8])
+            .set_requires_grad(true);
+        let seen = network.features(&x).unwrap();
+        assert_eq!(seen.maps.len(), 1);
+        assert!(seen.maps[0].allclose(&pooled(&x.repeat([1, 3, 1, 1])), 1e-6, 1e-6, false));
+        let vector = seen.vector.as_ref().unwrap();
+        assert!(vector.allclose(&means(&x).repeat([1, 3]), 1e-6, 1e-6, false));
+        let other = tch::no_grad(|| network.features(&(&x * 0.5))).unwrap();
+        let loss = seen.perceptual(&other).unwrap() + seen.clinical(&other).unwrap();
+        let gradient = Tensor::run_backward(&[loss], &[&x], false, false);
+        assert!(gradient[0].abs().sum(Kind::Float).double_value(&[]) > 0.0);
+    }
+
+    #[test]
+    fn a_script_that_gives_no_features_and_a_file_that_is_none_are_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = script(dir.path(), "flat.pt", |x| x.flatten(2, 3));
+        let network = FeatureNetwork::open(&path, Kind::Float, Device::Cpu).unwrap();
+        let x = Tensor::zeros([1, 1, 8, 8], (Kind::Float, Device::Cpu));
+        let error = network.features(&x).err().unwrap().to_string();
+        assert!(error.contains("four or two dimensions"), "{error}");
+        let text = dir.path().join("notes.txt");
+        std::fs::write(&text, "no network").unwrap();
+        let error = FeatureNetwork::open(&text, Kind::Float, Device::Cpu)
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(error.contains("is neither") && !error.contains('\n'), "{error}");
+    }
+}
