@@ -206,8 +206,16 @@ fn a_slip_in_the_last_step_shows_before_the_first_is_begun() {
     );
     let error = fail(folder, &["run", "small.toml"]);
     assert!(error.contains("no command `encrypt`"), "{error}");
-    assert!(!folder.join("runs").exists());
+    // A value that the command would refuse, and data that nobody makes.
     write(folder, SMALL);
+    let error = fail(folder, &["run", "small.toml", "--set", "vqgan.rate=-1"]);
+    assert!(error.contains("step `vqgan`: --rate"), "{error}");
+    let error = fail(folder, &["run", "small.toml", "--set", "images=elsewhere"]);
+    assert!(
+        error.contains("step `encode`: data") && error.contains("elsewhere is not there"),
+        "{error}"
+    );
+    assert!(!folder.join("runs").exists());
     let error = fail(folder, &["run", "small.toml", "--only", "encode"]);
     assert!(error.contains("`encode` needs `phantoms`"), "{error}");
     let error = fail(folder, &["run", "small.toml", "--only", "encoded"]);

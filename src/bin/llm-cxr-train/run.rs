@@ -64,8 +64,11 @@ pub fn run(args: &RunArgs) -> crate::Outcome {
         (_, Some(name)) => recipe.find(name)?..works.len(),
         _ => 0..works.len(),
     };
+    let folder = RunFolder::look(&shown);
+    // What is done may have lost what it was made from.
+    let todo = chosen.clone().filter(|n| folder.state(&plan, *n) != State::Done);
+    let lacking = missing(&plan, todo, &root);
     if args.dry_run {
-        let folder = RunFolder::look(&shown);
         for (number, step) in plan.iter().enumerate() {
             let state = if chosen.contains(&number) {
                 word(&folder.state(&plan, number))
@@ -74,12 +77,12 @@ pub fn run(args: &RunArgs) -> crate::Outcome {
             };
             println!("{:>2}  {:20} {:12} {state}", number + 1, step.name, step.command);
         }
-        for lack in missing(&plan, chosen, &root) {
+        for lack in &lacking {
             println!("{lack}");
         }
         return Ok(());
     }
-    if let Some(lack) = missing(&plan, chosen.clone(), &root).into_iter().next() {
+    if let Some(lack) = lacking.into_iter().next() {
         return Err(lack.into());
     }
     let folder = RunFolder::open(&shown)?;

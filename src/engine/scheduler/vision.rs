@@ -1,6 +1,6 @@
-//! The VQ-GAN's waiting lines: encodes and drawings, each in order of arrival, batched, taking turns.
+//! The VQ-GAN's waiting lines: encodes and drawings, batched, taking turns; and in each line jobs take turns.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -26,6 +26,78 @@ pub(super) struct Draw {
     /// What the event calls it.
     pub(super) name: usize,
     pub(super) codes: Vec<u16>,
+}
+
+/// Whose an item is.
+trait Owned {
+    fn job(&self) -> JobId;
+}
+
+impl Owned for Encode {
+    fn job(&self) -> JobId {
+        self.job
+    }
+}
+
+impl Owned for Draw {
+    fn job(&self) -> JobId {
+        self.job
+    }
+}
+
+/// Items that wait. The next is the first one of the job that has waited longest since its last turn, so that an image of one job does not wait
+/// for all of another's, and none waits for ever.
+#[derive(Debug)]
+struct Line<T> {
+    items: VecDeque<T>,
+    /// When each job in it came or had its last turn, in turns.
+    turns: BTreeMap<JobId, u64>,
+    turn: u64,
+}
+
+impl<T> Default for Line<T> {
+    fn default() -> Self {
+        Self {
+            items: VecDeque::new(),
+            turns: BTreeMap::new(),
+            turn: 0,
+        }
+    }
+}
+
+impl<T: Owned> Line<T> {
+    fn push(&mut self, item: T) {
+        self.turn += 1;
+        self.turns.entry(item.job()).or_insert(self.turn);
+        self.items.push_back(item);
+    }
+
+    fn next(&mut self) -> Option<T> {
+        let since = |item: &T| self.turns.get(&item.job()).copied().unwrap_or(0);
+        // The first of several of one job, as `min_by_key` has it.
+        let (at, _) = self.items.iter().enumerate().min_by_key(|(_, item)| since(item))?;
+        let item = self.items.remove(at)?;
+        self.turn += 1;
+        match self.items.iter().any(|other| other.job() == item.job()) {
+            true => self.turns.insert(item.job(), self.turn),
+            false => self.turns.remove(&item.job()),
+        };
+        Some(item)
+    }
+
+    /// The next `count`, or as many as there are.
+    fn take(&mut self, count: usize) -> Vec<T> {
+        std::iter::from_fn(|| self.next()).take(count).collect()
+    }
+
+    fn forget(&mut self, job: JobId) {
+        self.items.retain(|item| item.job() != job);
+        self.turns.remove(&job);
+    }
+
+    fn len(&self) -> usize {
+        self.items.len()
+    }
 }
 
 /// The items of the pass under way.
@@ -55,8 +127,8 @@ impl Pass {
 /// The lines and the pass under way.
 #[derive(Debug, Default)]
 pub(super) struct VisionLines {
-    encodes: VecDeque<Encode>,
-    draws: VecDeque<Draw>,
+    encodes: Line<Encode>,
+    draws: Line<Draw>,
     under_way: Option<Pass>,
     /// Whose turn it is when both wait.
     draws_next: bool,
@@ -64,11 +136,11 @@ pub(super) struct VisionLines {
 
 impl VisionLines {
     pub(super) fn push_encode(&mut self, item: Encode) {
-        self.encodes.push_back(item);
+        self.encodes.push(item);
     }
 
     pub(super) fn push_draw(&mut self, item: Draw) {
-        self.draws.push_back(item);
+        self.draws.push(item);
     }
 
     /// Images that wait (those in the pass under way not counted).
@@ -87,19 +159,19 @@ impl VisionLines {
         if self.under_way.is_some() || self.waiting() == 0 {
             return None;
         }
-        let draw = if self.encodes.is_empty() {
+        let draw = if self.encodes.len() == 0 {
             true
         } else {
-            !self.draws.is_empty() && self.draws_next
+            self.draws.len() > 0 && self.draws_next
         };
         self.draws_next = !draw;
         let number = |waiting: usize| 1 << batch.min(waiting).max(1).ilog2();
         let (items, work) = if draw {
-            let items: Vec<Draw> = self.draws.drain(..number(self.draws.len())).collect();
+            let items = self.draws.take(number(self.draws.len()));
             let work = VisionWork::Decode(items.iter().map(|item| item.codes.clone()).collect());
             (Items::Draws(items), work)
         } else {
-            let items: Vec<Encode> = self.encodes.drain(..number(self.encodes.len())).collect();
+            let items = self.encodes.take(number(self.encodes.len()));
             let work = VisionWork::Encode(items.iter().map(|item| Arc::clone(&item.pixels)).collect());
             (Items::Encodes(items), work)
         };
@@ -114,8 +186,8 @@ impl VisionLines {
 
     /// Forgets what of the job waits. What is in the pass under way stays there, without an owner.
     pub(super) fn forget(&mut self, job: JobId) {
-        self.encodes.retain(|item| item.job != job);
-        self.draws.retain(|item| item.job != job);
+        self.encodes.forget(job);
+        self.draws.forget(job);
     }
 }
 
@@ -180,6 +252,22 @@ mod tests {
             sizes.push(lines.end().unwrap().jobs().len());
         }
         assert_eq!(sizes, vec![16, 8, 4, 1]);
+    }
+
+    #[test]
+    fn an_image_does_not_wait_for_all_of_another_job_and_no_job_waits_for_ever() {
+        let mut lines = VisionLines::default();
+        (0..6).for_each(|_| lines.push_encode(encode(0)));
+        let mut order = Vec::new();
+        for small in 1..5 {
+            lines.push_encode(encode(small));
+            for _ in 0..2 {
+                assert!(lines.begin(1, Instant::now()).is_some());
+                order.extend(lines.end().unwrap().jobs());
+            }
+        }
+        assert_eq!(order, vec![0, 1, 0, 2, 0, 3, 0, 4]);
+        assert_eq!(lines.waiting(), 2);
     }
 
     #[test]

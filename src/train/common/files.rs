@@ -1,6 +1,6 @@
 //! Images on disk, with their labels: a plain folder, or any data set that [`Dataset`] reads.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -163,15 +163,16 @@ struct Names {
 }
 
 impl Names {
-    /// Past 65,535 names, which no data set has, all share the last number.
+    /// Names are compared without regard to case. Past 65,535 of them, which no data set has, all share the last number.
     fn number(&mut self, name: &str) -> u16 {
-        if let Some(&number) = self.numbers.get(name) {
+        let key = name.to_lowercase();
+        if let Some(&number) = self.numbers.get(&key) {
             return number;
         }
         let number = u16::try_from(self.list.len()).unwrap_or(u16::MAX);
         if usize::from(number) == self.list.len() {
             self.list.push(name.to_owned());
-            self.numbers.insert(name.to_owned(), number);
+            self.numbers.insert(key, number);
         }
         number
     }
@@ -220,7 +221,8 @@ pub fn open_sources(
     let mut names = Vec::new();
     let sources = open_each(specs, training, known, &mut names)?;
     names.sort();
-    names.dedup();
+    let mut seen = HashSet::new();
+    names.retain(|name| seen.insert(name.to_lowercase()));
     Ok((sources, names))
 }
 
@@ -338,6 +340,25 @@ mod tests {
         assert_eq!(labels(&train, 0), [("Pneumonia", 1.0), ("bacteria", 1.0)]);
         assert_eq!(labels(&train, 1), [("No Finding", 0.0)]);
         assert!(validate.entries[0].normal && !train.entries[0].normal && !train.entries[1].normal);
+    }
+
+    #[test]
+    fn labels_that_differ_in_case_alone_are_one_within_a_data_set_and_between_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let set = |name: &str, rows: &str| {
+            let path = dir.path().join(name);
+            fs::write(&path, format!("file,split,patient,labels\n{rows}")).unwrap();
+            path.to_string_lossy().into_owned()
+        };
+        let one = set("one.csv", "a.png,train,1,Edema\nb.png,train,2,edema=0\n");
+        let two = set("two.csv", "c.png,train,3,EDEMA;Mass\n");
+        let files = Files::open(Path::new(&one), true, Known::Labels).unwrap();
+        assert_eq!(
+            (labels(&files, 0), labels(&files, 1)),
+            (vec![("Edema", 1.0)], vec![("Edema", 0.0)])
+        );
+        let (_, names) = open_sources(&[one, two], true, Known::Labels).unwrap();
+        assert_eq!(names, ["EDEMA", "Mass"]);
     }
 
     #[test]

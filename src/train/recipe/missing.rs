@@ -1,6 +1,5 @@
 //! Files from outside of a run that are not there.
 
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -26,10 +25,10 @@ const READ: &[&str] = &[
     "vqgan",
 ];
 
-/// What the steps `chosen` of `plan` read that no earlier step makes and that is not there: a sentence for each. `root` is the run folder.
-pub fn missing(plan: &[Planned], chosen: Range<usize>, root: &Path) -> Vec<RecipeError> {
+/// What the steps `todo` of `plan` (by number) read that no earlier step makes and that is not there: a sentence for each. `root` is the run folder.
+pub fn missing(plan: &[Planned], todo: impl IntoIterator<Item = usize>, root: &Path) -> Vec<RecipeError> {
     let mut missing = Vec::new();
-    for number in chosen {
+    for number in todo {
         let step = &plan[number];
         let settings = step.settings.as_object().into_iter().flatten();
         for (key, value) in settings.filter(|(key, _)| READ.contains(&key.as_str())) {
