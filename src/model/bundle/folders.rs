@@ -28,10 +28,14 @@ pub fn share(from: &Path, to: &Path) -> Result<(), FolderError> {
     Ok(())
 }
 
-/// Removes a folder with all in it, if it is there.
-pub fn remove(folder: &Path) -> Result<(), FolderError> {
-    match fs::remove_dir_all(folder) {
-        Err(e) if e.kind() != ErrorKind::NotFound => Err(of(folder)(e)),
+/// Removes a folder with all in it, or a file, if it is there.
+pub fn remove(place: &Path) -> Result<(), FolderError> {
+    let removed = fs::symlink_metadata(place).and_then(|found| match found.is_dir() {
+        true => fs::remove_dir_all(place),
+        false => fs::remove_file(place),
+    });
+    match removed {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(of(place)(e)),
         _ => Ok(()),
     }
 }

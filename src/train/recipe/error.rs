@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::model::bundle::folders::FolderError;
+
 /// A recipe that cannot be read or gone on with. Each message says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum RecipeError {
@@ -95,6 +97,11 @@ pub enum RecipeError {
 }
 
 impl RecipeError {
+    /// Of a whole folder.
+    pub(super) fn folder((path, reason): FolderError) -> Self {
+        Self::Io { path, reason }
+    }
+
     pub(super) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |reason| Self::Io { path, reason }

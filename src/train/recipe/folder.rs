@@ -174,8 +174,9 @@ impl RunFolder {
     pub fn finish(&self, plan: &[Planned], number: usize) -> Result<(), RecipeError> {
         self.write(plan, &plan[number], true)?;
         let (old, record) = self.aside(&plan[number]);
-        remove(&old)?;
-        remove(&record)
+        folders::remove(&old)
+            .and_then(|()| folders::remove(&record))
+            .map_err(RecipeError::folder)
     }
 
     /// Whether no setting has changed but those that a training may go on with.
@@ -225,7 +226,7 @@ impl RunFolder {
         }
         let ((old, record), path) = (self.aside(step), self.root.join(&step.out));
         if path.exists() {
-            remove(&old)?;
+            folders::remove(&old).map_err(RecipeError::folder)?;
             let from = self.path(&step.name);
             fs::copy(&from, &record).map_err(RecipeError::io(&from))?;
             fs::rename(&path, &old).map_err(RecipeError::io(&path))?;
@@ -255,7 +256,7 @@ impl RunFolder {
         folders::remove(&new)
             .and_then(|()| folders::share(&source, &new))
             .and_then(|()| folders::exchange(&new, &target, &old))
-            .map_err(|(path, reason)| RecipeError::Io { path, reason })?;
+            .map_err(RecipeError::folder)?;
         Ok(target)
     }
 }
@@ -264,17 +265,4 @@ impl RunFolder {
 fn inputs(plan: &[Planned], step: &Planned) -> Vec<(String, String)> {
     let input = |&n: &usize| (plan[n].name.clone(), plan[n].stamp.clone());
     step.inputs.iter().map(input).collect()
-}
-
-/// Removes a file or folder, if it is there.
-fn remove(path: &Path) -> Result<(), RecipeError> {
-    let removed = if path.is_dir() {
-        fs::remove_dir_all(path)
-    } else {
-        fs::remove_file(path)
-    };
-    match removed {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(RecipeError::io(path)(e)),
-        _ => Ok(()),
-    }
 }
