@@ -319,7 +319,15 @@ fn the_demo_reads_the_same_findings_with_every_instruction_set_of_this_machine()
         .expect("a file")
         .path();
     let mut read = Vec::new();
-    for kernels in ["portable", "avx2", "avx512", "avx512-bf16", "auto"] {
+    for kernels in [
+        "portable",
+        "avx2",
+        "avx-vnni",
+        "avx512",
+        "avx512-vnni",
+        "avx512-bf16",
+        "auto",
+    ] {
         for weights in ["native", "int8", "int4"] {
             let mut args = vec!["report", text(&image), "--model", "models/demo", "--device", "cpu"];
             args.extend(["--cpu-kernels", kernels, "--weights", weights]);

@@ -10,16 +10,20 @@ use crate::model::kernels::Kernels;
 /// An instruction set that products, attention and convolutions are held to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum CpuKernels {
-    /// The best that the processor has.
+    /// The fastest that the processor has.
     #[default]
     Auto,
     /// None in particular: slow, and the same on every processor.
     Portable,
     /// AVX2 and FMA.
     Avx2,
+    /// The same and AVX-VNNI.
+    AvxVnni,
     /// AVX-512 F, BW, DQ and VL.
     Avx512,
-    /// The same, BF16 and VNNI.
+    /// The same and VNNI.
+    Avx512Vnni,
+    /// The same, VNNI and BF16.
     Avx512Bf16,
 }
 
@@ -38,7 +42,9 @@ impl CpuKernels {
             Self::Auto => return None,
             Self::Portable => ("portable", "default", "SSE41", "SSE4_2"),
             Self::Avx2 => ("AVX2", "avx2", "AVX2", "AVX2"),
+            Self::AvxVnni => ("AVX-VNNI", "avx2", "AVX2_VNNI", "AVX2"),
             Self::Avx512 => ("AVX-512", "avx512", "AVX512_CORE", "AVX512"),
+            Self::Avx512Vnni => ("AVX-512 VNNI", "avx512", "AVX512_CORE_VNNI", "AVX512"),
             Self::Avx512Bf16 => ("AVX-512 BF16", "avx512", "AVX512_CORE_BF16", "AVX512"),
         };
         let variables = [

@@ -84,7 +84,7 @@ impl DtypeChoice {
 /// multiply it.
 pub fn drawing_kind(kind: Kind, device: Device) -> Kind {
     match device {
-        Device::Cpu if !Kernels::best().rounds_inputs() => Kind::Float,
+        Device::Cpu if !Kernels::best().rounds_inputs() && !Kernels::tiles() => Kind::Float,
         _ => kind,
     }
 }

@@ -2,13 +2,11 @@
 
 use std::arch::x86_64::*;
 
-use super::codes::TABLE;
 use super::lanes::{Lanes, WIDEST};
-use super::panels::Whole;
 
 /// Eight f32. To be used only where AVX2 and FMA are.
 #[derive(Clone, Copy)]
-pub(super) struct Avx2(__m256);
+pub(super) struct Avx2(pub(super) __m256);
 
 /// Ones, then zeros: from `8 - count` it is the mask of the first `count` lanes.
 static MASK: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
@@ -167,69 +165,5 @@ impl Lanes for Avx2 {
             let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
             _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps::<1>(two, two)))
         }
-    }
-}
-
-/// Eight whole numbers. To be used only where [`Avx2`] is.
-#[derive(Clone, Copy)]
-pub(super) struct Whole256(__m256i);
-
-// SAFETY (of every block below): as above.
-impl Whole for Whole256 {
-    type Floats = Avx2;
-    const INPUTS: usize = 4;
-
-    #[inline(always)]
-    unsafe fn splat(x: i32) -> Self {
-        Self(unsafe { _mm256_set1_epi32(x) })
-    }
-
-    #[inline(always)]
-    unsafe fn load(from: *const u8) -> Self {
-        Self(unsafe { _mm256_loadu_si256(from.cast()) })
-    }
-
-    #[inline(always)]
-    unsafe fn store(self, to: *mut u8) {
-        unsafe { _mm256_storeu_si256(to.cast(), self.0) }
-    }
-
-    #[inline(always)]
-    unsafe fn even(self) -> Self {
-        Self(unsafe { _mm256_and_si256(self.0, _mm256_set1_epi16(0xff)) })
-    }
-
-    #[inline(always)]
-    unsafe fn odd(self) -> Self {
-        Self(unsafe { _mm256_srli_epi16::<8>(self.0) })
-    }
-
-    #[inline(always)]
-    unsafe fn levels(self) -> [Self; 2] {
-        unsafe {
-            let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(TABLE.as_ptr().cast()));
-            let low = _mm256_set1_epi8(15);
-            let halves = [self.0, _mm256_srli_epi16::<4>(self.0)];
-            halves.map(|half| Self(_mm256_shuffle_epi8(table, _mm256_and_si256(half, low))))
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn dot(self, words: Self, pair: *const i16) -> Self {
-        unsafe {
-            let pairs = _mm256_set1_epi32(pair.cast::<i32>().read_unaligned());
-            let products = _mm256_madd_epi16(words.0, pairs);
-            Self(_mm256_add_epi32(self.0, products))
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn plus(self, other: Self) -> Self {
-        Self(unsafe { _mm256_add_epi32(self.0, other.0) })
-    }
-
-    #[inline(always)]
-    unsafe fn floats(self) -> Avx2 {
-        Avx2(unsafe { _mm256_cvtepi32_ps(self.0) })
     }
 }

@@ -2,15 +2,14 @@
 
 use std::arch::x86_64::*;
 
-use super::codes::{LANES, LEVELS, Levels, STEP, STEPS, TABLE, WAYS};
+use super::codes::{LANES, LEVELS, Levels, STEP, STEPS, WAYS};
 use super::lanes::{Lanes, WIDEST};
 use super::packed::{Line, Pair};
-use super::panels::Whole;
 use super::product::Dot;
 
 /// Sixteen f32. To be used only where AVX-512 F, BW, DQ and VL are.
 #[derive(Clone, Copy)]
-pub(super) struct Avx512(__m512);
+pub(super) struct Avx512(pub(super) __m512);
 
 #[inline(always)]
 fn first(count: usize) -> u32 {
@@ -267,92 +266,6 @@ impl Pair for Pairs {
     #[inline(always)]
     unsafe fn fetch(line: *const Line) {
         unsafe { _mm_prefetch::<_MM_HINT_T1>(line.cast()) }
-    }
-}
-
-/// `to` and the products of each lane's two 16-bit numbers in `words` with the two at `pair` (`vpdpwssd`).
-///
-/// Not by its intrinsic: LLVM takes that apart into a product, a sum and a broadcast, twice the work.
-#[inline]
-#[target_feature(enable = "avx512f,avx512vnni")]
-unsafe fn add_pairs(to: __m512i, words: __m512i, pair: *const i16) -> __m512i {
-    let mut sum = to;
-    // SAFETY: reads the 32 bits at `pair`, which the caller promises, and touches nothing but `sum`.
-    unsafe {
-        std::arch::asm!(
-            "vpdpwssd {sum}, {words}, dword ptr [{pair}]{{1to16}}",
-            sum = inout(zmm_reg) sum,
-            words = in(zmm_reg) words,
-            pair = in(reg) pair,
-            options(pure, readonly, nostack, preserves_flags),
-        );
-    }
-    sum
-}
-
-/// Sixteen whole numbers. To be used only where [`Avx512`] is; `VNNI`: only where AVX-512 VNNI is too.
-#[derive(Clone, Copy)]
-pub(super) struct Whole512<const VNNI: bool>(__m512i);
-
-// SAFETY (of every block below): as above.
-impl<const VNNI: bool> Whole for Whole512<VNNI> {
-    type Floats = Avx512;
-    const INPUTS: usize = 12;
-
-    #[inline(always)]
-    unsafe fn splat(x: i32) -> Self {
-        Self(unsafe { _mm512_set1_epi32(x) })
-    }
-
-    #[inline(always)]
-    unsafe fn load(from: *const u8) -> Self {
-        Self(unsafe { _mm512_loadu_si512(from.cast()) })
-    }
-
-    #[inline(always)]
-    unsafe fn store(self, to: *mut u8) {
-        unsafe { _mm512_storeu_si512(to.cast(), self.0) }
-    }
-
-    #[inline(always)]
-    unsafe fn even(self) -> Self {
-        Self(unsafe { _mm512_and_si512(self.0, _mm512_set1_epi16(0xff)) })
-    }
-
-    #[inline(always)]
-    unsafe fn odd(self) -> Self {
-        Self(unsafe { _mm512_srli_epi16::<8>(self.0) })
-    }
-
-    #[inline(always)]
-    unsafe fn levels(self) -> [Self; 2] {
-        unsafe {
-            let table = _mm512_broadcast_i32x4(_mm_loadu_si128(TABLE.as_ptr().cast()));
-            let low = _mm512_set1_epi8(15);
-            let halves = [self.0, _mm512_srli_epi16::<4>(self.0)];
-            halves.map(|half| Self(_mm512_shuffle_epi8(table, _mm512_and_si512(half, low))))
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn dot(self, words: Self, pair: *const i16) -> Self {
-        unsafe {
-            if VNNI {
-                return Self(add_pairs(self.0, words.0, pair));
-            }
-            let pairs = _mm512_set1_epi32(pair.cast::<i32>().read_unaligned());
-            Self(_mm512_add_epi32(self.0, _mm512_madd_epi16(words.0, pairs)))
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn plus(self, other: Self) -> Self {
-        Self(unsafe { _mm512_add_epi32(self.0, other.0) })
-    }
-
-    #[inline(always)]
-    unsafe fn floats(self) -> Avx512 {
-        Avx512(unsafe { _mm512_cvtepi32_ps(self.0) })
     }
 }
 

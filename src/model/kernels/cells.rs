@@ -59,7 +59,7 @@ pub struct Inputs<'a> {
     pub values: &'a [f32],
     /// The same rows rounded to bf16. Read instead of `values` where [`super::Kernels::rounds_inputs`].
     pub rounded: &'a [u16],
-    /// The same rows in 16-bit fixed point, for quantised weights.
+    /// The same rows in 8-bit fixed point, for quantised weights.
     pub fixed: Fixed<'a>,
     /// From one row to the next.
     pub stride: usize,
@@ -67,20 +67,33 @@ pub struct Inputs<'a> {
     pub count: usize,
 }
 
-/// Rows in fixed point ([`super::Kernels::fix`]): each [`Fixed::BLOCK`] of a row's values, and what is left at its end, with a scale of its own.
+/// Rows in 8-bit fixed point ([`super::Kernels::fix`]): each [`Fixed::GROUP`] of a row's values has a scale of its own.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Fixed<'a> {
-    /// `[count, stride]`: value over scale, rounded.
-    pub values: &'a [i16],
-    /// `[count, stride / BLOCK, rounded up]`.
+    /// `[count, stride]`: value over scale, rounded, −127..=127. Read where [`super::Kernels::multiplies_bytes`].
+    pub bytes: &'a [i8],
+    /// The same numbers in 16 bits, of every four the second and the third in each other's place. Read elsewhere.
+    pub words: &'a [i16],
+    /// `[count, stride / GROUP]`.
     pub scales: &'a [f32],
-    /// `[count, stride / GROUP]`: −128 times the group's sum of `values`, which takes the offset of unsigned codes away.
+    /// `[count, stride / GROUP]`: −128 times the group's sum of rounded values, which takes the offset of unsigned codes away.
     pub offsets: &'a [i32],
 }
 
 impl Fixed<'_> {
-    /// Values that share a scale. Sixteen bits leave room for the small beside the large; a scale for fewer values costs products more time.
-    pub const BLOCK: usize = 256;
-    /// Values that share an offset.
+    /// Values that share a scale.
     pub const GROUP: usize = 32;
+}
+
+/// Where rows in fixed point go; as [`Fixed`].
+#[derive(Debug)]
+pub struct FixedMut<'a> {
+    /// Written where [`super::Kernels::multiplies_bytes`].
+    pub bytes: &'a mut [i8],
+    /// Written elsewhere.
+    pub words: &'a mut [i16],
+    /// Scales.
+    pub scales: &'a mut [f32],
+    /// Offsets.
+    pub offsets: &'a mut [i32],
 }

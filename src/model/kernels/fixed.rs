@@ -1,4 +1,4 @@
-//! Inputs in 16-bit fixed point: what quantised weights are multiplied with.
+//! Inputs in 8-bit fixed point: what quantised weights are multiplied with.
 
 use super::cells::Fixed;
 
@@ -24,29 +24,50 @@ pub(super) fn largest(values: &[f32]) -> f32 {
     f32::from_bits(bits as u32)
 }
 
-/// One row of inputs. Each [`Fixed::BLOCK`] of values: `scale` = largest magnitude / 32767, `to` = value / scale rounded; each [`Fixed::GROUP`] of
-/// them: `offset` = −128 · Σ `to`. A block that holds a number that is not finite has a scale of NaN.
+/// A number in −127..=127 as products read it.
+pub(super) trait Small: Copy {
+    /// Which of four consecutive values lies in which place.
+    const ORDER: [usize; 4];
+    /// The number.
+    fn of(whole: i8) -> Self;
+}
+
+impl Small for i8 {
+    const ORDER: [usize; 4] = [0, 1, 2, 3];
+
+    #[inline(always)]
+    fn of(whole: i8) -> Self {
+        whole
+    }
+}
+
+/// Pairs meet the even bytes of codes, then the odd ones.
+impl Small for i16 {
+    const ORDER: [usize; 4] = [0, 2, 1, 3];
+
+    #[inline(always)]
+    fn of(whole: i8) -> Self {
+        whole.into()
+    }
+}
+
+/// One row of inputs. Each [`Fixed::GROUP`] of values: `scale` = largest magnitude / 127, `to` = value / scale rounded, `offset` = −128 · Σ `to`. A group
+/// that holds a number that is not finite has a scale of NaN.
 #[inline(always)]
-pub(super) fn fix(from: &[f32], to: &mut [i16], scales: &mut [f32], offsets: &mut [i32]) {
-    let blocks = from.chunks(Fixed::BLOCK).zip(to.chunks_mut(Fixed::BLOCK));
-    let offsets = offsets.chunks_mut(Fixed::BLOCK / Fixed::GROUP);
-    for ((from, to), (scale, offsets)) in blocks.zip(scales.iter_mut().zip(offsets)) {
-        let largest = largest(from);
+pub(super) fn fix<X: Small>(from: &[f32], to: &mut [X], scales: &mut [f32], offsets: &mut [i32]) {
+    const GROUP: usize = Fixed::GROUP;
+    let groups = from.as_chunks::<GROUP>().0.iter().zip(to.as_chunks_mut::<GROUP>().0);
+    for ((from, to), (scale, offset)) in groups.zip(scales.iter_mut().zip(offsets)) {
         let inverse;
-        (*scale, inverse) = match largest {
+        (*scale, inverse) = match largest(from) {
             x if !x.is_finite() => (f32::NAN, 0.0),
             x if x < TINY => (0.0, 0.0),
-            x => (x / 32767.0, 32767.0 / x),
+            x => (x / 127.0, 127.0 / x),
         };
-        let groups = from.chunks_exact(Fixed::GROUP).zip(to.chunks_exact_mut(Fixed::GROUP));
-        for ((from, to), offset) in groups.zip(offsets) {
-            let mut sum = 0i32;
-            for (to, x) in to.iter_mut().zip(from) {
-                let whole = nearest(x * inverse) as i16;
-                *to = whole;
-                sum = sum.wrapping_add(i32::from(whole));
-            }
-            *offset = sum * -128;
+        let wholes = from.map(|x| nearest(x * inverse));
+        *offset = wholes.iter().sum::<i32>() * -128;
+        for (to, four) in to.as_chunks_mut::<4>().0.iter_mut().zip(wholes.as_chunks::<4>().0) {
+            *to = X::ORDER.map(|place| X::of(four[place] as i8));
         }
     }
 }

@@ -4,7 +4,7 @@
 //! Here an image is read twice and written once. What is added up does not depend on the number of threads or images.
 
 use super::lanes::{Element, Lanes, exp, widen};
-use super::select::Kernels;
+use super::sets::Kernels;
 use super::team::{Shared, Team};
 
 /// Channels are a multiple of this: whole vectors of every instruction set.

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::cells::Cells;
 use super::pages::roomy;
-use super::select::Kernels;
+use super::sets::Kernels;
 use super::stored::Stored;
 
 /// How weights are held.
@@ -26,9 +26,6 @@ pub const PANEL: usize = 16;
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 struct Line([u8; 64]);
-
-/// In which of a row's four bytes of a line a column lies: bytes 0 and 2 are the first pair, bytes 1 and 3 the second.
-const SLOT: [usize; 4] = [0, 2, 1, 3];
 
 impl Format {
     /// Columns that share a scale.
@@ -57,9 +54,7 @@ impl Format {
 #[inline]
 fn put(bytes: &[u8], flip: u8, lane: usize, lines: &mut [Line]) {
     for (line, four) in lines.iter_mut().zip(bytes.as_chunks::<4>().0) {
-        let four = four.map(|byte| byte ^ flip);
-        // What stands for which slot, and in which slot it stands, is the same.
-        line.0[lane * 4..lane * 4 + 4].copy_from_slice(&SLOT.map(|slot| four[slot]));
+        line.0[lane * 4..lane * 4 + 4].copy_from_slice(&four.map(|byte| byte ^ flip));
     }
 }
 

@@ -1,7 +1,5 @@
 //! The vector that kernels are written in.
 
-use super::codes::TABLE;
-use super::panels::Whole;
 use super::pointwise::round_to_bf16;
 
 /// Lanes of the widest vector.
@@ -187,7 +185,7 @@ pub(super) unsafe fn exp<L: Lanes>(x: L) -> L {
 
 /// Eight lanes of plain Rust, which compilers turn into whatever vectors the target has.
 #[derive(Clone, Copy)]
-pub(super) struct Portable([f32; 8]);
+pub(super) struct Portable(pub(super) [f32; 8]);
 
 impl Portable {
     #[inline(always)]
@@ -331,70 +329,5 @@ impl Lanes for Portable {
     #[inline(always)]
     unsafe fn largest(self) -> f32 {
         self.fold(|a, b| if a > b { a } else { b })
-    }
-}
-
-/// Eight lanes of whole numbers in plain Rust.
-#[derive(Clone, Copy)]
-pub(super) struct PortableWhole([i32; 8]);
-
-// SAFETY (of every block below): as above.
-impl Whole for PortableWhole {
-    type Floats = Portable;
-    const INPUTS: usize = 2;
-
-    #[inline(always)]
-    unsafe fn splat(x: i32) -> Self {
-        Self([x; 8])
-    }
-
-    #[inline(always)]
-    unsafe fn load(from: *const u8) -> Self {
-        Self(unsafe { from.cast::<[[u8; 4]; 8]>().read() }.map(i32::from_le_bytes))
-    }
-
-    #[inline(always)]
-    unsafe fn store(self, to: *mut u8) {
-        unsafe { to.cast::<[[u8; 4]; 8]>().write(self.0.map(i32::to_le_bytes)) }
-    }
-
-    #[inline(always)]
-    unsafe fn even(self) -> Self {
-        Self(self.0.map(|x| x & 0x00ff_00ff))
-    }
-
-    #[inline(always)]
-    unsafe fn odd(self) -> Self {
-        Self(self.0.map(|x| (x >> 8) & 0x00ff_00ff))
-    }
-
-    #[inline(always)]
-    unsafe fn levels(self) -> [Self; 2] {
-        let half = |shift: u32| {
-            let level = |byte: u8| TABLE[usize::from((byte >> shift) & 15)];
-            Self(self.0.map(|x| i32::from_le_bytes(x.to_le_bytes().map(level))))
-        };
-        [half(0), half(4)]
-    }
-
-    #[inline(always)]
-    unsafe fn dot(self, words: Self, pair: *const i16) -> Self {
-        let (first, second) = unsafe { (*pair, *pair.add(1)) };
-        let mut out = self.0;
-        for (sum, word) in out.iter_mut().zip(words.0) {
-            let products = (word & 0xffff) * i32::from(first) + (word >> 16) * i32::from(second);
-            *sum = sum.wrapping_add(products);
-        }
-        Self(out)
-    }
-
-    #[inline(always)]
-    unsafe fn plus(self, other: Self) -> Self {
-        Self(std::array::from_fn(|lane| self.0[lane].wrapping_add(other.0[lane])))
-    }
-
-    #[inline(always)]
-    unsafe fn floats(self) -> Portable {
-        Portable(self.0.map(|x| x as f32))
     }
 }

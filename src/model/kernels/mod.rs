@@ -13,7 +13,8 @@
 //! | --- | --- |
 //! | `cells` | what products read |
 //! | `lanes` | the vector of f32 that kernels are written in; its portable form |
-//! | `avx2`, `avx512` | its forms on x86-64, and the product of pairs of bf16 |
+//! | `whole` | the vector of whole numbers, likewise |
+//! | `avx2`, `avx512`, `avx2_whole`, `avx512_whole` | their forms on x86-64, and the products of pairs of bf16 and of bytes |
 //! | `product` | rows of weights times rows of inputs |
 //! | `packed` | bf16 weights in the order in which they are read, times rows of inputs |
 //! | `grouped`, `codes` | weights in 8 or 4 bits, and how they are made |
@@ -24,7 +25,8 @@
 //! | `group_norm` | GroupNorm and swish over images |
 //! | `attend` | one query over the keys and values of its sequence |
 //! | `pointwise` | LayerNorm, activations, rounding to bf16 |
-//! | `select` | one set of kernels per instruction set, chosen at run time |
+//! | `sets` | one set of kernels per instruction set |
+//! | `select` | which of them is used, chosen at run time |
 //! | `pages` | memory in large pages, for weights |
 //! | `team` | threads that go through a step together |
 
@@ -32,7 +34,11 @@ mod attend;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
+mod avx2_whole;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod avx512_whole;
 mod cells;
 mod codes;
 mod fixed;
@@ -46,21 +52,23 @@ mod pointwise;
 mod product;
 mod quantised;
 mod select;
+mod sets;
 mod stored;
 mod team;
+mod whole;
 
 #[cfg(test)]
 mod quantised_tests;
 #[cfg(test)]
 mod tests;
 
-pub use cells::{Cells, Fixed, Inputs};
+pub use cells::{Cells, Fixed, FixedMut, Inputs};
 pub use group_norm::{GroupNorm, PixelKernels, Value};
 pub use grouped::{Format, Grouped, PANEL};
 pub use packed::Packed;
 pub use pages::in_large_pages;
 pub use pointwise::round_to_bf16;
 pub use quantised::WideMut;
-pub use select::Kernels;
+pub use sets::Kernels;
 pub use stored::{Stored, to_store};
 pub use team::{Shared, Team, Worker};

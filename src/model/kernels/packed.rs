@@ -14,7 +14,7 @@ use super::grouped::PANEL;
 use super::lanes::Lanes;
 use super::pages::roomy;
 use super::product::prefetch;
-use super::select::Kernels;
+use super::sets::Kernels;
 
 /// A pair of columns of the sixteen rows of a panel, as a cache holds it.
 #[derive(Clone, Copy)]
@@ -202,6 +202,7 @@ pub(super) struct Job<X> {
 }
 
 /// Packed bf16 weights meet inputs in bf16 or in f32.
+#[derive(Clone, Copy)]
 pub(super) enum PackedProduct {
     /// In bf16.
     #[cfg(target_arch = "x86_64")]

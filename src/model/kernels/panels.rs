@@ -1,43 +1,15 @@
 //! Panels of quantised weights times rows of inputs in fixed point.
 //!
-//! A lane holds one row of weights. Codes and inputs are whole numbers whose sums over a group are exact; per group they become f32
-//! and take the scale of the weights, per block of groups that of the inputs. Each weight comes from memory once whatever the number of inputs: up to eight share the codes in registers, more go
-//! over the same panel again while it is in a near cache.
+//! A lane holds one row of weights. Codes and inputs are whole numbers whose sums over a group of inputs are exact; per group they become f32 and take
+//! the scales of the inputs and of the weights. Each weight comes from memory once whatever the number of inputs: up to twelve share the codes in
+//! registers, more go over the same panel again while it is in a near cache.
 
 use super::cells::Fixed;
 use super::grouped::PANEL;
 use super::lanes::Lanes;
 use super::pointwise::round_to_bf16;
 use super::product::prefetch;
-
-/// Whole numbers, 32 bits a lane, as many lanes as `Floats` has.
-///
-/// # Safety
-/// As for [`Lanes`].
-pub(super) trait Whole: Copy {
-    /// f32 in the same lanes.
-    type Floats: Lanes;
-    /// Most rows of inputs whose sums fit into registers.
-    const INPUTS: usize;
-    /// All lanes `x`.
-    unsafe fn splat(x: i32) -> Self;
-    /// Four bytes a lane.
-    unsafe fn load(from: *const u8) -> Self;
-    /// Writes four bytes a lane.
-    unsafe fn store(self, to: *mut u8);
-    /// Bytes 0 and 2 of each lane as 16-bit numbers.
-    unsafe fn even(self) -> Self;
-    /// Bytes 1 and 3 of each lane as 16-bit numbers.
-    unsafe fn odd(self) -> Self;
-    /// What [`super::codes::TABLE`] says of the low half of each byte, and of the high half.
-    unsafe fn levels(self) -> [Self; 2];
-    /// Adds to each lane the products of its two 16-bit numbers in `words` with the two at `pair`.
-    unsafe fn dot(self, words: Self, pair: *const i16) -> Self;
-    /// `self + other`
-    unsafe fn plus(self, other: Self) -> Self;
-    /// As f32.
-    unsafe fn floats(self) -> Self::Floats;
-}
+use super::whole::Whole;
 
 /// How codes lie in lines.
 pub(super) trait Layout {
@@ -47,8 +19,6 @@ pub(super) trait Layout {
     const GROUPS: usize;
     /// Columns that share a scale: a group of weights.
     const COLUMNS: usize = Self::GROUPS * Fixed::GROUP;
-    /// Groups whose inputs share a scale.
-    const BLOCK: usize = Fixed::BLOCK / Self::COLUMNS;
     /// Runs of four columns in a line, 16 columns apart.
     const PARTS: usize;
     /// The bytes of each part: 128 above what the codes stand for.
@@ -99,8 +69,14 @@ pub(super) struct Job {
     pub groups: usize,
     /// Rows of weights; the last panel may be cut.
     pub rows: usize,
-    /// The first row of inputs: values, scales, offsets ([`Fixed`]), good for all groups.
-    pub inputs: (*const i16, *const f32, *const i32),
+    /// The first row of inputs in bytes ([`Fixed`]), good for all groups.
+    pub bytes: *const i8,
+    /// The same in words. What the kernels do not read need not be good.
+    pub words: *const i16,
+    /// Its scales.
+    pub input_scales: *const f32,
+    /// Its offsets.
+    pub offsets: *const i32,
     /// From one row of inputs to the next, in values.
     pub stride: usize,
     /// Rows of inputs.
@@ -163,46 +139,38 @@ unsafe fn block<W: Whole, F: Layout, const N: usize, const C: usize>(
             .cells
             .add(panel * job.groups * F::GROUPS * F::LINES * LINE + lane * 4);
         let scales = job.scales.add(panel * job.groups * PANEL + lane);
-        let (offsets_apart, scales_apart) = (job.stride / Fixed::GROUP, job.stride.div_ceil(Fixed::BLOCK));
-        let values = job.inputs.0.add(first * job.stride);
-        let input_scales = job.inputs.1.add(first * scales_apart);
-        let offsets = job.inputs.2.add(first * offsets_apart);
-        let zero = W::Floats::splat(0.0);
-        let mut sums = [zero; N];
-        for (block, group) in (0..job.groups).step_by(F::BLOCK).enumerate() {
-            let mut totals = [zero; N];
-            for group in group..job.groups.min(group + F::BLOCK) {
+        let apart = job.stride / Fixed::GROUP;
+        let values = W::inputs(job).add(first * job.stride);
+        let (input_scales, offsets) = (job.input_scales.add(first * apart), job.offsets.add(first * apart));
+        let mut sums = [W::Floats::splat(0.0); N];
+        for group in 0..job.groups {
+            let scale = W::Floats::load_bf16(scales.add(group * PANEL));
+            for group in group * F::GROUPS..(group + 1) * F::GROUPS {
                 let mut whole = [[W::splat(0); C]; N];
                 for i in 0..N {
-                    whole[i][0] = W::splat(offset::<F>(offsets.add(i * offsets_apart), group));
+                    whole[i][0] = W::splat(*offsets.add(i * apart + group));
                 }
-                for line in 0..F::GROUPS * F::LINES {
-                    let at = cells.add((group * F::GROUPS * F::LINES + line) * LINE);
+                for line in 0..F::LINES {
+                    let at = cells.add((group * F::LINES + line) * LINE);
                     prefetch(at.wrapping_add(AHEAD));
                     let parts = F::parts(W::load(at));
-                    for (p, bytes) in parts.iter().enumerate().take(F::PARTS) {
-                        let (even, odd) = (bytes.even(), bytes.odd());
-                        let column = group * F::COLUMNS + line * 4 + p * 16;
+                    for (p, part) in parts.iter().enumerate().take(F::PARTS) {
+                        let codes = part.codes();
+                        let column = group * Fixed::GROUP + line * 4 + p * 16;
+                        let chain = (line * F::PARTS + p) % C;
                         for i in 0..N {
-                            let pair = values.add(i * job.stride + column);
-                            let (first, second) = (2 * p % C, (2 * p + 1) % C);
-                            whole[i][first] = whole[i][first].dot(even, pair);
-                            whole[i][second] = whole[i][second].dot(odd, pair.add(2));
+                            whole[i][chain] = whole[i][chain].dot(codes, values.add(i * job.stride + column));
                         }
                     }
                 }
-                let scale = W::Floats::load_bf16(scales.add(group * PANEL));
                 for i in 0..N {
                     let mut all = whole[i][0];
                     for chain in 1..C {
                         all = all.plus(whole[i][chain]);
                     }
-                    totals[i] = all.floats().mul_add(scale, totals[i]);
+                    let input_scale = W::Floats::splat(*input_scales.add(i * apart + group));
+                    sums[i] = all.floats().mul(input_scale).mul_add(scale, sums[i]);
                 }
-            }
-            for i in 0..N {
-                let input_scale = W::Floats::splat(*input_scales.add(i * scales_apart + block));
-                sums[i] = totals[i].mul_add(input_scale, sums[i]);
             }
         }
         let len = W::Floats::WIDTH.min(job.rows - start);
@@ -210,20 +178,6 @@ unsafe fn block<W: Whole, F: Layout, const N: usize, const C: usize>(
             sum.store_some(job.out.add((first + i) * job.rows + start), len);
         }
     }
-}
-
-/// What a row of inputs begins the sum of a group with.
-///
-/// # Safety
-/// `offsets` are those of a whole row.
-#[inline(always)]
-unsafe fn offset<F: Layout>(offsets: *const i32, group: usize) -> i32 {
-    let mut sum = 0;
-    for part in 0..F::GROUPS {
-        // SAFETY: the caller's promise.
-        sum += unsafe { *offsets.add(group * F::GROUPS + part) };
-    }
-    sum
 }
 
 /// Where widened weights go: rows of a panel, `columns` apart.
@@ -274,15 +228,9 @@ pub(super) unsafe fn widen<W: Whole, F: Layout>(job: &WidenJob) {
             let len = F::COLUMNS.min(job.columns - start);
             for row in 0..job.rows {
                 let scale = f32::from_bits(u32::from(*job.scales.add(group * PANEL + row)) << 16);
-                let mut fours = [0u32; Fixed::GROUP / 2];
-                for (four, to) in fours[..F::COLUMNS / 4].iter_mut().enumerate() {
-                    *to = u32::from_le(bytes.as_ptr().add(four * LINE + row * 4).cast::<u32>().read_unaligned());
-                }
                 let mut codes = [0u8; 2 * Fixed::GROUP];
-                for (to, four) in codes.chunks_exact_mut(4).zip(fours) {
-                    // The inner two bytes change places.
-                    let ordered = four & 0xff00_00ff | (four & 0xff00) << 8 | (four >> 8) & 0xff00;
-                    to.copy_from_slice(&ordered.to_le_bytes());
+                for (four, to) in codes[..F::COLUMNS].as_chunks_mut::<4>().0.iter_mut().enumerate() {
+                    to.copy_from_slice(&bytes[four * LINE + row * 4..][..4]);
                 }
                 let values = codes.map(|code| (f32::from(code) - 128.0) * scale);
                 let to = row * job.columns + start;

@@ -1,9 +1,9 @@
 //! What a set of kernels does with quantised weights.
 
-use super::cells::{Cells, Fixed, Inputs};
+use super::cells::{Cells, Fixed, FixedMut, Inputs};
 use super::grouped::{Format, Grouped, PANEL};
 use super::panels;
-use super::select::Kernels;
+use super::sets::Kernels;
 
 /// Where widened weights go: whole rows of a matrix.
 pub enum WideMut<'a> {
@@ -14,6 +14,7 @@ pub enum WideMut<'a> {
 }
 
 /// What quantised weights of one format need.
+#[derive(Clone, Copy)]
 pub(super) struct Quantised {
     pub product: unsafe fn(&panels::Job),
     pub widen: unsafe fn(&panels::WidenJob),
@@ -66,8 +67,14 @@ impl Kernels {
         let rows = out.len() / count.max(1);
         assert!(out.len() == rows * count && start.is_multiple_of(PANEL) && start + rows <= weights.rows());
         assert!(weights.columns() <= stride && stride.is_multiple_of(Self::PADDING));
-        assert!(fixed.values.len() >= count * stride && fixed.offsets.len() >= count * stride / Fixed::GROUP);
-        assert!(fixed.scales.len() >= count * stride.div_ceil(Fixed::BLOCK));
+        let values = if self.bytes {
+            fixed.bytes.len()
+        } else {
+            fixed.words.len()
+        };
+        assert!(
+            values >= count * stride && fixed.scales.len().min(fixed.offsets.len()) >= count * stride / Fixed::GROUP
+        );
         if rows == 0 {
             return;
         }
@@ -77,7 +84,10 @@ impl Kernels {
             scales,
             groups: weights.groups(),
             rows,
-            inputs: (fixed.values.as_ptr(), fixed.scales.as_ptr(), fixed.offsets.as_ptr()),
+            bytes: fixed.bytes.as_ptr(),
+            words: fixed.words.as_ptr(),
+            input_scales: fixed.scales.as_ptr(),
+            offsets: fixed.offsets.as_ptr(),
             stride,
             count,
             out: out.as_mut_ptr(),
@@ -135,14 +145,20 @@ impl Kernels {
         unsafe { (self.of(format).codes)(padded, codes) }
     }
 
-    /// One row of inputs, padded, in fixed point: `to`, `scales` and `offsets` are as [`Fixed`] has them.
+    /// Whether products with quantised weights read [`Fixed::bytes`], else [`Fixed::words`].
+    pub fn multiplies_bytes(&self) -> bool {
+        self.bytes
+    }
+
+    /// Whole groups of a row of inputs in fixed point, in the form that products read.
     ///
     /// # Panics
     /// If the lengths do not agree.
-    pub fn fix(&self, from: &[f32], to: &mut [i16], scales: &mut [f32], offsets: &mut [i32]) {
-        assert!(from.len().is_multiple_of(Fixed::GROUP) && to.len() == from.len());
-        assert!(scales.len() == from.len().div_ceil(Fixed::BLOCK) && offsets.len() == from.len() / Fixed::GROUP);
+    pub fn fix(&self, from: &[f32], to: FixedMut<'_>) {
+        let values = if self.bytes { to.bytes.len() } else { to.words.len() };
+        assert!(from.len().is_multiple_of(Fixed::GROUP) && values == from.len());
+        assert!(to.scales.len() == from.len() / Fixed::GROUP && to.offsets.len() == to.scales.len());
         // SAFETY: the instruction set was checked when `self` was given away.
-        unsafe { (self.fix)(from, to, scales, offsets) }
+        unsafe { (self.fix)(from, to) }
     }
 }

@@ -31,6 +31,11 @@ fn size(values: impl Iterator<Item = f64>) -> f64 {
     (sum / f64::max(count, 1.0)).sqrt()
 }
 
+/// The number of value `at` in [`Fixed::words`].
+fn whole(words: &[i16], at: usize) -> i16 {
+    words[at / 4 * 4 + [0, 2, 1, 3][at % 4]]
+}
+
 /// About normal: sums of eight.
 fn bell(len: usize, seed: u64) -> Vec<f32> {
     numbers(len * 8, seed)
@@ -53,8 +58,7 @@ proptest! {
         // The inputs that fixed point stands for.
         let given = |i: usize, c: usize| {
             let at = i * all.stride + c;
-            let scale = all.fixed.scales[i * all.stride.div_ceil(Fixed::BLOCK) + c / Fixed::BLOCK];
-            f64::from(all.fixed.values[at]) * f64::from(scale)
+            f64::from(whole(all.fixed.words, at)) * f64::from(all.fixed.scales[at / Fixed::GROUP])
         };
         for kernels in Kernels::all() {
             for format in FORMATS {
@@ -86,19 +90,22 @@ proptest! {
     fn fixed_point_is_within_half_a_step_of_each_value(groups in 1usize..20, size in -20i32..20, seed in any::<u64>()) {
         let values: Vec<f32> = numbers(groups * Fixed::GROUP, seed).iter().map(|x| x * 2f32.powi(size)).collect();
         for kernels in Kernels::all() {
-            let blocks = values.len().div_ceil(Fixed::BLOCK);
-            let (mut fixed, mut scales, mut offsets) = (vec![0; values.len()], vec![0.0; blocks], vec![0; groups]);
-            kernels.fix(&values, &mut fixed, &mut scales, &mut offsets);
-            let blocks = values.chunks(Fixed::BLOCK).zip(fixed.chunks(Fixed::BLOCK));
-            for ((some, fixed), scale) in blocks.zip(scales) {
+            let (mut bytes, mut words) = (vec![0; values.len()], vec![0; values.len()]);
+            let (mut scales, mut offsets) = (vec![0.0; groups], vec![0; groups]);
+            let to = FixedMut { bytes: &mut bytes, words: &mut words, scales: &mut scales, offsets: &mut offsets };
+            kernels.fix(&values, to);
+            let wholes: Vec<i16> = match kernels.multiplies_bytes() {
+                true => bytes.iter().map(|&byte| byte.into()).collect(),
+                false => (0..words.len()).map(|at| whole(&words, at)).collect(),
+            };
+            let groups = values.chunks(Fixed::GROUP).zip(wholes.chunks(Fixed::GROUP));
+            for ((some, wholes), (scale, offset)) in groups.zip(scales.iter().zip(offsets)) {
                 let largest = some.iter().fold(0f32, |most, x| most.max(x.abs()));
-                for (&value, &whole) in some.iter().zip(fixed) {
-                    let error = f64::from(value) - f64::from(whole) * f64::from(scale);
-                    prop_assert!(error.abs() <= f64::from(largest) / 32767.0 * 0.51, "{}", kernels.name());
+                for (&value, &whole) in some.iter().zip(wholes) {
+                    let error = f64::from(value) - f64::from(whole) * f64::from(*scale);
+                    prop_assert!(error.abs() <= f64::from(largest) / 127.0 * 0.501, "{}", kernels.name());
                 }
-            }
-            for (fixed, offset) in fixed.chunks_exact(Fixed::GROUP).zip(offsets) {
-                prop_assert_eq!(offset, -128 * fixed.iter().map(|&x| i32::from(x)).sum::<i32>());
+                prop_assert_eq!(offset, -128 * wholes.iter().map(|&x| i32::from(x)).sum::<i32>());
             }
         }
     }

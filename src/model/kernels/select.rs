@@ -2,208 +2,14 @@
 
 use std::sync::OnceLock;
 
+use super::attend;
 use super::cells::{Cells, Inputs};
-use super::group_norm::{PixelKernels, pixels};
-use super::grouped::PANEL;
-use super::lanes::Lanes;
-use super::packed::{PackedProduct, WidenedLines};
-use super::panels::{Int4, Int8};
-use super::product::{Job, Widened};
-use super::quantised::{Quantised, quantised};
-use super::{attend, codes, fixed, packed, panels, pointwise, product};
+use super::product::Job;
+use super::sets::{self, Bf16Product, Kernels};
 
-type Product<W, X> = unsafe fn(&Job<W, X>);
-
-/// Values to fixed point, scales and offsets.
-type Fix = unsafe fn(&[f32], &mut [i16], &mut [f32], &mut [i32]);
-
-/// bf16 weights meet inputs in bf16 or in f32.
-enum Bf16Product {
-    #[cfg(target_arch = "x86_64")]
-    Pairs(Product<u16, u16>),
-    Widened(Product<u16, f32>),
-}
-
-/// The kernels of one instruction set. That it is there was checked before anybody got hold of them.
-pub struct Kernels {
-    name: &'static str,
-    product_f32: Product<f32, f32>,
-    product_bf16: Bf16Product,
-    /// With weights that were packed; none where they are better left as they are.
-    pub(super) packed: Option<PackedProduct>,
-    pub(super) int8: Quantised,
-    pub(super) int4: Quantised,
-    pub(super) fix: Fix,
-    pub(super) pixels_f32: PixelKernels<f32>,
-    pub(super) pixels_bf16: PixelKernels<u16>,
-    attend_f32: unsafe fn(&attend::Job<f32>),
-    attend_bf16: unsafe fn(&attend::Job<u16>),
-    norm: unsafe fn(*const f32, *const f32, *const f32, usize, f32, *mut f32),
-    gelu: unsafe fn(*mut f32, usize),
-    gelu_tanh: unsafe fn(*mut f32, usize),
-    relu: unsafe fn(*mut f32, usize),
-    round: unsafe fn(&[f32], &mut [u16]),
-}
-
-/// Compiles every kernel for lanes of one kind with a target feature switched on.
-macro_rules! kernels {
-    ($module:ident, $lanes:ty, $whole:ty, $levels:ty, $name:literal, $bf16:expr, $packed:expr $(, $feature:literal)?) => {
-        mod $module {
-            use super::*;
-
-            // SAFETY (of every block below): the caller has the feature, and the same promises hold.
-            $(#[target_feature(enable = $feature)])?
-            unsafe fn product_f32(job: &Job<f32, f32>) {
-                unsafe { product::product::<Widened<$lanes, f32>>(job) }
-            }
-            $(#[target_feature(enable = $feature)])?
-            pub(super) unsafe fn product_bf16(job: &Job<u16, f32>) {
-                unsafe { product::product::<Widened<$lanes, u16>>(job) }
-            }
-            $(#[target_feature(enable = $feature)])?
-            #[allow(dead_code)] // Plain Rust is no faster with it.
-            unsafe fn packed(job: &packed::Job<f32>) {
-                unsafe { packed::product::<WidenedLines<$lanes, { PANEL / <$lanes as Lanes>::WIDTH }>>(job) }
-            }
-            quantised!(int8, $whole, Int8, codes::int8 $(, $feature)?);
-            quantised!(int4, $whole, Int4, codes::int4::<$levels> $(, $feature)?);
-            pixels!(pixels_f32, $lanes, f32 $(, $feature)?);
-            pixels!(pixels_bf16, $lanes, u16 $(, $feature)?);
-            $(#[target_feature(enable = $feature)])?
-            unsafe fn fix(from: &[f32], to: &mut [i16], scales: &mut [f32], offsets: &mut [i32]) {
-                fixed::fix(from, to, scales, offsets)
-            }
-            $(#[target_feature(enable = $feature)])?
-            unsafe fn attend_f32(job: &attend::Job<f32>) {
-                unsafe { attend::attend::<$lanes, f32>(job) }
-            }
-            $(#[target_feature(enable = $feature)])?
-            unsafe fn attend_bf16(job: &attend::Job<u16>) {
-                unsafe { attend::attend::<$lanes, u16>(job) }
-            }
-            $(#[target_feature(enable = $feature)])?
-            unsafe fn norm(x: *const f32, w: *const f32, b: *const f32, len: usize, eps: f32, out: *mut f32) {
-                unsafe { pointwise::norm::<$lanes>(x, w, b, len, eps, out) }
-            }
-            $(#[target_feature(enable = $feature)])?
-            unsafe fn gelu(x: *mut f32, len: usize) {
-                unsafe { pointwise::each::<$lanes, pointwise::Gelu>(x, len) }
-            }
-            $(#[target_feature(enable = $feature)])?
-            unsafe fn gelu_tanh(x: *mut f32, len: usize) {
-                unsafe { pointwise::each::<$lanes, pointwise::GeluTanh>(x, len) }
-            }
-            $(#[target_feature(enable = $feature)])?
-            unsafe fn relu(x: *mut f32, len: usize) {
-                unsafe { pointwise::each::<$lanes, pointwise::Relu>(x, len) }
-            }
-            $(#[target_feature(enable = $feature)])?
-            unsafe fn round(from: &[f32], to: &mut [u16]) {
-                pointwise::round(from, to)
-            }
-
-            pub(super) static KERNELS: Kernels = Kernels {
-                name: $name,
-                product_f32,
-                product_bf16: $bf16,
-                packed: $packed,
-                int8: int8::QUANTISED,
-                int4: int4::QUANTISED,
-                fix,
-                pixels_f32: pixels_f32::KERNELS,
-                pixels_bf16: pixels_bf16::KERNELS,
-                attend_f32,
-                attend_bf16,
-                norm,
-                gelu,
-                gelu_tanh,
-                relu,
-                round,
-            };
-        }
-    };
-}
-
-kernels!(
-    portable,
-    crate::model::kernels::lanes::Portable,
-    crate::model::kernels::lanes::PortableWhole,
-    codes::Compared,
-    "portable",
-    Bf16Product::Widened(product_bf16),
-    None
-);
-
-#[cfg(target_arch = "x86_64")]
-kernels!(
-    avx2,
-    crate::model::kernels::avx2::Avx2,
-    crate::model::kernels::avx2::Whole256,
-    codes::Compared,
-    "AVX2",
-    Bf16Product::Widened(product_bf16),
-    Some(PackedProduct::Widened(packed)),
-    "avx2,fma"
-);
-
-#[cfg(target_arch = "x86_64")]
-kernels!(
-    avx512,
-    crate::model::kernels::avx512::Avx512,
-    crate::model::kernels::avx512::Whole512<false>,
-    crate::model::kernels::avx512::LookedUp,
-    "AVX-512",
-    Bf16Product::Widened(product_bf16),
-    Some(PackedProduct::Widened(packed)),
-    "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"
-);
-
-#[cfg(target_arch = "x86_64")]
-mod avx512_bf16 {
-    use super::*;
-    use crate::model::kernels::avx512::{LookedUp, Pairs, Whole512};
-
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
-    unsafe fn product_bf16(job: &Job<u16, u16>) {
-        // SAFETY: the caller has the features, and the same promises hold.
-        unsafe { product::product::<Pairs>(job) }
-    }
-
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
-    unsafe fn packed(job: &packed::Job<u16>) {
-        // SAFETY: the caller has the features, and the same promises hold.
-        unsafe { packed::product::<Pairs>(job) }
-    }
-
-    quantised!(
-        int8,
-        Whole512<true>,
-        Int8,
-        codes::int8,
-        "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma"
-    );
-    quantised!(
-        int4,
-        Whole512<true>,
-        Int4,
-        codes::int4::<LookedUp>,
-        "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma"
-    );
-
-    /// AVX-512 but for the products of bf16 and of whole numbers. What has the one instruction has the other.
-    pub(super) static KERNELS: Kernels = Kernels {
-        name: "AVX-512 BF16",
-        product_bf16: Bf16Product::Pairs(product_bf16),
-        packed: Some(PackedProduct::Pairs(packed)),
-        int8: int8::QUANTISED,
-        int4: int4::QUANTISED,
-        ..super::avx512::KERNELS
-    };
-}
-
-/// Every set of kernels this machine can run, the best last.
+/// Every set of kernels this machine can run, the newest instructions last.
 fn runnable() -> Vec<&'static Kernels> {
-    let mut sets = vec![&portable::KERNELS];
+    let mut sets = vec![&sets::portable::KERNELS];
     #[cfg(target_arch = "x86_64")]
     {
         let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
@@ -213,16 +19,36 @@ fn runnable() -> Vec<&'static Kernels> {
             && is_x86_feature_detected!("avx512dq")
             && is_x86_feature_detected!("avx512vl");
         if avx2 {
-            sets.push(&avx2::KERNELS);
+            sets.push(&sets::avx2::KERNELS);
+        }
+        if avx2 && is_x86_feature_detected!("avxvnni") {
+            sets.push(&sets::avx_vnni::KERNELS);
         }
         if avx512 {
-            sets.push(&avx512::KERNELS);
+            sets.push(&sets::avx512::KERNELS);
         }
-        if avx512 && is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512vnni") {
-            sets.push(&avx512_bf16::KERNELS);
+        let vnni = avx512 && is_x86_feature_detected!("avx512vnni");
+        if vnni {
+            sets.push(&sets::avx512_vnni::KERNELS);
+        }
+        if vnni && is_x86_feature_detected!("avx512bf16") {
+            sets.push(&sets::avx512_bf16::KERNELS);
         }
     }
     sets
+}
+
+/// Whether the processor takes longer for pairs of bf16 (`vdpbf16ps`) than to widen them and multiply f32: Intel's do. An Emerald Rapids takes four times
+/// as long for the one as for the other, an AMD Zen 4 as long.
+fn slow_pairs() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        // Leaf 0: the vendor's name in EBX, EDX, ECX (Intel's manual, volume 2, CPUID).
+        let id = std::arch::x86_64::__cpuid(0);
+        [id.ebx, id.edx, id.ecx].map(u32::to_le_bytes).concat() == b"GenuineIntel"
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    false
 }
 
 /// The set of this process.
@@ -238,7 +64,7 @@ impl Kernels {
     /// Rows of inputs are padded to a multiple of so many elements.
     pub const PADDING: usize = 64;
 
-    /// Every set that this machine can run, from the plainest to the best.
+    /// Every set that this machine can run, from the plainest to the one with the newest instructions.
     pub fn all() -> &'static [&'static Kernels] {
         static ALL: OnceLock<Vec<&'static Kernels>> = OnceLock::new();
         ALL.get_or_init(runnable)
@@ -248,14 +74,19 @@ impl Kernels {
     pub fn best() -> &'static Kernels {
         CHOSEN
             .get_or_init(|| Chosen {
-                kernels: Self::newest(),
+                kernels: Self::fastest(),
                 held: false,
             })
             .kernels
     }
 
-    fn newest() -> &'static Kernels {
-        Self::all().last().copied().unwrap_or(&portable::KERNELS)
+    fn fastest() -> &'static Kernels {
+        let suits = |set: &&&'static Kernels| !(set.rounds_inputs() && slow_pairs());
+        Self::all()
+            .iter()
+            .rfind(suits)
+            .copied()
+            .unwrap_or(&sets::portable::KERNELS)
     }
 
     /// Makes the set of this [`Self::name`] the one that is used. To be called before any is: `false` if this machine lacks it, or another is in use.
@@ -285,7 +116,7 @@ impl Kernels {
 
     /// Whether products of many rows with weights in panels are no slower than libtorch's.
     pub fn takes_prompts(&self) -> bool {
-        !Self::tiles() && !std::ptr::eq(self, &portable::KERNELS)
+        !Self::tiles() && !std::ptr::eq(self, &sets::portable::KERNELS)
     }
 
     /// The instruction set.

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::cells::Cells;
 use super::codes::LEVELS;
 use super::grouped::Format;
-use super::select::Kernels;
+use super::sets::Kernels;
 
 /// Codes and scales of a matrix `[rows, columns]`, as they lie in a file.
 #[derive(Clone, Copy, Debug)]

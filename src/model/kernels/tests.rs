@@ -34,7 +34,8 @@ fn coarse(len: usize, seed: u64) -> Vec<f32> {
 pub(super) struct Padded {
     values: Vec<f32>,
     rounded: Vec<u16>,
-    fixed: Vec<i16>,
+    bytes: Vec<i8>,
+    words: Vec<i16>,
     scales: Vec<f32>,
     offsets: Vec<i32>,
     stride: usize,
@@ -49,21 +50,24 @@ impl Padded {
         for (to, from) in values.chunks_exact_mut(stride).zip(rows.chunks_exact(columns)) {
             to[..columns].copy_from_slice(from);
         }
-        let (blocks, groups) = (stride.div_ceil(Fixed::BLOCK), stride / Fixed::GROUP);
-        let mut fixed = vec![0; values.len()];
-        let (mut scales, mut offsets) = (vec![0.0; count * blocks], vec![0; count * groups]);
-        for (row, values) in values.chunks_exact(stride).enumerate() {
-            let fixed = &mut fixed[row * stride..][..stride];
-            let (scales, offsets) = (
-                &mut scales[row * blocks..][..blocks],
-                &mut offsets[row * groups..][..groups],
-            );
-            Kernels::best().fix(values, fixed, scales, offsets);
+        let groups = values.len() / Fixed::GROUP;
+        let (mut bytes, mut words) = (vec![0; values.len()], vec![0; values.len()]);
+        let (mut scales, mut offsets) = (vec![0.0; groups], vec![0; groups]);
+        // Both forms, whichever some kernels read.
+        for kernels in Kernels::all() {
+            let to = FixedMut {
+                bytes: &mut bytes,
+                words: &mut words,
+                scales: &mut scales,
+                offsets: &mut offsets,
+            };
+            kernels.fix(&values, to);
         }
         Self {
             rounded: bf16(&values),
             values,
-            fixed,
+            bytes,
+            words,
             scales,
             offsets,
             stride,
@@ -76,7 +80,8 @@ impl Padded {
             values: &self.values,
             rounded: &self.rounded,
             fixed: Fixed {
-                values: &self.fixed,
+                bytes: &self.bytes,
+                words: &self.words,
                 scales: &self.scales,
                 offsets: &self.offsets,
             },

@@ -2,7 +2,7 @@
 
 use tch::Kind;
 
-use crate::model::kernels::{Fixed, Inputs, Kernels, Shared};
+use crate::model::kernels::{Fixed, FixedMut, Inputs, Kernels, Shared};
 
 /// What the matrices of a network read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,18 +11,31 @@ pub(super) enum Form {
     Floats,
     /// bf16.
     Rounded,
-    /// Fixed point.
-    Fixed,
+    /// Fixed point, in bytes.
+    Bytes,
+    /// Fixed point, in 16-bit words.
+    Words,
 }
 
 impl Form {
     /// What matrices read in a network that computes in `kind`, quantised ones or those of this type.
     pub(super) fn of(kind: Kind, quantised: bool) -> Self {
         match kind {
-            _ if quantised => Self::Fixed,
+            _ if quantised && Kernels::best().multiplies_bytes() => Self::Bytes,
+            _ if quantised => Self::Words,
             Kind::BFloat16 if Kernels::best().rounds_inputs() => Self::Rounded,
             _ => Self::Floats,
         }
+    }
+
+    /// Whether whole groups of a row have to be there before they are brought to this form ([`SharedBuffer::fix`]).
+    pub(super) fn is_fixed(self) -> bool {
+        matches!(self, Self::Bytes | Self::Words)
+    }
+
+    /// `count` if this is the `wanted` form, else none.
+    fn rows(self, wanted: Self, count: usize) -> usize {
+        if self == wanted { count } else { 0 }
     }
 }
 
@@ -31,7 +44,8 @@ pub(super) struct Buffer {
     form: Form,
     values: Vec<f32>,
     rounded: Vec<u16>,
-    fixed: Vec<i16>,
+    bytes: Vec<i8>,
+    words: Vec<i16>,
     scales: Vec<f32>,
     offsets: Vec<i32>,
     stride: usize,
@@ -45,15 +59,19 @@ impl Buffer {
             // Rows that lie a multiple of a page apart would drive each other out of the nearest cache.
             stride += Kernels::PADDING;
         }
-        let rows_of = |wanted| if form == wanted { rows } else { 0 };
-        let fixed = rows_of(Form::Fixed);
+        let groups = if form.is_fixed() {
+            rows * stride / Fixed::GROUP
+        } else {
+            0
+        };
         Self {
             form,
             values: vec![0.0; rows * stride],
-            rounded: vec![0; rows_of(Form::Rounded) * stride],
-            fixed: vec![0; fixed * stride],
-            scales: vec![0.0; fixed * stride.div_ceil(Fixed::BLOCK)],
-            offsets: vec![0; fixed * stride / Fixed::GROUP],
+            rounded: vec![0; form.rows(Form::Rounded, rows) * stride],
+            bytes: vec![0; form.rows(Form::Bytes, rows) * stride],
+            words: vec![0; form.rows(Form::Words, rows) * stride],
+            scales: vec![0.0; groups],
+            offsets: vec![0; groups],
             stride,
         }
     }
@@ -65,7 +83,8 @@ impl Buffer {
             stride: self.stride,
             values: Shared::new(&mut self.values),
             rounded: Shared::new(&mut self.rounded),
-            fixed: Shared::new(&mut self.fixed),
+            bytes: Shared::new(&mut self.bytes),
+            words: Shared::new(&mut self.words),
             scales: Shared::new(&mut self.scales),
             offsets: Shared::new(&mut self.offsets),
         }
@@ -77,7 +96,8 @@ pub(super) struct SharedBuffer<'a> {
     form: Form,
     values: Shared<'a, f32>,
     rounded: Shared<'a, u16>,
-    fixed: Shared<'a, i16>,
+    bytes: Shared<'a, i8>,
+    words: Shared<'a, i16>,
     scales: Shared<'a, f32>,
     offsets: Shared<'a, i32>,
     stride: usize,
@@ -118,32 +138,33 @@ impl SharedBuffer<'_> {
             match self.form {
                 // Only these are read.
                 Form::Rounded => kernels.round(values, self.rounded.part_mut(start, values.len())),
-                Form::Floats | Form::Fixed => self.values.part_mut(start, values.len()).copy_from_slice(values),
+                Form::Floats | Form::Bytes | Form::Words => {
+                    self.values.part_mut(start, values.len()).copy_from_slice(values)
+                }
             }
         }
     }
 
-    /// Brings a whole row, which was written before, to fixed point if the form is that. Its blocks need all their values.
+    /// Brings a whole row, which was written before, to fixed point if the form is that.
     ///
     /// # Safety
     /// No other thread reads or writes the row before the next barrier.
     pub(super) unsafe fn fix(&self, kernels: &Kernels, row: usize) {
-        if self.form != Form::Fixed {
+        if !self.form.is_fixed() {
             return;
         }
-        let (start, blocks, groups) = (
-            row * self.stride,
-            self.stride.div_ceil(Fixed::BLOCK),
-            self.stride / Fixed::GROUP,
-        );
+        let (stride, groups) = (self.stride, self.stride / Fixed::GROUP);
+        let part = |wanted| (self.form.rows(wanted, row) * stride, self.form.rows(wanted, 1) * stride);
+        let (bytes, words) = (part(Form::Bytes), part(Form::Words));
         // SAFETY: the caller's promise.
         unsafe {
-            kernels.fix(
-                self.values.part(start, self.stride),
-                self.fixed.part_mut(start, self.stride),
-                self.scales.part_mut(row * blocks, blocks),
-                self.offsets.part_mut(row * groups, groups),
-            );
+            let to = FixedMut {
+                bytes: self.bytes.part_mut(bytes.0, bytes.1),
+                words: self.words.part_mut(words.0, words.1),
+                scales: self.scales.part_mut(row * groups, groups),
+                offsets: self.offsets.part_mut(row * groups, groups),
+            };
+            kernels.fix(self.values.part(row * stride, stride), to);
         }
     }
 
@@ -152,17 +173,22 @@ impl SharedBuffer<'_> {
     /// # Safety
     /// No thread writes to them before the next barrier.
     pub(super) unsafe fn inputs(&self, count: usize) -> Inputs<'_> {
-        let rows_of = |wanted| if self.form == wanted { count } else { 0 };
-        let (fixed, stride) = (rows_of(Form::Fixed), self.stride);
+        let (form, stride) = (self.form, self.stride);
+        let groups = if form.is_fixed() {
+            count * stride / Fixed::GROUP
+        } else {
+            0
+        };
         // SAFETY: the caller's promise.
         unsafe {
             Inputs {
                 values: self.values.part(0, count * stride),
-                rounded: self.rounded.part(0, rows_of(Form::Rounded) * stride),
+                rounded: self.rounded.part(0, form.rows(Form::Rounded, count) * stride),
                 fixed: Fixed {
-                    values: self.fixed.part(0, fixed * stride),
-                    scales: self.scales.part(0, fixed * stride.div_ceil(Fixed::BLOCK)),
-                    offsets: self.offsets.part(0, fixed * stride / Fixed::GROUP),
+                    bytes: self.bytes.part(0, form.rows(Form::Bytes, count) * stride),
+                    words: self.words.part(0, form.rows(Form::Words, count) * stride),
+                    scales: self.scales.part(0, groups),
+                    offsets: self.offsets.part(0, groups),
                 },
                 stride,
                 count,

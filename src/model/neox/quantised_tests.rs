@@ -49,7 +49,7 @@ fn libtorch_and_the_kernels_give_nearly_the_same_logits() {
     let tokens: Vec<u32> = (0..40).map(|i| i * 13 % 97).collect();
     for shape in SHAPES {
         for weights in [WeightsChoice::Int8, WeightsChoice::Int4] {
-            for (kind, most) in [(Kind::Float, 1e-4), (Kind::BFloat16, 3e-2)] {
+            for (kind, most) in [(Kind::Float, 2e-2), (Kind::BFloat16, 3e-2)] {
                 let model = model(shape, weights, kind);
                 let whole = Segment {
                     span: Span { start: 0, len: 64 },

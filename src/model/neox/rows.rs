@@ -136,7 +136,7 @@ impl RowPath {
             kernels,
             team: Team::new(threads),
             weights,
-            fixes: form == Form::Fixed,
+            fixes: form.is_fixed(),
             longest,
             most_rows,
             scratch: Mutex::new(scratch),

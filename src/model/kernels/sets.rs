@@ -1,0 +1,232 @@
+//! The kernels of each instruction set, compiled from the same source.
+
+use super::cells::FixedMut;
+use super::group_norm::{PixelKernels, pixels};
+use super::grouped::PANEL;
+use super::lanes::Lanes;
+use super::packed::{PackedProduct, WidenedLines};
+use super::panels::{Int4, Int8};
+use super::product::{Job, Widened};
+use super::quantised::{Quantised, quantised};
+use super::{attend, codes, fixed, packed, panels, pointwise, product};
+
+pub(super) type Product<W, X> = unsafe fn(&Job<W, X>);
+
+/// Values to fixed point.
+type Fix = unsafe fn(&[f32], FixedMut<'_>);
+
+/// bf16 weights meet inputs in bf16 or in f32.
+#[derive(Clone, Copy)]
+pub(super) enum Bf16Product {
+    #[cfg(target_arch = "x86_64")]
+    Pairs(Product<u16, u16>),
+    Widened(Product<u16, f32>),
+}
+
+/// The kernels of one instruction set. That it is there was checked before anybody got hold of them.
+pub struct Kernels {
+    pub(super) name: &'static str,
+    pub(super) product_f32: Product<f32, f32>,
+    pub(super) product_bf16: Bf16Product,
+    /// With weights that were packed; none where they are better left as they are.
+    pub(super) packed: Option<PackedProduct>,
+    pub(super) int8: Quantised,
+    pub(super) int4: Quantised,
+    /// Whether quantised weights meet bytes, else words.
+    pub(super) bytes: bool,
+    pub(super) fix: Fix,
+    pub(super) pixels_f32: PixelKernels<f32>,
+    pub(super) pixels_bf16: PixelKernels<u16>,
+    pub(super) attend_f32: unsafe fn(&attend::Job<f32>),
+    pub(super) attend_bf16: unsafe fn(&attend::Job<u16>),
+    pub(super) norm: unsafe fn(*const f32, *const f32, *const f32, usize, f32, *mut f32),
+    pub(super) gelu: unsafe fn(*mut f32, usize),
+    pub(super) gelu_tanh: unsafe fn(*mut f32, usize),
+    pub(super) relu: unsafe fn(*mut f32, usize),
+    pub(super) round: unsafe fn(&[f32], &mut [u16]),
+}
+
+/// Compiles every kernel for lanes of one kind with a target feature switched on.
+macro_rules! kernels {
+    ($module:ident, $lanes:ty, $whole:ty, $levels:ty, $name:literal, $bf16:expr, $packed:expr $(, $feature:literal)?) => {
+        pub(super) mod $module {
+            use super::*;
+
+            // SAFETY (of every block below): the caller has the feature, and the same promises hold.
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn product_f32(job: &Job<f32, f32>) {
+                unsafe { product::product::<Widened<$lanes, f32>>(job) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            pub(super) unsafe fn product_bf16(job: &Job<u16, f32>) {
+                unsafe { product::product::<Widened<$lanes, u16>>(job) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            #[allow(dead_code)] // Plain Rust is no faster with it.
+            unsafe fn packed(job: &packed::Job<f32>) {
+                unsafe { packed::product::<WidenedLines<$lanes, { PANEL / <$lanes as Lanes>::WIDTH }>>(job) }
+            }
+            quantised!(int8, $whole, Int8, codes::int8 $(, $feature)?);
+            quantised!(int4, $whole, Int4, codes::int4::<$levels> $(, $feature)?);
+            pixels!(pixels_f32, $lanes, f32 $(, $feature)?);
+            pixels!(pixels_bf16, $lanes, u16 $(, $feature)?);
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn fix(from: &[f32], to: FixedMut<'_>) {
+                fixed::fix(from, to.words, to.scales, to.offsets)
+            }
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn attend_f32(job: &attend::Job<f32>) {
+                unsafe { attend::attend::<$lanes, f32>(job) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn attend_bf16(job: &attend::Job<u16>) {
+                unsafe { attend::attend::<$lanes, u16>(job) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn norm(x: *const f32, w: *const f32, b: *const f32, len: usize, eps: f32, out: *mut f32) {
+                unsafe { pointwise::norm::<$lanes>(x, w, b, len, eps, out) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn gelu(x: *mut f32, len: usize) {
+                unsafe { pointwise::each::<$lanes, pointwise::Gelu>(x, len) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn gelu_tanh(x: *mut f32, len: usize) {
+                unsafe { pointwise::each::<$lanes, pointwise::GeluTanh>(x, len) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn relu(x: *mut f32, len: usize) {
+                unsafe { pointwise::each::<$lanes, pointwise::Relu>(x, len) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn round(from: &[f32], to: &mut [u16]) {
+                pointwise::round(from, to)
+            }
+
+            pub(in crate::model::kernels) static KERNELS: Kernels = Kernels {
+                name: $name,
+                product_f32,
+                product_bf16: $bf16,
+                packed: $packed,
+                int8: int8::QUANTISED,
+                int4: int4::QUANTISED,
+                bytes: false,
+                fix,
+                pixels_f32: pixels_f32::KERNELS,
+                pixels_bf16: pixels_bf16::KERNELS,
+                attend_f32,
+                attend_bf16,
+                norm,
+                gelu,
+                gelu_tanh,
+                relu,
+                round,
+            };
+        }
+    };
+}
+
+kernels!(
+    portable,
+    crate::model::kernels::lanes::Portable,
+    crate::model::kernels::whole::PortableWhole,
+    codes::Compared,
+    "portable",
+    Bf16Product::Widened(product_bf16),
+    None
+);
+
+#[cfg(target_arch = "x86_64")]
+kernels!(
+    avx2,
+    crate::model::kernels::avx2::Avx2,
+    crate::model::kernels::avx2_whole::Whole256,
+    codes::Compared,
+    "AVX2",
+    Bf16Product::Widened(product_bf16),
+    Some(PackedProduct::Widened(packed)),
+    "avx2,fma"
+);
+
+#[cfg(target_arch = "x86_64")]
+kernels!(
+    avx512,
+    crate::model::kernels::avx512::Avx512,
+    crate::model::kernels::avx512_whole::Whole512,
+    crate::model::kernels::avx512::LookedUp,
+    "AVX-512",
+    Bf16Product::Widened(product_bf16),
+    Some(PackedProduct::Widened(packed)),
+    "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"
+);
+
+/// Compiles what multiplies bytes for a set of kernels that are else those of `$plain`.
+macro_rules! byte_kernels {
+    ($module:ident, $plain:ident, $whole:ty, $levels:ty, $name:literal, $feature:literal) => {
+        #[cfg(target_arch = "x86_64")]
+        pub(super) mod $module {
+            use super::*;
+
+            quantised!(int8, $whole, Int8, codes::int8, $feature);
+            quantised!(int4, $whole, Int4, codes::int4::<$levels>, $feature);
+
+            #[target_feature(enable = $feature)]
+            unsafe fn fix(from: &[f32], to: FixedMut<'_>) {
+                fixed::fix(from, to.bytes, to.scales, to.offsets)
+            }
+
+            pub(in crate::model::kernels) static KERNELS: Kernels = Kernels {
+                name: $name,
+                int8: int8::QUANTISED,
+                int4: int4::QUANTISED,
+                bytes: true,
+                fix,
+                ..super::$plain::KERNELS
+            };
+        }
+    };
+}
+
+byte_kernels!(
+    avx_vnni,
+    avx2,
+    crate::model::kernels::avx2_whole::Vnni256,
+    codes::Compared,
+    "AVX-VNNI",
+    "avx2,fma,avxvnni"
+);
+
+byte_kernels!(
+    avx512_vnni,
+    avx512,
+    crate::model::kernels::avx512_whole::Vnni512,
+    crate::model::kernels::avx512::LookedUp,
+    "AVX-512 VNNI",
+    "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma"
+);
+
+#[cfg(target_arch = "x86_64")]
+pub(super) mod avx512_bf16 {
+    use super::*;
+    use crate::model::kernels::avx512::Pairs;
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
+    unsafe fn product_bf16(job: &Job<u16, u16>) {
+        // SAFETY: the caller has the features, and the same promises hold.
+        unsafe { product::product::<Pairs>(job) }
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
+    unsafe fn packed(job: &packed::Job<u16>) {
+        // SAFETY: the caller has the features, and the same promises hold.
+        unsafe { packed::product::<Pairs>(job) }
+    }
+
+    /// AVX-512 VNNI but for the products of bf16. What has the one instruction has the other.
+    pub(in crate::model::kernels) static KERNELS: Kernels = Kernels {
+        name: "AVX-512 BF16",
+        product_bf16: Bf16Product::Pairs(product_bf16),
+        packed: Some(PackedProduct::Pairs(packed)),
+        ..super::avx512_vnni::KERNELS
+    };
+}
