@@ -2,6 +2,7 @@
 
 mod check;
 mod keys;
+mod log;
 mod units;
 
 use std::net::SocketAddr;
@@ -12,11 +13,12 @@ use clap::builder::BoolishValueParser;
 
 pub use check::ConfigError;
 pub use keys::{ApiKeys, KeyDigest, KeyError, hash_key};
+pub use log::{log_bound, log_filter};
 pub use units::{UnitError, parse_duration, parse_size};
 
 pub use crate::model::cpu::CpuKernels;
 pub use crate::model::device::{DeviceChoice, DtypeChoice, WeightsChoice};
-use crate::radiograph::Preprocess;
+use crate::radiograph::{MAX_PIXELS, Preprocess};
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -78,7 +80,7 @@ pub struct ModelConfig {
     /// CPU threads of the model. Not given: one for each core, within a container's CPU quota.
     #[arg(long, env = "LLM_CXR_THREADS", value_name = "N")]
     pub threads: Option<usize>,
-    /// CPU instructions of matrix products: auto (the best there are), portable, avx2, avx512 or avx512-bf16. Nodes with the same setting give the
+    /// CPU instructions of matrix products: auto (the fastest there are), portable, avx2, avx-vnni, avx512, avx512-vnni or avx512-bf16. Nodes with the same setting give the
     /// same results.
     #[arg(long, env = "LLM_CXR_CPU_KERNELS", value_enum, default_value_t = CpuKernels::Auto)]
     pub cpu_kernels: CpuKernels,
@@ -145,7 +147,7 @@ pub struct ServeConfig {
         long,
         env = "LLM_CXR_MAX_IMAGE_PIXELS",
         value_name = "N",
-        default_value_t = 64_000_000
+        default_value_t = MAX_PIXELS
     )]
     pub max_image_pixels: u64,
     /// Images decoded at the same time; each may take up to max-image-pixels times 15 bytes for a moment.
@@ -174,7 +176,8 @@ pub struct ServeConfig {
     /// How log lines look.
     #[arg(long, env = "LLM_CXR_LOG_FORMAT", value_enum, default_value_t = LogFormat::Pretty)]
     pub log_format: LogFormat,
-    /// What is logged: error, warn, info, debug, trace, or a `tracing` filter such as `llm_cxr=debug`.
+    /// What is logged: error, warn, info, debug, trace, or a `tracing` filter such as `llm_cxr::engine=debug`. Of libraries never more than warnings: at
+    /// finer levels they may show what clients sent.
     #[arg(long, env = "LLM_CXR_LOG_LEVEL", value_name = "FILTER", default_value = "info")]
     pub log_level: String,
 
@@ -210,7 +213,7 @@ impl Default for ServeConfig {
             queue_jobs: 256,
             queue_bytes: 256 << 20,
             max_body_bytes: 32 << 20,
-            max_image_pixels: 64_000_000,
+            max_image_pixels: MAX_PIXELS,
             image_workers: 2,
             max_connections: 1024,
             header_timeout: Duration::from_secs(10),

@@ -342,6 +342,8 @@ fn an_ingress_takes_what_the_server_takes_and_waits_as_long() {
         .parse()
         .expect("seconds");
     assert!(wait > config.request_timeout.as_secs());
+    let logs = said("enable-access-log");
+    assert!(logs.contains("false"), "query strings hold questions: {logs}");
     let service = yaml("deploy/kubernetes/base/service.yaml");
     let backend = at(&ingress, "spec.rules.0.http.paths.0.backend.service");
     assert_eq!(at(backend, "name"), at(&service, "metadata.name"));

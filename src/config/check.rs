@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::log::is_log_filter;
 use super::{ApiKeys, ServeConfig};
 use crate::model::bundle::READINGS;
 
@@ -24,7 +25,7 @@ impl ServeConfig {
         if !is_log_filter(&self.log_level) {
             problems.push(format!(
                 "--log-level `{}` is neither a level (off, error, warn, info, debug or trace) nor a filter of levels and targets with levels, \
-                 such as info,hyper=debug",
+                 such as warn,llm_cxr::engine=debug",
                 self.log_level
             ));
         }
@@ -47,6 +48,12 @@ impl ServeConfig {
                  (`llm-cxr hash-key` prints one), or --allow-anonymous if something in front of this server checks who calls",
                 self.listen
             ));
+        }
+        if self.metrics_need_key && keys.is_empty() && !keys_were_meant {
+            problems.push(
+                "--metrics-need-key asks for a key, and there is none: give --api-key-hash or --api-keys-file, or leave it out"
+                    .to_owned(),
+            );
         }
         for origin in &self.cors_origin {
             let sound = (origin.starts_with("http://") || origin.starts_with("https://"))
@@ -124,15 +131,6 @@ impl ServeConfig {
     }
 }
 
-/// Whether this is a level or a filter. A word by itself must be a level: a filter takes any other for a target, and then says nothing of all
-/// else. `warning`, meant as a level, would switch off the log of this program, its end included.
-fn is_log_filter(text: &str) -> bool {
-    let text = text.trim();
-    let level = |word: &str| word.eq_ignore_ascii_case("off") || word.parse::<tracing::Level>().is_ok();
-    let told = |part: &str| part.contains('=') || level(part);
-    text.split(',').all(told) && text.parse::<tracing_subscriber::EnvFilter>().is_ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -184,6 +182,23 @@ mod tests {
             })
             .is_empty()
         );
+    }
+
+    #[test]
+    fn a_key_that_is_asked_for_at_the_metrics_must_exist() {
+        let asking = ServeConfig {
+            metrics_need_key: true,
+            ..sound()
+        };
+        let told = problems(&asking);
+        assert_eq!(told.len(), 1);
+        assert!(told[0].contains("--metrics-need-key") && told[0].contains("--api-key-hash"));
+        let digest = super::super::hash_key("k").parse().expect("a hash");
+        let keyed = ServeConfig {
+            api_key_hash: vec![digest],
+            ..asking
+        };
+        assert_eq!(problems(&keyed), Vec::<String>::new());
     }
 
     #[test]

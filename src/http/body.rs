@@ -1,5 +1,7 @@
 //! Reading request bodies within bounds of size, of time, and of memory over all requests together.
 
+use std::error::Error;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,7 +59,7 @@ impl BodyLimits {
     ///
     /// # Errors
     /// 413 as soon as it is known to be too large, 408 when it does not come in time, 429 when the bodies being read hold all
-    /// the memory there is for them, 400 when it is empty or breaks off; 503 when the server begins to drain before all of it has come.
+    /// the memory there is for them, 400 when it is empty or breaks off (and whether its client has left then); 503 when the server begins to drain before all of it has come.
     pub async fn collect(&self, headers: &HeaderMap, body: Body) -> Result<Collected, ApiError> {
         let announced = headers
             .get(CONTENT_LENGTH)
@@ -111,13 +113,7 @@ struct Reading<'a> {
 impl Reading<'_> {
     async fn run(&mut self, mut body: Body) -> Result<(), ApiError> {
         while let Some(frame) = body.frame().await {
-            let broken = |_| {
-                ApiError::new(
-                    ErrorCode::EmptyBody,
-                    "The body broke off before its end; send it again.",
-                )
-            };
-            let Ok(data) = frame.map_err(broken)?.into_data() else {
+            let Ok(data) = frame.map_err(|error| broken(&error))?.into_data() else {
                 continue;
             };
             let length = (self.bytes.len() + data.len()) as u64;
@@ -150,6 +146,22 @@ impl Reading<'_> {
             None => self.share = Some(more),
         }
         Ok(())
+    }
+}
+
+/// The error for a body that ended with `error`. Where it was not for the body's own format, the connection or the stream has ended.
+fn broken(error: &axum::Error) -> ApiError {
+    let causes = std::iter::successors(Some(error as &(dyn Error + 'static)), |&cause| cause.source());
+    let mut kinds = causes.filter_map(|cause| Some(cause.downcast_ref::<io::Error>()?.kind()));
+    // What hyper says of chunks that are none.
+    let malformed = kinds.any(|kind| matches!(kind, io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput));
+    let message = match malformed {
+        true => "The body's chunks break their format; send it again, or with a Content-Length.",
+        false => "The body broke off before its end; send it again.",
+    };
+    ApiError {
+        client_left: !malformed,
+        ..ApiError::new(ErrorCode::BodyIncomplete, message)
     }
 }
 
@@ -193,6 +205,25 @@ mod tests {
             ErrorCode::BodyTimeout
         );
         assert_eq!(code(Body::empty()).await, ErrorCode::EmptyBody);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_breaks_off_tells_whether_its_client_is_still_there() {
+        for (kind, left) in [
+            (io::ErrorKind::UnexpectedEof, true),
+            (io::ErrorKind::ConnectionReset, true),
+            (io::ErrorKind::InvalidInput, false),
+            (io::ErrorKind::InvalidData, false),
+        ] {
+            let pieces = [Ok(Bytes::from_static(b"some")), Err(io::Error::from(kind))];
+            let body = Body::from_stream(futures::stream::iter(pieces));
+            let error = limits().collect(&HeaderMap::new(), body).await.expect_err("broken");
+            assert_eq!(
+                (error.code, error.client_left),
+                (ErrorCode::BodyIncomplete, left),
+                "{kind}"
+            );
+        }
     }
 
     #[tokio::test]

@@ -33,7 +33,7 @@ enum Role {
 
 impl Conversation {
     /// Reads `messages`.
-    pub fn read(messages: Option<Value>) -> Result<Self, ApiError> {
+    pub async fn read(messages: Option<Value>) -> Result<Self, ApiError> {
         let messages = match messages {
             None => return Err(missing("messages")),
             Some(Value::Array(messages)) if !messages.is_empty() && messages.len() <= MAX_MESSAGES => messages,
@@ -66,11 +66,14 @@ impl Conversation {
             .chain([earlier, last])
             .filter(|part| !part.trim().is_empty());
         let instruction = parts.collect::<Vec<_>>().join("\n\n");
-        // The image was named by URL in one message; it is decoded here, once.
-        let image = image.map(|url| image_from_text(&url, "messages")).transpose()?;
-        if instruction.is_empty() && image.is_none() {
+        if instruction.is_empty() && !wordless {
             return Err(wrong("messages", "a conversation that says something"));
         }
+        // The image was named by URL in one message; it is decoded here, once.
+        let image = match image {
+            Some(url) => Some(image_from_text(url, "messages").await?),
+            None => None,
+        };
         Ok(Self {
             instruction,
             wordless,
@@ -144,8 +147,8 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn a_conversation_becomes_one_instruction_and_the_last_image() {
+    #[tokio::test]
+    async fn a_conversation_becomes_one_instruction_and_the_last_image() {
         let image = |url: &str| json!({"type": "image_url", "image_url": {"url": url}});
         let messages = json!([
             {"role": "system", "content": "Be brief."},
@@ -153,7 +156,7 @@ mod tests {
             {"role": "assistant", "content": "A heart."},
             {"role": "user", "content": [image("data:image/png;base64,Yg=="), {"type": "text", "text": "And here?"}]},
         ]);
-        let read = Conversation::read(Some(messages)).expect("sound");
+        let read = Conversation::read(Some(messages)).await.expect("sound");
         assert_eq!(
             read.instruction,
             "Be brief.\n\nUser: What is seen?\nAssistant: A heart.\n\nAnd here?"
@@ -161,9 +164,10 @@ mod tests {
         assert_eq!(read.image, Some(Bytes::from_static(b"b")));
     }
 
-    #[test]
-    fn one_plain_message_is_the_instruction_itself() {
-        let read = Conversation::read(Some(json!([{"role": "user", "content": "Say hello."}]))).expect("sound");
+    #[tokio::test]
+    async fn one_plain_message_is_the_instruction_itself() {
+        let messages = json!([{"role": "user", "content": "Say hello."}]);
+        let read = Conversation::read(Some(messages)).await.expect("sound");
         assert_eq!(
             read,
             Conversation {
@@ -174,9 +178,10 @@ mod tests {
         );
     }
 
-    #[test]
-    fn what_is_no_conversation_is_refused() {
+    #[tokio::test]
+    async fn what_is_no_conversation_is_refused() {
         let user = |content: Value| json!([{"role": "user", "content": content}]);
+        let shown = json!({"type": "image_url", "image_url": {"url": "data:image/png;base64,YQ=="}});
         for (messages, code) in [
             (json!([]), ErrorCode::InvalidField),
             (json!("hi"), ErrorCode::InvalidField),
@@ -186,13 +191,18 @@ mod tests {
                 ErrorCode::UnsupportedParameter,
             ),
             (user(json!("")), ErrorCode::InvalidField),
+            (
+                json!([{"role": "user", "content": [shown]}, {"role": "user", "content": " "}]),
+                ErrorCode::InvalidField,
+            ),
             (user(json!([{"type": "input_audio"}])), ErrorCode::InvalidField),
             (
                 user(json!([{"type": "image_url", "image_url": {"url": "http://x/y.png"}}])),
                 ErrorCode::RemoteUrlRefused,
             ),
         ] {
-            assert_eq!(Conversation::read(Some(messages)).expect_err("refused").code, code);
+            let refused = Conversation::read(Some(messages)).await.expect_err("refused");
+            assert_eq!((refused.code, refused.param.as_deref()), (code, Some("messages")));
         }
     }
 }

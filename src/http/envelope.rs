@@ -88,6 +88,7 @@ impl From<Usage> for TokenUsage {
             prompt_tokens,
             image_tokens,
             completion_tokens,
+            sequences: _,
         } = usage;
         Self {
             prompt_tokens,

@@ -45,6 +45,8 @@ macro_rules! codes {
 codes! {
     /// The body has no bytes.
     EmptyBody = "empty_body", BAD_REQUEST, InvalidRequest;
+    /// The body broke off before its end, or its chunks break their format.
+    BodyIncomplete = "body_incomplete", BAD_REQUEST, InvalidRequest;
     /// The body is not JSON, or not a JSON object.
     InvalidJson = "invalid_json", BAD_REQUEST, InvalidRequest;
     /// A text is not UTF-8.
@@ -165,6 +167,8 @@ pub struct ApiError {
     pub param: Option<String>,
     /// When to try again.
     pub retry_after: Option<Duration>,
+    /// Whether the client has hung up, so that nobody will read this.
+    pub client_left: bool,
 }
 
 impl ApiError {
@@ -175,6 +179,7 @@ impl ApiError {
             message: message.into(),
             param: None,
             retry_after: None,
+            client_left: false,
         }
     }
 
@@ -183,6 +188,20 @@ impl ApiError {
         Self {
             param: Some(param.into()),
             ..Self::new(code, message)
+        }
+    }
+
+    /// The same error for a route where the field `from` is called `to`. An error about another field stays as it is.
+    #[must_use]
+    pub fn renamed(self, from: &str, to: &str) -> Self {
+        if self.param.as_deref() != Some(from) {
+            return self;
+        }
+        let message = self.message.replace(&format!("`{from}`"), &format!("`{to}`"));
+        Self {
+            message: message.into(),
+            param: Some(to.to_owned()),
+            ..self
         }
     }
 
@@ -220,6 +239,7 @@ impl ApiError {
         }
         // What is left of the body will not be read.
         let unread = [
+            ErrorCode::BodyIncomplete,
             ErrorCode::BodyTimeout,
             ErrorCode::BodyTooLarge,
             ErrorCode::TooManyBodies,
@@ -251,6 +271,7 @@ impl From<ServiceError> for ApiError {
             ServiceError::Dicom(error) => error.into(),
             ServiceError::DicomOff => Self::about(ErrorCode::DicomNotSupported, "image", message),
             ServiceError::Engine(error) => error.into(),
+            ServiceError::NoRoomToDraw { .. } => Self::about(ErrorCode::ContextExceeded, "text", message),
             ServiceError::NoImage => Self::new(ErrorCode::NoImage, message),
             ServiceError::Worker => Self::new(
                 ErrorCode::Internal,

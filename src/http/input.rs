@@ -2,8 +2,8 @@
 
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, FromRequest, Multipart, Request};
-use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderValue};
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
@@ -13,9 +13,13 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::body::BodyLimits;
 use super::error::{ApiError, ErrorCode};
 use super::fields::{Fields, missing, utf8};
+use crate::service::ServiceError;
 
 /// Most parts of a multipart body.
 const MAX_PARTS: usize = 64;
+
+/// What has more bytes than this is taken apart on a blocking thread: 32 MiB take tens of milliseconds, and others must not wait for them.
+const LARGE: usize = 64 << 10;
 
 /// What a request brought.
 #[derive(Debug)]
@@ -64,22 +68,24 @@ impl Input {
             Fields::from_query(query)?.misplaced(place)?;
         }
         let (bytes, share) = limits.collect(&head.headers, body).await?.into_parts();
-        let (fields, file) = match kind? {
-            Kind::Json => (Fields::from_json(&bytes)?, None),
-            Kind::Image => (Fields::from_query(query)?, Some(bytes)),
+        let (fields, file, share) = match kind? {
+            // The share goes along: what is still taken apart when its client has left has its memory within the budget.
+            Kind::Json => apart(bytes.len(), move || Ok((Fields::from_json(&bytes)?, None, share))).await?,
+            Kind::Image => (Fields::from_query(query)?, Some(bytes), share),
             Kind::Multipart => {
                 let mut request = Request::new(Body::from(bytes));
                 *request.headers_mut() = head.headers;
                 // The body has been bounded already.
                 DefaultBodyLimit::apply(DefaultBodyLimit::disable(), &mut request);
-                multipart(request).await?
+                let (fields, file) = multipart(request).await?;
+                (fields, file, share)
             }
         };
         Ok(Self { fields, file, share })
     }
 
     /// The image, if one came.
-    pub fn image(&mut self) -> Result<Option<Bytes>, ApiError> {
+    pub async fn image(&mut self) -> Result<Option<Bytes>, ApiError> {
         let text = self.fields.text("image")?;
         match (self.file.take(), text) {
             (Some(_), Some(_)) => Err(ApiError::about(
@@ -88,7 +94,7 @@ impl Input {
                 "`image` came twice; send it once.",
             )),
             (Some(file), None) => Ok(Some(file)),
-            (None, Some(text)) => image_from_text(&text, "image").map(Some),
+            (None, Some(text)) => image_from_text(text, "image").await.map(Some),
             (None, None) => Ok(None),
         }
     }
@@ -100,14 +106,15 @@ impl Input {
     }
 
     /// The image, which must be there.
-    pub fn required_image(&mut self) -> Result<Bytes, ApiError> {
-        self.image()?.ok_or_else(|| missing("image"))
+    pub async fn required_image(&mut self) -> Result<Bytes, ApiError> {
+        self.image().await?.ok_or_else(|| missing("image"))
     }
 }
 
 fn kind_of(headers: &HeaderMap, kinds: &[Kind]) -> Result<Kind, ApiError> {
     // Nothing is unpacked: a small body could grow without end.
-    if headers.get(CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+    let packed = |coding: &HeaderValue| !coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity");
+    if headers.get_all(CONTENT_ENCODING).iter().any(packed) {
         let message = "Compressed bodies are not read; send the body without `Content-Encoding`.";
         return Err(ApiError::new(ErrorCode::UnsupportedMediaType, message));
     }
@@ -183,8 +190,24 @@ fn remote(param: &'static str) -> ApiError {
     ApiError::about(ErrorCode::RemoteUrlRefused, param, message)
 }
 
+/// Takes apart what has so many bytes: here, or where others do not wait for it.
+async fn apart<T: Send + 'static>(
+    bytes: usize,
+    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    if bytes <= LARGE {
+        return work();
+    }
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|_| Err(ServiceError::Worker.into()))
+}
+
 /// An image from base64 or a data: URL. `param` is the field it came in.
-pub fn image_from_text(text: &str, param: &'static str) -> Result<Bytes, ApiError> {
+pub async fn image_from_text(text: String, param: &'static str) -> Result<Bytes, ApiError> {
+    apart(text.len(), move || decoded(&text, param)).await
+}
+
+fn decoded(text: &str, param: &'static str) -> Result<Bytes, ApiError> {
     let text = text.trim();
     if is_url(text.as_bytes()) {
         return Err(remote(param));
@@ -205,7 +228,7 @@ pub fn image_from_text(text: &str, param: &'static str) -> Result<Bytes, ApiErro
     let engine = GeneralPurpose::new(&alphabet::STANDARD, lenient);
     // Encoders that wrap lines are common; everything else that is not base64 is an error.
     let wrapped = encoded.bytes().any(|b| b.is_ascii_whitespace());
-    let decoded = if wrapped {
+    let bytes = if wrapped {
         engine.decode(
             encoded
                 .bytes()
@@ -215,7 +238,7 @@ pub fn image_from_text(text: &str, param: &'static str) -> Result<Bytes, ApiErro
     } else {
         engine.decode(encoded)
     };
-    match decoded {
+    match bytes {
         Ok(bytes) if bytes.is_empty() => Err(ApiError::about(
             ErrorCode::EmptyImage,
             param,
@@ -234,7 +257,7 @@ mod tests {
     use super::*;
 
     fn code(text: &str) -> ErrorCode {
-        image_from_text(text, "image").expect_err("refused").code
+        decoded(text, "image").expect_err("refused").code
     }
 
     #[test]
@@ -247,8 +270,16 @@ mod tests {
             "DATA:image/jpeg;base64,aGk=",
             "data:application/dicom;base64,aGk=",
         ] {
-            assert_eq!(image_from_text(text, "image").expect(text), Bytes::from_static(b"hi"));
+            assert_eq!(decoded(text, "image").expect(text), Bytes::from_static(b"hi"));
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_large_is_taken_apart_on_another_thread() {
+        let here = std::thread::current().id();
+        let place = || Ok(std::thread::current().id());
+        assert_eq!(apart(LARGE, place).await.expect("done"), here);
+        assert_ne!(apart(LARGE + 1, place).await.expect("done"), here);
     }
 
     #[test]

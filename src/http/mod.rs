@@ -28,6 +28,7 @@ pub mod server;
 mod state;
 mod timed;
 mod track;
+mod turned_away;
 mod watched;
 pub mod wire;
 
@@ -65,7 +66,7 @@ pub fn app(state: AppState) -> Router {
         // Client libraries send headers of their own, which mean nothing here.
         .allow_headers(AllowHeaders::mirror_request())
         .expose_headers(EXPOSED.map(HeaderName::from_static));
-    Router::new()
+    let routes = Router::new()
         .route("/v1/report", post(report::report))
         .route("/v1/vqa", post(vqa::vqa))
         .route("/v1/generate-image", post(generate_image::generate_image))
@@ -83,8 +84,13 @@ pub fn app(state: AppState) -> Router {
         .route("/", get(ops::index))
         .fallback(unknown_path)
         // From the inside out: who may call, from which web page, what a panic becomes, what nobody has read, and the account of it all.
-        .layer(from_fn_with_state(state.clone(), auth::ask_for_key))
-        .layer(cors)
+        .layer(from_fn_with_state(state.clone(), auth::ask_for_key));
+    // Where no web page may call, none may ask whether it may: the layer would answer OPTIONS on every path.
+    let routes = match state.cors.is_empty() {
+        true => routes,
+        false => routes.layer(cors),
+    };
+    routes
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn(leftover::read_leftover))
         .layer(from_fn_with_state(state.clone(), track::track))

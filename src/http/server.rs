@@ -6,10 +6,11 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::http::StatusCode;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -21,6 +22,7 @@ use super::attention::Attention;
 use super::error::{ApiError, ErrorCode};
 use super::state::AppState;
 use super::timed::Timed;
+use super::turned_away::TurnedAway;
 use crate::config::ServeConfig;
 use crate::engine::EngineError;
 
@@ -142,6 +144,7 @@ struct Door {
     limits: Limits,
     places: Arc<Semaphore>,
     refusals: Arc<Semaphore>,
+    turned_away: Mutex<TurnedAway>,
     closing: watch::Sender<bool>,
     connections: TaskTracker,
 }
@@ -167,6 +170,7 @@ impl Door {
             limits: limits.clone(),
             places: Arc::new(Semaphore::new(limits.connections)),
             refusals: Arc::new(Semaphore::new(REFUSALS)),
+            turned_away: Mutex::default(),
             closing: watch::Sender::new(false),
             connections: TaskTracker::new(),
         }
@@ -197,7 +201,22 @@ impl Door {
                 let _place = place;
                 connection.await;
             });
-        } else if let Ok(place) = Arc::clone(&self.refusals).try_acquire_owned() {
+            return;
+        }
+        let told = self
+            .turned_away
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .one_more(Instant::now());
+        if let Some(turned_away) = told {
+            let limit = self.limits.connections;
+            tracing::warn!(
+                turned_away,
+                limit,
+                "connections were turned away: as many as --max-connections are open"
+            );
+        }
+        if let Ok(place) = Arc::clone(&self.refusals).try_acquire_owned() {
             self.connections.spawn(async move {
                 let _place = place;
                 let _ = tokio::time::timeout(FAREWELL, refuse(stream)).await;
@@ -245,6 +264,13 @@ async fn refuse(mut stream: TcpStream) -> io::Result<()> {
         "Too many connections are open; try again in a moment.",
     );
     super::metrics::error(error.code);
+    // Nothing is known of the request that it might have been.
+    super::metrics::request(
+        "unmatched",
+        "other",
+        StatusCode::TOO_MANY_REQUESTS.as_u16(),
+        Duration::ZERO,
+    );
     let id = uuid::Uuid::now_v7().to_string();
     let body = serde_json::to_string(&error.body(&id)).unwrap_or_default();
     let head = format!(

@@ -92,7 +92,9 @@ pub async fn track(State(state): State<AppState>, mut request: Request, next: Ne
         ended: false,
         _under_way: under_way,
     };
-    let mut response = in_one_shape(next.run(request).await, &account.context);
+    let response = next.run(request).await;
+    let left = response.extensions().get::<ApiError>().is_some_and(|e| e.client_left);
+    let mut response = in_one_shape(response, &account.context);
     if let Ok(id) = HeaderValue::from_str(&account.context.id) {
         response.headers_mut().insert(REQUEST_ID, id);
     }
@@ -101,7 +103,8 @@ pub async fn track(State(state): State<AppState>, mut request: Request, next: Ne
             .headers_mut()
             .insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    account.status = Some(response.status());
+    // Who left in the middle of the body gets no answer.
+    account.status = (!left).then(|| response.status());
     // Nobody asks for the body of an answer to HEAD.
     account.ended = account.method == "HEAD";
     response.map(|body| watched(body, account))
@@ -131,7 +134,10 @@ fn in_one_shape(mut response: Response, context: &RequestContext) -> Response {
         ),
         None => return response,
     };
-    context.note(error.code);
+    // What nobody reads was told to nobody.
+    if !error.client_left {
+        context.note(error.code);
+    }
     let (told, body) = error.respond(&context.id).into_parts();
     response.headers_mut().remove(CONTENT_LENGTH);
     response.headers_mut().extend(told.headers);
@@ -146,7 +152,7 @@ struct Account {
     context: RequestContext,
     route: String,
     method: &'static str,
-    /// `None` while there is no answer.
+    /// `None` while there is no answer that the client could get.
     status: Option<StatusCode>,
     begun: Instant,
     /// Whether the client got all of it.
@@ -174,7 +180,7 @@ impl Drop for Account {
             status,
             latency_ms = took.as_secs_f64() * 1000.0,
             error,
-            client_left = !self.ended,
+            client_left = self.status.is_none() || !self.ended,
             "request"
         );
     }

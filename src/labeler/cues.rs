@@ -1,69 +1,12 @@
 //! Whether a mention is affirmed, denied, left open, or no statement on this image at all.
 
+use super::cue_phrases::{self, CueBefore};
 use super::phrases::Mention;
 use crate::phantom::Label;
 
-/// Phrases before a mention, the longest first where one ends as another. `None`: what follows is not a statement on this image.
-const BEFORE: &[(&str, Option<Label>)] = &[
-    ("cannot exclude", Some(Label::Uncertain)),
-    ("can not exclude", Some(Label::Uncertain)),
-    ("cannot rule out", Some(Label::Uncertain)),
-    ("not exclude", Some(Label::Uncertain)),
-    ("difficult to exclude", Some(Label::Uncertain)),
-    ("rule out", None),
-    ("ruling out", None),
-    ("r o", None),
-    ("evaluate for", None),
-    ("evaluation for", None),
-    ("assess for", None),
-    ("history of", None),
-    ("h o", None),
-    ("not only", Some(Label::Positive)),
-    ("no change", Some(Label::Positive)),
-    ("removal of", Some(Label::Negative)),
-    ("resolution of", Some(Label::Negative)),
-    ("clearing of", Some(Label::Negative)),
-    ("negative for", Some(Label::Negative)),
-    ("free of", Some(Label::Negative)),
-    ("clear of", Some(Label::Negative)),
-    ("absence of", Some(Label::Negative)),
-    ("resolved", Some(Label::Negative)),
-    ("no", Some(Label::Negative)),
-    ("not", Some(Label::Negative)),
-    ("without", Some(Label::Negative)),
-    ("nor", Some(Label::Negative)),
-    ("neither", Some(Label::Negative)),
-    ("denies", Some(Label::Negative)),
-    ("may", Some(Label::Uncertain)),
-    ("might", Some(Label::Uncertain)),
-    ("could", Some(Label::Uncertain)),
-    ("possible", Some(Label::Uncertain)),
-    ("possibly", Some(Label::Uncertain)),
-    ("possibility of", Some(Label::Uncertain)),
-    ("questionable", Some(Label::Uncertain)),
-    ("question of", Some(Label::Uncertain)),
-    ("equivocal", Some(Label::Uncertain)),
-    ("suspected", Some(Label::Uncertain)),
-    ("suspicious for", Some(Label::Uncertain)),
-    ("suspicion of", Some(Label::Uncertain)),
-    ("suspicion for", Some(Label::Uncertain)),
-    ("concerning for", Some(Label::Uncertain)),
-    ("concern for", Some(Label::Uncertain)),
-    ("suggest", Some(Label::Uncertain)),
-    ("suggests", Some(Label::Uncertain)),
-    ("suggesting", Some(Label::Uncertain)),
-    ("suggestive of", Some(Label::Uncertain)),
-    ("versus", Some(Label::Uncertain)),
-    ("vs", Some(Label::Uncertain)),
-    ("borderline", Some(Label::Uncertain)),
-    ("potentially", Some(Label::Uncertain)),
-    ("perhaps", Some(Label::Uncertain)),
-    ("?", Some(Label::Uncertain)),
-    // As in CheXpert, what is unlikely is in doubt and not denied.
-    ("unlikely", Some(Label::Uncertain)),
-    ("less likely", Some(Label::Uncertain)),
-    ("doubt", Some(Label::Uncertain)),
-];
+/// A cue so many words before a mention, or a word so far behind a comma, is of something else. Sentences are shorter; what a model writes
+/// without an end need not be.
+const REACH: usize = 64;
 
 /// Doubts that only tell what something else would mean: where that is denied, so is what it would mean.
 const EVIDENCE: &[&str] = &[
@@ -108,37 +51,6 @@ const REQUESTS: &[&str] = &[
     "clinical information",
     "clinical indication",
     "comparison",
-];
-
-/// What a verb behind a mention may go on with.
-const BEHIND: &[(&str, Label)] = &[
-    ("not excluded", Label::Uncertain),
-    ("not be excluded", Label::Uncertain),
-    ("not entirely excluded", Label::Uncertain),
-    ("not be entirely excluded", Label::Uncertain),
-    ("be excluded", Label::Uncertain),
-    ("be entirely excluded", Label::Uncertain),
-    ("be ruled out", Label::Uncertain),
-    ("difficult to exclude", Label::Uncertain),
-    ("possible", Label::Uncertain),
-    ("suspected", Label::Uncertain),
-    ("questioned", Label::Uncertain),
-    ("questionable", Label::Uncertain),
-    ("suggested", Label::Uncertain),
-    ("be present", Label::Uncertain),
-    ("be considered", Label::Uncertain),
-    ("unlikely", Label::Uncertain),
-    ("less likely", Label::Uncertain),
-    ("be removed", Label::Positive),
-    ("not", Label::Negative),
-    ("no longer", Label::Negative),
-    ("absent", Label::Negative),
-    ("excluded", Label::Negative),
-    ("ruled out", Label::Negative),
-    ("resolved", Label::Negative),
-    ("been removed", Label::Negative),
-    ("removed", Label::Negative),
-    ("cleared", Label::Negative),
 ];
 
 /// What may follow a mention without a verb.
@@ -309,8 +221,9 @@ fn turns(sentence: &[String], at: usize) -> bool {
     match word {
         "with" => !BINDS_WITH.contains(&previous),
         "," | "and" if OPENERS.contains(&next) => {
-            let rest = sentence[at + 1..].iter().take_while(|w| !TURNS.contains(&w.as_str()));
-            !rest.clone().any(|w| w == "or" || w == "nor")
+            let near = sentence[at + 1..].iter().take(REACH);
+            let mut rest = near.take_while(|w| !TURNS.contains(&w.as_str()));
+            !rest.any(|w| w == "or" || w == "nor")
         }
         _ => TURNS.contains(&word),
     }
@@ -333,7 +246,7 @@ pub(super) fn clause(sentence: &[String], at: usize) -> bool {
 fn before(sentence: &[String], start: usize, bare: Label) -> Option<Label> {
     // Whether a new clause begins between cue and mention, and where the evidence begins that would mean the finding.
     let (mut parted, mut evidence) = (false, None);
-    for end in (1..=start).rev() {
+    for end in (1..=start).rev().take(REACH) {
         let at = end - 1;
         let joint = [",", "and"].contains(&sentence[at].as_str());
         if turns(sentence, at) || (joint && evidence.is_some()) {
@@ -341,17 +254,17 @@ fn before(sentence: &[String], start: usize, bare: Label) -> Option<Label> {
         }
         parted |= joint && clause(sentence, at);
         // A cue may stand anywhere before the mention, so each word is tried as the end of one.
-        let Some((cue, said)) = BEFORE.iter().find(|(text, _)| ends_with(&sentence[..end], text)) else {
+        let Some(cue) = cue_phrases::ending(&sentence[..end]) else {
             continue;
         };
         let still_there = || of_change(sentence, end, start) || half(sentence, end, cue);
-        match (*said, evidence) {
+        match (cue.said, evidence) {
             (Some(Label::Negative), None) if parted || clouded(sentence, end, start) => return Some(bare),
             (Some(Label::Negative), None) if still_there() => return Some(Label::Positive),
-            (Some(Label::Uncertain), None) if EVIDENCE.contains(cue) => evidence = Some(end - cue.split(' ').count()),
+            (Some(Label::Uncertain), None) if EVIDENCE.contains(&cue.text) => evidence = Some(end - cue.len()),
             (said, None) => return said,
             // "Opacity not seen before, suggesting pneumonia" denies no evidence.
-            (_, Some(from)) if matches!(*cue, "no" | "without") || (*cue == "not" && end == from) => {
+            (_, Some(from)) if matches!(cue.text, "no" | "without") || (cue.text == "not" && end == from) => {
                 return Some(match still_there() {
                     true => Label::Uncertain,
                     false => Label::Negative,
@@ -374,13 +287,10 @@ pub(super) fn of_change(sentence: &[String], end: usize, start: usize) -> bool {
 }
 
 /// Whether the cue that ends at word `end` tells of an end that has not, or only half, come.
-fn half(sentence: &[String], end: usize, cue: &str) -> bool {
-    let before = sentence[..end - cue.split(' ').count()]
-        .iter()
-        .rev()
-        .map(String::as_str);
+fn half(sentence: &[String], end: usize, cue: &CueBefore) -> bool {
+    let before = sentence[..end - cue.len()].iter().rev().map(String::as_str);
     let mut near = before.take(3).take_while(|w| ![",", "and"].contains(w));
-    GOING.contains(&cue) && near.any(|w| HALF.contains(&w))
+    GOING.contains(&cue.text) && near.any(|w| HALF.contains(&w))
 }
 
 /// Whether the denial that ends at word `end` is of what cannot be seen, and `start` the cause: "not well seen due to an effusion".
@@ -413,23 +323,12 @@ pub(super) fn behind(sentence: &[String], end: usize) -> Option<Label> {
         .take_while(|w| !stop(w) && *w != "," && *w != "and")
         .take(5)
         .collect();
-    let cue = BEHIND.iter().find(|(text, _)| {
-        let words: Vec<&str> = text.split(' ').collect();
-        (0..2).any(|skip| {
-            let here = tail.get(skip..skip + words.len());
-            here.is_some_and(|here| here.iter().zip(&words).all(|(a, b)| a.as_str() == *b))
-        })
-    })?;
+    let cue = cue_phrases::beginning(&tail)?;
     // "Not seen with improved aeration" denies the finding.
     let mut said = tail
         .iter()
         .map(|w| w.as_str())
         .take_while(|w| *w != "with" && !FOUND.contains(w));
-    let changed = said.any(|w| CHANGE.contains(&w) || (cue.0 == "not" && CHANGED.contains(&w)));
-    (!(cue.1 == Label::Negative && changed)).then_some(cue.1)
-}
-
-fn ends_with(words: &[String], cue: &str) -> bool {
-    let cue: Vec<&str> = cue.split(' ').collect();
-    words.len() >= cue.len() && words[words.len() - cue.len()..].iter().zip(&cue).all(|(a, b)| a == b)
+    let changed = said.any(|w| CHANGE.contains(&w) || (cue.text == "not" && CHANGED.contains(&w)));
+    (!(cue.said == Label::Negative && changed)).then_some(cue.said)
 }

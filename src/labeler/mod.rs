@@ -5,6 +5,7 @@
 //! and phrases are this program's own; figures compare with each other, not with those of another labeler.
 
 mod brief;
+mod cue_phrases;
 mod cues;
 mod phrases;
 mod reword;

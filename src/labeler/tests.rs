@@ -396,3 +396,11 @@ fn a_side_goes_with_its_finding() {
     assert_eq!(sides("No right pneumothorax.", "Pneumothorax"), (false, false));
     assert_eq!(sides("Moderate cardiomegaly.", "Cardiomegaly"), (false, false));
 }
+
+#[test]
+fn a_denial_reaches_back_over_a_sentence_and_not_over_words_without_end() {
+    let pneumonia = LABELS.iter().position(|name| *name == "Pneumonia").unwrap();
+    let said = |between: usize| read(&format!("No {}pneumonia.", "grey ".repeat(between))).labels[pneumonia];
+    assert_eq!((said(0), said(60)), (Label::Negative, Label::Negative));
+    assert_eq!(said(70), Label::Positive);
+}

@@ -124,9 +124,7 @@ impl DicomReader {
             })?,
         };
         let told = tokio::time::timeout(self.patience, converse(&mut worker, file, limits)).await;
-        if let Ok(next) = self.start(limits) {
-            *self.spare.lock().unwrap_or_else(PoisonError::into_inner) = Some(next);
-        }
+        self.keep_one_waiting(limits);
         match told {
             Ok(Ok(told)) => Ok(told?),
             Ok(Err(error)) => {
@@ -141,6 +139,14 @@ impl DicomReader {
                 tracing::warn!("a DICOM worker took too long and was ended");
                 Err(DicomError::Exhausted.into())
             }
+        }
+    }
+
+    /// Starts a worker for the next file, unless another file's reader has.
+    fn keep_one_waiting(&self, limits: &DecodeLimits) {
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        if spare.is_none() {
+            *spare = self.start(limits).ok();
         }
     }
 
@@ -294,6 +300,19 @@ mod tests {
             spare.kill().await.expect("killed");
             *reader.spare.lock().expect("not poisoned") = Some(spare);
         }
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_waits_already_is_kept() {
+        let (_folder, reader) = reader("exec sleep 600", Duration::from_secs(20));
+        let waiting = || {
+            reader.keep_one_waiting(&DecodeLimits::default());
+            let spare = reader.spare.lock().expect("not poisoned");
+            spare.as_ref().and_then(Child::id)
+        };
+        let first = waiting();
+        assert!(first.is_some());
+        assert_eq!(waiting(), first);
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub enum ServiceError {
         message: String,
     },
     /// A text is longer than any context could hold.
-    #[error("`{param}` is {bytes} bytes long, and at most {limit} are taken; send a shorter text")]
+    #[error("a text in `{param}` is {bytes} bytes long, and at most {limit} are taken; send a shorter one")]
     TextTooLong {
         /// The field's name, as the API spells it.
         param: &'static str,
@@ -36,6 +36,18 @@ pub enum ServiceError {
     /// The engine refused the work or failed at it.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// A text leaves no room in the context for the image that is to be drawn from it.
+    #[error(
+        "the text and the model's instruction take {prompt} of the context's {context} tokens, and an image takes {image}; send a shorter text"
+    )]
+    NoRoomToDraw {
+        /// Tokens of the prompt.
+        prompt: usize,
+        /// Tokens of an image.
+        image: usize,
+        /// Tokens that fit.
+        context: usize,
+    },
     /// Without constraint the model may end without a whole image.
     #[error(
         "the model ended its reply without a whole image; try another seed, or leave out `constraint` so that an image always comes"

@@ -92,13 +92,21 @@ impl Drafter<'_> {
     /// Most new tokens of a reply. What was asked for must fit the context; a default is shortened to fit. An image takes what it takes, however much
     /// more was granted, and must fit.
     fn most_new_tokens(&self, prompt: &Prompt, rule: Rule, usual: usize) -> Result<usize, ServiceError> {
-        let most = match (rule, self.options.max_tokens) {
-            (Rule::Image, _) => image_len(self.facts.codes_per_image),
-            (_, Some(asked)) => asked,
-            (_, None) => return Ok(usual.min(room(prompt, 1, self.facts)?)),
-        };
-        room(prompt, most, self.facts)?;
-        Ok(most)
+        match (rule, self.options.max_tokens) {
+            (Rule::Image, _) => self.room_to_draw(prompt),
+            (_, Some(asked)) => room(prompt, asked, self.facts).map(|_| asked).map_err(Into::into),
+            (_, None) => Ok(usual.min(room(prompt, 1, self.facts)?)),
+        }
+    }
+
+    /// Tokens of an image, which must fit. Where they do not, only a shorter text helps.
+    fn room_to_draw(&self, prompt: &Prompt) -> Result<usize, ServiceError> {
+        let (codes, context) = (self.facts.codes_per_image, self.facts.context);
+        let (prompt, image) = (prompt.len(codes), image_len(codes));
+        match prompt + image <= context {
+            true => Ok(image),
+            false => Err(ServiceError::NoRoomToDraw { prompt, image, context }),
+        }
     }
 }
 

@@ -11,124 +11,13 @@ use super::deadline::within;
 use super::frame::{Frame, Mark};
 use super::plan::Plan;
 use super::polish::Polish;
-use super::{Consensus, ImageDesk, Options, ServiceError};
-use crate::engine::{EngineError, Event, Events, FinishReason, Sampling, SequenceSpec, SequenceSummary, Timing};
-use crate::radiograph::{ImageFormat, Pixels};
+use super::{Answer, Consensus, Drawing, ImageDesk, Options, Outcome, Phases, ServiceError, Update, Usage};
+use crate::engine::{EngineError, Event, Events, FinishReason, SequenceSpec, SequenceSummary, Timing};
+use crate::radiograph::Pixels;
 use crate::vocabulary::{TextStream, TokenId, Vocabulary};
 
 /// Progress of an image is told this often while its codes come.
 const PROGRESS_STEPS: usize = 32;
-
-/// A drawn image.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Drawing {
-    /// The codes it was drawn from, row-major.
-    pub codes: Vec<u16>,
-    /// The file, marked as synthetic in its metadata.
-    pub file: Bytes,
-    /// How it is written.
-    pub format: ImageFormat,
-    /// Width in pixels.
-    pub width: usize,
-    /// Height in pixels.
-    pub height: usize,
-}
-
-/// One finished reply of a request.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Answer {
-    /// The text, without white space at its ends; empty for a drawing.
-    pub text: String,
-    /// The image, if one came.
-    pub image: Option<Drawing>,
-    /// Why it ended.
-    pub finish: FinishReason,
-    /// The generated ids, the end token (if one came) included.
-    pub token_ids: Vec<TokenId>,
-    /// Probability of yes against no at the first token, 0 to 1; questions only.
-    pub p_yes: Option<f64>,
-    /// The seed of this reply.
-    pub seed: u64,
-}
-
-/// Tokens of a request, summed over its replies.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// Prompt tokens, image codes included.
-    pub prompt_tokens: usize,
-    /// Prompt tokens that were image codes.
-    pub image_tokens: usize,
-    /// Generated tokens.
-    pub completion_tokens: usize,
-}
-
-/// Where the time of a request went. Of several replies the longest counts in each phase.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Phases {
-    /// Reading the image and laying out the prompt, the wait for an image worker included.
-    pub preprocess: Duration,
-    /// Waiting in the engine's queue.
-    pub queue: Duration,
-    /// VQ-GAN encoder.
-    pub encode: Duration,
-    /// From the first prompt token run to the first new token.
-    pub prefill: Duration,
-    /// From the first new token to the last.
-    pub decode: Duration,
-    /// VQ-GAN decoder.
-    pub draw: Duration,
-    /// From the call to the whole answer.
-    pub total: Duration,
-    /// From the call to the first new token of any reply.
-    pub first_token: Option<Duration>,
-}
-
-/// A whole answer.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Outcome {
-    /// One answer for each reply that was asked for, in order; of several readings the chosen one alone.
-    pub answers: Vec<Answer>,
-    /// What the several readings of each answer say together; empty where there was one.
-    pub consensus: Vec<Consensus>,
-    /// Codes of the image that was sent.
-    pub input_codes: Option<Arc<Vec<u16>>>,
-    /// How replies were drawn; the seed is that of the first.
-    pub sampling: Sampling,
-    /// Tokens.
-    pub usage: Usage,
-    /// Time.
-    pub phases: Phases,
-}
-
-/// What is told while an answer comes.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Update {
-    /// More text of a reply.
-    Text {
-        /// Index of the reply.
-        index: usize,
-        /// The new text, never empty.
-        text: String,
-    },
-    /// More codes of a drawing.
-    Codes {
-        /// Index of the reply.
-        index: usize,
-        /// Codes so far.
-        done: usize,
-        /// Codes of a whole image.
-        total: usize,
-    },
-    /// An image is drawn.
-    Image {
-        /// Index of the reply.
-        index: usize,
-        /// The image.
-        drawing: Drawing,
-    },
-    /// The whole answer; nothing comes after it.
-    Done(Box<Outcome>),
-}
 
 /// One reply while it comes.
 struct Strand {
@@ -247,7 +136,7 @@ impl Reply {
                     self.show(sequence, text);
                 }
             }
-            Event::Done => self.conclude()?,
+            Event::Done => self.conclude().await?,
             Event::Failed(error) => return Err(error.into()),
         }
         // Every reply met a stop text: there is nothing to wait for, and dropping the events frees the engine.
@@ -255,7 +144,7 @@ impl Reply {
             && self.strands.iter().all(|s| s.summary.is_some())
             && self.strands.iter().any(|s| s.polish.stopped())
         {
-            self.conclude()?;
+            self.conclude().await?;
         }
         Ok(())
     }
@@ -356,7 +245,7 @@ impl Reply {
     }
 
     /// Puts the answer together from what came.
-    fn conclude(&mut self) -> Result<(), ServiceError> {
+    async fn conclude(&mut self) -> Result<(), ServiceError> {
         let mut usage = Usage::default();
         let mut phases = Phases {
             preprocess: self.preprocess,
@@ -374,6 +263,7 @@ impl Reply {
             usage.prompt_tokens += summary.prompt_tokens;
             usage.image_tokens += summary.image_tokens;
             usage.completion_tokens += summary.completion_tokens;
+            usage.sequences += 1;
             // Of several readings the first ends the wait.
             phases.queue = match (self.plan.readings, answers.is_empty()) {
                 (1, _) | (_, true) => phases.queue.max(summary.timing.queue),
@@ -398,7 +288,7 @@ impl Reply {
         }
         let mut told = Vec::new();
         if self.plan.readings > 1 {
-            (answers, told) = answers.chunks(self.plan.readings).filter_map(agreed).unzip();
+            (answers, told) = agreement(answers, self.plan.readings).await?;
             for (index, answer) in answers.iter().enumerate().filter(|(_, answer)| !answer.text.is_empty()) {
                 let text = answer.text.clone();
                 self.updates.push_back(Update::Text { index, text });
@@ -418,6 +308,15 @@ impl Reply {
         self.ended = true;
         Ok(())
     }
+}
+
+/// Of so many neighbouring readings the one that the others agree with, and how far they do. On a blocking thread: the labeler reads all of
+/// them, and what a model says may be long.
+async fn agreement(answers: Vec<Answer>, readings: usize) -> Result<(Vec<Answer>, Vec<Consensus>), ServiceError> {
+    let work = move || -> (Vec<Answer>, Vec<Consensus>) { answers.chunks(readings).filter_map(agreed).unzip() };
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| ServiceError::Worker)
 }
 
 /// P(yes) / (P(yes) + P(no)), from the probabilities of the two sets; `None` if neither was watched or both are 0.

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::Request;
-use llm_cxr::engine::EngineError;
 use llm_cxr::radiograph::ImageFormat;
 use llm_cxr::service::{self, Options, ServiceError, Task};
 use serde_json::{Value, json};
@@ -69,6 +68,11 @@ async fn bodies_that_are_nothing_or_of_the_wrong_kind_are_refused() {
         .header("content-encoding", "gzip");
     let packed = packed.body(Body::from("\x1f")).expect("a request");
     house.send(packed).await.refused(415, "unsupported_media_type");
+    let plain = Request::post("/v1/instruct")
+        .header("content-type", "application/json")
+        .header("content-encoding", "Identity");
+    let plain = plain.body(Body::from(r#"{"instruction": "Say hello."}"#));
+    house.send(plain.expect("a request")).await.ok();
     healthy(&house).await;
 }
 
@@ -375,6 +379,17 @@ async fn texts_that_are_too_long_are_refused() {
     ask("x".repeat(40_000)).await.refused(400, "text_too_long");
     ask("what is this? ".repeat(400)).await.refused(400, "context_exceeded");
     ask("  ".to_owned()).await.refused(400, "invalid_parameter");
+    for (question, code) in [
+        ("x".repeat(40_000), "text_too_long"),
+        (" ".to_owned(), "invalid_parameter"),
+    ] {
+        let answer = house
+            .json("/v1/vqa", json!({"image": image, "questions": ["Is it?", question]}))
+            .await;
+        answer.refused(400, code);
+        assert_eq!(answer.json()["error"]["param"], "questions");
+        assert!(!answer.text().contains("`question`"), "{}", answer.text());
+    }
     let many: Vec<Value> = (0..100).map(|i| json!(format!("Is it {i}?"))).collect();
     house
         .json("/v1/vqa", json!({"image": image, "questions": many}))
@@ -403,6 +418,36 @@ async fn texts_that_are_too_long_are_refused() {
         .await
         .refused(400, "conflicting_fields");
     healthy(&house).await;
+}
+
+#[tokio::test]
+async fn a_text_that_leaves_no_room_for_its_drawing_is_to_be_shorter_and_nothing_else() {
+    let house = House::plain().await;
+    // Longer than the context, and shorter by less than an image takes.
+    for text in ["white lung ".repeat(2000), fitting(&house, 5).await] {
+        let answer = house.json("/v1/generate-image", json!({"text": text})).await;
+        answer.refused(400, "context_exceeded");
+        let error = answer.json()["error"].clone();
+        assert_eq!(error["param"], "text");
+        let message = error["message"].as_str().expect("a message");
+        assert!(
+            message.contains("shorter text") && !message.contains("max_tokens"),
+            "{message}"
+        );
+    }
+}
+
+/// A text whose drawing's prompt leaves `room` tokens of the context.
+async fn fitting(house: &House, room: usize) -> String {
+    let tokens = async |text: &str| {
+        let drawn = house.json("/v1/generate-image", json!({"text": text})).await.ok();
+        let used = drawn.json()["usage"]["prompt_tokens"].as_u64().expect("a number");
+        usize::try_from(used).expect("a small number")
+    };
+    // Each further word is a token.
+    let (one, two) = (tokens("a").await, tokens("a a").await);
+    assert_eq!(two, one + 1);
+    vec!["a"; facts().context - one - room + 1].join(" ")
 }
 
 #[tokio::test]
@@ -451,8 +496,5 @@ async fn a_long_text_does_not_hold_up_the_thread_that_answers_others() {
         "it was tokenised in this thread"
     );
     let refused = soon(asked).await.err().expect("too long for the context");
-    assert!(matches!(
-        refused,
-        ServiceError::Engine(EngineError::ContextExceeded { .. })
-    ));
+    assert!(matches!(refused, ServiceError::NoRoomToDraw { .. }), "{refused}");
 }

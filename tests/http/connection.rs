@@ -92,6 +92,9 @@ async fn a_connection_too_many_is_told_so() {
         answer.starts_with("HTTP/1.1 429") && answer.contains("too_many_connections"),
         "{answer}"
     );
+    let told = "llm_cxr_http_requests_total{route=\"unmatched\",method=\"other\",status=\"429\"}";
+    let metrics = house.get("/metrics").await.ok().text();
+    assert!(metrics.contains(told), "{metrics}");
     drop(first);
     // Its place is free again once the server has seen it go.
     let url = served.url("/livez");
@@ -200,8 +203,8 @@ async fn requests_over_http2_are_answered_however_long_they_take() {
     house.controls.pause();
     let body = r#"{"instruction": "Say hello.", "stream": true}"#;
     let answer = sender.send_request(http2_request(&served, "/v1/instruct", body));
-    // Longer than any wait for a client.
-    tokio::time::sleep(Duration::from_millis(400)).await;
+    // Longer than any wait for a client, that for one who asks nothing above all.
+    tokio::time::sleep(2 * house.config.header_timeout).await;
     house.controls.resume();
     let answer = soon(answer).await.expect("answered");
     assert_eq!(answer.status(), 200);

@@ -158,6 +158,14 @@ async fn what_would_change_the_answer_is_refused_and_the_rest_is_ignored() {
         )
         .await
         .ok();
+    let prediction = json!({"type": "content", "content": "Hello."});
+    house
+        .json(
+            "/v1/chat/completions",
+            ask(json!({"prediction": prediction, "prompt_cache_retention": "24h"})),
+        )
+        .await
+        .ok();
     house
         .json("/v1/chat/completions", ask(json!({"model": "gpt-4"})))
         .await
@@ -166,6 +174,67 @@ async fn what_would_change_the_answer_is_refused_and_the_rest_is_ignored() {
         .json("/v1/chat/completions", ask(json!({"wishes": 3})))
         .await
         .refused(400, "unknown_field");
+}
+
+#[tokio::test]
+async fn an_error_names_the_field_that_was_sent() {
+    let house = House::plain().await;
+    let said = |text: String| json!([{"role": "user", "content": text}]);
+    let shown = json!([{"type": "image_url", "image_url": {"url": "data:image/png;base64,YQ=="}}]);
+    for (path, body, code, param) in [
+        (
+            "/v1/chat/completions",
+            ask(json!({"messages": said("x".repeat(40_000))})),
+            "text_too_long",
+            "messages",
+        ),
+        (
+            "/v1/chat/completions",
+            ask(json!({"messages": [{"role": "user", "content": shown}]})),
+            "unknown_image_format",
+            "messages",
+        ),
+        (
+            "/v1/chat/completions",
+            ask(json!({"max_completion_tokens": 100_000})),
+            "context_exceeded",
+            "max_completion_tokens",
+        ),
+        (
+            "/v1/chat/completions",
+            ask(json!({"max_tokens": 100_000})),
+            "context_exceeded",
+            "max_tokens",
+        ),
+        (
+            "/v1/chat/completions",
+            ask(json!({"max_completion_tokens": 0})),
+            "invalid_parameter",
+            "max_completion_tokens",
+        ),
+        (
+            "/v1/images/generations",
+            json!({"prompt": "x".repeat(40_000)}),
+            "text_too_long",
+            "prompt",
+        ),
+        (
+            "/v1/images/generations",
+            json!({"prompt": "white lung ".repeat(600)}),
+            "context_exceeded",
+            "prompt",
+        ),
+    ] {
+        let answer = house.json(path, body).await;
+        answer.refused(400, code);
+        let error = answer.json()["error"].clone();
+        assert_eq!(error["param"], param);
+        let message = error["message"].as_str().expect("a message");
+        for other in ["`text`", "`instruction`", "`image`"] {
+            assert!(!message.contains(other), "{message}");
+        }
+        assert!(!message.contains("_tokens") || message.contains(param), "{message}");
+    }
 }
 
 #[tokio::test]

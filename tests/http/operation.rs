@@ -10,7 +10,7 @@ use llm_cxr::config::hash_key;
 use llm_cxr::engine::BackendError;
 use llm_cxr::engine::scripted::Fault;
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::house::*;
@@ -209,6 +209,22 @@ fn accesses(id: &str) -> Vec<Value> {
     lines.filter(wanted).map(|line| line["fields"].clone()).collect()
 }
 
+/// Of these lines the status, whether the client left, and the route.
+fn accounts(id: &str) -> Vec<(Value, Value, Value)> {
+    let account = |line: &Value| ["status", "client_left", "route"].map(|name| line[name].clone()).into();
+    accesses(id).iter().map(account).collect()
+}
+
+/// Waits until so many requests are under way.
+async fn under_way(house: &House, wanted: usize) {
+    soon(async {
+        while house.state.life.under_way() != wanted {
+            tokio::time::sleep(Duration::from_millis(2)).await
+        }
+    })
+    .await
+}
+
 #[tokio::test]
 async fn a_client_that_leaves_before_its_answer_is_logged_and_counted() {
     logged();
@@ -223,29 +239,62 @@ async fn a_client_that_leaves_before_its_answer_is_logged_and_counted() {
     );
     let mut client = TcpStream::connect(served.address).await.expect("connected");
     client.write_all(request.as_bytes()).await.expect("written");
-    let under_way = async |wanted: usize| {
-        soon(async {
-            while house.state.life.under_way() != wanted {
-                tokio::time::sleep(Duration::from_millis(2)).await
-            }
-        })
-        .await
-    };
-    under_way(1).await;
+    under_way(&house, 1).await;
     drop(client);
-    under_way(0).await;
+    under_way(&house, 0).await;
     house.controls.resume();
-    let lines = accesses("left-early");
-    let [line] = lines.as_slice() else {
-        panic!("not one line: {lines:?}");
-    };
     assert_eq!(
-        (&line["status"], &line["client_left"], &line["route"]),
-        (&json!(499), &json!(true), &json!("/v1/instruct"))
+        accounts("left-early"),
+        [(json!(499), json!(true), json!("/v1/instruct"))]
     );
     let text = house.get("/metrics").await.ok().text();
     let meter = "llm_cxr_http_requests_total{route=\"/v1/instruct\",method=\"POST\",status=\"499\"}";
     assert!(text.contains(meter), "{text}");
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_during_its_upload_is_logged_as_one_that_left() {
+    logged();
+    let house = House::plain().await;
+    let served = house.serve().await;
+    for (id, framing, some) in [
+        ("left-in-length", "content-length: 1000", "some"),
+        ("left-in-chunks", "transfer-encoding: chunked", "4\r\nsome\r\n"),
+    ] {
+        let mut client = TcpStream::connect(served.address).await.expect("connected");
+        let request = format!(
+            "POST /v1/report HTTP/1.1\r\nhost: a\r\nx-request-id: {id}\r\ncontent-type: image/png\r\n{framing}\r\n\r\n{some}"
+        );
+        client.write_all(request.as_bytes()).await.expect("written");
+        under_way(&house, 1).await;
+        drop(client);
+        under_way(&house, 0).await;
+        assert_eq!(accounts(id), [(json!(499), json!(true), json!("/v1/report"))]);
+    }
+}
+
+#[tokio::test]
+async fn a_body_of_broken_chunks_is_told_so_and_its_client_has_not_left() {
+    logged();
+    let house = House::plain().await;
+    let served = house.serve().await;
+    let mut client = TcpStream::connect(served.address).await.expect("connected");
+    let request = "POST /v1/report HTTP/1.1\r\nhost: a\r\nx-request-id: broken-chunks\r\ncontent-type: image/png\r\n\
+                   transfer-encoding: chunked\r\n\r\n4\r\nsome\r\nno number\r\n";
+    client.write_all(request.as_bytes()).await.expect("written");
+    let mut answer = Vec::new();
+    // A reset after the last byte is an end, too.
+    let _ = soon(client.read_to_end(&mut answer)).await;
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    assert!(
+        answer.starts_with("HTTP/1.1 400") && answer.contains("body_incomplete"),
+        "{answer}"
+    );
+    under_way(&house, 0).await;
+    assert_eq!(
+        accounts("broken-chunks"),
+        [(json!(400), json!(false), json!("/v1/report"))]
+    );
 }
 
 #[tokio::test]
@@ -269,6 +318,18 @@ async fn a_client_that_gets_all_it_asked_for_has_not_left() {
             .collect();
         assert_eq!(told, [(&json!(status), &json!(false))], "{id}");
     }
+}
+
+#[tokio::test]
+async fn where_no_web_page_may_call_none_is_told_what_it_may_send() {
+    let house = House::plain().await;
+    let ask = |path: &str| {
+        let request = Request::options(path).header("origin", "https://viewer.example.org");
+        let request = request.header("access-control-request-method", "POST");
+        house.send(request.body(Body::empty()).expect("a request"))
+    };
+    ask("/nowhere").await.refused(404, "not_found");
+    ask("/v1/report").await.refused(405, "method_not_allowed");
 }
 
 #[tokio::test]

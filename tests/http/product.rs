@@ -254,6 +254,18 @@ async fn an_image_is_sent_as_bytes_to_those_who_ask_for_it() {
     ask("image/png", json!({"text": "Clear.", "format": "jpeg"}))
         .await
         .refused(400, "conflicting_fields");
+    for (accept, kind) in [
+        ("image/*", "image/jpeg"),
+        ("image/png, image/jpeg", "image/jpeg"),
+        ("image/png, */*;q=0.1", "image/jpeg"),
+        ("application/json, image/*;q=0.5", "application/json"),
+    ] {
+        let answer = ask(accept, json!({"text": "Clear.", "format": "jpeg"})).await.ok();
+        assert_eq!(answer.header("content-type"), kind, "{accept}");
+    }
+    ask("image/*, image/jpeg;q=0", json!({"text": "Clear.", "format": "jpeg"}))
+        .await
+        .refused(400, "conflicting_fields");
     for refused in ["text/csv", "image/png;q=0"] {
         ask(refused, json!({"text": "Clear."}))
             .await
@@ -263,6 +275,8 @@ async fn an_image_is_sent_as_bytes_to_those_who_ask_for_it() {
         ("*/*", "application/json"),
         ("text/html, image/png;q=0.9, */*;q=0.8", "image/png"),
         ("application/json;q=0.1, image/jpeg", "image/jpeg"),
+        ("image/*", "image/png"),
+        ("image/png;q=0, image/*", "image/jpeg"),
     ] {
         let answer = ask(accept, json!({"text": "Clear."})).await.ok();
         assert_eq!(answer.header("content-type"), kind, "{accept}");

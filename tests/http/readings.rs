@@ -115,6 +115,60 @@ async fn a_stream_gives_the_chosen_reading_alone() {
 }
 
 #[tokio::test]
+async fn a_chat_about_an_image_without_a_word_counts_its_prompt_once_and_the_reply_that_it_gives() {
+    let house = says_in_turn(&[CLEAR, EFFUSION, FLUID], 3).await;
+    let url = format!("data:image/png;base64,{}", base64(&png(16, 16)));
+    let content = json!([{"type": "image_url", "image_url": {"url": url}}]);
+    let chat = async |more: Value| {
+        let mut body = json!({"model": "scripted", "messages": [{"role": "user", "content": content}]});
+        body.as_object_mut()
+            .expect("an object")
+            .extend(more.as_object().expect("an object").clone());
+        house.json("/v1/chat/completions", body).await.ok()
+    };
+    // One reading alone, for what it takes; then as many replies as bring the model's turn back to its first text.
+    let single = report(&house, json!({"readings": 1})).await;
+    report(&house, json!({"readings": 2})).await;
+    let prompt = single["usage"]["prompt_tokens"].clone();
+    let length = |text: &str| vocabulary().encode_text(&format!("{text}\n\n")).len() + 1;
+
+    let whole = chat(json!({})).await.json();
+    assert_eq!(whole["choices"][0]["message"]["content"], EFFUSION);
+    assert_eq!(whole["readings"]["count"], 3);
+    assert_eq!(
+        (&whole["usage"]["prompt_tokens"], &whole["usage"]["completion_tokens"]),
+        (&prompt, &json!(length(EFFUSION)))
+    );
+
+    let streamed = chat(json!({"stream": true, "stream_options": {"include_usage": true}})).await;
+    let chunks: Vec<Value> = events(&streamed.text())
+        .iter()
+        .filter_map(|(_, data)| serde_json::from_str(data).ok())
+        .collect();
+    let [.., last, usage] = chunks.as_slice() else {
+        panic!("too few chunks")
+    };
+    assert_eq!(
+        (&last["readings"], &usage["usage"]),
+        (&whole["readings"], &whole["usage"])
+    );
+
+    let several = chat(json!({"n": 3})).await.json();
+    assert!(several.get("readings").is_none(), "nothing is agreed among choices");
+    let choices = several["choices"].as_array().expect("a list").iter();
+    let lengths = choices.map(|choice| length(choice["message"]["content"].as_str().expect("a text")));
+    let lengths: Vec<usize> = lengths.collect();
+    assert_eq!(lengths.len(), 3);
+    assert_eq!(
+        (
+            &several["usage"]["prompt_tokens"],
+            &several["usage"]["completion_tokens"]
+        ),
+        (&prompt, &json!(lengths.iter().sum::<usize>()))
+    );
+}
+
+#[tokio::test]
 async fn what_makes_no_sense_is_refused_by_name() {
     let house = House::plain().await;
     for options in [

@@ -12,12 +12,43 @@ pub fn openapi() -> crate::Outcome {
 pub fn hash_key() -> crate::Outcome {
     let mut key = String::new();
     std::io::stdin().lock().read_line(&mut key)?;
-    let key = key.trim();
-    if key.len() < 16 {
+    println!("{}", llm_cxr::config::hash_key(sound(&key)?));
+    Ok(())
+}
+
+/// The key itself, without the end of its line.
+///
+/// # Errors
+/// What is wrong with it: it is short, or could never be sent in a header.
+fn sound(line: &str) -> Result<&str, &'static str> {
+    let key = line.trim();
+    if !key.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(
-            "an API key has at least 16 characters; `openssl rand -hex 24 | llm-cxr hash-key` is one way".into(),
+            "an API key is of ASCII letters, digits and signs, without spaces: nothing else can be sent as a key",
         );
     }
-    println!("{}", llm_cxr::config::hash_key(key));
-    Ok(())
+    if key.len() < 16 {
+        return Err("an API key has at least 16 characters; `openssl rand -hex 24 | llm-cxr hash-key` is one way");
+    }
+    Ok(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_has_sixteen_characters_that_can_be_sent() {
+        assert_eq!(sound("0123456789abcdef\n"), Ok("0123456789abcdef"));
+        for (line, why) in [
+            ("0123456789abcde\n", "at least 16"),
+            ("", "at least 16"),
+            // Nine letters, eighteen bytes.
+            ("ключключк\n", "ASCII"),
+            ("0123456789 abcdef\n", "without spaces"),
+            ("0123456789\u{7}abcdef\n", "ASCII"),
+        ] {
+            assert!(sound(line).is_err_and(|told| told.contains(why)), "{line}");
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
-use llm_cxr::config::{DeviceChoice, LogFormat, ServeConfig, Speculation};
+use llm_cxr::config::{DeviceChoice, LogFormat, ServeConfig, Speculation, log_bound, log_filter};
 use llm_cxr::engine::EngineConfig;
 use llm_cxr::engine::torch::{KvBudget, TorchOptions};
 use llm_cxr::http::server::{Ending, Server};
@@ -13,7 +13,8 @@ use llm_cxr::model::device;
 use llm_cxr::radiograph::DecodeLimits;
 use llm_cxr::service::{Limits, ModelCard};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::assemble::{self, Recipe};
 
@@ -149,21 +150,15 @@ fn torch_options(config: &ServeConfig) -> TorchOptions {
     }
 }
 
-/// Logs to stderr. A bare level is for this program; what its libraries say at finer levels could hold what clients sent.
+/// Logs to stderr what the configuration asks for, within what may be logged at all.
 fn start_log(config: &ServeConfig) {
-    let told = config.log_level.trim();
-    let directives = match told.parse::<tracing::Level>() {
-        Ok(level) => format!("warn,llm_cxr={level}"),
-        Err(_) => told.to_owned(),
-    };
-    let filter = EnvFilter::new(directives);
     let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(log_filter(&config.log_level))
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     match config.log_format {
-        LogFormat::Json => log.json().flatten_event(true).init(),
-        LogFormat::Pretty => log.init(),
+        LogFormat::Json => log.json().flatten_event(true).finish().with(log_bound()).init(),
+        LogFormat::Pretty => log.finish().with(log_bound()).init(),
     }
     // The message of a panic may hold anything; where it happened is enough.
     std::panic::set_hook(Box::new(|panic| {

@@ -122,7 +122,7 @@ fn answer(response: &mut Response, status: &str, streams: bool) {
     header(
         "x-request-id",
         Type::String,
-        "Names the request in the server's log; the client's own, if it sent one.",
+        "Names the request in the server's log: the client's own, if it sent one of 1 to 64 ASCII letters, digits, `-`, `_` and `.`; else a new one.",
     );
     if status == "401" {
         return;
@@ -161,7 +161,8 @@ fn answer(response: &mut Response, status: &str, streams: bool) {
     }
     if streams {
         let mut events = Object::with_type(SchemaType::Type(Type::String));
-        events.description = Some("With `stream`: server-sent events.".to_owned());
+        events.description =
+            Some("With `stream`: server-sent events, as the description of the operation names them.".to_owned());
         let events = Content::new(Some(Schema::Object(events)));
         response.content.insert("text/event-stream".to_owned(), events);
     }

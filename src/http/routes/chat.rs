@@ -20,17 +20,20 @@ use crate::http::state::AppState;
 use crate::http::track::RequestContext;
 use crate::http::wire::{
     ChatChoice, ChatChunk, ChatChunkChoice, ChatCompletion, ChatDelta, ChatMessageOut, ChatRequest, ChatUsage,
-    ErrorBody,
+    ErrorBody, ReadingsUsed,
 };
-use crate::service::{Material, Options, Outcome, Task, Update, Usage};
+use crate::service::{Material, Options, Outcome, Task, Update};
 
 /// Fields of the OpenAI API that change nothing here.
-const HARMLESS: [&str; 9] = [
+const HARMLESS: [&str; 11] = [
     "user",
     "store",
     "metadata",
     "service_tier",
     "prompt_cache_key",
+    "prompt_cache_retention",
+    // What the reply is expected to be, to write it faster: it may be anything else.
+    "prediction",
     "safety_identifier",
     "parallel_tool_calls",
     "reasoning_effort",
@@ -56,7 +59,9 @@ const REFUSED: [(&str, &[&str]); 11] = [
 ///
 /// The model knows an instruction and an input, no roles. The instruction is, separated by blank lines: what the system says; the earlier
 /// turns, each begun by `User:` or `Assistant:`; the last message's text. The input is the last image that a user sent, as a data: URL.
-/// A last message with an image and no text asks for a report, as `/v1/report` gives it, whatever was said before. Streams end with `data: [DONE]`.
+/// A last message with an image and no text asks for a report, as `/v1/report` gives it, whatever was said before; `readings` tells of the
+/// readings that were made for it. With `n` above 1 each choice is a single reading of the image, and nothing is agreed among them.
+/// Of the usage, the prompt counts once, and of the replies those that are returned. Streams end with `data: [DONE]`.
 #[utoipa::path(
     post, path = "/v1/chat/completions", tag = "openai", operation_id = "createChatCompletion",
     request_body = ChatRequest,
@@ -79,9 +84,9 @@ pub async fn completions(
         instruction,
         wordless,
         image,
-    } = Conversation::read(fields.value("messages"))?;
+    } = Conversation::read(fields.value("messages")).await?;
     let n = fields.count("n")?.unwrap_or(1);
-    let options = take_options(fields)?;
+    let (options, limit) = take_options(fields)?;
     let streamed = fields.flag("stream")?;
     let with_usage = take_stream_options(fields)?;
     refuse(fields)?;
@@ -101,7 +106,12 @@ pub async fn completions(
             n,
         },
     };
-    let reply = start(&state, task, options, share).await?;
+    // The service refuses by the names that fields have in our own API.
+    let named = |error: ApiError| {
+        let error = error.renamed("instruction", "messages").renamed("image", "messages");
+        error.renamed("max_tokens", limit)
+    };
+    let reply = start(&state, task, options, share).await.map_err(named)?;
     let answer = Template {
         id: format!("chatcmpl-{}", context.id),
         created: now(),
@@ -118,8 +128,13 @@ pub async fn completions(
     Ok(Json(answer.whole(reply.finish().await?)).into_response())
 }
 
-fn take_options(fields: &mut Fields) -> Result<Options, ApiError> {
+/// The options, and the name that the limit of tokens was sent by.
+fn take_options(fields: &mut Fields) -> Result<(Options, &'static str), ApiError> {
     let limits = (fields.count("max_completion_tokens")?, fields.count("max_tokens")?);
+    let limit = match limits.0 {
+        Some(_) => "max_completion_tokens",
+        None => "max_tokens",
+    };
     let stop = match fields.value("stop") {
         None => Vec::new(),
         Some(Value::String(text)) => vec![text],
@@ -132,14 +147,15 @@ fn take_options(fields: &mut Fields) -> Result<Options, ApiError> {
         }
         Some(_) => return Err(wrong("stop", "a string or a list of strings")),
     };
-    Ok(Options {
+    let options = Options {
         temperature: fields.number("temperature")?,
         top_p: fields.number("top_p")?,
         max_tokens: limits.0.or(limits.1),
         seed: take_seed(fields)?,
         stop,
         ..Options::default()
-    })
+    };
+    Ok((options, limit))
 }
 
 /// Whether a last chunk with the usage is wanted.
@@ -177,7 +193,7 @@ struct Template {
 
 impl Template {
     fn whole(self, outcome: Outcome) -> ChatCompletion {
-        let usage = chat_usage(outcome.usage, outcome.answers.len());
+        let (usage, readings) = (chat_usage(&outcome), ReadingsUsed::of(&outcome));
         let choices = outcome
             .answers
             .into_iter()
@@ -200,6 +216,7 @@ impl Template {
             model: self.model,
             system_fingerprint: self.system_fingerprint,
             usage,
+            readings,
             disclaimer: self.notice.disclaimer,
             warning: self.notice.warning,
         }
@@ -227,6 +244,7 @@ impl Template {
             system_fingerprint: self.system_fingerprint.clone(),
             choices,
             usage: self.with_usage.then_some(usage),
+            readings: None,
             disclaimer: None,
             warning: None,
         }
@@ -257,12 +275,16 @@ impl Template {
             }
             Ok(Update::Codes { .. } | Update::Image { .. }) => Vec::new(),
             Ok(Update::Done(outcome)) => {
-                let usage = chat_usage(outcome.usage, outcome.answers.len());
                 let last = outcome.answers.iter().enumerate().map(|(index, answer)| {
                     let last = choice(index, ChatDelta::default(), Some(finish_reason(answer.finish)));
-                    self.chunk(vec![last], None)
+                    Event::default().json_data(ChatChunk {
+                        readings: ReadingsUsed::of(&outcome),
+                        ..self.plain(vec![last], None)
+                    })
                 });
-                let usage = self.with_usage.then(|| self.chunk(Vec::new(), Some(usage)));
+                let usage = self
+                    .with_usage
+                    .then(|| self.chunk(Vec::new(), Some(chat_usage(&outcome))));
                 last.chain(usage).chain([Ok(Event::default().data("[DONE]"))]).collect()
             }
             Err(error) => vec![Event::default().json_data(error)],
@@ -279,10 +301,10 @@ fn choice(index: usize, delta: ChatDelta, finish_reason: Option<String>) -> Chat
     }
 }
 
-/// The prompt counts once, as in the OpenAI API, however many choices were made from it.
-fn chat_usage(usage: Usage, choices: usize) -> ChatUsage {
-    let prompt_tokens = usage.prompt_tokens / choices.max(1);
-    let completion_tokens = usage.completion_tokens;
+/// As in the OpenAI API: the prompt once, however often it was answered, and of the replies those that are returned.
+fn chat_usage(outcome: &Outcome) -> ChatUsage {
+    let prompt_tokens = outcome.usage.prompt_tokens / outcome.usage.sequences.max(1);
+    let completion_tokens: usize = outcome.answers.iter().map(|answer| answer.token_ids.len()).sum();
     ChatUsage {
         prompt_tokens,
         completion_tokens,

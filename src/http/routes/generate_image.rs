@@ -18,9 +18,10 @@ use crate::service::{Outcome, Task};
 /// Draw chest X-rays from a text
 ///
 /// Samples by default, with the bundle's temperature, top_p and guidance; the seed and what was used are returned. With
-/// `Accept: image/png` or `image/jpeg` the answer is the image itself, with the headers `x-synthetic`, `x-seed` and `x-disclaimer`. With
-/// `stream` the answer comes as server-sent events: `progress` (`ProgressEvent`), then `done` with this same JSON, or `error`. The images
-/// show no patient, and say so in their metadata.
+/// `Accept: image/png` or `image/jpeg` the answer is the image itself, with the headers `x-synthetic`, `x-seed` and `x-disclaimer`; where
+/// `Accept` takes both (`image/*`), `format` decides. With `stream` the answer comes as server-sent events: `progress` (`ProgressEvent`, whose
+/// `index` is the image's place, from 0), then `done` with this same JSON, or `error` (`ErrorBody`). The images show no patient, and say so in
+/// their metadata.
 #[utoipa::path(
     post, path = "/v1/generate-image", tag = "product", operation_id = "generateImage",
     request_body = GenerateImageRequest,
@@ -39,12 +40,13 @@ pub async fn generate_image(
     context: RequestContext,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let bytes_as = wanted(request.headers())?;
+    let wanted = Wanted::of(request.headers())?;
     let mut input = Input::fields_only(&state.bodies, request).await?;
     let fields = &mut input.fields;
     let text = fields.required_text("text")?;
     let n = fields.count("n")?.unwrap_or(1);
     let format = take_format(fields, "format")?;
+    let bytes_as = wanted.with(format);
     let mut options = take_options(fields)?;
     options.constraint = take_constraint(fields)?;
     options.guidance = fields.number("guidance")?;
@@ -111,35 +113,79 @@ pub async fn generate_image(
     .await
 }
 
-/// The image format that `Accept` asks for; `None` for JSON. Of several types the one with the highest `q` counts, the first of equals.
-fn wanted(headers: &HeaderMap) -> Result<Option<ImageFormat>, ApiError> {
-    let lines = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    let mut best: Option<(f32, Option<ImageFormat>)> = None;
-    let mut asked = false;
-    for entry in lines.flat_map(|line| line.split(',')) {
-        asked = true;
-        let mut parts = entry.split(';').map(|part| part.trim().to_ascii_lowercase());
-        let format = match parts.next().unwrap_or_default().as_str() {
-            "image/png" | "image/*" => Some(ImageFormat::Png),
-            "image/jpeg" | "image/jpg" => Some(ImageFormat::Jpeg),
-            "*/*" | "application/*" | "application/json" | "text/event-stream" | "" => None,
-            _ => continue,
+/// What the header `Accept` asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Wanted {
+    /// The image itself in this format, if no other is named; `None` for JSON.
+    bytes_as: Option<ImageFormat>,
+    /// Whether it takes PNG, and JPEG.
+    takes: [bool; 2],
+}
+
+impl Wanted {
+    /// Of several types the one with the highest `q` counts, the first of equals; a narrower type outweighs a wider one.
+    ///
+    /// # Errors
+    /// 406 where nothing that this route gives is asked for.
+    fn of(headers: &HeaderMap) -> Result<Self, ApiError> {
+        let lines = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+        let asked: Vec<(String, f32)> = lines.flat_map(|line| line.split(',')).map(media_type).collect();
+        if asked.is_empty() {
+            return Ok(Self::default());
+        }
+        let takes = [ImageFormat::Png, ImageFormat::Jpeg].map(|format| takes(&asked, format));
+        let of_any = match takes {
+            [false, true] => ImageFormat::Jpeg,
+            _ => ImageFormat::Png,
         };
-        let quality = parts
-            .find_map(|part| part.strip_prefix("q=")?.parse().ok())
-            .unwrap_or(1.0);
-        if quality > 0.0 && best.is_none_or(|(highest, _)| quality > highest) {
-            best = Some((quality, format));
+        let mut best: Option<(f32, Option<ImageFormat>)> = None;
+        for (name, quality) in &asked {
+            let format = match name.as_str() {
+                "image/*" => Some(of_any),
+                "image/png" => Some(ImageFormat::Png),
+                "image/jpeg" | "image/jpg" => Some(ImageFormat::Jpeg),
+                "*/*" | "application/*" | "application/json" | "text/event-stream" | "" => None,
+                _ => continue,
+            };
+            if *quality > 0.0 && best.is_none_or(|(highest, _)| *quality > highest) {
+                best = Some((*quality, format));
+            }
         }
-    }
-    match best {
-        Some((_, format)) => Ok(format),
-        None if asked => {
+        let Some((_, bytes_as)) = best else {
             let message = "The answer is application/json, image/png or image/jpeg; ask for one of these with Accept.";
-            Err(ApiError::new(ErrorCode::NotAcceptable, message))
-        }
-        None => Ok(None),
+            return Err(ApiError::new(ErrorCode::NotAcceptable, message));
+        };
+        Ok(Self { bytes_as, takes })
     }
+
+    /// The format of the image itself where the field `format` says `format`; `None` for JSON.
+    fn with(self, format: Option<ImageFormat>) -> Option<ImageFormat> {
+        let [png, jpeg] = self.takes;
+        let own = format.filter(|format| match format {
+            ImageFormat::Png => png,
+            ImageFormat::Jpeg => jpeg,
+        });
+        self.bytes_as.map(|usual| own.unwrap_or(usual))
+    }
+}
+
+/// One entry of `Accept`: the type in small letters, and its `q`.
+fn media_type(entry: &str) -> (String, f32) {
+    let mut parts = entry.split(';').map(|part| part.trim().to_ascii_lowercase());
+    let name = parts.next().unwrap_or_default();
+    let quality = parts.find_map(|part| part.strip_prefix("q=")?.parse().ok());
+    (name, quality.unwrap_or(1.0))
+}
+
+/// Whether an image of this format is among what is asked for.
+fn takes(asked: &[(String, f32)], format: ImageFormat) -> bool {
+    let names: &[&str] = match format {
+        ImageFormat::Png => &["image/png"],
+        ImageFormat::Jpeg => &["image/jpeg", "image/jpg"],
+    };
+    let of = |names: &[&str]| asked.iter().find(|(name, _)| names.contains(&name.as_str()));
+    let entry = of(names).or_else(|| of(&["image/*"])).or_else(|| of(&["*/*"]));
+    entry.is_some_and(|(_, quality)| *quality > 0.0)
 }
 
 /// The image itself, with what must be said of it in headers.

@@ -17,7 +17,7 @@ use crate::service::{Options, Task};
 
 /// Draw chest X-rays, OpenAI-compatible
 ///
-/// Images come as `b64_json`. `quality`, `style`, `background`, `moderation` and `user` change nothing here.
+/// Images come as `b64_json`. `quality`, `style`, `background`, `moderation`, `output_compression`, `partial_images` and `user` change nothing here.
 #[utoipa::path(
     post, path = "/v1/images/generations", tag = "openai", operation_id = "createImage",
     request_body = ImagesRequest,
@@ -31,11 +31,6 @@ pub async fn generations(State(state): State<AppState>, request: Request) -> Res
     let mut input = Input::fields_only(&state.bodies, request).await?;
     let fields = &mut input.fields;
     let text = fields.required_text("prompt")?;
-    // The service would refuse it by the name that the text has in our own API.
-    if text.trim().is_empty() {
-        let message = "`prompt` must not be empty; say what the image is to show.";
-        return Err(ApiError::about(ErrorCode::InvalidParameter, "prompt", message));
-    }
     if let Some(name) = fields.text("model")? {
         check_model(&state, &name)?;
     }
@@ -80,10 +75,9 @@ pub async fn generations(State(state): State<AppState>, request: Request) -> Res
         "partial_images",
     ]);
     let share = input.finish()?;
-    let outcome = start(&state, Task::Draw { text, n, format }, options, share)
-        .await?
-        .finish()
-        .await?;
+    let reply = start(&state, Task::Draw { text, n, format }, options, share).await;
+    // The service refuses a text by the name that it has in our own API.
+    let outcome = reply.map_err(|error| error.renamed("text", "prompt"))?.finish().await?;
     let encode = |file: &[u8]| base64::engine::general_purpose::STANDARD.encode(file);
     let data = outcome.answers.into_iter().filter_map(|answer| {
         let drawing = answer.image?;

@@ -17,7 +17,9 @@ use crate::service::{Material, Task};
 /// Give an instruction
 ///
 /// With a text (`input`), with an image (sent as in `/v1/report`), or with neither. The model decides what comes back: text, an image,
-/// or both. Samples by default, as the original does, with the bundle's own temperature, top_p and length (`/v1/info` tells them).
+/// or both. Samples by default, as the original does, with the bundle's own temperature, top_p and length (`/v1/info` tells them). With
+/// `stream` the answer comes as server-sent events: `delta` (`DeltaEvent`) for text and `progress` (`ProgressEvent`) for an image, each with
+/// `index` 0, then `done` with this same JSON, or `error` (`ErrorBody`).
 #[utoipa::path(
     post, path = "/v1/instruct", tag = "product", operation_id = "instruct",
     request_body(content(
@@ -39,7 +41,7 @@ pub async fn instruct(
     request: Request,
 ) -> Result<Response, ApiError> {
     let mut input = Input::with_image(&state.bodies, request).await?;
-    let image = input.image()?;
+    let image = input.image().await?;
     let fields = &mut input.fields;
     let instruction = fields.required_text("instruction")?;
     let material = match (fields.text("input")?, image) {

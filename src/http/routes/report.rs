@@ -15,7 +15,8 @@ use crate::service::Task;
 /// Report on a chest X-ray
 ///
 /// The image comes as multipart part `image`, as the raw body (options then in the query string), or in JSON as base64 or data: URL.
-/// Greedy by default. The image is read as often as the bundle or `readings` says; of several readings the report is the one that the others agree with most. With `stream` the answer comes as server-sent events: `delta` (`DeltaEvent`), then `done` with this same JSON, or `error`.
+/// Greedy by default. The image is read as often as the bundle or `readings` says; of several readings the report is the one that the others agree with most.
+/// With `stream` the answer comes as server-sent events: `delta` (`DeltaEvent`), then `done` with this same JSON, or `error` (`ErrorBody`).
 #[utoipa::path(
     post, path = "/v1/report", tag = "product", operation_id = "report",
     request_body(content(
@@ -37,7 +38,7 @@ pub async fn report(
     request: Request,
 ) -> Result<Response, ApiError> {
     let mut input = Input::with_image(&state.bodies, request).await?;
-    let image = input.required_image()?;
+    let image = input.required_image().await?;
     let fields = &mut input.fields;
     let instruction = fields.text("instruction")?;
     let mut options = take_options(fields)?;

@@ -17,7 +17,9 @@ use crate::service::Task;
 /// Ask about a chest X-ray
 ///
 /// Sent as in `/v1/report`, with `question`, or with `questions` that are answered together and in order. Greedy by default.
-/// With `include: ["probabilities"]` each answer has `p_yes`: the probability of yes against no at its first token.
+/// With `include: ["probabilities"]` each answer has `p_yes`: the probability of yes against no at its first token. With `stream` the answer
+/// comes as server-sent events: `delta` (`DeltaEvent`, whose `index` is the question's place, from 0), then `done` with this same JSON, or
+/// `error` (`ErrorBody`).
 #[utoipa::path(
     post, path = "/v1/vqa", tag = "product", operation_id = "answerQuestions",
     request_body(content(
@@ -39,7 +41,7 @@ pub async fn vqa(
     request: Request,
 ) -> Result<Response, ApiError> {
     let mut input = Input::with_image(&state.bodies, request).await?;
-    let image = input.required_image()?;
+    let image = input.required_image().await?;
     let fields = &mut input.fields;
     let (questions, single) = match (fields.text("question")?, fields.texts("questions", false)?) {
         (Some(question), None) => (vec![question], true),
@@ -65,7 +67,11 @@ pub async fn vqa(
         options,
         share,
     )
-    .await?;
+    .await
+    .map_err(|error| match single {
+        true => error,
+        false => error.renamed("question", "questions"),
+    })?;
     deliver(state, context, reply, streamed, move |envelope, outcome| {
         let answers = outcome
             .answers

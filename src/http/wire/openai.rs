@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::ReadingsUsed;
+
 /// A conversation. Other fields of the OpenAI API are ignored where they change nothing and refused where they would.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
@@ -60,9 +62,9 @@ pub struct StreamOptions {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChatUsage {
-    /// Prompt tokens, image codes included.
+    /// Prompt tokens, image codes included; counted once, whatever `n` is and however often an image was read.
     pub prompt_tokens: usize,
-    /// Generated tokens.
+    /// Generated tokens of the choices.
     pub completion_tokens: usize,
     /// Both.
     pub total_tokens: usize,
@@ -114,6 +116,9 @@ pub struct ChatCompletion {
     pub choices: Vec<ChatChoice>,
     /// Tokens.
     pub usage: ChatUsage,
+    /// What several readings of an image without a word say together; there when there were several (an extension).
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub readings: Option<ReadingsUsed>,
     /// What the answer is for, and what it is not (not part of the OpenAI API; its clients keep it as an extra field).
     pub disclaimer: String,
     /// What the bundle warns of, where it does.
@@ -168,6 +173,9 @@ pub struct ChatChunk {
     /// There when `stream_options.include_usage` was set: null but in the last chunk.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub usage: Option<Option<ChatUsage>>,
+    /// In the last chunk of a reply: what several readings of an image without a word say together, where there were several (an extension).
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub readings: Option<ReadingsUsed>,
     /// In the first chunk: what the answer is for, and what it is not (not part of the OpenAI API; its clients keep it as an extra field).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disclaimer: Option<String>,
