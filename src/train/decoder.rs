@@ -3,12 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use super::common::TrainError;
-use super::vqgan::other_codes;
+use super::common::store::copy_file;
+use super::vqgan::{VqganFiles, other_codes};
 use crate::model::bundle::{Bundle, BundleError, Manifest, VQGAN_WEIGHTS, add_file, folders};
-use crate::model::checkpoint::Weights;
-use crate::model::vqgan::VqganConfig;
 
-/// Puts the decoder of `vqgan` (a folder as `vqgan --decoder-only` leaves it) into the bundle at `folder`, whose language model goes on
+/// Puts the decoder of `vqgan` (what `vqgan --decoder-only` leaves: its run's folder or the `vqgan/` in it) into the bundle at `folder`, whose language model goes on
 /// reading and writing the same codes.
 ///
 /// # Errors
@@ -61,8 +60,7 @@ pub fn with_decoder(folder: &Path, vqgan: &Path, out: &Path) -> Result<Manifest,
 /// The weights of `vqgan`, if they write and read the codes of the bundle at `folder`.
 fn fitting(folder: &Path, vqgan: &Path) -> Result<PathBuf, TrainError> {
     let bundle = Bundle::open(folder)?;
-    let yaml = vqgan.join("config.yaml");
-    let bytes = std::fs::read(&yaml).map_err(|e| TrainError::io(&yaml, e))?;
+    let files = VqganFiles::find(vqgan)?;
     let other = |what: &str| {
         TrainError::Settings(format!(
             "{what} of {} is not that of {}: its codes mean something else to this language model. Train it with `vqgan --init {0}/vqgan \
@@ -71,22 +69,17 @@ fn fitting(folder: &Path, vqgan: &Path) -> Result<PathBuf, TrainError> {
             vqgan.display(),
         ))
     };
-    if VqganConfig::from_yaml(&bytes)? != bundle.vqgan {
+    if files.config != bundle.vqgan {
         return Err(other("the shape of the VQ-GAN"));
     }
-    let new = vqgan.join("model.safetensors");
-    let (before, after) = (bundle.vqgan_weights()?, Weights::open(std::slice::from_ref(&new))?);
-    match other_codes(&bundle.vqgan, &before, &after) {
+    match other_codes(&bundle.vqgan, &bundle.vqgan_weights()?, &files.open()?) {
         Some(name) => Err(other(&format!("the tensor {name}"))),
-        None => Ok(new),
+        None => Ok(files.weights),
     }
 }
 
 fn put(folder: &Path, weights: &Path) -> Result<Manifest, TrainError> {
-    let copy = |to: &Path| {
-        std::fs::copy(weights, to).map_err(|reason| BundleError::io(weights)(reason))?;
-        Ok(())
-    };
+    let copy = |to: &Path| copy_file(weights, to).map_err(BundleError::folder);
     Ok(add_file(folder, VQGAN_WEIGHTS, &copy)?)
 }
 
@@ -95,8 +88,9 @@ mod tests {
     use tch::{Device, Kind, Tensor};
 
     use super::*;
+    use crate::model::checkpoint::{Dtype, Weights};
     use crate::model::source::TensorSource;
-    use crate::train::common::checkpoint::write_tensors;
+    use crate::train::common::store::write_tensors;
     use crate::train::init::{init, tests::tiny};
 
     /// A bundle, and its VQ-GAN with one tensor changed.
@@ -116,7 +110,7 @@ mod tests {
         let other = dir.path().join("vqgan");
         std::fs::create_dir(&other).unwrap();
         std::fs::write(other.join("config.yaml"), bundle.vqgan.to_yaml()).unwrap();
-        write_tensors(&other.join("model.safetensors"), &tensors).unwrap();
+        write_tensors(&other.join("model.safetensors"), &tensors, Dtype::F32).unwrap();
         (dir, bundle)
     }
 

@@ -5,12 +5,11 @@ use std::path::PathBuf;
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use serde_json::json;
 
 use super::tokenizer::{self, TokenizerError};
 use crate::model::bundle::{BundleError, BundleWriter, DefaultInstructions, Defaults, Draft, Manifest, Progress};
 use crate::model::checkpoint::{CheckpointError, Dtype, SafetensorsWriter, TensorInfo};
-use crate::model::neox::NeoxConfig;
+use crate::model::neox::{NeoxConfig, NeoxSizes};
 use crate::model::vqgan::VqganConfig;
 use crate::model::{ConfigError, ExpectedTensor};
 use crate::vocabulary::Vocabulary;
@@ -19,40 +18,61 @@ use crate::vocabulary::Vocabulary;
 const RADIOLOGY: &str = include_str!("radiology.txt");
 
 /// The model to make.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct InitOptions {
-    /// Folder of the bundle.
+    /// Folder of the bundle to make.
+    #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     /// Name of the bundle; by default the folder's.
+    #[arg(long)]
     pub name: Option<String>,
-    /// Replace what is at `out`.
-    pub force: bool,
-    /// The weights depend on it and on the shape alone.
+    /// The same seed and shape give the same bundle.
+    #[arg(long, default_value_t = demo().seed)]
     pub seed: u64,
-    /// Entries of the tokenizer, added tokens apart.
+    /// Entries of the tokenizer, its added tokens apart.
+    #[arg(long, default_value_t = demo().vocabulary)]
     pub vocabulary: usize,
     /// Width of the language model; its MLP is four times as wide.
+    #[arg(long, default_value_t = demo().hidden)]
     pub hidden: usize,
-    /// Its layers.
+    /// Layers of the language model.
+    #[arg(long, default_value_t = demo().layers)]
     pub layers: usize,
-    /// Its attention heads.
+    /// Attention heads of the language model.
+    #[arg(long, default_value_t = demo().heads)]
     pub heads: usize,
-    /// Its longest sequence in tokens.
+    /// Longest sequence in tokens.
+    #[arg(long, default_value_t = demo().context)]
     pub context: usize,
     /// Side of an image in pixels.
+    #[arg(long, default_value_t = demo().resolution)]
     pub resolution: usize,
     /// Base width of the VQ-GAN.
+    #[arg(long, default_value_t = demo().channels)]
     pub channels: usize,
-    /// Width of each of its levels, in units of `channels`; each but the last halves the side.
+    /// Width of each level of the VQ-GAN in units of --channels; each level but the last halves the side.
+    #[arg(long, value_delimiter = ',', default_values_t = demo().multipliers)]
     pub multipliers: Vec<usize>,
-    /// Its residual blocks per level.
+    /// Residual blocks in each level of the VQ-GAN.
+    #[arg(long, default_value_t = demo().blocks)]
     pub blocks: usize,
     /// Length of a code-book vector.
+    #[arg(long, default_value_t = demo().code_width)]
     pub code_width: usize,
     /// Size of the code book.
+    #[arg(long, default_value_t = demo().codes)]
     pub codes: usize,
-    /// The language model's weights in bfloat16 instead of f32.
+    /// Write the language model's weights in bfloat16 instead of f32.
+    #[arg(long)]
     pub bf16: bool,
+    /// Replace what is at --out.
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// What is made where flags say nothing.
+fn demo() -> InitOptions {
+    InitOptions::demo(PathBuf::new())
 }
 
 impl InitOptions {
@@ -157,29 +177,19 @@ pub fn init(options: &InitOptions, progress: &mut dyn FnMut(Progress<'_>)) -> Re
     Ok(writer.finish(draft, &vqgan, progress)?)
 }
 
-/// `config.json` as transformers writes it, and what it means.
+/// `config.json`, and what it means.
 fn language_model(options: &InitOptions, rows: usize) -> Result<(String, NeoxConfig), ConfigError> {
-    let config = json!({
-        "architectures": ["GPTNeoXForCausalLM"],
-        "model_type": "gpt_neox",
-        "vocab_size": rows,
-        "hidden_size": options.hidden,
-        "num_hidden_layers": options.layers,
-        "num_attention_heads": options.heads,
-        "intermediate_size": options.hidden.saturating_mul(4),
-        "max_position_embeddings": options.context,
-        "rotary_pct": 0.25,
-        "rotary_emb_base": 10000,
-        "use_parallel_residual": true,
-        "layer_norm_eps": 1e-5,
-        "hidden_act": "gelu",
-        "tie_word_embeddings": false,
-        "torch_dtype": if options.bf16 { "bfloat16" } else { "float32" },
-        "bos_token_id": 0,
-        "eos_token_id": 0,
-    });
-    let text = format!("{config:#}\n");
-    let config = NeoxConfig::from_json(text.as_bytes())?;
+    let sizes = NeoxSizes {
+        vocab_size: rows,
+        hidden_size: options.hidden,
+        num_hidden_layers: options.layers,
+        num_attention_heads: options.heads,
+        intermediate_size: options.hidden.saturating_mul(4),
+        max_position_embeddings: options.context,
+        tie_word_embeddings: false,
+    };
+    let config = sizes.config()?;
+    let text = config.to_json(if options.bf16 { "bfloat16" } else { "float32" });
     Ok((text, config))
 }
 

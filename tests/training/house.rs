@@ -140,3 +140,13 @@ pub fn finetune(out: &str) -> Vec<String> {
     );
     args.split_whitespace().map(str::to_owned).collect()
 }
+
+/// `pretrain` on the phantoms' reports into `out`, small.
+pub fn pretrain(out: &str) -> Vec<String> {
+    let (data, made) = (phantoms().display(), prepared().display());
+    let args = format!(
+        "pretrain --device cpu --text {data} --tokenizer {made}/tokenizer.json --out {out} --hidden 64 --layers 2 --heads 2 --context 128 \
+         --length 128 --steps 24 --batch 8 --save-every 3 --eval-every 8 --log-every 1 --warmup 2 --validate 4 --ema 0.5"
+    );
+    args.split_whitespace().map(str::to_owned).collect()
+}

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::house::{PATIENCE, borrowed, checkpoints, classifier, finetune, succeed, trainer, vqgan};
+use crate::house::{PATIENCE, borrowed, checkpoints, classifier, finetune, pretrain, succeed, trainer, vqgan};
 
 /// A number from 0 to 1, another one each time.
 fn chance() -> f64 {
@@ -85,6 +85,12 @@ fn a_classifier_killed_at_random_moments_ends_with_the_weights_of_one_that_was_n
 fn a_language_model_killed_at_random_moments_ends_with_the_weights_of_one_that_was_not() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     assert_same(dir.path(), finetune, "bundle/model.safetensors", 24);
+}
+
+#[test]
+fn a_language_model_of_plain_text_killed_at_random_moments_ends_with_the_weights_of_one_that_was_not() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    assert_same(dir.path(), pretrain, "model/model.safetensors", 24);
 }
 
 #[test]

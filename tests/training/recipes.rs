@@ -216,11 +216,53 @@ fn a_slip_in_the_last_step_shows_before_the_first_is_begun() {
         "{error}"
     );
     assert!(!folder.join("runs").exists());
-    let error = fail(folder, &["run", "small.toml", "--only", "encode"]);
+    let only = ["run", "small.toml", "--only", "encode"];
+    let error = fail(folder, &only);
     assert!(error.contains("`encode` needs `phantoms`"), "{error}");
+    let (dry, _) = succeed(folder, &[&only[..], &["--dry-run"]].concat());
+    assert!(
+        dry.contains("`encode` needs `phantoms`") && dry.contains("`encode` needs `vqgan`"),
+        "{dry}"
+    );
+    let error = fail(folder, &[&only[..], &["--from", "vqgan"]].concat());
+    assert!(error.contains("cannot be used with"), "{error}");
+    assert!(!folder.join("runs").exists());
     let error = fail(folder, &["run", "small.toml", "--only", "encoded"]);
     assert!(error.contains("phantoms, tokenizer, vqgan, encode"), "{error}");
+    // A bundle that no step makes.
+    write(folder, &format!("bundle = \"vqgan\"\n{SMALL}"));
+    let error = fail(folder, &["run", "small.toml"]);
+    assert!(error.contains("no step makes one"), "{error}");
+    assert!(!folder.join("runs").exists());
 }
+
+#[test]
+fn a_training_is_begun_anew_on_demand_where_it_has_made_more_steps_or_was_of_other_settings() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let folder = dir.path();
+    write(folder, SMALL);
+    let run = ["run", "small.toml", "--device", "cpu", "--only", "vqgan"];
+    succeed(folder, &["run", "small.toml", "--only", "phantoms"]);
+    succeed(folder, &run);
+    let made = || checkpoints(&folder.join("runs/small/vqgan"));
+    assert_eq!(made(), [4]);
+    let shorter = [&run[..], &["--set", "vqgan.steps=2"]].concat();
+    let error = fail(folder, &shorter);
+    assert!(
+        error.contains("made 4 steps already") && error.contains("--redo"),
+        "{error}"
+    );
+    succeed(folder, &[&shorter[..], &["--redo"]].concat());
+    assert_eq!(made(), [2]);
+    // Its record is gone, as after a move of the folder by hand.
+    fs::remove_file(folder.join("runs/small/.steps/vqgan.json")).expect("the record is there");
+    let other = [&shorter[..], &["--set", "vqgan.rate=1e-3"]].concat();
+    let error = fail(folder, &other);
+    assert!(error.contains("rate: ") && error.contains("--redo"), "{error}");
+    let (_, err) = succeed(folder, &[&other[..], &["--redo"]].concat());
+    assert!(!err.contains("goes on after"), "{err}");
+}
+
 #[test]
 fn the_recipes_of_the_repository_are_understood() {
     let recipes = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes");

@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::io::{self, BufRead, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use clap::Args;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use llm_cxr::model::device::DeviceChoice;
 use llm_cxr::train::common::{Outcome, Stop};
-use llm_cxr::train::recipe::{Order, Planned, Recipe, RunFolder, State, Step};
+use llm_cxr::train::recipe::{Order, Planned, Recipe, RecipeError, RunFolder, State, Step};
 use serde_json::Value;
 
 use crate::run::{place, word};
@@ -146,27 +146,64 @@ pub fn follow_beside(run: &Beside, chosen: Range<usize>) -> crate::Outcome {
         }
         let mut left = Vec::new();
         for mut step in running {
-            let Some(status) = step.child.try_wait()? else {
-                step.bar.set_message(progress(run, &step));
-                left.push(step);
-                continue;
+            let ended = match step.child.try_wait() {
+                Ok(None) => {
+                    step.bar.set_message(progress(run, &step));
+                    left.push(step);
+                    continue;
+                }
+                Ok(Some(status)) => settle(
+                    run,
+                    &mut order,
+                    &mut undone,
+                    &step,
+                    status,
+                    trouble.is_some() || stop.asked(),
+                ),
+                Err(reason) => {
+                    // It cannot be asked any more; without its input it saves and ends.
+                    let _ = step.child.wait();
+                    Err(format!("{}: {reason}", place(run.plan, step.number)))
+                }
             };
             step.bar.finish_and_clear();
-            let (name, seconds) = (place(run.plan, step.number), step.since.elapsed().as_secs());
-            if status.success() {
-                run.folder.finish(run.plan, step.number)?;
-                order.finish(step.number);
-                undone.remove(&step.number);
-                say(format!("{name} is done, after {seconds} s"));
-            } else if trouble.is_none() && !stop.asked() {
-                run.folder.take_back(run.plan, step.number)?;
-                let said = last_line(&step.log).unwrap_or_else(|| format!("it ended with {status}"));
-                trouble = Some(format!("{name}: {said} (its messages: {})", step.log.display()));
+            match ended {
+                Ok(text) => text.into_iter().for_each(&say),
+                // The others are still at work: they are stopped and waited for as after any failure.
+                Err(text) => {
+                    trouble.get_or_insert(text);
+                }
             }
         }
         running = left;
         thread::sleep(LOOK_EVERY);
     }
+}
+
+/// Writes down how a step has ended; gives what is to be said of it. One that was stopped because of another, or on demand (`expected`), is no
+/// failure.
+fn settle(
+    run: &Beside,
+    order: &mut Order,
+    undone: &mut BTreeSet<usize>,
+    step: &Running,
+    status: ExitStatus,
+    expected: bool,
+) -> Result<Option<String>, String> {
+    let (name, seconds) = (place(run.plan, step.number), step.since.elapsed().as_secs());
+    let failed = |error: RecipeError| format!("{name}: {error}");
+    if status.success() {
+        run.folder.finish(run.plan, step.number).map_err(failed)?;
+        order.finish(step.number);
+        undone.remove(&step.number);
+        return Ok(Some(format!("{name} is done, after {seconds} s")));
+    }
+    if expected {
+        return Ok(None);
+    }
+    run.folder.take_back(run.plan, step.number).map_err(failed)?;
+    let said = last_line(&step.log).unwrap_or_else(|| format!("it ended with {status}"));
+    Err(format!("{name}: {said} (its messages: {})", step.log.display()))
 }
 
 /// Begins a step, which leaves the processor to the `earlier` ones: they are what others wait for.
@@ -179,6 +216,7 @@ fn begin(
     let step = &run.plan[number];
     run.folder.begin(run.plan, number, run.redo)?;
     let log = run.folder.log(step);
+    let style = ProgressStyle::with_template("{spinner} {prefix}  {elapsed}  {msg}")?;
     let messages = File::create(&log).map_err(|e| format!("{}: {e}", log.display()))?;
     let mut child = Command::new(std::env::current_exe()?)
         .args(["step", "--device", &run.device.to_string()])
@@ -190,7 +228,6 @@ fn begin(
     if let Some(input) = &mut child.stdin {
         writeln!(input, "{}", serde_json::to_string(&run.recipe.steps[number])?)?;
     }
-    let style = ProgressStyle::with_template("{spinner} {prefix}  {elapsed}  {msg}")?;
     let bar = bars.add(ProgressBar::new_spinner().with_style(style));
     bar.set_prefix(step.name.clone());
     Ok(Running {

@@ -16,7 +16,7 @@ pub struct DecoderArgs {
     /// Folder of the bundle
     #[arg(long, value_name = "DIR")]
     bundle: PathBuf,
-    /// The `vqgan/` folder with the new decoder; encoder and code book must be those of the bundle
+    /// The VQ-GAN with the new decoder: the folder of its run, or the `vqgan/` in it; encoder and code book must be those of the bundle
     #[arg(long, value_name = "DIR")]
     vqgan: PathBuf,
     /// Make another bundle here, and leave the first as it is
@@ -25,12 +25,19 @@ pub struct DecoderArgs {
     out: Option<PathBuf>,
 }
 
+impl DecoderArgs {
+    /// Where the bundle with the new decoder is in the end.
+    pub fn place(&self) -> &PathBuf {
+        self.out.as_ref().unwrap_or(&self.bundle)
+    }
+}
+
 /// Does the work.
 pub fn run(args: &DecoderArgs) -> Done {
-    let (manifest, place) = match &args.out {
-        Some(out) => (with_decoder(&args.bundle, &args.vqgan, out)?, out),
-        None => (exchange_decoder(&args.bundle, &args.vqgan)?, &args.bundle),
+    let manifest = match &args.out {
+        Some(out) => with_decoder(&args.bundle, &args.vqgan, out)?,
+        None => exchange_decoder(&args.bundle, &args.vqgan)?,
     };
-    println!("{} is now of version {}", place.display(), manifest.version);
+    println!("{} is now of version {}", args.place().display(), manifest.version);
     Ok(Outcome::Finished)
 }

@@ -4,15 +4,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use llm_cxr::model::bundle::Bundle;
-use llm_cxr::model::checkpoint::Weights;
 use llm_cxr::model::device::{DeviceChoice, resolve};
-use llm_cxr::model::vqgan::{Vqgan, VqganConfig};
 use llm_cxr::train::common::Outcome;
 use llm_cxr::train::data::Dataset;
-use llm_cxr::train::encode::{CodeOrigin, encode};
+use llm_cxr::train::encode::encode;
+use llm_cxr::train::vqgan::VqganFiles;
 use serde::{Deserialize, Serialize};
-use tch::Kind;
 
 use crate::Done;
 
@@ -52,18 +49,8 @@ fn batch() -> usize {
 /// Does the work.
 pub fn run(args: &EncodeSettings, device: DeviceChoice) -> Done {
     let dataset = Dataset::open(&args.data)?;
-    // A bundle has it in `vqgan/`, and so has the folder of a run.
-    let folder = match args.vqgan.join("bundle.json").is_file() {
-        true => Bundle::open(&args.vqgan)?.dir.join("vqgan"),
-        false if args.vqgan.join("vqgan/config.yaml").is_file() => args.vqgan.join("vqgan"),
-        false => args.vqgan.clone(),
-    };
-    let (yaml, weights) = (folder.join("config.yaml"), folder.join("model.safetensors"));
-    let text = std::fs::read(&yaml).map_err(|e| format!("{}: {e}", yaml.display()))?;
-    let config = VqganConfig::from_yaml(&text)?;
-    let origin = CodeOrigin::of(&yaml, &weights, config.codes_per_image(), config.n_embed)?;
-    let device = resolve(device)?;
-    let vqgan = Vqgan::load(&config, &Weights::open(&[weights])?, Kind::Float, device)?;
+    let files = VqganFiles::find(&args.vqgan)?;
+    let (origin, vqgan) = (files.origin()?, files.load(resolve(device)?)?);
     let bar =
         ProgressBar::new_spinner().with_style(ProgressStyle::with_template("{pos} images  {per_sec}  {elapsed}")?);
     let outcome = encode(&dataset, &vqgan, &origin, &args.out, args.batch, &mut |done| {

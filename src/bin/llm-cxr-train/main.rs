@@ -64,7 +64,7 @@ fn main() -> ExitCode {
         Command::Drafts(args) => drafts::run(&args),
         Command::Evaluate(args) => ended(evaluate::run(&args.settings, args.device)),
         Command::Finetune(args) => ended(finetune::run(&args.settings, args.device)),
-        Command::Init(args) => init::run(args),
+        Command::Init(args) => init::run(&args),
         Command::Phantom(args) => ended(phantom::run(&args)),
         Command::Pretrain(args) => ended(pretrain::run(&args.settings, args.device)),
         Command::Tokenizer(args) => ended(tokenizer::run(&args.settings)),

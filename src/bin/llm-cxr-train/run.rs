@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use llm_cxr::model::device::DeviceChoice;
 use llm_cxr::train::common::{Outcome, Stop};
-use llm_cxr::train::recipe::{Planned, Recipe, RunFolder, State, missing, plan};
+use llm_cxr::train::recipe::{Planned, Recipe, RunFolder, State, check_bundle, missing, plan, undone};
 
 use crate::beside::{Beside, follow_beside};
 use crate::work::Work;
@@ -59,6 +59,10 @@ pub fn run(args: &RunArgs) -> crate::Outcome {
     // As far as it is there already: a link to it is another way into it.
     let root = shown.canonicalize().or_else(|_| std::path::absolute(&shown))?;
     let plan = plan(&root, described);
+    if let Some(bundle) = &recipe.bundle {
+        let made: Vec<_> = works.iter().filter_map(Work::bundle).collect();
+        check_bundle(bundle, &made, &root)?;
+    }
     let chosen = match (&args.only, &args.from) {
         (Some(name), _) => recipe.find(name).map(|n| n..n + 1)?,
         (_, Some(name)) => recipe.find(name)?..works.len(),
@@ -67,7 +71,9 @@ pub fn run(args: &RunArgs) -> crate::Outcome {
     let folder = RunFolder::look(&shown);
     // What is done may have lost what it was made from.
     let todo = chosen.clone().filter(|n| folder.state(&plan, *n) != State::Done);
-    let lacking = missing(&plan, todo, &root);
+    let todo: Vec<usize> = todo.collect();
+    let mut lacking = undone(&plan, &chosen, &todo, &folder);
+    lacking.extend(missing(&plan, todo, &root));
     if args.dry_run {
         for (number, step) in plan.iter().enumerate() {
             let state = if chosen.contains(&number) {

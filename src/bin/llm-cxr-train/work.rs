@@ -1,5 +1,7 @@
 //! What a step of a recipe does: one of the commands, with its settings.
 
+use std::path::PathBuf;
+
 use llm_cxr::evaluate::EvaluateSettings;
 use llm_cxr::model::device::DeviceChoice;
 use llm_cxr::train::classifier::ClassifierSettings;
@@ -75,6 +77,15 @@ impl Work {
             Self::Finetune(s) => serde_json::to_value(s),
             Self::Decoder(s) => serde_json::to_value(s),
             Self::Evaluate(s) => serde_json::to_value(s),
+        }
+    }
+
+    /// Where the command leaves a bundle, if it makes one.
+    pub fn bundle(&self) -> Option<PathBuf> {
+        match self {
+            Self::Finetune(s) => Some(s.out.join("bundle")),
+            Self::Decoder(s) => Some(s.place().clone()),
+            _ => None,
         }
     }
 

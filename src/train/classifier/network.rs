@@ -8,7 +8,7 @@ use super::config::{ClassifierConfig, GROUPS};
 use crate::model::checkpoint::Weights;
 use crate::model::source::{LoadError, TensorSource};
 use crate::model::vqgan::Memory;
-use crate::train::common::{TrainError, fitted};
+use crate::train::common::{TrainError, fitted, gathered};
 
 struct Conv(Tensor, Tensor);
 struct Norm(Tensor, Tensor);
@@ -157,8 +157,7 @@ impl Classifier {
             }
         }
         let h = h.to_kind(Kind::Float);
-        let mean = h.mean_dim([2i64, 3].as_slice(), false, Kind::Float);
-        let vector = Tensor::cat(&[mean, h.amax([2, 3], false)], 1);
+        let vector = gathered(&h);
         maps.push(h);
         Seen {
             logits: vector.linear(&self.head.0, Some(&self.head.1)),

@@ -1,5 +1,6 @@
 //! Training of the classifier: masked binary cross-entropy on every label that is known.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -8,9 +9,11 @@ use tch::{Device, Kind, Tensor};
 
 use super::scores::{Counts, auroc};
 use super::{Classifier, ClassifierConfig};
+use crate::model::checkpoint::Dtype;
 use crate::train::common::adamw::{Adamw, AdamwSettings};
-use crate::train::common::checkpoint::{Restored, Snapshot, write_tensors, write_whole};
+use crate::train::common::checkpoint::{Restored, Snapshot};
 use crate::train::common::schedule::{Schedule, Shape};
+use crate::train::common::store::{replace_tensors, write_whole};
 use crate::train::common::{
     Average, Fault, FlatSource, ImageBatch, ImageStream, Initial, Known, Labels, Outcome, Parameters, Plan, Task,
     TrainError, clip, drive, finite, keep, open_sources, repeat_rare,
@@ -26,7 +29,7 @@ pub struct ClassifierSettings {
     /// Images: a folder in the MIMIC-CXR-JPG layout or a manifest (.csv, .jsonl), `PATH` or `PATH@SHARE`; several are mixed
     #[arg(long, required = true)]
     pub data: Vec<String>,
-    /// Labels to learn; all that the data names, if empty
+    /// Labels to learn, separated by commas; all that are known of a training image, if empty
     #[arg(long, value_delimiter = ',')]
     pub labels: Vec<String>,
     /// Side of the images in pixels
@@ -53,7 +56,7 @@ pub struct ClassifierSettings {
     /// Learning rate at its height; falls along a cosine
     #[arg(long, default_value_t = ClassifierSettings::default().rate)]
     pub rate: f64,
-    /// Weight decay
+    /// AdamW: weight decay, of all weights, those of norms and biases too
     #[arg(long, default_value_t = ClassifierSettings::default().weight_decay)]
     pub weight_decay: f64,
     /// Decay of the running average of weights that is measured and exported (0: the weights themselves)
@@ -134,6 +137,42 @@ impl Default for ClassifierSettings {
     }
 }
 
+/// The labels that are `asked` for, or all that are `known` of a training image. One that is not would stay what chance made of it.
+fn chosen(asked: &[String], known: Vec<String>) -> Result<Vec<String>, TrainError> {
+    if known.is_empty() {
+        return Err(TrainError::NoData(
+            "no label is known of any training image: give data with labels (a column `labels` of a manifest, or the table \
+             mimic-cxr-2.0.0-chexpert.csv, whose studies are those of the split table)"
+                .to_owned(),
+        ));
+    }
+    let asked: Vec<&str> = asked
+        .iter()
+        .map(|name| name.trim())
+        .filter(|name| !name.is_empty())
+        .collect();
+    if asked.is_empty() {
+        return Ok(known);
+    }
+    let mut seen = HashSet::new();
+    for name in &asked {
+        let same = |other: &String| other.to_lowercase() == name.to_lowercase();
+        if !known.iter().any(same) {
+            return Err(TrainError::Settings(format!(
+                "--labels names `{name}`, which no training image has; known are {}",
+                known.join(", ")
+            )));
+        }
+        if !seen.insert(name.to_lowercase()) {
+            return Err(TrainError::Settings(format!("--labels names `{name}` twice")));
+        }
+    }
+    Ok(asked.into_iter().map(str::to_owned).collect())
+}
+
+/// What the run leaves in its folder.
+const EXPORTED: &str = "classifier";
+
 struct ClassifierTask {
     config: ClassifierConfig,
     labels: Labels,
@@ -151,28 +190,24 @@ struct ClassifierTask {
 pub fn train(settings: &ClassifierSettings, device: Device, stop: impl Fn() -> bool) -> Result<Outcome, TrainError> {
     let s = settings;
     s.check()?;
-    let (sources, named) = open_sources(&s.data, true, Known::Labels)?;
-    let labels = match s.labels.is_empty() {
-        true => named,
-        false => s.labels.clone(),
-    };
+    let (sources, known) = open_sources(&s.data, true, Known::Labels)?;
+    let stream = |sources| ImageStream::new(sources, s.seed, s.resolution, s.channels);
+    let training = stream(repeat_rare(keep(sources, s.cache_mib), s.repeat_rare)).moved(s.shift);
+    if training.is_empty() {
+        return Err(TrainError::NoData(
+            "the data has no training image (split `train`)".to_owned(),
+        ));
+    }
     let config = ClassifierConfig {
         resolution: s.resolution,
         channels: s.channels,
         stem_layers: s.stem_layers,
         growth: s.growth,
         blocks: s.blocks.clone(),
-        labels,
+        labels: chosen(&s.labels, known)?,
     };
     config.check()?;
-    let stream = |sources| ImageStream::new(sources, s.seed, s.resolution, s.channels);
-    let training = stream(repeat_rare(keep(sources, s.cache_mib), s.repeat_rare)).moved(s.shift);
     let validation = stream(open_sources(&s.data, false, Known::Labels)?.0);
-    if training.is_empty() {
-        return Err(TrainError::NoData(
-            "the data has no training image (split `train`)".to_owned(),
-        ));
-    }
     let parameters = Parameters::fresh(&config.expected_tensors(), Initial::Torch, s.seed, device)?;
     let adamw = AdamwSettings {
         weight_decay: s.weight_decay,
@@ -199,6 +234,7 @@ pub fn train(settings: &ClassifierSettings, device: Device, stop: impl Fn() -> b
     let plan = Plan {
         title: "classifier".to_owned(),
         out: s.out.clone(),
+        exports: EXPORTED,
         steps: s.steps,
         save_every: s.save_every,
         eval_every: s.eval_every,
@@ -226,11 +262,8 @@ impl Task for ClassifierTask {
 
     fn step(&mut self, batch: &ImageBatch, step: u64) -> Result<Vec<(String, f64)>, Fault> {
         let network = Classifier::load(&self.config, &self.parameters, self.kind, self.device)?;
-        let (target, mask) = self.labels.targets(batch, self.device);
         let logits = network.see(&self.pixels(batch)).logits;
-        let none = None::<&Tensor>;
-        let each = logits.binary_cross_entropy_with_logits(&target, none, none, tch::Reduction::None);
-        let loss = (each * &mask).sum(Kind::Float) / mask.sum(Kind::Float).clamp_min(1.0);
+        let loss = self.labels.loss(&logits, batch, self.device)?;
         let mut gradient = self.parameters.gradient(&[&loss])?;
         let norm = tch::no_grad(|| clip(&mut gradient, 1.0));
         let values = vec![
@@ -269,13 +302,15 @@ impl Task for ClassifierTask {
             }
         }
         let (mut micro, mut areas, mut values) = (Counts::default(), Vec::new(), Vec::new());
-        eprintln!(
-            "{:32} {:>7} {:>7} {:>9}",
-            format!("step {step}"),
-            "AUROC",
-            "F1",
-            "positives"
-        );
+        if !self.validation.is_empty() {
+            eprintln!(
+                "{:32} {:>7} {:>7} {:>9}",
+                format!("step {step}"),
+                "AUROC",
+                "F1",
+                "positives"
+            );
+        }
         for (name, scored) in self.config.labels.iter().zip(&scored) {
             let mut counts = Counts::default();
             for &(logit, present) in scored {
@@ -286,12 +321,14 @@ impl Task for ClassifierTask {
             areas.extend(area);
             let show = |v: Option<f64>| v.map_or("–".to_owned(), |v| format!("{v:.3}"));
             let positives = scored.iter().filter(|s| s.1).count();
-            eprintln!(
-                "{name:32} {:>7} {:>7} {positives:>5}/{}",
-                show(area),
-                show(counts.f1()),
-                scored.len()
-            );
+            if !self.validation.is_empty() {
+                eprintln!(
+                    "{name:32} {:>7} {:>7} {positives:>5}/{}",
+                    show(area),
+                    show(counts.f1()),
+                    scored.len()
+                );
+            }
         }
         if !areas.is_empty() {
             values.push((
@@ -300,13 +337,12 @@ impl Task for ClassifierTask {
             ));
         }
         values.extend(micro.f1().map(|f| ("validation/f1_micro".to_owned(), f)));
-        let folder = self.out.join("classifier");
+        let folder = self.out.join(EXPORTED);
         std::fs::create_dir_all(&folder).map_err(|e| TrainError::io(&folder, e))?;
         let json = serde_json::to_string_pretty(&self.config).map_err(|e| TrainError::Settings(e.to_string()))?;
         write_whole(&folder.join("config.json"), json.as_bytes())?;
-        let new = folder.join("model.new");
-        write_tensors(&new, &self.parameters.named("", chosen))?;
-        std::fs::rename(&new, folder.join("model.safetensors")).map_err(|e| TrainError::io(&folder, e))?;
+        let tensors = self.parameters.named("", chosen);
+        replace_tensors(&folder.join("model.safetensors"), &tensors, Dtype::F32)?;
         Ok(values)
     }
 

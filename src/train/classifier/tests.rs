@@ -94,3 +94,41 @@ fn a_configuration_without_stem_layers_is_one_of_a_single_one() {
             .all(|tensor| !tensor.name.starts_with("fine"))
     );
 }
+
+#[test]
+fn labels_that_no_training_image_has_are_refused_and_blanks_around_names_do_not_count() {
+    let dir = tempfile::tempdir().unwrap();
+    let with = |labels: &[&str]| {
+        let s = ClassifierSettings {
+            labels: labels.iter().map(|&label| label.to_owned()).collect(),
+            steps: 1,
+            ..settings(dir.path())
+        };
+        train(&s, Device::Cpu, || false).map(|_| s.out)
+    };
+    let out = with(&["right ", " Left", ""]).unwrap();
+    let network = Classifier::open(&out.join("classifier"), Kind::Float, Device::Cpu).unwrap();
+    assert_eq!(network.config().labels, ["right", "Left"]);
+    let unknown = with(&["Left", "Heart"]).unwrap_err().to_string();
+    assert!(
+        unknown.contains("`Heart`, which no training image has; known are Left, Right"),
+        "{unknown}"
+    );
+    let twice = with(&["left", "Left "]).unwrap_err().to_string();
+    assert!(twice.contains("twice"), "{twice}");
+}
+
+#[test]
+fn data_without_a_label_that_is_known_train_no_classifier() {
+    let dir = tempfile::tempdir().unwrap();
+    let s = settings(dir.path());
+    let bare = dir.path().join("bare.csv");
+    fs::write(&bare, "image,split,labels\n0.png,train,Left=-1\n1.png,validate,Left\n").unwrap();
+    let s = ClassifierSettings {
+        data: vec![bare.display().to_string()],
+        ..s
+    };
+    let error = train(&s, Device::Cpu, || false).unwrap_err().to_string();
+    assert!(error.contains("no label is known of any training image"), "{error}");
+    assert!(!s.out.exists());
+}

@@ -4,19 +4,23 @@
 //! written under another name, synced, and renamed: a crash or a full disk at any moment leaves the earlier ones as they were.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
+use super::store::{sync_folder, write_tensors};
 use super::{LastGood, TrainError};
-use crate::model::checkpoint::{CheckpointError, Dtype, SafetensorsWriter, TensorInfo, Weights};
+use crate::model::bundle::folders;
+use crate::model::checkpoint::{CheckpointError, Dtype, Weights};
 
 const TENSORS: &str = "tensors.safetensors";
 const STATE: &str = "state.json";
 const UNFINISHED: &str = "unfinished";
+/// What one of the same step is called while another takes its place.
+const REPLACED: &str = "replaced";
 
 /// What a run needs to go on exactly where it was.
 pub struct Snapshot {
@@ -36,6 +40,26 @@ pub struct Restored {
     pub weights: Weights,
     /// Everything else.
     pub state: Value,
+}
+
+/// Why a checkpoint is not read.
+enum Unread {
+    /// It is not what was written.
+    Damaged(String),
+    /// The system does not give it.
+    Io(PathBuf, io::Error),
+}
+
+impl Unread {
+    /// A file that is not there or ends early is damaged. Anything else (no permission, a disk that does not answer) says nothing of what
+    /// the file holds.
+    fn io(path: &Path, reason: io::Error) -> Self {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        match reason.kind() {
+            ErrorKind::NotFound | ErrorKind::UnexpectedEof => Self::Damaged(format!("{name}: {reason}")),
+            _ => Self::Io(path.to_owned(), reason),
+        }
+    }
 }
 
 /// The checkpoints of one run.
@@ -78,7 +102,7 @@ impl Checkpoints {
         }
         fs::create_dir_all(&unfinished).map_err(io(&unfinished))?;
         let tensors = unfinished.join(TENSORS);
-        write_tensors(&tensors, &snapshot.tensors)?;
+        write_tensors(&tensors, &snapshot.tensors, Dtype::F32)?;
         let body = json!({
             "step": snapshot.step,
             "tensors_sha256": hash_file(&tensors).map_err(io(&tensors))?,
@@ -92,14 +116,13 @@ impl Checkpoints {
             .map_err(io(&state))?;
         sync_folder(&unfinished).map_err(io(&unfinished))?;
         let path = self.path(snapshot.step);
-        if path.exists() {
-            // Only a damaged one, or one of a run taken up from before it.
-            fs::remove_dir_all(&path).map_err(io(&path))?;
-        }
-        fs::rename(&unfinished, &path).map_err(io(&path))?;
-        sync_folder(&self.folder).map_err(io(&self.folder))?;
+        // One that is there is damaged, or of a run taken up from before it, or was saved before the step was measured. It may be the only
+        // one: it goes when the new one has its place.
+        folders::exchange(&unfinished, &path, &self.folder.join(REPLACED))
+            .map_err(|(path, reason)| TrainError::io(&path, reason))?;
         // Those of later steps are damaged, or the run would have gone on from them: they must not take the place of a good one.
-        let (earlier, later): (Vec<u64>, Vec<u64>) = self.steps().into_iter().partition(|&step| step <= snapshot.step);
+        let steps = self.steps().unwrap_or_default();
+        let (earlier, later): (Vec<u64>, Vec<u64>) = steps.into_iter().partition(|&step| step <= snapshot.step);
         for &step in later.iter().chain(earlier.iter().rev().skip(self.keep)) {
             // One that cannot be removed costs room, nothing else.
             let _ = fs::remove_dir_all(self.path(step));
@@ -107,83 +130,94 @@ impl Checkpoints {
         Ok(path)
     }
 
-    /// The newest valid checkpoint, and a sentence on each newer one that is damaged.
-    pub fn newest(&self) -> (Option<Restored>, Vec<String>) {
-        let mut damaged = Vec::new();
-        for step in self.steps().into_iter().rev() {
+    /// The newest valid checkpoint, and a sentence on each newer one that is damaged; none where none was made.
+    ///
+    /// # Errors
+    /// When there are checkpoints and none of them can be read: to begin anew then would throw away what was exported. When the system
+    /// does not let one be read, for a reason that may pass.
+    pub fn newest(&self) -> Result<(Option<Restored>, Vec<String>), TrainError> {
+        let mut damaged: Vec<(u64, String)> = Vec::new();
+        for step in self.steps()?.into_iter().rev() {
             match self.read(step) {
-                Ok(restored) => return (Some(restored), damaged),
-                Err(reason) => damaged.push(format!(
-                    "the checkpoint of step {step} is damaged ({reason}); an earlier one is used"
-                )),
+                Ok(restored) => {
+                    let sentence = |(step, reason): (u64, String)| {
+                        format!("the checkpoint of step {step} is damaged ({reason}); an earlier one is used")
+                    };
+                    return Ok((Some(restored), damaged.into_iter().map(sentence).collect()));
+                }
+                Err(Unread::Damaged(reason)) => damaged.push((step, reason)),
+                Err(Unread::Io(path, reason)) => return Err(TrainError::io(&path, reason)),
             }
         }
-        (None, damaged)
+        match damaged.is_empty() {
+            true => Ok((None, Vec::new())),
+            false => Err(TrainError::NoneReads {
+                folder: self.folder.clone(),
+                damaged: damaged
+                    .iter()
+                    .map(|(step, why)| format!("step {step}: {why}"))
+                    .collect(),
+            }),
+        }
     }
 
     /// The newest checkpoint that reads whole.
     pub fn last_good(&self) -> LastGood {
-        let newest = self.newest().0;
-        LastGood(newest.map(|restored| (restored.step, self.path(restored.step))))
+        let steps = self.steps().unwrap_or_default();
+        let newest = steps.into_iter().rev().find(|&step| self.read(step).is_ok());
+        LastGood(newest.map(|step| (step, self.path(step))))
     }
 
-    fn read(&self, step: u64) -> Result<Restored, String> {
+    /// The step of the newest one, whether it reads or not.
+    pub fn made(&self) -> Option<u64> {
+        self.steps().ok()?.last().copied()
+    }
+
+    fn read(&self, step: u64) -> Result<Restored, Unread> {
+        let damaged = |reason: &str| Err(Unread::Damaged(reason.to_owned()));
         let folder = self.path(step);
-        let text = fs::read(folder.join(STATE)).map_err(|e| format!("{STATE}: {e}"))?;
-        let mut whole: Value = serde_json::from_slice(&text).map_err(|e| format!("{STATE}: {e}"))?;
+        let (state, tensors) = (folder.join(STATE), folder.join(TENSORS));
+        let text = fs::read(&state).map_err(|e| Unread::io(&state, e))?;
+        let mut whole: Value = serde_json::from_slice(&text).map_err(|e| Unread::Damaged(format!("{STATE}: {e}")))?;
         let body = whole["body"].take();
         if whole["sha256"].as_str() != Some(&hash(body.to_string().as_bytes())) {
-            return Err(format!("{STATE} does not match its checksum"));
+            return damaged("state.json does not match its checksum");
         }
-        let tensors = folder.join(TENSORS);
-        let sum = hash_file(&tensors).map_err(|e| format!("{TENSORS}: {e}"))?;
+        let sum = hash_file(&tensors).map_err(|e| Unread::io(&tensors, e))?;
         if body["tensors_sha256"].as_str() != Some(&sum) {
-            return Err(format!("{TENSORS} does not match its checksum"));
+            return damaged("tensors.safetensors does not match its checksum");
         }
         if body["step"].as_u64() != Some(step) {
-            return Err("it says that it is of another step".to_owned());
+            return damaged("it says that it is of another step");
         }
-        let weights = Weights::open(&[tensors]).map_err(|e| e.to_string())?;
+        let weights = Weights::open(std::slice::from_ref(&tensors)).map_err(|e| match e {
+            CheckpointError::Io { file, reason } => Unread::io(&file, reason),
+            other => Unread::Damaged(other.to_string()),
+        })?;
         let state = body["state"].clone();
         Ok(Restored { step, weights, state })
     }
 
     /// Steps of which there is a folder, rising.
-    fn steps(&self) -> Vec<u64> {
-        let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
-        let mut steps: Vec<u64> = entries
-            .filter_map(|entry| entry.file_name().to_str()?.strip_prefix("step-")?.parse().ok())
-            .collect();
+    fn steps(&self) -> Result<Vec<u64>, TrainError> {
+        let io = |e: io::Error| TrainError::io(&self.folder, e);
+        let entries = match fs::read_dir(&self.folder) {
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(io)?,
+        };
+        let mut steps = Vec::new();
+        for entry in entries {
+            let name = entry.map_err(io)?.file_name();
+            let number = name.to_str().and_then(|name| name.strip_prefix("step-"));
+            steps.extend(number.and_then(|number| number.parse::<u64>().ok()));
+        }
         steps.sort_unstable();
-        steps
+        Ok(steps)
     }
 
     fn path(&self, step: u64) -> PathBuf {
         self.folder.join(format!("step-{step:010}"))
     }
-}
-
-/// Writes tensors (f32 or i64; whatever else as f32) as a safetensors file and waits until it is on disk.
-pub fn write_tensors(path: &Path, tensors: &[(String, Tensor)]) -> Result<(), TrainError> {
-    let stored = |t: &Tensor| match t.kind() {
-        Kind::Int64 => (Kind::Int64, Dtype::I64),
-        _ => (Kind::Float, Dtype::F32),
-    };
-    let info = |t: &Tensor| TensorInfo {
-        dtype: stored(t).1,
-        shape: t.size().iter().map(|&d| d as usize).collect(),
-    };
-    let header: Vec<_> = tensors.iter().map(|(name, t)| (name.clone(), info(t))).collect();
-    let mut writer = SafetensorsWriter::create(path, &header)?;
-    for (name, tensor) in tensors {
-        let kind = stored(tensor).0;
-        let values = tensor.f_to_device(tch::Device::Cpu)?.f_to_kind(kind)?.f_contiguous()?;
-        let count = values.numel();
-        let mut bytes = vec![0u8; count * kind.elt_size_in_bytes()];
-        values.f_copy_data_u8(&mut bytes, count)?;
-        writer.write(name, &bytes)?;
-    }
-    Ok(writer.finish()?)
 }
 
 /// Reads an i64 tensor of a checkpoint.
@@ -218,21 +252,6 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// Writes `bytes` to `path` under another name first, so that a reader sees the old file or the new one.
-pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
-    let error = |reason| TrainError::io(path, reason);
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let new = path.with_file_name(name);
-    let mut file = File::create(&new).map_err(error)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(error)?;
-    fs::rename(&new, path).map_err(error)
-}
-
-fn sync_folder(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -253,8 +272,8 @@ mod tests {
         for step in [10, 20, 30] {
             checkpoints.save(&snapshot(step)).unwrap();
         }
-        assert_eq!(checkpoints.steps(), [20, 30]);
-        let (restored, damaged) = checkpoints.newest();
+        assert_eq!(checkpoints.steps().unwrap(), [20, 30]);
+        let (restored, damaged) = checkpoints.newest().unwrap();
         let restored = restored.unwrap();
         assert!(damaged.is_empty());
         assert_eq!((restored.step, restored.state["third"].as_f64()), (30, Some(1.0 / 3.0)));
@@ -286,7 +305,7 @@ mod tests {
                 }
                 _ => fs::remove_file(&path).unwrap(),
             }
-            let (restored, damaged) = checkpoints.newest();
+            let (restored, damaged) = checkpoints.newest().unwrap();
             assert_eq!(restored.unwrap().step, 10, "{file} {damage}");
             assert!(damaged.len() == 1 && damaged[0].contains("step 20"), "{damaged:?}");
         }
@@ -299,12 +318,12 @@ mod tests {
         checkpoints.save(&snapshot(10)).unwrap();
         let damaged = checkpoints.save(&snapshot(20)).unwrap();
         fs::write(damaged.join(TENSORS), b"damaged").unwrap();
-        assert_eq!(checkpoints.newest().0.unwrap().step, 10);
+        assert_eq!(checkpoints.newest().unwrap().0.unwrap().step, 10);
         checkpoints.save(&snapshot(15)).unwrap();
-        assert_eq!(checkpoints.steps(), [10, 15]);
-        assert_eq!(checkpoints.newest().0.unwrap().step, 15);
+        assert_eq!(checkpoints.steps().unwrap(), [10, 15]);
+        assert_eq!(checkpoints.newest().unwrap().0.unwrap().step, 15);
         checkpoints.save(&snapshot(20)).unwrap();
-        assert_eq!(checkpoints.steps(), [15, 20]);
+        assert_eq!(checkpoints.steps().unwrap(), [15, 20]);
     }
 
     #[test]
@@ -320,10 +339,10 @@ mod tests {
             error.contains("step 20") && error.contains("last good checkpoint is of step 10"),
             "{error}"
         );
-        assert_eq!(checkpoints.newest().0.unwrap().step, 10);
+        assert_eq!(checkpoints.newest().unwrap().0.unwrap().step, 10);
         assert!(!dir.path().join(UNFINISHED).exists());
         checkpoints.save(&snapshot(20)).unwrap();
-        assert_eq!(checkpoints.newest().0.unwrap().step, 20);
+        assert_eq!(checkpoints.newest().unwrap().0.unwrap().step, 20);
     }
 
     #[test]
@@ -333,8 +352,58 @@ mod tests {
         checkpoints.save(&snapshot(10)).unwrap();
         fs::create_dir(dir.path().join(UNFINISHED)).unwrap();
         fs::write(dir.path().join(UNFINISHED).join(TENSORS), b"half").unwrap();
-        assert_eq!(checkpoints.newest().0.unwrap().step, 10);
+        assert_eq!(checkpoints.newest().unwrap().0.unwrap().step, 10);
         checkpoints.save(&snapshot(20)).unwrap();
-        assert_eq!(checkpoints.newest().0.unwrap().step, 20);
+        assert_eq!(checkpoints.newest().unwrap().0.unwrap().step, 20);
+    }
+
+    #[test]
+    fn where_no_checkpoint_can_be_read_all_are_named_and_left_as_they_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::new(dir.path().join("checkpoints"), 2);
+        assert!(checkpoints.newest().unwrap().0.is_none() && checkpoints.made().is_none());
+        for (step, file) in [(10, TENSORS), (20, STATE)] {
+            let path = checkpoints.save(&snapshot(step)).unwrap().join(file);
+            fs::write(path, b"damaged").unwrap();
+        }
+        let error = checkpoints.newest().err().unwrap().to_string();
+        for part in ["step 20: state.json", "step 10: tensors.safetensors", "another --out"] {
+            assert!(error.contains(part), "{error}");
+        }
+        assert_eq!(
+            (checkpoints.last_good(), checkpoints.made()),
+            (LastGood(None), Some(20))
+        );
+        assert_eq!(checkpoints.steps().unwrap(), [10, 20]);
+    }
+
+    #[test]
+    fn what_the_system_does_not_let_be_read_is_no_damage() {
+        let dir = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::new(dir.path().to_owned(), 2);
+        checkpoints.save(&snapshot(10)).unwrap();
+        let state = checkpoints.save(&snapshot(20)).unwrap().join(STATE);
+        // A folder in the place of a file is refused by the system, as a file without permission is.
+        fs::remove_file(&state).unwrap();
+        fs::create_dir(&state).unwrap();
+        let error = checkpoints.newest().err().unwrap();
+        assert!(
+            matches!(&error, TrainError::Io { path, .. } if *path == state),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_checkpoint_of_a_step_takes_the_place_of_another_one_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::new(dir.path().to_owned(), 2);
+        checkpoints.save(&snapshot(10)).unwrap();
+        let again = Snapshot {
+            state: json!({"again": true}),
+            ..snapshot(10)
+        };
+        checkpoints.save(&again).unwrap();
+        assert_eq!(checkpoints.newest().unwrap().0.unwrap().state, json!({"again": true}));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 }

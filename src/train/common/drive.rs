@@ -7,30 +7,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
 use super::checkpoint::{Checkpoints, Restored, Snapshot};
+use super::log::RUN;
 use super::{Loader, RunLog, TrainError, hold_folder, open_folder};
-
-/// Settings that may change when a run is taken up again: they do not change what is learned up to any step. `steps` is the exception
-/// where the learning rate falls towards the last step: with another number of steps, the rates of the steps still to come follow it, and
-/// what is learned is not what a run of so many steps from the beginning learns.
-pub const FREE: &[&str] = &[
-    "steps",
-    "workers",
-    "cache_mib",
-    "device",
-    "eval_every",
-    "save_every",
-    "log_every",
-    "keep",
-    "validate_images",
-    "samples",
-    "patience",
-    "name",
-    "licence",
-    "warning",
-    "temperature",
-    "guidance",
-    "readings",
-];
 
 /// So many steps in a row of which nothing can be used end a run: then it is not a file here and there that is damaged.
 const MOST_EMPTY: u64 = 100;
@@ -89,6 +67,12 @@ pub trait Task {
     /// Takes up a snapshot.
     fn restore(&mut self, restored: &Restored) -> Result<(), TrainError>;
 
+    /// Brings what was exported before in line with settings that are said of it alone and may have changed since. Called after
+    /// [`Task::restore`].
+    fn restate(&self) -> Result<(), TrainError> {
+        Ok(())
+    }
+
     /// Whether the run has ended before its last step, so that after a [`Task::restore`] there is nothing left to do.
     fn over(&self) -> bool {
         false
@@ -102,6 +86,8 @@ pub struct Plan {
     pub title: String,
     /// The run's folder.
     pub out: PathBuf,
+    /// What it leaves there besides checkpoints and logs.
+    pub exports: &'static str,
     /// Steps of the whole run.
     pub steps: u64,
     /// Steps between checkpoints.
@@ -128,6 +114,9 @@ pub enum Outcome {
 /// Runs `task` to the end of `plan`, from the newest valid checkpoint in its folder if there is one. `batch` makes the batch of a
 /// step from its number alone. `stop` is asked after every step. A step of whose batch nothing can be used is left out and counted; as
 /// batches depend on numbers alone, it is the same one in every run.
+///
+/// Nothing is exported before there is a checkpoint: so a run whose exports are there and whose checkpoints are not has lost them, and is
+/// not begun anew over what it made.
 pub fn drive<T: Task>(
     task: &mut T,
     plan: &Plan,
@@ -136,8 +125,14 @@ pub fn drive<T: Task>(
     stop: impl Fn() -> bool,
 ) -> Result<Outcome, TrainError> {
     let _held = hold_folder(&plan.out)?;
-    let checkpoints = Checkpoints::new(plan.out.join("checkpoints"), plan.keep);
-    let (restored, damaged) = checkpoints.newest();
+    let folder = plan.out.join("checkpoints");
+    let checkpoints = Checkpoints::new(folder.clone(), plan.keep);
+    let (restored, damaged) = checkpoints.newest()?;
+    let exported = plan.out.join(plan.exports);
+    if restored.is_none() && exported.exists() && plan.out.join(RUN).is_file() {
+        let checkpoints = folder;
+        return Err(TrainError::NoCheckpoint { exported, checkpoints });
+    }
     if let Some(made) = restored.as_ref().map(|r| r.step).filter(|made| *made > plan.steps) {
         return Err(TrainError::Settings(format!(
             "{} has made {made} steps already, more than the {} that are asked for; choose another --out, or remove it (in a recipe: --redo)",
@@ -145,7 +140,7 @@ pub fn drive<T: Task>(
             plan.steps
         )));
     }
-    open_folder(&plan.out, settings, FREE)?;
+    open_folder(&plan.out, settings)?;
     let bar = ProgressBar::new(plan.steps).with_style(style());
     bar.set_prefix(plan.title.clone());
     for sentence in &damaged {
@@ -154,6 +149,7 @@ pub fn drive<T: Task>(
     let (mut step, mut owed) = (0, false);
     if let Some(restored) = &restored {
         task.restore(restored)?;
+        task.restate()?;
         (step, owed) = (restored.step, restored.state[OWED] == true);
         if task.over() {
             bar.set_position(step);
@@ -162,6 +158,8 @@ pub fn drive<T: Task>(
         }
         bar.suspend(|| eprintln!("{}: goes on after step {step}", plan.title));
     }
+    // Whether there is a checkpoint.
+    let mut kept = restored.is_some();
     drop(restored);
     let mut log = RunLog::open(&plan.out, &plan.title, step)?;
     let loader = Loader::start(batch, step, plan.workers, plan.workers * 2);
@@ -219,22 +217,22 @@ pub fn drive<T: Task>(
         }
         let mut owed = due(step, plan.eval_every) || last;
         if owed {
+            if !kept && told.is_ok() {
+                checkpoints.save(&snapshot(task, step, owed))?;
+                kept = true;
+            }
             told = told.and_then(|()| measure(task, &mut owed, &mut log, &bar, step));
             (since, counted) = (Instant::now(), step);
         }
         if let Err(reason) = told {
-            // A full disk, most often: what was learned comes first, and may still find room where an export did not.
-            let mut snapshot = task.snapshot(step);
-            if let (true, Value::Object(state)) = (owed, &mut snapshot.state) {
-                state.insert(OWED.to_owned(), Value::Bool(true));
-            }
-            // If that fails too, the error names an earlier one.
-            let _ = checkpoints.save(&snapshot);
+            // A full disk, most often: what was learned comes first, and may still find room where an export did not. If that fails too,
+            // the error names an earlier one.
+            let _ = checkpoints.save(&snapshot(task, step, owed));
             return Err(unmeasured(&checkpoints, step, reason));
         }
         if due(step, plan.save_every) || last || asked {
             checkpoints.save(&task.snapshot(step))?;
-            saved = step;
+            (saved, kept) = (step, true);
         }
         if asked && !last {
             log.draw()?;
@@ -244,6 +242,15 @@ pub fn drive<T: Task>(
     }
     bar.finish();
     Ok(Outcome::Finished)
+}
+
+/// What the run needs to go on, and whether it then has to measure and export first.
+fn snapshot<T: Task>(task: &T, step: u64, owed: bool) -> Snapshot {
+    let mut snapshot = task.snapshot(step);
+    if let (true, Value::Object(state)) = (owed, &mut snapshot.state) {
+        state.insert(OWED.to_owned(), Value::Bool(true));
+    }
+    snapshot
 }
 
 /// Measures and exports what was learned, and writes down what was measured; `owed` tells whether the former is still to be done.
@@ -258,7 +265,10 @@ fn measure<T: Task>(
     *owed = false;
     log.scalars(step, &measured)?;
     log.draw()?;
-    bar.suspend(|| eprintln!("step {step}: {}", brief(&measured)));
+    bar.suspend(|| match measured.is_empty() {
+        true => eprintln!("step {step}: exported and not measured, as the data has no validation split"),
+        false => eprintln!("step {step}: {}", brief(&measured)),
+    });
     Ok(())
 }
 

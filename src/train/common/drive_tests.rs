@@ -1,4 +1,5 @@
-use std::path::Path;
+use std::cell::Cell;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::json;
@@ -12,6 +13,12 @@ use super::{Fault, Outcome, Plan, Task, TrainError, drive, hold_folder};
 struct Sum {
     sum: i64,
     evaluated: Vec<u64>,
+    /// Where an export is put, if anywhere.
+    exports_to: Option<PathBuf>,
+    /// Whether a checkpoint was there at each export.
+    covered: Vec<bool>,
+    /// How often an export that was there had to be brought in line.
+    restated: Cell<u32>,
     /// Whether exports find no room.
     full: bool,
     /// Whether the run has ended early.
@@ -38,6 +45,10 @@ impl Task for Sum {
             return Err(TrainError::Settings("no room for the export".to_owned()));
         }
         self.evaluated.push(step);
+        if let Some(out) = &self.exports_to {
+            self.covered.push(out.join("checkpoints").exists());
+            std::fs::write(out.join("exported"), step.to_string()).map_err(|e| TrainError::io(out, e))?;
+        }
         Ok(Vec::new())
     }
 
@@ -54,6 +65,11 @@ impl Task for Sum {
         Ok(())
     }
 
+    fn restate(&self) -> Result<(), TrainError> {
+        self.restated.set(self.restated.get() + 1);
+        Ok(())
+    }
+
     fn over(&self) -> bool {
         self.over
     }
@@ -63,6 +79,7 @@ fn plan(out: &Path, steps: u64) -> Plan {
     Plan {
         title: "sum".to_owned(),
         out: out.to_owned(),
+        exports: "exported",
         steps,
         save_every: 50,
         eval_every: 0,
@@ -137,7 +154,11 @@ fn what_cannot_be_exported_is_saved_and_exported_when_the_run_is_taken_up() {
         assert_eq!(run(&mut task, &plan, |_| false).unwrap(), Outcome::Finished);
         assert_eq!((task.sum, &task.evaluated[..]), (full.sum, evaluated));
     }
-    let newest = Checkpoints::new(dir.path().join("checkpoints"), 2).newest().0.unwrap();
+    let newest = Checkpoints::new(dir.path().join("checkpoints"), 2)
+        .newest()
+        .unwrap()
+        .0
+        .unwrap();
     assert_eq!((newest.step, newest.state), (6, json!({})));
 }
 
@@ -174,12 +195,66 @@ fn a_run_that_has_ended_early_is_finished_and_left_as_it_is() {
     let longer = plan(dir.path(), 9);
     assert_eq!(run(&mut over, &longer, |_| false).unwrap(), Outcome::Finished);
     let checkpoints = || Checkpoints::new(dir.path().join("checkpoints"), 2);
-    assert_eq!((log(), checkpoints().newest().0.unwrap().step), (before, 4));
+    assert_eq!((log(), checkpoints().newest().unwrap().0.unwrap().step), (before, 4));
     // Not while another run is at work there.
     let held = hold_folder(dir.path()).unwrap();
     assert!(run(&mut over, &longer, |_| false).is_err());
     drop(held);
     over.over = false;
     run(&mut over, &longer, |_| false).unwrap();
-    assert_eq!(checkpoints().newest().0.unwrap().step, 9);
+    assert_eq!(checkpoints().newest().unwrap().0.unwrap().step, 9);
+}
+
+#[test]
+fn nothing_is_exported_before_there_is_a_checkpoint_to_go_on_from() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = Plan {
+        eval_every: 2,
+        ..plan(dir.path(), 5)
+    };
+    let mut task = Sum {
+        exports_to: Some(dir.path().to_owned()),
+        ..Sum::default()
+    };
+    run(&mut task, &plan, |_| false).unwrap();
+    assert_eq!(
+        (&task.evaluated[..], &task.covered[..]),
+        (&[2, 4, 5][..], &[true; 3][..])
+    );
+    // As if killed right after the first export: it is measured again, and the run ends as it would have.
+    let whole = task.sum;
+    let checkpoints = Checkpoints::new(dir.path().join("checkpoints"), 2);
+    std::fs::remove_dir_all(dir.path().join("checkpoints/step-0000000005")).unwrap();
+    assert_eq!(checkpoints.newest().unwrap().0.unwrap().step, 2);
+    let mut rest = Sum::default();
+    run(&mut rest, &plan, |_| false).unwrap();
+    assert_eq!((rest.sum, &rest.evaluated[..]), (whole, &[2, 4, 5][..]));
+    assert_eq!((task.restated.get(), rest.restated.get()), (0, 1));
+}
+
+#[test]
+fn a_run_that_has_lost_its_checkpoints_is_not_begun_anew_over_what_it_exported() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = plan(dir.path(), 5);
+    let exporting = || Sum {
+        exports_to: Some(dir.path().to_owned()),
+        ..Sum::default()
+    };
+    run(&mut exporting(), &plan, |_| false).unwrap();
+    let exported = || std::fs::read_to_string(dir.path().join("exported")).unwrap();
+    let state = dir.path().join("checkpoints/step-0000000005/state.json");
+    std::fs::write(&state, "damaged").unwrap();
+    let error = run(&mut exporting(), &plan, |_| false).unwrap_err().to_string();
+    assert!(
+        error.contains("step 5: state.json") && error.contains("remove the"),
+        "{error}"
+    );
+    assert_eq!((exported().as_str(), state.exists()), ("5", true));
+    std::fs::remove_dir_all(dir.path().join("checkpoints")).unwrap();
+    let error = run(&mut exporting(), &plan, |_| false).unwrap_err().to_string();
+    assert!(error.contains("no checkpoint to go on from"), "{error}");
+    // Where nothing was exported nothing is lost by beginning anew.
+    std::fs::remove_file(dir.path().join("exported")).unwrap();
+    run(&mut exporting(), &plan, |_| false).unwrap();
+    assert_eq!(exported(), "5");
 }

@@ -66,6 +66,30 @@ pub enum TrainError {
         /// Which checkpoint is still valid.
         last_good: LastGood,
     },
+    /// There are checkpoints, and none is good.
+    #[error(
+        "none of the checkpoints in {} can be read ({}). Put a copy of one there; or, to begin anew and replace what was exported, remove the \
+         run's folder or choose another --out",
+        .folder.display(), .damaged.join("; ")
+    )]
+    NoneReads {
+        /// Where they are.
+        folder: PathBuf,
+        /// The step of each, and what is wrong.
+        damaged: Vec<String>,
+    },
+    /// What a run has exported is there, and nothing to go on from.
+    #[error(
+        "{} holds what a run has exported, but no checkpoint to go on from; to begin anew would replace it. Put the checkpoints back into {}, \
+         remove the run's folder, or choose another --out",
+        .exported.display(), .checkpoints.display()
+    )]
+    NoCheckpoint {
+        /// What would be replaced.
+        exported: PathBuf,
+        /// Where a checkpoint should be.
+        checkpoints: PathBuf,
+    },
     /// A loss or gradient is not a finite number.
     #[error(
         "{what} is {value} at step {step}; the batch is [{}]; {last_good}. Look at these images. The same command would come to the \

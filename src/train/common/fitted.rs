@@ -1,4 +1,4 @@
-//! Images as a feature network takes them.
+//! Images as a feature network takes them, and its maps as a vector.
 
 use tch::{Kind, Tensor};
 
@@ -16,4 +16,10 @@ pub fn fitted(x: &Tensor, channels: usize, side: usize) -> Tensor {
         true => x,
         false => x.adaptive_avg_pool2d([side, side]),
     }
+}
+
+/// The mean and the maximum of each channel of `maps`, `[n, c, h, w]` (f32), as `[n, 2c]`: what a linear reader of findings sees.
+pub fn gathered(maps: &Tensor) -> Tensor {
+    let mean = maps.mean_dim([2i64, 3].as_slice(), false, Kind::Float);
+    Tensor::cat(&[mean, maps.amax([2, 3], false)], 1)
 }

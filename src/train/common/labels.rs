@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Reduction, Tensor};
 
-use super::ImageBatch;
+use super::{ImageBatch, TrainError};
 
 /// Label of a sample whose every label that is not named is absent.
 pub(super) const ALL_OTHERS: &str = "*";
@@ -73,6 +73,15 @@ impl Labels {
         let tensor = |v: &[f32]| Tensor::from_slice(v).view(shape).to_device(device);
         (tensor(&target), tensor(&mask))
     }
+
+    /// Mean cross entropy of `logits`, `[n, labels]`, over the labels that are known of `batch`: a scalar; 0 where none is.
+    pub fn loss(&self, logits: &Tensor, batch: &ImageBatch, device: Device) -> Result<Tensor, TrainError> {
+        let (target, mask) = self.targets(batch, device);
+        let none = None::<&Tensor>;
+        let each = logits.f_binary_cross_entropy_with_logits(&target, none, none, Reduction::None)?;
+        let known = mask.f_sum(Kind::Float)?.f_clamp_min(1.0)?;
+        Ok(each.f_mul(&mask)?.f_sum(Kind::Float)?.f_div(&known)?)
+    }
 }
 
 #[cfg(test)]
@@ -95,5 +104,25 @@ mod tests {
         let rows = |t: Tensor| Vec::<f32>::try_from(t.view([-1])).unwrap();
         assert_eq!(rows(target), [1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0]);
         assert_eq!(rows(mask), [1.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0]);
+    }
+
+    #[test]
+    fn the_loss_is_that_of_known_labels_alone() {
+        let labels = Labels::new(&["Edema".to_owned(), "Fracture".to_owned()]);
+        let batch = |known: Vec<(String, f32)>| ImageBatch {
+            labels: vec![known],
+            ..ImageBatch::default()
+        };
+        let loss = |logits: [f32; 2], known| {
+            let logits = Tensor::from_slice(&logits).view([1, 2]);
+            labels
+                .loss(&logits, &batch(known), Device::Cpu)
+                .unwrap()
+                .double_value(&[])
+        };
+        let edema = || vec![("Edema".to_owned(), 1.0)];
+        assert!((loss([0.0, 9.0], edema()) - 2f64.ln()).abs() < 1e-6);
+        assert_eq!(loss([0.0, 9.0], edema()), loss([0.0, -9.0], edema()));
+        assert_eq!(loss([5.0, 5.0], Vec::new()), 0.0);
     }
 }

@@ -12,11 +12,16 @@ const LOCK: &str = ".lock";
 /// system lets go of it when a process ends, however it ends.
 pub fn hold(path: &Path) -> io::Result<Option<File>> {
     let file = File::create(path)?;
+    Ok(lock(&file)?.then_some(file))
+}
+
+/// Holds a file that is open, until it is closed; `false` while another process holds it.
+pub fn lock(file: &File) -> io::Result<bool> {
     match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(TryLockError::WouldBlock) => Ok(None),
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
         // Some network file systems have no locks; there the rule cannot be kept, and work must still be possible.
-        Err(TryLockError::Error(reason)) if reason.kind() == io::ErrorKind::Unsupported => Ok(Some(file)),
+        Err(TryLockError::Error(reason)) if reason.kind() == io::ErrorKind::Unsupported => Ok(true),
         Err(TryLockError::Error(reason)) => Err(reason),
     }
 }

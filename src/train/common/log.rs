@@ -8,11 +8,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
 
-use super::TrainError;
-use super::checkpoint::write_whole;
 use super::curves::{Series, svg};
+use super::store::write_whole;
 use super::tensorboard::EventFile;
+use super::{TrainError, differences};
 
+/// Where a run's settings are kept.
+pub const RUN: &str = "run.json";
 const LINES: &str = "log.jsonl";
 const CURVES: &str = "curves.svg";
 
@@ -93,29 +95,16 @@ impl RunLog {
     }
 }
 
-/// Creates a run's folder, or checks that the one there was begun with the same settings; `free` names those that may change.
-pub fn open_folder(folder: &Path, settings: &Value, free: &[&str]) -> Result<(), TrainError> {
+/// Creates a run's folder, or checks that the one there was begun with the same settings, but for those that may change ([`differences`]).
+pub fn open_folder(folder: &Path, settings: &Value) -> Result<(), TrainError> {
     fs::create_dir_all(folder).map_err(|e| TrainError::io(folder, e))?;
-    let path = folder.join("run.json");
+    let path = folder.join(RUN);
     match fs::read(&path) {
         Ok(bytes) => {
             let then: Value = serde_json::from_slice(&bytes).map_err(|e| {
                 TrainError::Settings(format!("{}: {e}; remove the folder to begin anew", path.display()))
             })?;
-            let keys = |v: &Value| {
-                v.as_object()
-                    .map(|o| o.keys().cloned().collect::<Vec<_>>())
-                    .unwrap_or_default()
-            };
-            let mut names = [keys(&then), keys(settings)].concat();
-            names.sort();
-            names.dedup();
-            let differences: Vec<String> = names
-                .iter()
-                .filter(|name| !free.contains(&name.as_str()))
-                .filter(|name| then.get(name.as_str()) != settings.get(name.as_str()))
-                .map(|name| format!("{name}: {} → {}", then[name.as_str()], settings[name.as_str()]))
-                .collect();
+            let differences = differences(&then, settings);
             if !differences.is_empty() {
                 let folder = folder.to_owned();
                 return Err(TrainError::Changed { folder, differences });
@@ -161,9 +150,9 @@ mod tests {
     fn a_folder_begun_with_other_settings_is_refused_and_free_ones_may_change() {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("run");
-        open_folder(&folder, &json!({"seed": 1, "steps": 10}), &["steps"]).unwrap();
-        open_folder(&folder, &json!({"seed": 1, "steps": 20}), &["steps"]).unwrap();
-        let error = open_folder(&folder, &json!({"seed": 2, "steps": 20}), &["steps"]).unwrap_err();
+        open_folder(&folder, &json!({"seed": 1, "steps": 10})).unwrap();
+        open_folder(&folder, &json!({"seed": 1, "steps": 20})).unwrap();
+        let error = open_folder(&folder, &json!({"seed": 2, "steps": 20})).unwrap_err();
         assert!(error.to_string().contains("seed: 1 → 2"), "{error}");
     }
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use crate::radiograph::{
-    DecodeLimits, DicomError, Pixels, Preprocess, RadiographError, for_model, is_dicom, prepare, read_dicom,
+    DecodeLimits, DicomError, MAX_PIXELS, Pixels, Preprocess, RadiographError, for_model, is_dicom, prepare, read_dicom,
 };
 
 /// Why an image of a data set is left out.
@@ -36,7 +36,7 @@ impl ImageFault {
 /// How the operator's own files are read: they are no strangers' requests, so only their pixels are limited, not their bytes.
 pub const OWN_FILES: DecodeLimits = DecodeLimits {
     max_bytes: usize::MAX,
-    max_pixels: 40_000_000,
+    max_pixels: MAX_PIXELS,
     max_side: 16_384,
 };
 

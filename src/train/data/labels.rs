@@ -5,6 +5,11 @@ use serde_json::Value;
 /// Why a row is left out whose labels say something that is not understood: read wrongly, they would teach the opposite.
 pub(super) const VALUE: &str = "value of a label is not 1, 0, -1, true, false, yes, no, present, absent or uncertain (write `Name`, `Name=0` or `Name=-1`)";
 const FORM: &str = "labels are neither names nor an object of names and values";
+/// Why a row is left out whose labels are separated in another way: taken for one label, they would be one that no other image has.
+pub(super) const SEPARATOR: &str =
+    "labels are not separated by `;` (write `Edema;Fracture=0`, or in JSON [\"Edema\", \"Fracture=0\"])";
+/// What no name of a label holds: other separators, and the brackets of lists.
+const NO_NAME: [char; 6] = ['|', ',', '[', ']', '{', '}'];
 
 /// Labels by name: 1 present, 0 absent, −1 uncertain.
 pub(super) type Labels = Vec<(String, f32)>;
@@ -47,6 +52,7 @@ fn label(text: &str) -> Result<Option<(String, f32)>, &'static str> {
     let (name, value) = text.rsplit_once('=').unwrap_or((text, "1"));
     match name.trim() {
         "" => Ok(None),
+        name if name.contains(NO_NAME) => Err(SEPARATOR),
         name => Ok(Some((name.to_owned(), number(value).ok_or(VALUE)?))),
     }
 }
@@ -98,5 +104,24 @@ mod tests {
         assert_eq!(of_json(&json!({"A": ["yes"]})), Err(VALUE));
         assert_eq!(of_json(&json!([1])), Err(FORM));
         assert_eq!(of_json(&json!(true)), Err(FORM));
+    }
+
+    #[test]
+    fn labels_that_are_separated_in_another_way_are_not_taken_for_one() {
+        for text in [
+            "Edema|Fracture",
+            "Edema, Fracture",
+            "['Edema', 'Fracture']",
+            "[Edema]",
+            "{'Edema': 1}",
+            "Edema=0|Fracture=1",
+            "Mass;Edema|Fracture",
+        ] {
+            assert_eq!(of_text(text), Err(SEPARATOR), "{text}");
+        }
+        assert_eq!(of_json(&json!(["Edema|Fracture"])), Err(SEPARATOR));
+        assert_eq!(of_json(&json!("Edema,Fracture")), Err(SEPARATOR));
+        // The name of a key is its own.
+        assert_eq!(of_json(&json!({"Opacity, left": 1})), labels(&[("Opacity, left", 1.0)]));
     }
 }

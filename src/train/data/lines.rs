@@ -10,7 +10,7 @@ use super::DataError;
 pub(super) const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// Every line that is not blank, with its number counted from 1.
-pub fn lines(path: &Path) -> Result<impl Iterator<Item = Result<(u64, String), DataError>>, DataError> {
+pub(super) fn lines(path: &Path) -> Result<impl Iterator<Item = Result<(u64, String), DataError>>, DataError> {
     let file = File::open(path).map_err(|e| DataError::io(path, e))?;
     let numbered = BufReader::new(file).split(b'\n').enumerate();
     let read = numbered.map(|(at, bytes)| {

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::BufReader;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -12,7 +12,9 @@ use super::labels::{self, Labels};
 use super::lines::{BYTE_ORDER_MARK, lines};
 use super::mimic;
 use super::splits::{Place, Scope, SplitWatch};
-use super::{Account, DataError, Instruction, Question, Questions, Record, ReportSource, Split, is_frontal};
+use super::{
+    Account, DataError, Instruction, Question, Questions, Record, ReportSource, Split, is_frontal, plain_path,
+};
 
 /// Accepted names of each field; the first is the one to use. Case and blanks around a name do not matter.
 const FIELDS: &[(&str, &[&str])] = &[
@@ -66,16 +68,6 @@ fn field(name: &str) -> Option<&'static str> {
     found.map(|(name, _)| *name)
 }
 
-/// The patient that an object of a file of JSON lines names.
-pub fn patient_of(fields: &serde_json::Map<String, Value>) -> Option<String> {
-    let named = fields.iter().find(|(key, _)| field(key) == Some("patient"));
-    match named?.1 {
-        Value::String(text) => Some(text.trim().to_owned()).filter(|text| !text.is_empty()),
-        Value::Number(number) => Some(number.to_string()),
-        _ => None,
-    }
-}
-
 /// Tells which columns or keys are not read: a misspelt `split` would put test patients among those that are trained on.
 fn tell_ignored<'a>(path: &Path, names: impl IntoIterator<Item = &'a str>, account: &mut Account) {
     let names: Vec<&str> = names.into_iter().filter(|name| !name.is_empty()).collect();
@@ -85,9 +77,10 @@ fn tell_ignored<'a>(path: &Path, names: impl IntoIterator<Item = &'a str>, accou
     }
 }
 
-/// Field and place of each column that is read; the others are told.
+/// Field and place of each column that is read; the others are told. A table of `bare` texts needs no images.
 fn columns(
     path: &Path,
+    bare: bool,
     headers: &csv::StringRecord,
     account: &mut Account,
 ) -> Result<Vec<(&'static str, usize)>, DataError> {
@@ -107,7 +100,7 @@ fn columns(
         }
         columns.push((name, at));
     }
-    let needed = |name: &str| matches!(name, "image" | "instruction");
+    let needed = |name: &str| matches!(name, "image" | "instruction") || (bare && name == "report");
     if columns.iter().any(|(name, _)| needed(name)) {
         tell_ignored(path, others, account);
         return Ok(columns);
@@ -121,13 +114,17 @@ fn columns(
     }
     Err(DataError::Columns {
         path: path.to_owned(),
-        missing: "`image` (or `instruction`)".to_owned(),
+        missing: match bare {
+            true => "`text`, `report` or `instruction`".to_owned(),
+            false => "`image` (or `instruction`)".to_owned(),
+        },
         found: headers.iter().map(plain).collect::<Vec<_>>().join(", "),
     })
 }
 
 pub(super) fn visit_csv<E: From<DataError>>(
     path: &Path,
+    bare: bool,
     watch: &mut SplitWatch,
     account: &mut Account,
     each: &mut dyn FnMut(Record, &mut Account) -> Result<(), E>,
@@ -135,8 +132,9 @@ pub(super) fn visit_csv<E: From<DataError>>(
     let file = File::open(path).map_err(|e| DataError::io(path, e))?;
     let mut reader = csv::Reader::from_reader(BufReader::new(file));
     let headers = reader.headers().map_err(|e| DataError::csv(path, e))?.clone();
-    let columns = columns(path, &headers, account)?;
-    let table = Table::new(path);
+    let columns = columns(path, bare, &headers, account)?;
+    let mut table = Table::new(path, bare);
+    table.splits = columns.iter().any(|(name, _)| *name == "split");
     for record in reader.records() {
         let record = record.map_err(|e| DataError::csv(path, e))?;
         let line = record.position().map_or(0, csv::Position::line);
@@ -149,18 +147,20 @@ pub(super) fn visit_csv<E: From<DataError>>(
                 name => drop(row.text.insert(name, value.to_owned())),
             }
         }
-        deliver(&table, line, row, watch, account, each)?;
+        deliver(&mut table, line, row, watch, account, each)?;
     }
+    table.tell_unsaid(account);
     Ok(())
 }
 
 pub(super) fn visit_lines<E: From<DataError>>(
     path: &Path,
+    bare: bool,
     watch: &mut SplitWatch,
     account: &mut Account,
     each: &mut dyn FnMut(Record, &mut Account) -> Result<(), E>,
 ) -> Result<(), E> {
-    let (table, mut others) = (Table::new(path), BTreeSet::new());
+    let (mut table, mut others) = (Table::new(path, bare), BTreeSet::new());
     for line in lines(path)? {
         let (number, line) = line?;
         let Ok(Value::Object(fields)) = serde_json::from_str(&line) else {
@@ -176,6 +176,7 @@ pub(super) fn visit_lines<E: From<DataError>>(
                 }
                 continue;
             };
+            table.splits |= name == "split";
             let empty = value.is_null() || value.as_str().is_some_and(|text| text.trim().is_empty());
             if empty {
                 continue;
@@ -191,11 +192,14 @@ pub(super) fn visit_lines<E: From<DataError>>(
                 value if name == "labels" => row.label(labels::of_json(value)),
                 Value::String(text) => drop(row.text.insert(name, text.trim().to_owned())),
                 Value::Number(n) => drop(row.text.insert(name, n.to_string())),
+                // No split is for training; a split that is none must not become that.
+                value if name == "split" => drop(row.text.insert(name, value.to_string())),
                 _ => {}
             }
         }
-        deliver(&table, number, row, watch, account, each)?;
+        deliver(&mut table, number, row, watch, account, each)?;
     }
+    table.tell_unsaid(account);
     tell_ignored(path, others.iter().map(String::as_str), account);
     Ok(())
 }
@@ -206,22 +210,42 @@ struct Table<'a> {
     /// Paths of images are relative to it.
     root: &'a Path,
     scope: Scope,
+    /// Whether a report without an image is a record.
+    bare: bool,
+    /// Whether rows may name their split.
+    splits: bool,
+    /// Rows that do not.
+    unsaid: u64,
 }
 
 impl<'a> Table<'a> {
-    fn new(path: &'a Path) -> Self {
+    fn new(path: &'a Path, bare: bool) -> Self {
         let root = path.parent().unwrap_or(Path::new(""));
         Self {
             path,
             root,
             scope: Scope::of(root, mimic::is_layout(root)),
+            bare,
+            splits: false,
+            unsaid: 0,
+        }
+    }
+
+    /// Tells of rows without a split in a table of which others have one: they may have been meant for something else than training.
+    fn tell_unsaid(&self, account: &mut Account) {
+        if self.splits && self.unsaid > 0 {
+            let file = self.path.file_name().unwrap_or_default().to_string_lossy();
+            account.note(format!(
+                "{} rows of {file} name no split and are for training",
+                self.unsaid
+            ));
         }
     }
 }
 
 /// Makes a record of a row and hands it on, or counts why not.
 fn deliver<E: From<DataError>>(
-    table: &Table<'_>,
+    table: &mut Table<'_>,
     line: u64,
     mut row: Row,
     watch: &mut SplitWatch,
@@ -231,7 +255,10 @@ fn deliver<E: From<DataError>>(
     let place = || format!("line {line}");
     // Without a split everything is for training.
     let split = match row.take("split") {
-        None => Split::Train,
+        None => {
+            table.unsaid += 1;
+            Split::Train
+        }
         Some(text) => match Split::parse(&text) {
             Some(split) => split,
             None => {
@@ -249,9 +276,10 @@ fn deliver<E: From<DataError>>(
     if let Some(patient) = &patient {
         watch.patient(&table.scope, patient, &seen)?;
     }
-    let image = row.take("image");
+    // An image that two rows spell in two ways is one.
+    let image: Option<PathBuf> = row.take("image").map(|image| plain_path(Path::new(&image)));
     if let Some(image) = &image {
-        watch.image(&table.scope, Path::new(image), &seen)?;
+        watch.image(&table.scope, image, &seen)?;
     }
     if let Some(reason) = row.fault {
         account.skip(reason, place);
@@ -277,19 +305,27 @@ fn deliver<E: From<DataError>>(
             return Ok(());
         }
     };
-    if image.is_none() && instruction.is_none() {
-        account.skip("neither image nor instruction", place);
+    let report = row.take("report");
+    if image.is_none() && instruction.is_none() && !(table.bare && report.is_some()) {
+        let reason = match table.bare {
+            true => "neither text, report nor instruction",
+            false => "neither image nor instruction",
+        };
+        account.skip(reason, place);
         return Ok(());
     }
     let view = row.take("view");
     let record = Record {
-        id: image.clone().unwrap_or_else(place),
+        id: match &image {
+            Some(image) => image.to_string_lossy().into_owned(),
+            None => place(),
+        },
         image: image.map(|image| table.root.join(image)),
         patient,
         split,
         selected: is_frontal(view.as_deref()),
         view,
-        report: row.take("report").map(ReportSource::Text),
+        report: report.map(ReportSource::Text),
         questions,
         instruction,
         labels: row.labels,

@@ -1,6 +1,6 @@
 //! The MIMIC-CXR-JPG layout: an index from its tables, files found as they are asked for.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -35,9 +35,18 @@ pub(super) fn visit<E: From<DataError>>(
     let splits = table_file(root, SPLITS).unwrap_or_else(|| root.join(SPLITS));
     let scope = Scope::of(root, true);
     let rows = rows(&splits, &scope, watch, account)?;
-    // Without the table no image is known to be frontal.
-    let taken = table_file(root, METADATA).map_or_else(|| Ok(HashMap::new()), |path| taken(&path))?;
+    let taken = match table_file(root, METADATA) {
+        Some(path) => taken(&path)?,
+        None => {
+            account.note(format!(
+                "{} has no metadata table ({METADATA}): views are unknown, and stage 2 uses none of its images",
+                root.display()
+            ));
+            HashMap::new()
+        }
+    };
     let labels = table_file(root, LABELS).map_or_else(|| Ok(HashMap::new()), |path| labels(&path))?;
+    count_strangers(&rows, &labels, account);
     let first = earliest_frontal(&rows, &taken);
     let own = root.join("vqa");
     let questions = questions.unwrap_or(&own);
@@ -197,6 +206,19 @@ fn earliest_frontal(
         }
     }
     first
+}
+
+/// Counts the studies of the table of labels that the split table does not know: their labels are nobody's.
+fn count_strangers<V>(rows: &BTreeMap<String, Row>, labels: &HashMap<String, V>, account: &mut Account) {
+    let known: HashSet<&str> = rows.values().map(|row| row.study.as_str()).collect();
+    let strangers = labels.keys().map(String::as_str).filter(|study| !known.contains(study));
+    // The first one named is always the same.
+    let strangers: BTreeSet<&str> = strangers.collect();
+    for study in strangers {
+        account.skip("labels are of a study that the split table does not list", || {
+            format!("study {study}")
+        });
+    }
 }
 
 /// Columns of the table of labels; none without the table.

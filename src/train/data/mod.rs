@@ -11,6 +11,7 @@ mod lines;
 mod literal;
 mod manifest;
 mod mimic;
+mod paths;
 mod record;
 mod report;
 mod splits;
@@ -23,9 +24,8 @@ mod texts;
 pub use account::Account;
 pub use error::DataError;
 pub use image::{ImageFault, OWN_FILES, decode_image, read_image};
-pub use lines::lines;
 pub use literal::{Literal, LiteralError, parse_literal};
-pub use manifest::patient_of;
+pub use paths::plain_path;
 pub use record::{Instruction, Question, Questions, Record, ReportSource, Split, is_frontal};
 pub use report::{Stage, parse_report};
 pub use splits::SplitWatch;
@@ -40,6 +40,8 @@ pub struct Dataset {
     kind: Kind,
     /// Folder of the question files of a MIMIC-CXR-JPG layout.
     questions: Option<PathBuf>,
+    /// Whether a report of a manifest that stands without an image is given too.
+    bare: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +65,7 @@ impl Dataset {
             path: path.to_owned(),
             kind,
             questions: None,
+            bare: false,
         })
     }
 
@@ -72,6 +75,16 @@ impl Dataset {
             questions: folder,
             ..self
         }
+    }
+
+    /// Gives the rows of a manifest too that hold a report (or `text`) and no image.
+    pub fn with_bare_texts(self) -> Self {
+        Self { bare: true, ..self }
+    }
+
+    /// Whether this is a folder in the MIMIC-CXR-JPG layout.
+    pub fn is_mimic(&self) -> bool {
+        self.kind == Kind::Mimic
     }
 
     /// Names of the labels of which every one that a study does not mention is absent: the columns of a MIMIC-CXR-JPG layout's
@@ -103,8 +116,8 @@ impl Dataset {
     ) -> Result<(), E> {
         match self.kind {
             Kind::Mimic => mimic::visit(&self.path, self.questions.as_deref(), watch, account, each),
-            Kind::Csv => manifest::visit_csv(&self.path, watch, account, each),
-            Kind::Lines => manifest::visit_lines(&self.path, watch, account, each),
+            Kind::Csv => manifest::visit_csv(&self.path, self.bare, watch, account, each),
+            Kind::Lines => manifest::visit_lines(&self.path, self.bare, watch, account, each),
         }
     }
 }

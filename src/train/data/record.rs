@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::literal::{Literal, parse_literal};
-use super::report::{Stage, has_sections, parse_report};
+use super::report::{Stage, capital_headings, has_sections, parse_report};
 
 /// Part of a data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -45,7 +45,7 @@ impl fmt::Display for Split {
 pub enum ReportSource {
     /// A file with sections, to be parsed by [`super::parse_report`].
     File(PathBuf),
-    /// The text itself: parsed like a file if it has sections, else used as it is.
+    /// The text itself: parsed like a file if it has sections, whatever the case of their headings, else used as it is.
     Text(String),
 }
 
@@ -53,12 +53,19 @@ impl ReportSource {
     /// What `stage` learns of it; an error is a reason to skip.
     pub fn read(&self, stage: Stage) -> Result<String, &'static str> {
         let text = match self {
-            // One odd byte (an old degree sign) is no reason to lose a report.
-            Self::File(path) => fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
-            Self::Text(text) if !has_sections(text) => return Ok(text.clone()),
-            Self::Text(text) => Ok(text.clone()),
+            Self::File(path) => {
+                let bytes = fs::read(path).map_err(|_| "report cannot be read")?;
+                // One odd byte (an old degree sign) is no reason to lose a report.
+                String::from_utf8_lossy(&bytes).into_owned()
+            }
+            Self::Text(text) => {
+                let capital = capital_headings(text);
+                if !has_sections(&capital) {
+                    return Ok(text.clone());
+                }
+                capital
+            }
         };
-        let text = text.map_err(|_| "report cannot be read")?;
         parse_report(&text, stage).ok_or("report has no section that this stage uses")
     }
 }

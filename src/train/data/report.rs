@@ -55,6 +55,39 @@ pub fn parse_report(text: &str, stage: Stage) -> Option<String> {
     found.filter(|text| !text.is_empty())
 }
 
+/// A text with its headings written as [`parse_report`] knows them, in capitals.
+///
+/// What has to be a heading wherever it stands in capitals is one in another case only where a heading stands: at the beginning of a line,
+/// or, with a capital, behind the end of a sentence. So prose (`My impression: normal.`) stays prose.
+pub(super) fn capital_headings(text: &str) -> String {
+    let (mut out, mut taken) = (String::with_capacity(text.len()), 0);
+    for (colon, _) in text.match_indices(':') {
+        let named = text[..colon].trim_end_matches([' ', '\t']);
+        let heading = [FINDINGS, IMPRESSION].into_iter().find_map(|heading| {
+            let start = named.len().checked_sub(heading.len() - 1)?;
+            let found = named.get(start..)?;
+            found
+                .eq_ignore_ascii_case(heading.trim_end_matches(':'))
+                .then_some((start, heading))
+        });
+        let Some((start, heading)) = heading else { continue };
+        if start >= taken && stands_as_heading(&text[..start], &text[start..]) {
+            out.push_str(&text[taken..start]);
+            out.push_str(heading);
+            taken = colon + 1;
+        }
+    }
+    out.push_str(&text[taken..]);
+    out
+}
+
+/// Whether what follows on `before` is where a heading may stand.
+fn stands_as_heading(before: &str, heading: &str) -> bool {
+    let line = before.trim_end_matches([' ', '\t']);
+    let sentence = before.ends_with(char::is_whitespace) && before.trim_end().ends_with(['.', '!', '?']);
+    line.is_empty() || line.ends_with('\n') || (sentence && heading.starts_with(char::is_uppercase))
+}
+
 /// Whether a text has any heading that [`parse_report`] knows.
 pub(super) fn has_sections(text: &str) -> bool {
     text.contains(FINDINGS) || text.contains(IMPRESSION)
@@ -111,5 +144,32 @@ mod tests {
         assert_eq!(both("The lungs are clear."), (None, None));
         assert_eq!(both("FINDINGS:\nIMPRESSION:\n"), (None, None));
         assert_eq!(both(""), (None, None));
+    }
+
+    #[test]
+    fn headings_are_known_in_any_case_where_headings_stand_and_prose_stays_prose() {
+        for (text, capital) in [
+            ("Findings: A.\nImpression: B.", "FINDINGS: A.\nIMPRESSION: B."),
+            ("  findings :\n A\n\timpression: B", "  FINDINGS:\n A\n\tIMPRESSION: B"),
+            (
+                "Comparison: 2019. Findings: A. Impression: B.",
+                "Comparison: 2019. FINDINGS: A. IMPRESSION: B.",
+            ),
+            ("Findings: A.\r\nImpression: B.", "FINDINGS: A.\r\nIMPRESSION: B."),
+        ] {
+            assert_eq!(capital_headings(text), capital);
+        }
+        for prose in [
+            "My impression: normal.",
+            "Clear. The Impression: normal.",
+            "Clear. impression: normal.",
+            "Other Findings: none.",
+            "Clear.Findings: none.",
+            "The findings are: none",
+            "Größefindings: none",
+            "IMPRESSION: Clear.",
+        ] {
+            assert_eq!(capital_headings(prose), prose);
+        }
     }
 }

@@ -1,11 +1,11 @@
 //! Watches that no patient stands in two splits, over all data sets of a run.
 
 use std::collections::HashMap;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::{DataError, Split};
+use super::{DataError, Split, plain_path};
 
 /// Stands in a folder of phantoms, whose patients are numbered as those of MIMIC-CXR are, and are not these.
 const PHANTOMS: &str = "phantom.json";
@@ -70,7 +70,7 @@ impl SplitWatch {
 
     /// Notes an image by its path, absolute or from the data set's folder.
     pub(super) fn image(&mut self, scope: &Scope, image: &Path, place: &Place<'_>) -> Result<(), DataError> {
-        let path = plain(&scope.folder.join(image));
+        let path = plain_path(&scope.folder.join(image));
         self.see("image", [b"image", b"", path.as_os_str().as_encoded_bytes()], "", place)
     }
 
@@ -110,17 +110,4 @@ impl SplitWatch {
             second_split: place.split,
         })
     }
-}
-
-/// The path without `.` and `..`.
-fn plain(path: &Path) -> PathBuf {
-    let mut out = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::CurDir => {}
-            Component::ParentDir => drop(out.pop()),
-            part => out.push(part),
-        }
-    }
-    out
 }

@@ -261,7 +261,12 @@ fn a_text_with_sections_is_parsed_like_a_file_and_one_without_is_used_as_it_is()
     assert_eq!(read(whole, Stage::Two).unwrap(), "Normal.");
     for stage in [Stage::One, Stage::Two] {
         assert_eq!(read("Hazy lungs.", stage).unwrap(), "Hazy lungs.");
+        assert_eq!(read("My impression: hazy.", stage).unwrap(), "My impression: hazy.");
     }
+    // A hospital's own reports have headings in any case.
+    let own = "Comparison: 1 May. Findings: Clear lungs.\nImpression: Normal.";
+    assert_eq!(read(own, Stage::One).unwrap(), "Clear lungs. Normal.");
+    assert_eq!(read(own, Stage::Two).unwrap(), "Normal.");
     assert!(read("FINDINGS: Clear.", Stage::Two).is_err());
     let missing = ReportSource::File("no-such-file".into());
     assert_eq!(missing.read(Stage::One), Err("report cannot be read"));
@@ -280,4 +285,80 @@ fn the_words_of_a_data_set_are_those_of_its_training_split() {
     let words = texts(&Dataset::open(&dir.path().join("m.csv")).unwrap(), &mut account).unwrap();
     assert_eq!(words, ["A.", "B?", "Yes.", "E", "F"]);
     assert_eq!(account.skipped("report has no section that this stage uses"), 1);
+}
+
+#[test]
+fn rows_without_a_split_beside_rows_with_one_are_told_and_a_split_that_is_no_text_is_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let told = |name: &str, text: &str| {
+        write(dir.path(), name, text);
+        let (records, account) = read(&dir.path().join(name)).unwrap();
+        (records.len(), account)
+    };
+    let (count, account) = told("m.csv", "image,split\n1.png,\n2.png,test\n3.png, \n");
+    assert_eq!(count, 3);
+    assert!(
+        account.to_string().contains("\n2 rows of m.csv name no split"),
+        "{account}"
+    );
+    let lines =
+        "{\"image\":\"1.png\",\"split\":\"val\"}\n{\"image\":\"2.png\"}\n{\"image\":\"3.png\",\"split\":[\"test\"]}\n";
+    let (count, account) = told("m.jsonl", lines);
+    assert_eq!((count, account.skipped("split is not train, validate or test")), (2, 1));
+    assert!(
+        account.to_string().contains("\n1 rows of m.jsonl name no split"),
+        "{account}"
+    );
+    // Where no row has one there is nothing to tell.
+    let (_, account) = told("m.csv", "image\n1.png\n");
+    assert_eq!(account, Account::default());
+}
+
+#[test]
+fn an_image_that_rows_spell_in_two_ways_has_one_name() {
+    let dir = tempfile::tempdir().unwrap();
+    write(
+        dir.path(),
+        "m.csv",
+        "image\nimg/a.png\n./img/a.png\nimg/../img//a.png\n../a.png\n",
+    );
+    let (records, _) = read(&dir.path().join("m.csv")).unwrap();
+    let ids: Vec<&str> = records.iter().map(|record| record.id.as_str()).collect();
+    assert_eq!(ids, ["img/a.png", "img/a.png", "img/a.png", "../a.png"]);
+    assert_eq!(
+        records[1].image.as_deref(),
+        Some(dir.path().join("img/a.png").as_path())
+    );
+}
+
+#[test]
+fn a_report_without_an_image_is_given_where_that_is_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), "t.CSV", "text,split\nClear lungs.,train\n,train\n");
+    let dataset = Dataset::open(&dir.path().join("t.CSV")).unwrap();
+    let texts = |dataset: Dataset| {
+        let (mut texts, mut account) = (Vec::new(), Account::default());
+        let visited = dataset.visit(&mut account, &mut |record, _| {
+            texts.push(record.report);
+            Ok::<_, DataError>(())
+        });
+        visited.map(|()| (texts, account))
+    };
+    let missing = texts(dataset.clone()).unwrap_err().to_string();
+    assert!(missing.contains("lacks the column `image`"), "{missing}");
+    let (texts, account) = texts(dataset.with_bare_texts()).unwrap();
+    assert_eq!(texts, [Some(ReportSource::Text("Clear lungs.".to_owned()))]);
+    assert_eq!(account.skipped("neither text, report nor instruction"), 1);
+}
+
+#[test]
+fn what_the_tables_of_the_mimic_layout_lack_or_hold_too_much_of_is_told() {
+    let dir = mimic("b,50,10000032,train\n");
+    let (_, account) = read(dir.path()).unwrap();
+    let strangers = "labels are of a study that the split table does not list";
+    assert_eq!(account.skipped(strangers), 1);
+    assert!(!account.to_string().contains("views are unknown"), "{account}");
+    fs::remove_file(dir.path().join("mimic-cxr-2.0.0-metadata.csv")).unwrap();
+    let (_, account) = read(dir.path()).unwrap();
+    assert!(account.to_string().contains("views are unknown"), "{account}");
 }

@@ -30,14 +30,9 @@ pub enum EncodeError {
         "{} holds the codes of another VQ-GAN, which mean other images; encode again to another file, or use the VQ-GAN that made it", .0.display()
     )]
     OtherVqgan(PathBuf),
-    /// A record in the middle of the file is damaged.
-    #[error("{}: record {record} is damaged; remove the file and encode again", .path.display())]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// Counted from 0.
-        record: usize,
-    },
+    /// Two at once would damage each other's records.
+    #[error("another `encode` is at work on {}; wait for it, or choose another --out", .0.display())]
+    Busy(PathBuf),
     /// The data set.
     #[error(transparent)]
     Data(#[from] DataError),

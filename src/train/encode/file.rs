@@ -2,7 +2,8 @@
 //!
 //! It begins with the checksum of the VQ-GAN that made it. Records are appended, each with a checksum of its own, so a run that
 //! was killed at any moment goes on where it was; the rest of a half-written record is cut off. Of several records of one id the last
-//! counts.
+//! counts. A record that is damaged is left out, and its image has no codes: whoever goes on with the file cuts off damaged ones at its
+//! end and writes over the others.
 //!
 //! Files of the first version (`LLMCXRC1`) are refused: they do not say what images they are of, so they could not be told from codes
 //! of other images, and to find out every image would have to be encoded again.
@@ -16,6 +17,7 @@ use sha2::{Digest, Sha256};
 
 use super::stamp::{Content, Seen, Stamp};
 use super::{CodeOrigin, EncodeError};
+use crate::train::common::lock;
 
 const MAGIC: &[u8; 8] = b"LLMCXRC2";
 /// The part of it that is the same in all versions.
@@ -60,10 +62,12 @@ pub struct CodeCache {
     index: HashMap<[u8; 16], u32>,
     /// Records in the file, those included that later ones have replaced.
     records: usize,
+    /// Places of damaged ones, rising.
+    damaged: Vec<usize>,
 }
 
 impl CodeCache {
-    /// Reads a file of codes made by `origin`. What a killed run left half-written at its end is left out.
+    /// Reads a file of codes made by `origin`. What a killed run left half-written at its end is left out, and so are damaged records.
     pub fn open(path: &Path, origin: &CodeOrigin) -> Result<Self, EncodeError> {
         let error = |e| EncodeError::io(path, e);
         let file = File::open(path).map_err(error)?;
@@ -89,14 +93,14 @@ impl CodeCache {
             seen: Vec::with_capacity(records),
             index: HashMap::with_capacity(records),
             records,
+            damaged: Vec::new(),
         };
         let mut record = vec![0; origin.record()];
         for number in 0..records {
             reader.read_exact(&mut record).map_err(error)?;
-            cache.take(&record).ok_or_else(|| EncodeError::Damaged {
-                path: path.to_owned(),
-                record: number,
-            })?;
+            if cache.take(&record).is_none() {
+                cache.damaged.push(number);
+            }
         }
         Ok(cache)
     }
@@ -160,6 +164,11 @@ impl CodeCache {
         }
     }
 
+    /// How many records of the file are damaged.
+    pub fn damaged(&self) -> usize {
+        self.damaged.len()
+    }
+
     /// Number of images.
     pub fn len(&self) -> usize {
         self.index.len()
@@ -177,7 +186,7 @@ pub(super) fn key(id: &str) -> [u8; 16] {
     std::array::from_fn(|i| sum[i])
 }
 
-/// Appends records to a file of codes.
+/// Appends records to a file of codes, which it holds: two that write to one would damage each other's records.
 pub(super) struct CodeWriter {
     path: PathBuf,
     origin: CodeOrigin,
@@ -188,21 +197,28 @@ impl CodeWriter {
     /// Opens the file after its last whole record, or makes it; gives what it holds.
     pub(super) fn open(path: &Path, origin: &CodeOrigin) -> Result<(Self, Option<CodeCache>), EncodeError> {
         let error = |e| EncodeError::io(path, e);
-        // A run that was killed before its first record may leave less than a header.
-        let begun = path.metadata().is_ok_and(|m| m.len() >= HEADER as u64);
-        let cache = begun.then(|| CodeCache::open(path, origin)).transpose()?;
-        let records = cache.as_ref().map_or(0, |cache| cache.records);
         let mut file = OpenOptions::new()
             .create(true)
             .truncate(false)
+            .read(true)
             .write(true)
             .open(path)
             .map_err(error)?;
-        if cache.is_none() {
-            file.set_len(0).map_err(error)?;
-            file.write_all(&origin.header()).map_err(error)?;
+        if !lock(&file).map_err(error)? {
+            return Err(EncodeError::Busy(path.to_owned()));
         }
-        let end = (HEADER + records * origin.record()) as u64;
+        // A run that was killed before its first record may leave less than a header.
+        let begun = file.metadata().map_err(error)?.len() >= HEADER as u64;
+        let cache = begun.then(|| CodeCache::open(path, origin)).transpose()?;
+        let records = match &cache {
+            Some(cache) => mend(&mut file, cache).map_err(error)?,
+            None => {
+                file.set_len(0).map_err(error)?;
+                file.write_all(&origin.header()).map_err(error)?;
+                0
+            }
+        };
+        let end = place(origin, records);
         file.set_len(end).map_err(error)?;
         file.seek(SeekFrom::Start(end)).map_err(error)?;
         let writer = Self {
@@ -234,6 +250,30 @@ impl CodeWriter {
             .sync_all()
             .map_err(|e| EncodeError::io(&self.path, e))
     }
+}
+
+/// Where record `number` begins.
+fn place(origin: &CodeOrigin, number: usize) -> u64 {
+    (HEADER + number * origin.record()) as u64
+}
+
+/// Writes the next whole record over each damaged one: standing there twice, it says the same. Gives the number of records up to the last
+/// whole one.
+fn mend(file: &mut File, cache: &CodeCache) -> io::Result<usize> {
+    let (origin, mut records) = (&cache.origin, cache.records);
+    let mut record = vec![0; origin.record()];
+    // From the end, so that the next one is whole.
+    for &number in cache.damaged.iter().rev() {
+        if number + 1 == records {
+            records = number;
+            continue;
+        }
+        file.seek(SeekFrom::Start(place(origin, number + 1)))?;
+        file.read_exact(&mut record)?;
+        file.seek(SeekFrom::Start(place(origin, number)))?;
+        file.write_all(&record)?;
+    }
+    Ok(records)
 }
 
 #[cfg(test)]
@@ -319,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn codes_of_another_vqgan_or_an_earlier_version_and_damaged_ones_are_refused() {
+    fn codes_of_another_vqgan_or_an_earlier_version_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("codes");
         let whole = written(&path);
@@ -331,23 +371,72 @@ mod tests {
             CodeCache::open(&path, &other),
             Err(EncodeError::OtherVqgan(_))
         ));
-        // In the key, the stamp, the content, the codes and the checksum.
-        for place in [0, 17, 42, BEFORE + 1, ORIGIN.record() - 1] {
-            let mut damaged = whole.clone();
-            damaged[HEADER + place] ^= 1;
-            std::fs::write(&path, &damaged).unwrap();
-            assert!(
-                matches!(
-                    CodeCache::open(&path, &ORIGIN),
-                    Err(EncodeError::Damaged { record: 0, .. })
-                ),
-                "{place}"
-            );
-        }
         std::fs::write(&path, [b"LLMCXRC1", &whole[8..]].concat()).unwrap();
         let earlier = CodeCache::open(&path, &ORIGIN).unwrap_err();
         assert!(earlier.to_string().contains("remove the file and encode again"));
         std::fs::write(&path, "nothing of the kind, though it is long enough to be one").unwrap();
         assert!(matches!(CodeCache::open(&path, &ORIGIN), Err(EncodeError::NotCodes(_))));
+    }
+
+    #[test]
+    fn a_damaged_record_costs_its_image_alone_and_is_gone_once_the_file_is_gone_on_with() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("codes");
+        let (whole, record) = (written(&path), ORIGIN.record());
+        // In the key, the stamp, the content, the codes and the checksum.
+        for place in [0, 17, 42, BEFORE + 1, record - 1] {
+            for number in [0, 1] {
+                let mut damaged = whole.clone();
+                damaged[HEADER + number * record + place] ^= 1;
+                std::fs::write(&path, &damaged).unwrap();
+                let cache = CodeCache::open(&path, &ORIGIN).unwrap();
+                assert_eq!((cache.damaged(), cache.len()), (1, 1), "{place}");
+                let (mut writer, cache) = CodeWriter::open(&path, &ORIGIN).unwrap();
+                let (id, codes) = [("a", [1, 2, 3, 4]), ("b", [63, 0, 0, 9])][number];
+                assert_eq!(cache.unwrap().get(id), None);
+                writer.append(id, &SEEN, &codes).unwrap();
+                writer.finish().unwrap();
+                let cache = CodeCache::open(&path, &ORIGIN).unwrap();
+                assert_eq!((cache.damaged(), cache.len()), (0, 2), "{place}");
+                assert_eq!(
+                    (cache.get("a"), cache.get("b")),
+                    (Some(&[1, 2, 3, 4][..]), Some(&[63, 0, 0, 9][..]))
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_tail_of_zeros_is_cut_off_and_a_newer_record_stays_the_newer_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("codes");
+        let (mut whole, record) = (written(&path), ORIGIN.record());
+        let (mut writer, _) = CodeWriter::open(&path, &ORIGIN).unwrap();
+        writer.append("a", &SEEN, &[5, 6, 7, 8]).unwrap();
+        writer.finish().unwrap();
+        let newer = std::fs::read(&path).unwrap();
+        // Two damaged ones in a row before it, then zeros, as after a loss of power.
+        whole.extend_from_slice(&newer[whole.len()..]);
+        whole[HEADER] ^= 1;
+        whole[HEADER + record] ^= 1;
+        whole.resize(whole.len() + 2 * record + 5, 0);
+        std::fs::write(&path, &whole).unwrap();
+        let (writer, cache) = CodeWriter::open(&path, &ORIGIN).unwrap();
+        assert_eq!(cache.unwrap().damaged(), 4);
+        writer.finish().unwrap();
+        let cache = CodeCache::open(&path, &ORIGIN).unwrap();
+        assert_eq!((cache.damaged(), cache.records, cache.len()), (0, 3, 1));
+        assert_eq!(cache.get("a"), Some(&[5, 6, 7, 8][..]));
+    }
+
+    #[test]
+    fn two_writers_are_not_at_one_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("codes");
+        let held = CodeWriter::open(&path, &ORIGIN).unwrap();
+        let refused = CodeWriter::open(&path, &ORIGIN).err().unwrap();
+        assert!(matches!(refused, EncodeError::Busy(_)), "{refused}");
+        drop(held);
+        CodeWriter::open(&path, &ORIGIN).unwrap();
     }
 }

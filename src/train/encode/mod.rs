@@ -39,14 +39,14 @@ struct Waiting {
     path: PathBuf,
     /// To be noted with its codes.
     stamp: Stamp,
-    /// What its file held when it was encoded, if it was.
-    known: Option<Content>,
+    /// If it was encoded before: what its file held then, and its codes.
+    known: Option<(Content, Vec<u16>)>,
 }
 
 /// What a file turned out to hold.
 enum Found {
-    /// What it held before.
-    Same,
+    /// What it held before, which has these codes.
+    Same(Vec<u16>),
     /// An image of which there are no codes yet.
     New(Arc<Pixels>),
 }
@@ -56,7 +56,8 @@ enum Found {
 /// done.
 ///
 /// # Errors
-/// When the data set cannot be read, and when `out` cannot be written or holds other things than codes of this VQ-GAN.
+/// When the data set cannot be read, when `out` cannot be written or holds other things than codes of this VQ-GAN, and while another
+/// process encodes to it.
 pub fn encode(
     dataset: &Dataset,
     vqgan: &Vqgan,
@@ -66,9 +67,16 @@ pub fn encode(
     progress: &mut dyn FnMut(u64),
 ) -> Result<Account, EncodeError> {
     let (writer, cache) = CodeWriter::open(out, origin)?;
-    let mut encoding = Encoding { vqgan, writer, cache };
+    let mut encoding = Encoding { vqgan, writer };
     let mut met: HashSet<[u8; 16]> = HashSet::new();
     let (mut account, mut waiting, mut done) = (Account::default(), Vec::new(), 0u64);
+    let damaged = cache.as_ref().map_or(0, CodeCache::damaged);
+    if damaged > 0 {
+        account.note(format!(
+            "{damaged} records of {} were damaged; images whose codes they held are encoded again",
+            out.display()
+        ));
+    }
     dataset.visit::<EncodeError>(&mut account, &mut |record: Record, account| {
         let Some(path) = record.image else {
             return Ok(());
@@ -84,13 +92,15 @@ pub fn encode(
                 return Ok(());
             }
         };
-        let seen = encoding.cache.as_ref().and_then(|cache| cache.seen(&record.id));
-        if seen.is_some_and(|seen| seen.stamp == stamp) {
+        let before = cache
+            .as_ref()
+            .and_then(|cache| cache.seen(&record.id).zip(cache.get(&record.id)));
+        if before.is_some_and(|(seen, _)| seen.stamp == stamp) {
             account.used(AS_THEY_WERE);
             return Ok(());
         }
         waiting.push(Waiting {
-            known: seen.map(|seen| seen.content),
+            known: before.map(|(seen, codes)| (seen.content, codes.to_vec())),
             id: record.id,
             path,
             stamp: stamp.settled(),
@@ -112,7 +122,6 @@ pub fn encode(
 struct Encoding<'a> {
     vqgan: &'a Vqgan,
     writer: CodeWriter,
-    cache: Option<CodeCache>,
 }
 
 impl Encoding<'_> {
@@ -132,14 +141,13 @@ impl Encoding<'_> {
                     new.push((image, content));
                     pixels.push(image_pixels);
                 }
-                Ok((content, Found::Same)) => {
-                    let codes = self.cache.as_ref().and_then(|cache| cache.get(&image.id));
+                Ok((content, Found::Same(codes))) => {
                     // Its times are other ones: with them it need not be read again by the next run.
                     let seen = Seen {
                         stamp: image.stamp,
                         content,
                     };
-                    self.writer.append(&image.id, &seen, codes.unwrap_or_default())?;
+                    self.writer.append(&image.id, &seen, &codes)?;
                     account.used(AS_THEY_WERE);
                 }
                 Err(fault) => account.skip(fault.reason(), || image.id),
@@ -170,8 +178,10 @@ impl Encoding<'_> {
 fn look(image: &Waiting, side: usize) -> Result<(Content, Found), ImageFault> {
     let bytes = std::fs::read(&image.path)?;
     let content = Content::of(&bytes);
-    if image.known == Some(content) {
-        return Ok((content, Found::Same));
+    if let Some((before, codes)) = &image.known
+        && *before == content
+    {
+        return Ok((content, Found::Same(codes.clone())));
     }
     Ok((content, Found::New(Arc::new(decode_image(&bytes, side)?))))
 }

@@ -184,3 +184,27 @@ fn a_file_of_another_size_is_another_image_and_one_of_another_time_may_be() {
     assert_eq!(account.skipped("image file cannot be read"), 1);
     assert!(world.cache("codes").get("3.png").is_some());
 }
+
+#[test]
+fn images_whose_records_are_damaged_are_encoded_again_and_counted() {
+    let world = World::new();
+    world.encode("codes");
+    world.settle("codes");
+    let mut bytes = fs::read(world.path("codes")).unwrap();
+    // The records of images 1 and 3 as they were made, and as they were settled.
+    let record = (bytes.len() - file::HEADER) / 8;
+    for number in [1, 3, 5, 7] {
+        bytes[file::HEADER + number * record + 60] ^= 1;
+    }
+    fs::write(world.path("codes"), bytes).unwrap();
+    let data = Dataset::open(&world.path("data.csv")).unwrap();
+    let account = encode(&data, &world.vqgan, &world.origin, &world.path("codes"), 3, &mut |_| {}).unwrap();
+    assert_eq!((account.count(ENCODED), account.count(AS_THEY_WERE)), (2, 2));
+    assert!(account.to_string().contains("\n4 records of"), "{account}");
+    world.encode("fresh");
+    let (codes, fresh) = (world.cache("codes"), world.cache("fresh"));
+    assert_eq!(codes.damaged(), 0);
+    for id in ["0.png", "1.png", "2.png", "3.png"] {
+        assert_eq!(codes.get(id), fresh.get(id), "{id}");
+    }
+}

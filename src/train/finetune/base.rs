@@ -5,82 +5,34 @@ use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
 
 use super::settings::{FinetuneSettings, InitCodes};
-use crate::model::bundle::{CONFIG, TOKENIZER};
-use crate::model::checkpoint::{CheckpointReader, Dtype, Weights};
-use crate::model::neox::NeoxConfig;
+use crate::model::bundle::{CONFIG, TOKENIZER, VQGAN_CONFIG};
+use crate::model::checkpoint::{CheckpointReader, Dtype};
+use crate::model::neox::{NeoxConfig, NeoxSizes};
 use crate::model::source::{LoadError, TensorSource};
-use crate::model::vqgan::{Vqgan, VqganConfig};
 use crate::train::common::TrainError;
-use crate::train::encode::CodeOrigin;
 use crate::train::neox::{LoraSettings, TrainableNeox};
 use crate::train::tokenizer::with_control_tokens;
-use crate::train::vqgan::other_codes;
+use crate::train::vqgan::{VqganFiles, other_codes};
 use crate::vocabulary::Vocabulary;
 
-/// The files of a VQ-GAN.
-#[derive(Clone, Debug)]
-pub struct VqganFiles {
-    /// Its yaml.
-    pub yaml: PathBuf,
-    /// Its weights.
-    pub weights: PathBuf,
-    /// Its shape.
-    pub config: VqganConfig,
-}
-
-impl VqganFiles {
-    /// Finds them in a VQ-GAN's folder, or in the `vqgan/` of a bundle or a run.
-    pub fn find(folder: &Path) -> Result<Self, TrainError> {
-        let inner = folder.join("vqgan");
-        let folder = match inner.join("config.yaml").is_file() {
-            true => inner,
-            false => folder.to_owned(),
-        };
-        let yaml = folder.join("config.yaml");
-        let bytes = std::fs::read(&yaml).map_err(|e| TrainError::io(&yaml, e))?;
-        Ok(Self {
-            config: VqganConfig::from_yaml(&bytes)?,
-            weights: folder.join("model.safetensors"),
-            yaml,
-        })
+/// Refuses another VQ-GAN, `vqgan`, than the one of `base`, if that is a bundle with one: to its language model each code would mean
+/// something else.
+fn check_codes_of(base: &Path, vqgan: &VqganFiles) -> Result<(), TrainError> {
+    if !base.join(VQGAN_CONFIG).is_file() {
+        return Ok(());
     }
-
-    /// What its codes must say that they were made by.
-    pub fn origin(&self) -> Result<CodeOrigin, TrainError> {
-        let config = &self.config;
-        Ok(CodeOrigin::of(
-            &self.yaml,
-            &self.weights,
-            config.codes_per_image(),
-            config.n_embed,
-        )?)
-    }
-
-    /// Refuses another VQ-GAN than the one of `base`, if that is a bundle with one: to its language model each code would mean something else.
-    fn check_codes_of(&self, base: &Path) -> Result<(), TrainError> {
-        if !base.join("vqgan/config.yaml").is_file() {
-            return Ok(());
-        }
-        let before = Self::find(base)?;
-        let open = |files: &Self| Weights::open(std::slice::from_ref(&files.weights));
-        let differs = match before.config == self.config {
-            true => other_codes(&self.config, &open(&before)?, &open(self)?),
-            false => Some("the shape".to_owned()),
-        };
-        let Some(what) = differs else { return Ok(()) };
-        Err(TrainError::Settings(format!(
-            "the codes of {} are not those that {} was tuned with ({what} differs): give that VQ-GAN, with codes that it made, or begin \
-             from a language model without codes",
-            self.weights.display(),
-            base.display(),
-        )))
-    }
-
-    /// The network, in f32.
-    pub fn load(&self, device: Device) -> Result<Vqgan, TrainError> {
-        let weights = Weights::open(std::slice::from_ref(&self.weights))?;
-        Ok(Vqgan::load(&self.config, &weights, Kind::Float, device)?)
-    }
+    let before = VqganFiles::find(base)?;
+    let differs = match before.config == vqgan.config {
+        true => other_codes(&vqgan.config, &before.open()?, &vqgan.open()?),
+        false => Some("the shape".to_owned()),
+    };
+    let Some(what) = differs else { return Ok(()) };
+    Err(TrainError::Settings(format!(
+        "the codes of {} are not those that {} was tuned with ({what} differs): give that VQ-GAN, with codes that it made, or begin \
+         from a language model without codes",
+        vqgan.weights.display(),
+        base.display(),
+    )))
 }
 
 /// A language model before its first step.
@@ -117,7 +69,7 @@ impl Start {
                 // What is stored behind the tokenizer's last token belongs to no token, unless the model knows codes already.
                 match known == rows && added == 0 {
                     true => {
-                        vqgan.check_codes_of(base)?;
+                        check_codes_of(base, vqgan)?;
                         (model, rows)
                     }
                     false => (model.grown(known.min(text - added), rows, s.seed)?, text),
@@ -136,7 +88,7 @@ impl Start {
             }
         };
         if s.init_codes == InitCodes::Codebook && known < rows {
-            let weights = Weights::open(std::slice::from_ref(&vqgan.weights))?;
+            let weights = vqgan.open()?;
             let shape = [codes, vqgan.config.embed_dim];
             let book = weights.tensor("quantize.embedding.weight", &shape, Kind::Float, Device::Cpu)?;
             model.init_codes_from(text, &book, s.seed)?;
@@ -177,16 +129,16 @@ pub struct Shape {
 impl Shape {
     /// The configuration of a GPT-NeoX of this shape, checked.
     pub fn config(&self) -> Result<NeoxConfig, TrainError> {
-        let json = serde_json::json!({
-            "vocab_size": self.rows,
-            "hidden_size": self.hidden,
-            "num_hidden_layers": self.layers,
-            "num_attention_heads": self.heads,
-            "intermediate_size": self.hidden.saturating_mul(4),
-            "max_position_embeddings": self.context,
-            "tie_word_embeddings": self.tied,
-        });
-        Ok(NeoxConfig::from_json(json.to_string().as_bytes())?)
+        let sizes = NeoxSizes {
+            vocab_size: self.rows,
+            hidden_size: self.hidden,
+            num_hidden_layers: self.layers,
+            num_attention_heads: self.heads,
+            intermediate_size: self.hidden.saturating_mul(4),
+            max_position_embeddings: self.context,
+            tie_word_embeddings: self.tied,
+        };
+        Ok(sizes.config()?)
     }
 }
 

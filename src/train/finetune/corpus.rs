@@ -60,7 +60,15 @@ impl Corpus {
         watch: &mut SplitWatch,
     ) -> Result<(), TrainError> {
         let (path, share) = split_share(spec);
-        let codes = CodeCache::open(codes, origin)?;
+        let file = codes;
+        let codes = CodeCache::open(file, origin)?;
+        if codes.damaged() > 0 {
+            self.account.note(format!(
+                "{} records of {} are damaged; `encode` makes them again",
+                codes.damaged(),
+                file.display()
+            ));
+        }
         let (mut gathering, mut plain, mut touched) = (Gathering::new(stage), Plain::default(), 0);
         let dataset = Dataset::open(Path::new(path))?;
         dataset.visit_watched::<TrainError>(watch, &mut self.account, &mut |record: Record, account| {
@@ -99,7 +107,8 @@ impl Corpus {
                 "{touched} images of {path} were written at other times than those that were encoded; `encode` compares them"
             ));
         }
-        self.sets.push(gathering.finish(codes, share, &mut self.account)?);
+        let set = gathering.finish(codes, share, dataset.is_mimic(), &mut self.account)?;
+        self.sets.push(set);
         self.push_texts(plain, share);
         Ok(())
     }

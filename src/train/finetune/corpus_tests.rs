@@ -84,3 +84,27 @@ fn a_patient_in_two_splits_of_two_data_sets_ends_the_run_before_it_begins() {
     let error = train(&settings, Device::Cpu, || false).unwrap_err().to_string();
     assert!(error.contains("data sets in one folder"), "{error}");
 }
+
+#[test]
+fn images_of_a_list_that_alternates_by_itself_are_used_each_way_in_equal_parts() {
+    let house = House::new();
+    let views: String = (0..4)
+        .map(|n| {
+            format!(
+                "{n}.png,train,{},A report.\n",
+                if n % 2 == 0 { "PA" } else { "LATERAL" }
+            )
+        })
+        .collect();
+    let of = |rows: &str| {
+        std::fs::write(house.path("data.csv"), format!("image,split,view,report\n{rows}")).unwrap();
+        let mut reported = reported(&house.examples(&house.settings("run"), 256));
+        reported.sort();
+        reported
+    };
+    let first = of(&views);
+    assert_eq!(first, ["0.png", "1.png"]);
+    // However the list is ordered.
+    let backwards: Vec<&str> = views.lines().rev().collect();
+    assert_eq!(of(&(backwards.join("\n") + "\n")), first);
+}

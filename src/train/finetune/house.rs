@@ -5,7 +5,6 @@ use std::sync::OnceLock;
 
 use tch::Device;
 
-use super::base::VqganFiles;
 use super::corpus::Corpus;
 use super::example::Encoder;
 use super::examples::Examples;
@@ -16,6 +15,7 @@ use crate::train::data::{Dataset, SplitWatch};
 use crate::train::encode::encode;
 use crate::train::init::{InitOptions, init};
 use crate::train::tokenizer;
+use crate::train::vqgan::VqganFiles;
 use crate::vocabulary::Vocabulary;
 
 const TEXT: &str = "The heart is normal.\nThe lungs are clear.\nNo effusion, no pneumothorax.\n\n> <image>";

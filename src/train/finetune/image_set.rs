@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use rayon::prelude::*;
+use sha2::{Digest, Sha256};
 
 use super::texts::{TextId, Texts};
 use crate::train::common::TrainError;
@@ -13,6 +14,9 @@ use crate::train::encode::CodeCache;
 
 /// Files read before their texts are put to the others.
 const READ_AT_ONCE: usize = 4096;
+
+/// Why a report is left out: the first one that is told of an image is its report.
+const SECOND: &str = "report differs from the one that an earlier row has of this image";
 
 /// An image with what is said of it: numbers of texts, which its set holds.
 #[derive(Clone, Debug)]
@@ -36,10 +40,13 @@ pub struct Pair {
 /// The images of one data set.
 #[derive(Debug)]
 pub struct ImageSet {
-    /// In the data set's order (MIMIC-CXR-JPG: sorted by id), along which images alternate.
+    /// In the data set's order (MIMIC-CXR-JPG: sorted by id).
     pub images: Vec<Image>,
     /// Share among the data sets.
     pub share: f64,
+    /// Whether images alternate in their order, as the original's do. Elsewhere a list may alternate itself, between views or findings:
+    /// there they do in the order of checksums of their ids.
+    pub in_order: bool,
     codes: CodeCache,
     texts: Texts,
     /// Those of an image beside each other.
@@ -50,6 +57,22 @@ impl ImageSet {
     /// Its record's id.
     pub fn id(&self, image: &Image) -> &str {
         self.texts.get(image.id)
+    }
+
+    /// Every second one of `items` (numbers of images), from the first or the second on, in their order.
+    pub fn alternate(&self, items: &[u32], second: bool) -> Vec<u32> {
+        let mut order: Vec<usize> = (0..items.len()).collect();
+        if !self.in_order {
+            let id = |at: usize| self.id(&self.images[items[at] as usize]);
+            order.sort_by_cached_key(|&at| {
+                let sum: [u8; 32] = Sha256::digest(id(at)).into();
+                (sum, at)
+            });
+        }
+        let chosen = order.into_iter().skip(usize::from(second)).step_by(2);
+        let mut chosen: Vec<usize> = chosen.collect();
+        chosen.sort_unstable();
+        chosen.into_iter().map(|at| items[at]).collect()
     }
 
     /// What the stage learns of its report.
@@ -174,12 +197,21 @@ impl Gathering {
                 questions: Vec::new(),
             });
         }
-        if let Some(source) = record.report.filter(|_| !self.drafts[at].told) {
-            self.drafts[at].told = true;
-            match source {
-                ReportSource::File(path) => self.to_read.push((at, ToRead::Report(path))),
-                text @ ReportSource::Text(_) => self.take(at, Told::Report(text.read(self.stage)), account)?,
+        match record.report {
+            Some(source) if self.drafts[at].told => {
+                let first = self.drafts[at].report.map(|report| self.texts.get(report));
+                if matches!(source, ReportSource::Text(_)) && source.read(self.stage).ok().as_deref() != first {
+                    account.skip(SECOND, || record.id);
+                }
             }
+            Some(source) => {
+                self.drafts[at].told = true;
+                match source {
+                    ReportSource::File(path) => self.to_read.push((at, ToRead::Report(path))),
+                    text @ ReportSource::Text(_) => self.take(at, Told::Report(text.read(self.stage)), account)?,
+                }
+            }
+            None => {}
         }
         match record.questions {
             None => Ok(()),
@@ -214,8 +246,14 @@ impl Gathering {
         Ok(())
     }
 
-    /// Reads what stands in files, some at a time.
-    pub fn finish(mut self, codes: CodeCache, share: f64, account: &mut Account) -> Result<ImageSet, TrainError> {
+    /// Reads what stands in files, some at a time. `in_order`: as [`ImageSet`] has it.
+    pub fn finish(
+        mut self,
+        codes: CodeCache,
+        share: f64,
+        in_order: bool,
+        account: &mut Account,
+    ) -> Result<ImageSet, TrainError> {
         let (to_read, stage) = (std::mem::take(&mut self.to_read), self.stage);
         for some in to_read.chunks(READ_AT_ONCE) {
             let read: Vec<Told> = (some.par_iter())
@@ -232,6 +270,9 @@ impl Gathering {
         let _fits = u32::try_from(count).map_err(|_| too_many())?;
         let (mut images, mut pairs) = (Vec::with_capacity(self.drafts.len()), Vec::with_capacity(count));
         for draft in self.drafts {
+            if !draft.told {
+                account.skip("image has no report", || self.texts.get(draft.id).to_owned());
+            }
             let start = pairs.len() as u32;
             pairs.extend(draft.questions);
             images.push(Image {
@@ -245,6 +286,7 @@ impl Gathering {
         Ok(ImageSet {
             images,
             share,
+            in_order,
             codes,
             texts: self.texts,
             pairs,

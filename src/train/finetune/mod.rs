@@ -19,6 +19,8 @@ mod image_set;
 mod instructions;
 mod learner;
 mod order;
+#[cfg(test)]
+mod restate_tests;
 mod samples;
 mod settings;
 mod task;

@@ -14,7 +14,8 @@ use crate::train::data::Stage;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Pairing {
-    /// As the original: one image for its report, the next to be drawn, along the list sorted by id.
+    /// Half of the images for their reports and half to be drawn: in the MIMIC-CXR-JPG layout in turn along the list sorted by id, as the
+    /// original; elsewhere in turn by checksums of the ids, whatever the order of the list.
     #[default]
     Alternate,
     /// Every image both ways.
@@ -116,13 +117,13 @@ pub struct FinetuneSettings {
     /// turn; 1, each wording as often as any other
     #[arg(long, default_value_t = FinetuneSettings::default().question_power)]
     pub question_power: f64,
-    /// Share of the questions whether a finding is there that are asked in other words (see [`crate::labeler::reword`])
+    /// Share of the questions whether a finding is there that are asked in other words
     #[arg(long, default_value_t = FinetuneSettings::default().reword_questions)]
     pub reword_questions: f64,
     /// Share of the drawings that are learned without their report: what guidance holds a drawing against (see --guidance)
     #[arg(long, default_value_t = FinetuneSettings::default().draw_without_report)]
     pub draw_without_report: f64,
-    /// Share of the drawings that are asked for in few words instead of with the whole report (see [`crate::labeler::brief`])
+    /// Share of the drawings that are asked for in few words instead of with the whole report
     #[arg(long, default_value_t = FinetuneSettings::default().draw_in_brief)]
     pub draw_in_brief: f64,
     /// Steps of the run
@@ -163,7 +164,7 @@ pub struct FinetuneSettings {
     /// AdamW: added to the denominator
     #[arg(long, default_value_t = FinetuneSettings::default().eps)]
     pub eps: f64,
-    /// AdamW: weight decay
+    /// AdamW: weight decay, of all weights, those of norms and biases too
     #[arg(long, default_value_t = FinetuneSettings::default().weight_decay)]
     pub weight_decay: f64,
     /// Largest norm of a gradient (0: no limit)

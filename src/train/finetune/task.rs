@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::json;
 use tch::{Device, Kind};
 
-use super::base::{Start, VqganFiles};
+use super::base::Start;
 use super::batch::{Batches, StepBatch, pack};
 use super::corpus::Corpus;
 use super::example::Encoder;
@@ -17,7 +17,7 @@ use super::generate::Generator;
 use super::learner::{Learner, Method};
 use super::samples::write_samples;
 use super::settings::FinetuneSettings;
-use crate::model::bundle::{DefaultInstructions, Defaults, Draft};
+use crate::model::bundle::{DefaultInstructions, Defaults, Draft, restate};
 use crate::model::drafts::DraftTable;
 use crate::model::vqgan::Vqgan;
 use crate::train::common::adamw::AdamwSettings;
@@ -26,6 +26,10 @@ use crate::train::common::schedule::Schedule;
 use crate::train::common::{Fault, Outcome, Plan, Task, TrainError, drive, split_share};
 use crate::train::data::SplitWatch;
 use crate::train::neox::{Compute, TokenBatch};
+use crate::train::vqgan::VqganFiles;
+
+/// What the run leaves in its folder.
+const BUNDLE: &str = "bundle";
 
 /// The lowest validation loss so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -143,6 +147,7 @@ impl FinetuneTask {
         let plan = Plan {
             title: format!("finetune, stage {}", s.stage),
             out: s.out.clone(),
+            exports: BUNDLE,
             steps: self.steps,
             save_every: s.save_every,
             eval_every: s.eval_every,
@@ -179,7 +184,7 @@ impl FinetuneTask {
                 dtype: s.save_dtype,
                 drafts: &self.drafts,
             };
-            exported.bundle(&s.out.join("bundle"), &self.vqgan, self.draft(step, losses))
+            exported.bundle(&s.out.join(BUNDLE), &self.vqgan, self.draft(step, losses))
         })
     }
 
@@ -311,6 +316,17 @@ impl Task for FinetuneTask {
         let patience = self.settings.patience;
         self.exhausted
             .store(patience > 0 && self.best.since >= patience, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn restate(&self) -> Result<(), TrainError> {
+        let bundle = self.settings.out.join(BUNDLE);
+        if restate(&bundle, self.draft(self.best.step, &[]))? {
+            eprintln!(
+                "{}: name, licence, warning and defaults are those of this command now",
+                bundle.display()
+            );
+        }
         Ok(())
     }
 

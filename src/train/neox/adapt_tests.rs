@@ -5,11 +5,9 @@ use tch::{Device, Kind, Tensor};
 use super::grow::normals;
 use super::tests::{VARIANTS, batch, config, gradient, model, stir};
 use super::{Compute, LoraSettings, LoraTarget, TokenBatch, TrainableNeox};
+use crate::model::neox::{EMBED_IN, EMBED_OUT};
 use crate::train::common::random::Purpose;
 use crate::train::common::{Adamw, AdamwSettings, TrainError};
-
-const EMBED_IN: &str = "gpt_neox.embed_in.weight";
-const EMBED_OUT: &str = "embed_out.weight";
 
 fn leaf(model: &TrainableNeox, name: &str) -> Tensor {
     let named = model.named().into_iter().find(|(n, _)| n == name);

@@ -3,7 +3,7 @@
 use tch::{Device, Kind, Tensor};
 
 use super::TrainableNeox;
-use super::pass::{EMBED_IN, EMBED_OUT};
+use crate::model::neox::{EMBED_IN, EMBED_OUT};
 use crate::model::source::{LoadError, TensorSource};
 use crate::train::common::random::{Purpose, generator, normal};
 use crate::train::common::{Parameters, TrainError};

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use super::TrainableNeox;
-use super::pass::{EMBED_IN, EMBED_OUT};
 use crate::model::ExpectedTensor;
+use crate::model::neox::{EMBED_IN, EMBED_OUT};
 use crate::train::common::{Initial, Parameters, TrainError};
 
 /// A matrix of every layer that can have an adapter.

@@ -4,7 +4,7 @@ use tch::{Kind, Reduction, TchError, Tensor};
 
 use super::TrainableNeox;
 use super::batch::Prepared;
-use crate::model::neox::Activation;
+use crate::model::neox::{Activation, EMBED_IN, EMBED_OUT};
 use crate::train::common::TrainError;
 
 /// Up to this length attention in bfloat16 on a CPU goes through plain products, which train twice as fast there as libtorch's fused
@@ -12,11 +12,6 @@ use crate::train::common::TrainError;
 const PLAIN_ATTENTION: i64 = 1024;
 /// Queries of a block of plain attention, about.
 const BLOCK: i64 = 128;
-
-/// Name of the embedding.
-pub(super) const EMBED_IN: &str = "gpt_neox.embed_in.weight";
-/// Name of the output matrix, where it is not the embedding.
-pub(super) const EMBED_OUT: &str = "embed_out.weight";
 
 /// Whether a weight of this name belongs to this layer.
 pub(super) fn is_of_layer(name: &str, layer: usize) -> bool {

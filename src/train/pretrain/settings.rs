@@ -15,8 +15,8 @@ pub struct PretrainSettings {
     /// The run's folder; the language model is left in its `model/`
     #[arg(long)]
     pub out: PathBuf,
-    /// Texts: files (.txt: one document each; .jsonl: `text`, `report`, or instruction, context and response of a line), or data sets
-    /// in the MIMIC-CXR-JPG layout, of which the reports are read
+    /// Texts: .txt files of one document each, or data sets (a folder in the MIMIC-CXR-JPG layout, .csv, .jsonl), of which reports, `text` and
+    /// instructions with their responses are read. Splits and patients count as in any data set: what is for testing is not learned
     #[arg(long, required = true)]
     pub text: Vec<PathBuf>,
     /// tokenizer.json, as `tokenizer` makes it
@@ -61,7 +61,7 @@ pub struct PretrainSettings {
     /// AdamW: decay of the mean of squared gradients
     #[arg(long, default_value_t = PretrainSettings::default().beta2)]
     pub beta2: f64,
-    /// AdamW: weight decay
+    /// AdamW: weight decay, of all weights, those of norms and biases too
     #[arg(long, default_value_t = PretrainSettings::default().weight_decay)]
     pub weight_decay: f64,
     /// Largest norm of a gradient (0: no limit)

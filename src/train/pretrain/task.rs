@@ -17,6 +17,9 @@ use crate::train::neox::{Compute, TokenBatch, TrainableNeox};
 use crate::train::tokenizer::with_control_tokens;
 use crate::vocabulary::Vocabulary;
 
+/// What the run leaves in its folder.
+const EXPORTED: &str = "model";
+
 struct PretrainTask {
     settings: PretrainSettings,
     learner: Learner,
@@ -84,6 +87,7 @@ pub fn train(settings: &PretrainSettings, device: Device, stop: impl Fn() -> boo
     let plan = Plan {
         title: "pretrain".to_owned(),
         out: s.out.clone(),
+        exports: EXPORTED,
         steps: s.steps,
         save_every: s.save_every,
         eval_every: s.eval_every,
@@ -121,7 +125,7 @@ impl Task for PretrainTask {
                 tokenizer: &self.tokenizer,
                 dtype: self.settings.save_dtype,
             };
-            exported.folder(&self.settings.out.join("model"))?;
+            exported.folder(&self.settings.out.join(EXPORTED))?;
             if self.measured.is_empty() {
                 return Ok(Vec::new());
             }

@@ -5,10 +5,10 @@ use tch::Device;
 
 use super::text::{Texts, passes};
 use super::*;
-use crate::train::common::Outcome;
+use crate::train::common::{Outcome, TrainError};
 use crate::train::data::SplitWatch;
 use crate::train::tokenizer;
-use crate::vocabulary::Vocabulary;
+use crate::vocabulary::{TokenId, Vocabulary};
 
 const TEXT: &str = "The heart is normal.\nThe lungs are clear.\nNo effusion, no pneumothorax.\n\n> <image>";
 
@@ -58,8 +58,8 @@ fn documents_end_with_the_end_of_text_and_some_are_kept_for_measuring() {
         .add(&dir.path().join("b.jsonl"), &vocabulary, &mut SplitWatch::default())
         .unwrap();
     assert_eq!(texts.account.count("documents"), 101);
-    assert_eq!(texts.account.skipped("line is not JSON"), 1);
-    assert_eq!(texts.account.skipped("line holds no text"), 1);
+    assert_eq!(texts.account.skipped("line is not a JSON object"), 1);
+    assert_eq!(texts.account.skipped("neither text, report nor instruction"), 1);
     let whole = texts.training(1, 0, 1, texts.tokens());
     let ends = whole[0].iter().filter(|&&id| id == vocabulary.end_of_text()).count();
     assert_eq!(ends, 99);
@@ -83,6 +83,63 @@ fn documents_of_one_patient_are_all_kept_for_measuring_or_none_is() {
     assert_eq!((ends, texts.account.count("documents")), (147, 150));
     let held = vocabulary.decode_text(texts.measured(1, 30)[0]);
     assert!(held.starts_with("Count on and on to 147."), "{held}");
+}
+
+/// What is learned from a file of this name and text, and what is measured on, in words.
+fn learned(dir: &Path, name: &str, text: &str) -> Result<(String, String, Texts), TrainError> {
+    let bytes = std::fs::read(dir.join("tokenizer.json")).unwrap();
+    let vocabulary = Vocabulary::from_bytes(&bytes, 1, 1).unwrap();
+    std::fs::write(dir.join(name), text).unwrap();
+    let mut texts = Texts::default();
+    texts.add(&dir.join(name), &vocabulary, &mut SplitWatch::default())?;
+    let words = |rows: Vec<&[TokenId]>| rows.iter().map(|row| vocabulary.decode_text(row)).collect::<String>();
+    let train = words(texts.training(1, 0, 1, texts.tokens()));
+    let validate = words(texts.measured(100, 1));
+    Ok((train, validate, texts))
+}
+
+#[test]
+fn splits_are_read_as_those_of_data_sets_and_what_is_for_testing_is_not_learned() {
+    let dir = house();
+    let line = |split: &str, text: &str| format!("{{{split}\"text\":\"{text}\"}}\n");
+    let lines = [
+        line("\"Split\":\"TRAIN\",", "one"),
+        line("\"set\":\"Test\",", "two"),
+        line("\"SPLIT\":\"val\",", "three"),
+        line("\"split\":\"held out\",", "four"),
+        line("", "five"),
+    ];
+    for name in ["c.jsonl", "c.JSONL"] {
+        let (train, validate, texts) = learned(dir.path(), name, &lines.concat()).unwrap();
+        for (word, trained, measured) in [
+            ("one", true, false),
+            ("two", false, false),
+            ("three", false, true),
+            ("four", false, false),
+            ("five", true, false),
+        ] {
+            assert_eq!(
+                (train.contains(word), validate.contains(word)),
+                (trained, measured),
+                "{word}"
+            );
+        }
+        assert_eq!(texts.account.skipped("split is not train, validate or test"), 1);
+        assert!(texts.account.to_string().contains("1 rows of c."), "{}", texts.account);
+    }
+}
+
+#[test]
+fn a_patient_in_two_splits_of_the_texts_is_an_error() {
+    let dir = house();
+    let lines = "{\"text\":\"one\",\"patient\":7,\"split\":\"train\"}\n{\"text\":\"two\",\"patient\":\"7\",\"split\":\"test\"}\n";
+    let error = learned(dir.path(), "c.jsonl", lines).err().unwrap().to_string();
+    assert!(error.contains("line 2 (split test)"), "{error}");
+    // A table of texts is read so, too.
+    let rows = "text,patient,split\none,7,train\ntwo,7,validate\n";
+    assert!(learned(dir.path(), "c.csv", rows).is_err());
+    let (train, ..) = learned(dir.path(), "c.csv", &rows.replace("7,v", "8,v")).unwrap();
+    assert!(train.contains("one") && !train.contains("two"), "{train}");
 }
 
 #[test]

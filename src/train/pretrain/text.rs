@@ -4,11 +4,10 @@ use std::path::Path;
 
 use rand::Rng;
 use rayon::prelude::*;
-use serde_json::Value;
 
 use crate::train::common::random::{Purpose, generator};
 use crate::train::common::{Held, TrainError};
-use crate::train::data::{self, Account, DataError, Dataset, ReportSource, Split, SplitWatch, patient_of};
+use crate::train::data::{Account, DataError, Dataset, ReportSource, Split, SplitWatch};
 use crate::train::neox::TokenBatch;
 use crate::vocabulary::{TokenId, Vocabulary};
 
@@ -24,51 +23,47 @@ pub struct Texts {
 /// A document.
 struct Document {
     text: String,
-    /// Where its source says so.
-    split: Option<Split>,
-    /// Whom it is about, where its source says so and no split.
+    split: Split,
+    /// Whom it is about, where its source says so.
     patient: Option<String>,
 }
 
-impl Document {
-    fn of(text: String, split: Split) -> Self {
-        Self {
-            text,
-            split: Some(split),
-            patient: None,
-        }
-    }
-}
-
 impl Texts {
-    /// Reads and tokenises a source. `watch` has seen the sources before it. Where the source names no splits, one of so many documents is
-    /// kept for validation; documents of one patient stay together.
+    /// Reads and tokenises a source. `watch` has seen the sources before it. Where the source has nothing for validation, one of so many
+    /// documents is kept for it; documents of one patient stay together.
     pub fn add(&mut self, path: &Path, vocabulary: &Vocabulary, watch: &mut SplitWatch) -> Result<(), TrainError> {
-        let suffix = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
-        let documents = match suffix {
-            "txt" => {
+        let suffix = path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase);
+        let mut documents = match suffix.as_deref() {
+            Some("txt") => {
                 let bytes = std::fs::read(path).map_err(|e| TrainError::io(path, e))?;
-                vec![Document::of(String::from_utf8_lossy(&bytes).into_owned(), Split::Train)]
+                vec![Document {
+                    text: String::from_utf8_lossy(&bytes).into_owned(),
+                    split: Split::Train,
+                    patient: None,
+                }]
             }
-            "jsonl" => lines(path, &mut self.account)?,
             _ => records(path, watch, &mut self.account)?,
         };
+        if documents.iter().all(|document| document.split != Split::Validate) {
+            let mut held = Held::default();
+            let learned = documents.iter_mut().filter(|document| document.split == Split::Train);
+            for document in learned {
+                if held.next(document.patient.as_deref()) {
+                    document.split = Split::Validate;
+                }
+            }
+        }
         let tokens: Vec<Vec<TokenId>> = documents
             .par_iter()
             .map(|document| vocabulary.encode_text(&document.text))
             .collect();
-        let mut held = Held::default();
         for (number, (document, ids)) in documents.iter().zip(tokens).enumerate() {
-            let held = match held.next(document.patient.as_deref()) {
-                true => Split::Validate,
-                false => Split::Train,
-            };
             if ids.is_empty() {
                 self.account
                     .skip("document is empty", || format!("number {}", number + 1));
                 continue;
             }
-            let row = match document.split.unwrap_or(held) {
+            let row = match document.split {
                 Split::Train => &mut self.train,
                 Split::Validate => &mut self.validate,
                 Split::Test => continue,
@@ -122,47 +117,34 @@ pub fn passes(stretches: &[&[TokenId]], pass_tokens: usize) -> Vec<TokenBatch> {
     stretches.chunks((pass_tokens / length).max(1)).map(batch).collect()
 }
 
-/// JSON lines with `text` (or `report`), or with an instruction and its response.
-fn lines(path: &Path, account: &mut Account) -> Result<Vec<Document>, TrainError> {
-    let mut documents = Vec::new();
-    for line in data::lines(path)? {
-        let (number, line) = line?;
-        let Ok(value) = serde_json::from_str::<Value>(&line) else {
-            account.skip("line is not JSON", || format!("line {number}"));
-            continue;
-        };
-        let field = |name: &str| value[name].as_str().map(str::trim).filter(|text| !text.is_empty());
-        let parts: Vec<&str> = match field("text").or_else(|| field("report")) {
-            Some(text) => vec![text],
-            None => ["instruction", "context", "response"]
-                .into_iter()
-                .filter_map(field)
-                .collect(),
-        };
-        match parts.is_empty() {
-            true => account.skip("line holds no text", || format!("line {number}")),
-            false => documents.push(Document {
-                text: parts.join("\n\n"),
-                split: field("split").and_then(Split::parse),
-                patient: value.as_object().and_then(patient_of),
-            }),
-        }
-    }
-    Ok(documents)
-}
-
-/// The reports of a data set.
+/// The reports, other texts, and instructions with their responses of a data set, with its rules of splits and patients.
 fn records(path: &Path, watch: &mut SplitWatch, account: &mut Account) -> Result<Vec<Document>, TrainError> {
     let mut documents = Vec::new();
-    Dataset::open(path)?.visit_watched::<DataError>(watch, account, &mut |record, account| {
-        match record.report {
-            Some(ReportSource::Text(text)) => documents.push(Document::of(text, record.split)),
-            Some(ReportSource::File(file)) => match std::fs::read(file) {
-                Ok(bytes) => documents.push(Document::of(String::from_utf8_lossy(&bytes).into_owned(), record.split)),
-                Err(_) => account.skip("report cannot be read", || record.id),
+    let dataset = Dataset::open(path)?.with_bare_texts();
+    dataset.visit_watched::<DataError>(watch, account, &mut |record, account| {
+        let text = match (record.report, record.instruction) {
+            (Some(ReportSource::Text(text)), _) => text,
+            (Some(ReportSource::File(file)), _) => match std::fs::read(file) {
+                Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+                Err(_) => {
+                    account.skip("report cannot be read", || record.id);
+                    return Ok(());
+                }
             },
-            None => account.skip("record without a report", || record.id),
-        }
+            (None, Some(plain)) => {
+                let parts = [Some(plain.instruction), plain.context, Some(plain.response)];
+                parts.into_iter().flatten().collect::<Vec<_>>().join("\n\n")
+            }
+            (None, None) => {
+                account.skip("record without a report", || record.id);
+                return Ok(());
+            }
+        };
+        documents.push(Document {
+            text,
+            split: record.split,
+            patient: record.patient,
+        });
         Ok(())
     })?;
     Ok(documents)

@@ -91,6 +91,14 @@ pub enum RecipeError {
         /// Its output.
         out: PathBuf,
     },
+    /// A bundle that no step makes.
+    #[error("`bundle` of the recipe is {}: {made}; name one of these, or leave it out", .bundle.display())]
+    NotMade {
+        /// As written.
+        bundle: PathBuf,
+        /// Where steps make bundles.
+        made: String,
+    },
     /// No bundle where the recipe says.
     #[error("`bundle` of the recipe is {}, where no bundle is (no bundle.json); name the folder that a finetune step leaves", .0.display())]
     NoBundle(PathBuf),

@@ -1,6 +1,7 @@
 //! The folder of a run: which steps are begun and done, and the bundle at the end.
 
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -8,8 +9,9 @@ use serde_json::Value;
 
 use super::{Planned, RecipeError};
 use crate::model::bundle::folders;
-use crate::train::common::checkpoint::write_whole;
-use crate::train::common::{FREE, hold};
+use crate::train::common::checkpoint::Checkpoints;
+use crate::train::common::store::write_whole;
+use crate::train::common::{FREE, RUN, differences, hold};
 
 const RECORDS: &str = ".steps";
 const LOCK: &str = ".steps/lock";
@@ -124,9 +126,9 @@ impl RunFolder {
         State::OtherSettings(changes)
     }
 
-    /// Makes sure that step `number` may be done, and writes down that it is begun. With `redo`, what it left from other inputs is
-    /// put aside, and removed when the step is done; without, that is an error. What only settings have changed that a training may go on with
-    /// is gone on with in any case.
+    /// Makes sure that step `number` may be done, and writes down that it is begun. With `redo`, what it left from other inputs, or of
+    /// settings that its command does not go on with, is put aside, and removed when the step is done; without, other inputs are an error.
+    /// What only settings have changed that a training may go on with is gone on with in any case.
     pub fn begin(&self, plan: &[Planned], number: usize, redo: bool) -> Result<(), RecipeError> {
         let step = &plan[number];
         // A run that was killed between the two.
@@ -150,6 +152,8 @@ impl RunFolder {
                     None => self.write(plan, step, false),
                 };
             }
+            // The record is gone, or one of a command that refused to go on: what the step left says itself of what settings it is.
+            State::ToDo | State::Begun if redo => self.refused(step),
             _ => None,
         };
         if let Some(changes) = changes.filter(|_| step.goes_on) {
@@ -179,10 +183,31 @@ impl RunFolder {
             .map_err(RecipeError::folder)
     }
 
-    /// Whether no setting has changed but those that a training may go on with.
+    /// Why the command of a step would not go on with the run that it left; `None` where it would, or left none.
+    fn refused(&self, step: &Planned) -> Option<Vec<String>> {
+        let out = self.root.join(&step.out);
+        let then = serde_json::from_slice(&fs::read(out.join(RUN)).ok()?).ok()?;
+        let mut changes = differences(&then, &step.settings);
+        changes.extend(self.too_many(step));
+        (!changes.is_empty()).then_some(changes)
+    }
+
+    /// That a training has made more steps than it is asked for.
+    fn too_many(&self, step: &Planned) -> Option<String> {
+        // Epochs take the place of steps, and how many these are follows from the data.
+        if !step.settings["epochs"].is_null() {
+            return None;
+        }
+        let folder = self.root.join(&step.out).join("checkpoints");
+        let (made, asked) = (Checkpoints::new(folder, 2).made()?, step.settings["steps"].as_u64()?);
+        (made > asked).then(|| format!("steps: {made} made, {asked} asked for"))
+    }
+
+    /// Whether no setting has changed but those that a training may go on with, and it has not made more steps than are asked for.
     fn may_go_on(&self, step: &Planned) -> bool {
         let settings = step.settings.as_object().into_iter().flatten();
         step.goes_on
+            && self.too_many(step).is_none()
             && self.record(step).is_some_and(|record| {
                 let same = |(key, value): (&String, &Value)| {
                     FREE.contains(&key.as_str()) || record.settings.get(key) == Some(value)
@@ -228,7 +253,13 @@ impl RunFolder {
         if path.exists() {
             folders::remove(&old).map_err(RecipeError::folder)?;
             let from = self.path(&step.name);
-            fs::copy(&from, &record).map_err(RecipeError::io(&from))?;
+            match fs::copy(&from, &record) {
+                // Without a record it has one that says nothing.
+                Err(e) if e.kind() == ErrorKind::NotFound => {
+                    fs::write(&record, "").map_err(RecipeError::io(&record))?
+                }
+                copied => drop(copied.map_err(RecipeError::io(&record))?),
+            }
             fs::rename(&path, &old).map_err(RecipeError::io(&path))?;
         }
         Ok(())

@@ -1,29 +1,11 @@
-//! Files from outside of a run that are not there.
+//! What a part of a recipe cannot be done without.
 
-use std::path::{Path, PathBuf};
-
-use serde_json::Value;
+use std::ops::Range;
+use std::path::Path;
 
 use super::plan::{clean, texts};
-use super::{Planned, RecipeError};
-use crate::train::common::split_share;
-
-/// Settings of the commands that name a file or folder to be read.
-const READ: &[&str] = &[
-    "auroc_data",
-    "base",
-    "bundle",
-    "classifier",
-    "codes",
-    "config",
-    "data",
-    "init",
-    "perceptual",
-    "questions",
-    "text",
-    "tokenizer",
-    "vqgan",
-];
+use super::{Planned, RecipeError, RunFolder, State};
+use crate::train::common::{PATHS, split_share_in};
 
 /// What the steps `todo` of `plan` (by number) read that no earlier step makes and that is not there: a sentence for each. `root` is the run folder.
 pub fn missing(plan: &[Planned], todo: impl IntoIterator<Item = usize>, root: &Path) -> Vec<RecipeError> {
@@ -31,8 +13,12 @@ pub fn missing(plan: &[Planned], todo: impl IntoIterator<Item = usize>, root: &P
     for number in todo {
         let step = &plan[number];
         let settings = step.settings.as_object().into_iter().flatten();
-        for (key, value) in settings.filter(|(key, _)| READ.contains(&key.as_str())) {
-            each_path(value, &mut |path| {
+        for (key, value) in settings.filter(|(key, _)| PATHS.contains(&key.as_str())) {
+            texts(value, &mut |text| {
+                let path = Path::new(split_share_in(root, text).0);
+                if path.as_os_str().is_empty() {
+                    return;
+                }
                 let path = clean(root, path);
                 let made = |earlier: &Planned| path.starts_with(&earlier.out) || earlier.out.starts_with(&path);
                 if !plan[..number].iter().any(made) && !root.join(&path).exists() {
@@ -48,18 +34,24 @@ pub fn missing(plan: &[Planned], todo: impl IntoIterator<Item = usize>, root: &P
     missing
 }
 
-fn each_path(value: &Value, each: &mut impl FnMut(&Path)) {
-    texts(value, &mut |text| {
-        let path = PathBuf::from(split_share(text).0);
-        if !path.as_os_str().is_empty() {
-            each(&path);
+/// What the steps `chosen` that are `todo` need of steps that are not chosen and not done in `folder`: a sentence for each.
+pub fn undone(plan: &[Planned], chosen: &Range<usize>, todo: &[usize], folder: &RunFolder) -> Vec<RecipeError> {
+    let mut undone = Vec::new();
+    for &number in todo {
+        let left_out = plan[number].inputs.iter().filter(|input| !chosen.contains(*input));
+        for &input in left_out.filter(|input| folder.state(plan, **input) != State::Done) {
+            undone.push(RecipeError::InputMissing {
+                step: plan[number].name.clone(),
+                input: plan[input].name.clone(),
+            });
         }
-    });
+    }
+    undone
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::train::recipe::plan;
@@ -97,5 +89,22 @@ mod tests {
             "{told:?}"
         );
         assert!(missing(&plan, 0..1, dir.path()).is_empty());
+    }
+
+    #[test]
+    fn what_a_part_needs_of_the_rest_and_is_not_done_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let step = |name: &str, settings: Value| (name.to_owned(), "x".to_owned(), settings, true);
+        let steps = [
+            step("phantoms", json!({"out": "phantoms"})),
+            step("vqgan", json!({"out": "vqgan", "data": ["phantoms"]})),
+        ];
+        let plan = plan(dir.path(), steps);
+        let folder = RunFolder::look(dir.path());
+        let told = undone(&plan, &(1..2), &[1], &folder);
+        assert_eq!(told.len(), 1);
+        assert!(told[0].to_string().contains("`vqgan` needs `phantoms`"), "{}", told[0]);
+        assert!(undone(&plan, &(0..2), &[0, 1], &folder).is_empty());
+        assert!(undone(&plan, &(1..2), &[], &folder).is_empty());
     }
 }

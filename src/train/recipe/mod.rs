@@ -21,12 +21,14 @@ mod missing;
 mod order;
 mod parse;
 mod plan;
+mod published;
 #[cfg(test)]
 mod tests;
 
 pub use error::RecipeError;
 pub use folder::{RunFolder, State};
-pub use missing::missing;
+pub use missing::{missing, undone};
 pub use order::Order;
 pub use parse::{Recipe, Step};
 pub use plan::{Planned, plan};
+pub use published::check_bundle;

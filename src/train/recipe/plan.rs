@@ -1,17 +1,27 @@
 //! What follows from what.
 
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::train::common::{FREE, split_share};
+use crate::train::common::{FREE, split_share_in};
+use crate::train::data::plain_path;
 
 /// Settings that do not change what any step makes.
 const SPEED: &[&str] = &["workers", "jobs", "log_every", "save_every"];
 
 /// Those of [`FREE`], which may change while a training goes on, that show in what later steps get from it.
-const SHOWN: &[&str] = &["steps", "patience", "temperature", "guidance", "readings"];
+const SHOWN: &[&str] = &[
+    "steps",
+    "patience",
+    "name",
+    "licence",
+    "warning",
+    "temperature",
+    "guidance",
+    "readings",
+];
 
 /// Whether a setting is no part of a step's stamp. A step that does not go on is done anew, so whatever it is asked for counts.
 fn free(key: &str, goes_on: bool) -> bool {
@@ -49,7 +59,7 @@ pub fn plan(root: &Path, steps: impl IntoIterator<Item = (String, String, Value,
         let out = clean(root, Path::new(settings["out"].as_str().unwrap_or(&name)));
         let mut names = Vec::new();
         texts(&settings, &mut |text| {
-            names.push(clean(root, Path::new(split_share(text).0)))
+            names.push(clean(root, Path::new(split_share_in(root, text).0)))
         });
         names.retain(|path| !path.as_os_str().is_empty());
         let reads = |earlier: &Planned| {
@@ -87,16 +97,7 @@ pub fn plan(root: &Path, steps: impl IntoIterator<Item = (String, String, Value,
 
 /// Relative to `root` where it lies in it, without `.` and, as far as that goes by names alone, without `..`: so `./a`, `b/../a` and `ROOT/a` all lead into `a`.
 pub(super) fn clean(root: &Path, path: &Path) -> PathBuf {
-    let mut clean = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::CurDir => {}
-            Component::ParentDir if matches!(clean.components().next_back(), Some(Component::Normal(_))) => {
-                clean.pop();
-            }
-            part => clean.push(part),
-        }
-    }
+    let clean = plain_path(path);
     match clean.strip_prefix(root) {
         Ok(inside) => inside.to_owned(),
         Err(_) => clean,

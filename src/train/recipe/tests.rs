@@ -308,6 +308,58 @@ fn what_a_step_left_is_thrown_away_when_it_is_done_again_not_before() {
 }
 
 #[test]
+fn a_run_that_its_command_does_not_go_on_with_is_put_aside_on_demand() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = RunFolder::open(&dir.path().join("run")).unwrap();
+    let (first, shorter, other) = (planned(&[]), planned(&["vqgan.steps=5"]), planned(&["vqgan.rate=1"]));
+    for number in 0..2 {
+        make(&folder, &first, number, false).unwrap();
+    }
+    let (out, record) = (folder.root().join("vqgan"), folder.root().join(".steps/vqgan.json"));
+    let left = out.join(&first[1].stamp);
+    // As its command leaves it.
+    fs::create_dir_all(out.join("checkpoints/step-0000000010")).unwrap();
+    fs::write(out.join("run.json"), first[1].settings.to_string()).unwrap();
+    // It has made more steps than are asked for.
+    folder.begin(&shorter, 1, false).unwrap();
+    assert!(left.exists());
+    folder.begin(&shorter, 1, true).unwrap();
+    assert!(!left.exists());
+    folder.take_back(&shorter, 1).unwrap();
+    assert!(left.exists());
+    // Without a record it is gone on with if its settings are the same ones.
+    fs::remove_file(&record).unwrap();
+    folder.begin(&first, 1, true).unwrap();
+    assert!(left.exists());
+    // With others it is not, whether the command has refused them before or not.
+    for tried in [true, false] {
+        fs::remove_file(&record).unwrap();
+        if tried {
+            folder.begin(&other, 1, false).unwrap();
+            assert_eq!((left.exists(), folder.state(&other, 1)), (true, State::Begun));
+        }
+        folder.begin(&other, 1, true).unwrap();
+        assert!(!left.exists());
+        folder.take_back(&other, 1).unwrap();
+        assert!(left.exists());
+    }
+    assert_eq!(folder.state(&first, 1), State::ToDo);
+}
+
+#[test]
+fn what_a_bundle_says_of_itself_shows_in_its_step() {
+    let plan = |name: &str| {
+        let settings = serde_json::json!({"out": "tune", "name": name, "samples": 1});
+        plan(
+            Path::new("/runs/this"),
+            [("tune".to_owned(), "finetune".to_owned(), settings, true)],
+        )
+    };
+    assert_ne!(plan("a")[0].stamp, plan("b")[0].stamp);
+    assert_eq!(plan("a")[0].stamp, plan("a")[0].stamp);
+}
+
+#[test]
 fn nothing_outside_of_the_run_folder_is_removed() {
     let dir = tempfile::tempdir().unwrap();
     let folder = RunFolder::open(&dir.path().join("run")).unwrap();

@@ -45,8 +45,14 @@ impl Use {
     }
 }
 
-/// Makes the code book from latents (`[n, d]`) by k-means (Lloyd), begun at latents drawn at random.
-pub(super) fn from_data(parameters: &Parameters, latents: &Tensor, seed: u64, step: u64) -> Result<(), TrainError> {
+/// Makes the code book from latents (`[n, d]`) by k-means (Lloyd), begun at latents drawn at random: that of the weights and that of their
+/// average, of which the random vectors that were there are no part.
+pub(super) fn from_data(
+    parameters: &Parameters,
+    average: Option<&Tensor>,
+    latents: &Tensor,
+    (seed, step): (u64, u64),
+) -> Result<(), TrainError> {
     let Some(leaf) = parameters.leaf(CODE_BOOK) else {
         return Ok(());
     };
@@ -70,7 +76,11 @@ pub(super) fn from_data(parameters: &Parameters, latents: &Tensor, seed: u64, st
             // A centre that owns nothing stays where it is.
             centres = (sums / sizes.clamp_min(1.0)).where_self(&sizes.gt(0.0), &centres);
         }
-        leaf.shallow_clone().f_copy_(&centres)?;
+        for flat in [Some(parameters.flat()), average].into_iter().flatten() {
+            if let Some(mut book) = parameters.part(flat, CODE_BOOK) {
+                book.f_copy_(&centres)?;
+            }
+        }
         Ok(())
     })
 }

@@ -8,10 +8,10 @@ use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
 use super::features::Features;
-use crate::model::checkpoint::Weights;
+use super::files::VqganFiles;
 use crate::model::source::LoadError;
 use crate::model::vqgan::{Layer, Memory, VqganConfig};
-use crate::train::common::{TrainError, fitted};
+use crate::train::common::{TrainError, fitted, gathered};
 
 /// An encoder with fixed weights.
 pub struct EncoderFeatures {
@@ -22,12 +22,10 @@ pub struct EncoderFeatures {
 }
 
 impl EncoderFeatures {
-    /// Reads a folder with `config.yaml` and `model.safetensors`; computes in `kind`.
+    /// Reads the VQ-GAN in a folder, as [`VqganFiles::find`] finds it; computes in `kind`.
     pub fn open(folder: &Path, kind: Kind, device: Device) -> Result<Self, TrainError> {
-        let yaml = folder.join("config.yaml");
-        let bytes = std::fs::read(&yaml).map_err(|e| TrainError::io(&yaml, e))?;
-        let config = VqganConfig::from_yaml(&bytes)?;
-        let weights = Weights::open(&[folder.join("model.safetensors")])?;
+        let files = VqganFiles::find(folder)?;
+        let (weights, config) = (files.open()?, files.config);
         let memory = Memory::for_training(device);
         let layers = config.encoder_layers();
         let layers = layers
@@ -55,8 +53,7 @@ impl EncoderFeatures {
             h = layer.forward(&h);
         }
         let latents = h.to_kind(Kind::Float);
-        let mean = latents.mean_dim([2i64, 3].as_slice(), false, Kind::Float);
-        let vector = Tensor::cat(&[mean, latents.amax([2, 3], false)], 1);
+        let vector = gathered(&latents);
         maps.push(latents);
         Features {
             maps,

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use tch::{CModule, Device, IValue, Kind, Tensor};
 
 use super::encoder_features::EncoderFeatures;
+use super::files::VqganFiles;
 use crate::train::classifier::Classifier;
 use crate::train::common::TrainError;
 
@@ -12,7 +13,7 @@ use crate::train::common::TrainError;
 pub enum FeatureNetwork {
     /// A folder left by `llm-cxr-train classifier`.
     Classifier(Box<Classifier>),
-    /// A `vqgan/` folder, of which the encoder is used.
+    /// A VQ-GAN's folder, of which the encoder is used.
     Encoder(Box<EncoderFeatures>),
     /// A TorchScript module: RGB images `[n, 3, h, w]` in [−1, 1] → a tensor, or a tuple or list of tensors; those with four
     /// dimensions are maps, the last one with two is the vector.
@@ -42,7 +43,7 @@ impl FeatureNetwork {
 
     /// Opens a classifier's folder, a VQ-GAN's, or a TorchScript file.
     pub fn open(path: &Path, kind: Kind, device: Device) -> Result<Self, TrainError> {
-        if path.join("config.yaml").is_file() {
+        if VqganFiles::are_in(path) {
             return Ok(Self::Encoder(Box::new(EncoderFeatures::open(path, kind, device)?)));
         }
         if path.is_dir() {

@@ -4,10 +4,11 @@
 //! Not in the paper, whose clinical-feature term acts on pixels alone. The reader sees no places, only the mean and the maximum of each
 //! latent channel, because that is what attention over code embeddings gathers in its first steps.
 
-use tch::{Device, Kind, Reduction, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::model::ExpectedTensor;
-use crate::train::common::{ImageBatch, Labels, Parameters, TrainError};
+use crate::model::source::TensorSource;
+use crate::train::common::{ImageBatch, Labels, Parameters, TrainError, gathered};
 
 const WEIGHT: &str = "findings.weight";
 const BIAS: &str = "findings.bias";
@@ -57,18 +58,14 @@ impl FindingsReader {
         batch: &ImageBatch,
         device: Device,
     ) -> Result<Tensor, TrainError> {
-        let logits = self.logits(parameters, z)?;
-        let (target, mask) = self.labels.targets(batch, device);
-        let none = None::<&Tensor>;
-        let each = logits.f_binary_cross_entropy_with_logits(&target, none, none, Reduction::None)?;
-        Ok((each * &mask).sum(Kind::Float) / mask.sum(Kind::Float).clamp_min(1.0))
+        self.labels.loss(&self.logits(parameters, z)?, batch, device)
     }
 
-    /// F1 of what the reader tells of images from their latents and, once these are quantised, from their codes; that of each finding where
-    /// it counts. `latents` gives both for some images at a time.
+    /// F1 of what the reader of these `weights` tells of images from their latents and, once these are quantised, from their codes; that of
+    /// each finding where it counts. `latents` gives both for some images at a time.
     pub(super) fn measure(
         &self,
-        parameters: &Parameters,
+        weights: &dyn TensorSource,
         images: &[ImageBatch],
         latents: &dyn Fn(&ImageBatch) -> (Tensor, Option<Tensor>),
         device: Device,
@@ -76,10 +73,10 @@ impl FindingsReader {
         let (mut plain, mut codes) = (Counts::default(), None);
         for some in images {
             let (z, quantised) = latents(some);
-            self.count(parameters, &z, some, device, &mut plain)?;
+            self.count(weights, &z, some, device, &mut plain)?;
             if let Some(quantised) = quantised {
                 let counts = codes.get_or_insert_with(Counts::default);
-                self.count(parameters, &quantised, some, device, counts)?;
+                self.count(weights, &quantised, some, device, counts)?;
             }
         }
         let (all, each) = self.f1(&plain);
@@ -98,14 +95,14 @@ impl FindingsReader {
     /// Counts what the reader tells of `batch` from its latents `z`, `[n, d, h, w]`.
     fn count(
         &self,
-        parameters: &Parameters,
+        weights: &dyn TensorSource,
         z: &Tensor,
         batch: &ImageBatch,
         device: Device,
         counts: &mut Counts,
     ) -> Result<(), TrainError> {
         let (target, mask) = self.labels.targets(batch, device);
-        let told = self.logits(parameters, z)?.gt(0.0).to_kind(Kind::Float) * &mask;
+        let told = self.logits(weights, z)?.gt(0.0).to_kind(Kind::Float) * &mask;
         let present = target * mask;
         let add = |sums: &mut Vec<f64>, t: &Tensor| -> Result<(), TrainError> {
             let new = t.sum_dim_intlist([0i64].as_slice(), false, Kind::Double);
@@ -129,12 +126,11 @@ impl FindingsReader {
         (f1(counts.hits.iter().sum(), counts.all.iter().sum()), each.collect())
     }
 
-    fn logits(&self, parameters: &Parameters, z: &Tensor) -> Result<Tensor, TrainError> {
-        let missing = || TrainError::Settings("the reader of findings has no weights".to_owned());
-        let weight = parameters.leaf(WEIGHT).ok_or_else(missing)?;
-        let bias = parameters.leaf(BIAS).ok_or_else(missing)?;
-        let mean = z.mean_dim([2i64, 3].as_slice(), false, Kind::Float);
-        let gathered = Tensor::f_cat(&[mean, z.amax([2, 3], false)], 1)?;
-        Ok(gathered.f_linear(weight, Some(bias))?)
+    fn logits(&self, weights: &dyn TensorSource, z: &Tensor) -> Result<Tensor, TrainError> {
+        let gathered = gathered(z);
+        let (labels, width) = (self.labels.len(), gathered.size2()?.1 as usize);
+        let weight = weights.tensor(WEIGHT, &[labels, width], Kind::Float, z.device())?;
+        let bias = weights.tensor(BIAS, &[labels], Kind::Float, z.device())?;
+        Ok(gathered.f_linear(&weight, Some(&bias))?)
     }
 }

@@ -57,18 +57,23 @@ impl Generator {
 
     /// The network over the present weights, which computes in `kind`; gradients flow to the weights.
     pub fn network(&self, kind: Kind) -> Result<Network, TrainError> {
+        self.network_of(&self.parameters, kind)
+    }
+
+    /// The same network over other weights (an average of the present ones).
+    pub fn network_of(&self, weights: &dyn TensorSource, kind: Kind) -> Result<Network, TrainError> {
         let memory = Memory::for_training(self.device);
         let load = |specs: Vec<LayerSpec>| {
             specs
                 .iter()
-                .map(|spec| Layer::load(&self.parameters, spec, memory, kind, self.device))
+                .map(|spec| Layer::load(weights, spec, memory, kind, self.device))
                 .collect::<Result<Vec<_>, LoadError>>()
         };
         let shape = [self.config.n_embed, self.config.embed_dim];
         Ok(Network {
             encoder: load(self.config.encoder_layers())?,
             decoder: load(self.config.decoder_layers())?,
-            code_book: self.parameters.tensor(CODE_BOOK, &shape, Kind::Float, self.device)?,
+            code_book: weights.tensor(CODE_BOOK, &shape, Kind::Float, self.device)?,
             kind,
             memory,
         })

@@ -7,6 +7,7 @@ mod discriminator;
 mod encoder_features;
 mod evaluate;
 mod features;
+mod files;
 mod findings;
 mod generator;
 pub mod loss;
@@ -21,9 +22,14 @@ pub use discriminator::Discriminator;
 pub use encoder_features::EncoderFeatures;
 pub use evaluate::{levels, psnr, ssim};
 pub use features::{FeatureNetwork, Features};
+pub use files::VqganFiles;
 pub use generator::{Generator, Quantized, other_codes, quantize};
 pub use settings::VqganSettings;
 pub use task::train;
 
+#[cfg(test)]
+mod average_tests;
+#[cfg(test)]
+mod settings_tests;
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::files::VqganFiles;
 use crate::model::vqgan::VqganConfig;
 use crate::train::common::TrainError;
 
@@ -20,10 +21,11 @@ pub struct VqganSettings {
     /// Images: a folder, one in the MIMIC-CXR-JPG layout, or a manifest (.csv, .jsonl), `PATH` or `PATH@SHARE`; several are mixed
     #[arg(long, required = true)]
     pub data: Vec<String>,
-    /// Shape of the network as a taming yaml, instead of the flags for it
+    /// Shape of the network as a taming yaml, instead of the flags from --resolution to --embed-dim
     #[arg(long)]
     pub config: Option<PathBuf>,
-    /// Begin with the weights in this `vqgan/` folder of a bundle (config.yaml, *.safetensors)
+    /// Begin with the weights of this VQ-GAN, which has its shape: a bundle, the folder of a run of `vqgan`, or the folder with config.yaml
+    /// and model.safetensors
     #[arg(long, conflicts_with = "config")]
     pub init: Option<PathBuf>,
     /// Side of the images in pixels
@@ -213,15 +215,64 @@ impl Default for VqganSettings {
 impl VqganSettings {
     /// The network's shape: from `--init`, `--config` or the flags.
     pub fn shape(&self) -> Result<VqganConfig, TrainError> {
-        let file = self
-            .init
-            .as_ref()
-            .map(|d| d.join("config.yaml"))
-            .or_else(|| self.config.clone());
-        if let Some(path) = file {
-            let bytes = std::fs::read(&path).map_err(|e| TrainError::io(&path, e))?;
-            return Ok(VqganConfig::from_yaml(&bytes)?);
+        let (of, there) = match (&self.init, &self.config) {
+            (Some(init), _) => (init, VqganFiles::find(init)?.config),
+            (None, Some(path)) => {
+                let bytes = std::fs::read(path).map_err(|e| TrainError::io(path, e))?;
+                (path, VqganConfig::from_yaml(&bytes)?)
+            }
+            (None, None) => return self.shape_of_flags(),
+        };
+        let others = self.contradictions(&there);
+        match others.is_empty() {
+            true => Ok(there),
+            false => Err(TrainError::Settings(format!(
+                "{} has another shape than is asked for ({}); leave out what says the shape, or --init and --config",
+                of.display(),
+                others.join(", ")
+            ))),
         }
+    }
+
+    /// Flags that were given and say another shape than `there` is. A flag that says what it says by default may not have been given.
+    fn contradictions(&self, there: &VqganConfig) -> Vec<String> {
+        let (with, default) = (self.with_shape(there), Self::default());
+        let number = |of: fn(&Self) -> usize| [self, &default, &with].map(|s| of(s).to_string());
+        let list = |of: fn(&Self) -> &Vec<usize>| [self, &default, &with].map(|s| format!("{:?}", of(s)));
+        let flags = [
+            ("resolution", number(|s| s.resolution)),
+            ("channels", number(|s| s.channels)),
+            ("ch", number(|s| s.ch)),
+            ("ch-mult", list(|s| &s.ch_mult)),
+            ("res-blocks", number(|s| s.res_blocks)),
+            ("attention", list(|s| &s.attention)),
+            ("codes", number(|s| s.codes)),
+            ("embed-dim", number(|s| s.embed_dim)),
+        ];
+        let others = flags
+            .into_iter()
+            .filter(|(_, [asked, default, is])| asked != default && asked != is);
+        others
+            .map(|(flag, [asked, _, is])| format!("--{flag} is {asked}, there it is {is}"))
+            .collect()
+    }
+
+    /// The same settings with the flags of this shape.
+    fn with_shape(&self, shape: &VqganConfig) -> Self {
+        Self {
+            resolution: shape.resolution,
+            channels: shape.in_channels,
+            ch: shape.ch,
+            ch_mult: shape.ch_mult.clone(),
+            res_blocks: shape.num_res_blocks,
+            attention: shape.attn_resolutions.clone(),
+            codes: shape.n_embed,
+            embed_dim: shape.embed_dim,
+            ..self.clone()
+        }
+    }
+
+    fn shape_of_flags(&self) -> Result<VqganConfig, TrainError> {
         let asked = VqganConfig {
             embed_dim: self.embed_dim,
             n_embed: self.codes,
@@ -254,11 +305,11 @@ impl VqganSettings {
         self.quantise_from.unwrap_or(if fits { 0 } else { QUANTISE_FROM })
     }
 
-    /// With what was not said filled in, as `run.json` keeps it.
-    pub(super) fn filled(&self) -> Self {
+    /// With what was not said filled in, as `run.json` keeps it: `shape` is what the network has.
+    pub(super) fn filled(&self, shape: &VqganConfig) -> Self {
         Self {
             quantise_from: Some(self.quantises_after()),
-            ..self.clone()
+            ..self.with_shape(shape)
         }
     }
 

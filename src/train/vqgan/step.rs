@@ -85,7 +85,12 @@ impl VqganTask {
     fn make_code_book(&mut self, x: &Tensor, step: u64) -> Result<(), TrainError> {
         self.code_book_made = true;
         let latents = tch::no_grad(|| Ok::<_, TrainError>(rows(&self.generator.network(self.kind)?.encode(x))))?;
-        code_book::from_data(&self.generator.parameters, &latents, self.settings.seed, step)
+        code_book::from_data(
+            &self.generator.parameters,
+            self.average.as_ref().map(Average::flat),
+            &latents,
+            (self.settings.seed, step),
+        )
     }
 
     /// Does a step in which the encoder learns findings alone, from its latents `z`, and gives its quantities; `None` where `step` is none.

@@ -10,19 +10,24 @@ use super::code_book::Use;
 use super::discriminator::Discriminator;
 use super::evaluate;
 use super::features::FeatureNetwork;
+use super::files::VqganFiles;
 use super::findings::{FindingsReader, is_reader};
 use super::generator::{Generator, quantize};
 use super::settings::VqganSettings;
-use crate::model::checkpoint::Weights;
+use crate::model::checkpoint::Dtype;
 use crate::model::vqgan::Vqgan;
 use crate::radiograph::Pixels;
 use crate::train::common::adamw::{Adamw, AdamwSettings};
-use crate::train::common::checkpoint::{Restored, Snapshot, read_counts, write_tensors, write_whole};
+use crate::train::common::checkpoint::{Restored, Snapshot, read_counts};
 use crate::train::common::schedule::{Schedule, Shape};
+use crate::train::common::store::{replace_tensors, write_whole};
 use crate::train::common::{
     Average, Fault, FlatSource, ImageBatch, ImageStream, Known, Labels, Outcome, Plan, Task, TrainError, drive, keep,
     open_sources, repeat_rare,
 };
+
+/// What the run leaves in its folder.
+const EXPORTED: &str = "vqgan";
 
 pub(super) struct VqganTask {
     pub(super) settings: VqganSettings,
@@ -39,9 +44,9 @@ pub(super) struct VqganTask {
     pub(super) schedule: Schedule,
     pub(super) kind: Kind,
     pub(super) device: Device,
-    validation: Vec<Arc<Pixels>>,
+    pub(super) validation: Vec<Arc<Pixels>>,
     /// The same images with their labels, as many at a time as are measured at a time.
-    labelled: Vec<ImageBatch>,
+    pub(super) labelled: Vec<ImageBatch>,
 }
 
 /// Trains a VQ-GAN, or goes on with it; leaves `vqgan/config.yaml` and `vqgan/model.safetensors` in the run's folder.
@@ -88,7 +93,7 @@ impl VqganTask {
             .map(|reader| reader.expected_tensors(config.embed_dim));
         let generator = Generator::new(&config, beside.unwrap_or_default(), s.seed, device)?;
         if let Some(folder) = &s.init {
-            let weights = Weights::open(&[folder.join("model.safetensors")])?;
+            let weights = VqganFiles::find(folder)?.open()?;
             let p = &generator.parameters;
             p.read_those("", p.flat(), &weights, |name| !is_reader(name))?;
         }
@@ -133,6 +138,7 @@ impl VqganTask {
         let plan = Plan {
             title: "vqgan".to_owned(),
             out: s.out.clone(),
+            exports: EXPORTED,
             steps: s.steps,
             save_every: s.save_every,
             eval_every: s.eval_every,
@@ -140,7 +146,20 @@ impl VqganTask {
             keep: 2,
             workers: s.workers,
         };
-        let value = serde_json::to_value(s.filled()).map_err(|e| TrainError::Settings(e.to_string()))?;
+        let config = &self.generator.config;
+        if s.init.is_some() || s.config.is_some() {
+            eprintln!(
+                "{} × {} pixels, channels {}, width {} × {:?}, {} codes of {}, as the file says",
+                config.resolution,
+                config.resolution,
+                config.in_channels,
+                config.ch,
+                config.ch_mult,
+                config.n_embed,
+                config.embed_dim
+            );
+        }
+        let value = serde_json::to_value(s.filled(config)).map_err(|e| TrainError::Settings(e.to_string()))?;
         drive(self, &plan, &value, batch, stop)
     }
 
@@ -152,14 +171,12 @@ impl VqganTask {
     }
 
     fn export(&self) -> Result<(), TrainError> {
-        let folder = self.settings.out.join("vqgan");
+        let folder = self.settings.out.join(EXPORTED);
         std::fs::create_dir_all(&folder).map_err(|e| TrainError::io(&folder, e))?;
         write_whole(&folder.join("config.yaml"), self.generator.config.to_yaml().as_bytes())?;
-        let new = folder.join("model.new");
         let mut tensors = self.generator.parameters.named("", self.chosen());
         tensors.retain(|(name, _)| !is_reader(name));
-        write_tensors(&new, &tensors)?;
-        std::fs::rename(&new, folder.join("model.safetensors")).map_err(|e| TrainError::io(&folder, e))
+        replace_tensors(&folder.join("model.safetensors"), &tensors, Dtype::F32)
     }
 }
 
@@ -188,14 +205,15 @@ impl Task for VqganTask {
         let sheet = folder.join(format!("step-{step:010}.png"));
         let mut values = Vec::new();
         if let Some(reader) = &self.findings {
-            let (generator, quantises) = (&self.generator, step > s.quantises_from());
-            let (network, side) = (generator.network(self.kind)?, generator.config.resolution);
+            // The reader and the encoder that are exported or would be, not those that the next step goes on from.
+            let (config, quantises) = (&self.generator.config, step > s.quantises_from());
+            let network = self.generator.network_of(&source, self.kind)?;
             let latents = |images: &ImageBatch| {
-                let z = network.encode(&images.tensor(side, generator.config.in_channels, self.device));
+                let z = network.encode(&images.tensor(config.resolution, config.in_channels, self.device));
                 let codes = quantises.then(|| quantize(&z, &network.code_book, s.beta).straight);
                 (z, codes)
             };
-            values.extend(reader.measure(&generator.parameters, &self.labelled, &latents, self.device)?);
+            values.extend(reader.measure(&source, &self.labelled, &latents, self.device)?);
         }
         if step <= s.findings_first {
             // The decoder has not begun: there is no reconstruction to measure.

@@ -42,6 +42,16 @@ pub enum Skill {
 impl Skill {
     /// All of them, in the order of the mixture.
     pub const ALL: [Skill; 4] = [Skill::Report, Skill::Draw, Skill::Vqa, Skill::Text];
+
+    /// Its share in the mixture as it is asked for.
+    fn weight(self, settings: &FinetuneSettings) -> f64 {
+        match self {
+            Self::Report => settings.report_weight,
+            Self::Draw => settings.draw_weight,
+            Self::Vqa => settings.vqa_weight,
+            Self::Text => settings.text_weight,
+        }
+    }
 }
 
 impl fmt::Display for Skill {
@@ -157,6 +167,14 @@ impl Examples {
             examples.validation.extend(validation);
         }
         examples.pools.retain(|pool| pool.share > 0.0);
+        for skill in Skill::ALL {
+            let weight = skill.weight(settings);
+            if weight > 0.0 && examples.pools.iter().all(|pool| pool.skill != skill) {
+                let note =
+                    format!("`{skill}` has no training data; the other tasks share its --{skill}-weight of {weight}");
+                examples.corpus.account.note(note);
+            }
+        }
         for pool in &examples.pools {
             let kind = match pool.skill {
                 Skill::Report => "images to report on",
@@ -177,12 +195,7 @@ impl Examples {
 
     /// The pools of a skill, whose shares add up to that of the skill.
     fn pools_of(&self, skill: Skill, split: Split, settings: &FinetuneSettings) -> Vec<Pool> {
-        let weight = match skill {
-            Skill::Report => settings.report_weight,
-            Skill::Draw => settings.draw_weight,
-            Skill::Vqa => settings.vqa_weight,
-            Skill::Text => settings.text_weight,
-        };
+        let weight = skill.weight(settings);
         let mut pools = Vec::new();
         if skill == Skill::Text {
             for (set, file) in self.corpus.texts.iter().enumerate() {
@@ -199,11 +212,13 @@ impl Examples {
                         .collect(),
                     _ => {
                         let with_report = of_split.filter(|(_, i)| images.report(i).is_some()).map(|(i, _)| i);
-                        let first = usize::from(skill == Skill::Draw);
+                        let with_report: Vec<u32> = with_report.collect();
                         match settings.pairing {
                             // What is measured is measured both ways.
-                            Pairing::Alternate if split == Split::Train => with_report.skip(first).step_by(2).collect(),
-                            _ => with_report.collect(),
+                            Pairing::Alternate if split == Split::Train => {
+                                images.alternate(&with_report, skill == Skill::Draw)
+                            }
+                            _ => with_report,
                         }
                     }
                 };

@@ -1,0 +1,136 @@
+use super::*;
+
+fn names(files: &Files) -> Vec<String> {
+    let name = |e: &Entry| e.path.strip_prefix(&files.root).unwrap().to_string_lossy().into_owned();
+    files.entries.iter().map(name).collect()
+}
+
+fn labels(files: &Files, at: usize) -> Vec<(&str, f32)> {
+    let name = |&(number, value): &(u16, f32)| (files.names[usize::from(number)].as_str(), value);
+    let mut labels: Vec<_> = files.entries[at].labels.iter().map(name).collect();
+    labels.sort_by(|a, b| a.0.cmp(b.0));
+    labels
+}
+
+#[test]
+fn a_manifest_gives_its_splits_and_labels_and_normal_means_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let csv = dir.path().join("m.csv");
+    fs::write(
+        &csv,
+        "file,split,labels\na.png,train,Pneumonia;bacteria\nb.png,val,NORMAL\nc.png,train,Edema=-1;No Finding=0\n",
+    )
+    .unwrap();
+    let (train, validate) = (
+        Files::open(&csv, true, Known::Labels).unwrap(),
+        Files::open(&csv, false, Known::Labels).unwrap(),
+    );
+    assert_eq!(
+        (names(&train), names(&validate)),
+        (vec!["a.png".to_owned(), "c.png".to_owned()], vec!["b.png".to_owned()])
+    );
+    assert_eq!(train.labels(), ["Pneumonia", "bacteria", "Edema", "No Finding"]);
+    assert_eq!(labels(&train, 0), [("Pneumonia", 1.0), ("bacteria", 1.0)]);
+    assert_eq!(labels(&train, 1), [("No Finding", 0.0)]);
+    assert!(validate.entries[0].normal && !train.entries[0].normal && !train.entries[1].normal);
+}
+
+#[test]
+fn labels_that_differ_in_case_alone_are_one_within_a_data_set_and_between_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let set = |name: &str, rows: &str| {
+        let path = dir.path().join(name);
+        fs::write(&path, format!("file,split,patient,labels\n{rows}")).unwrap();
+        path.to_string_lossy().into_owned()
+    };
+    let one = set("one.csv", "a.png,train,1,Edema\nb.png,train,2,edema=0\n");
+    let two = set("two.csv", "c.png,train,3,EDEMA;Mass\n");
+    let files = Files::open(Path::new(&one), true, Known::Labels).unwrap();
+    assert_eq!(
+        (labels(&files, 0), labels(&files, 1)),
+        (vec![("Edema", 1.0)], vec![("Edema", 0.0)])
+    );
+    let (_, names) = open_sources(&[one, two], true, Known::Labels).unwrap();
+    assert_eq!(names, ["EDEMA", "Mass"]);
+}
+
+#[test]
+fn an_image_of_several_rows_counts_once_with_the_labels_of_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let lines = dir.path().join("m.jsonl");
+    fs::write(
+        &lines,
+        "{\"image\":\"a.png\",\"labels\":[\"x\"],\"report\":\"X.\"}\n{\"image\":\"b.png\"}\n{\"half\n\
+         {\"image\":\"a.png\",\"labels\":[\"x\",\"y\"],\"question\":\"Y?\",\"answer\":\"Yes.\"}\n",
+    )
+    .unwrap();
+    let files = Files::open(&lines, true, Known::Labels).unwrap();
+    assert_eq!(names(&files), ["a.png", "b.png"]);
+    assert_eq!(labels(&files, 0), [("x", 1.0), ("y", 1.0)]);
+    assert_eq!(files.account().skipped("line is not a JSON object"), 1);
+}
+
+#[test]
+fn the_mimic_layout_gives_paths_and_certain_labels() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    write(
+        "mimic-cxr-2.0.0-split.csv",
+        "dicom_id,study_id,subject_id,split\nd1,50,10000032,train\nd2,51,10000033,validate\nd3,52,10000032,train\nd4,53,10000032,train\n",
+    );
+    write(
+        "mimic-cxr-2.0.0-chexpert.csv",
+        "subject_id,study_id,Edema,Fracture,Lung Lesion\n10000032,50,1.0,,-1.0\n",
+    );
+    for (study, image) in [("s50", "d1"), ("s52", "d3")] {
+        write(&format!("files/p10/p10000032/{study}/{image}.jpg"), "");
+    }
+    let files = Files::open(dir.path(), true, Known::Labels).unwrap();
+    assert_eq!(
+        names(&files),
+        ["files/p10/p10000032/s50/d1.jpg", "files/p10/p10000032/s52/d3.jpg"]
+    );
+    assert_eq!(files.labels(), ["Edema", "Fracture", "Lung Lesion"]);
+    assert_eq!(labels(&files, 0), [("Edema", 1.0), ("Fracture", 0.0)]);
+    // Without a row of labels nothing is known.
+    assert_eq!(labels(&files, 1), []);
+    assert_eq!(files.account().skipped("image file is missing"), 2);
+    // The file does not decode: a sentence, not an end.
+    assert!(files.load(0, 8).err().unwrap().contains("d1.jpg"));
+}
+
+#[test]
+fn a_plain_folder_gives_every_image_and_keeps_each_20th_for_validation() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("sub")).unwrap();
+    for n in 0..20 {
+        fs::write(dir.path().join(format!("sub/{n:02}.png")), "").unwrap();
+    }
+    fs::write(dir.path().join("notes.txt"), "").unwrap();
+    let (train, validate) = (
+        Files::open(dir.path(), true, Known::Labels).unwrap(),
+        Files::open(dir.path(), false, Known::Labels).unwrap(),
+    );
+    assert_eq!(
+        (train.count(), names(&validate)),
+        (Some(19), vec!["sub/19.png".to_owned()])
+    );
+    let missing = Files::open(&dir.path().join("none"), true, Known::Labels)
+        .err()
+        .unwrap();
+    assert!(missing.to_string().contains("is no data set"), "{missing}");
+}
+
+#[test]
+fn a_label_that_is_known_of_no_training_image_is_none_to_learn() {
+    let dir = tempfile::tempdir().unwrap();
+    let csv = dir.path().join("m.csv");
+    let rows = "file,split,labels\na.png,train,Edema=-1;Mass=0\nb.png,val,Fracture\n";
+    fs::write(&csv, rows).unwrap();
+    let (_, names) = open_sources(&[csv.to_string_lossy().into_owned()], true, Known::Labels).unwrap();
+    assert_eq!(names, ["Mass"]);
+}

@@ -1,0 +1,93 @@
+//! Runs that are taken up after their last step.
+
+use tch::Device;
+
+use super::house::House;
+use super::{FinetuneSettings, train};
+use crate::model::bundle::Bundle;
+use crate::train::common::Outcome;
+
+/// A run that is done in two steps.
+fn done(house: &House) -> FinetuneSettings {
+    let settings = FinetuneSettings {
+        steps: 2,
+        eval_every: 2,
+        samples: 0,
+        ..house.settings("run")
+    };
+    assert_eq!(train(&settings, Device::Cpu, || false).unwrap(), Outcome::Finished);
+    settings
+}
+
+#[test]
+fn what_a_bundle_says_of_itself_follows_the_command_after_the_last_step_too() {
+    let house = House::new();
+    let settings = done(&house);
+    let bundle = settings.out.join("bundle");
+    let before = Bundle::open(&bundle).unwrap().manifest;
+    assert_eq!((before.name.as_str(), before.defaults.readings), ("run", 1));
+    let other = FinetuneSettings {
+        name: Some("ward 3".to_owned()),
+        licence: Some("CC0-1.0".to_owned()),
+        warning: Some("It is small.".to_owned()),
+        temperature: 0.5,
+        guidance: 1.5,
+        readings: 3,
+        ..settings
+    };
+    assert_eq!(train(&other, Device::Cpu, || false).unwrap(), Outcome::Finished);
+    let after = Bundle::open(&bundle).unwrap();
+    after.verify(&mut |_| {}).unwrap();
+    let after = after.manifest;
+    assert_eq!((after.name.as_str(), after.licence.as_str()), ("ward 3", "CC0-1.0"));
+    assert_eq!(after.warning.as_deref(), Some("It is small."));
+    let said = (
+        after.defaults.temperature,
+        after.defaults.guidance,
+        after.defaults.readings,
+    );
+    assert_eq!(said, (0.5, 1.5, 3));
+    assert_eq!((after.version, after.made_from), (before.version, before.made_from));
+}
+
+#[test]
+fn a_run_whose_checkpoints_are_gone_is_not_begun_anew_over_its_bundle() {
+    let house = House::new();
+    let settings = done(&house);
+    let version = || Bundle::open(&settings.out.join("bundle")).unwrap().manifest.version;
+    let before = version();
+    std::fs::remove_dir_all(settings.out.join("checkpoints")).unwrap();
+    let other = FinetuneSettings {
+        steps: 1,
+        ..settings.clone()
+    };
+    let error = train(&other, Device::Cpu, || false).unwrap_err().to_string();
+    assert!(
+        error.contains("no checkpoint to go on from") && error.contains("another --out"),
+        "{error}"
+    );
+    assert_eq!(version(), before);
+}
+
+#[test]
+fn a_task_without_data_and_what_is_said_twice_of_an_image_are_told() {
+    let house = House::new();
+    let rows = "image,split,report,question,answer
+0.png,train,The heart is large.,,
+0.png,train,The heart is large.,,
+0.png,train,The heart is normal.,,
+1.png,train,,Is the heart large?,no
+2.png,train,A left effusion.,,
+";
+    std::fs::write(house.path("data.csv"), rows).unwrap();
+    std::fs::write(house.path("text.jsonl"), "").unwrap();
+    let account = house.examples(&house.settings("run"), 256).corpus.account;
+    let differs = "report differs from the one that an earlier row has of this image";
+    assert_eq!(
+        (account.skipped(differs), account.skipped("image has no report")),
+        (1, 1)
+    );
+    let text = account.to_string();
+    assert!(text.contains("\n`text` has no training data"), "{text}");
+    assert!(!text.contains("`vqa` has no training data"), "{text}");
+}

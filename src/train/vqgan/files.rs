@@ -1,0 +1,101 @@
+//! Where the files of a VQ-GAN are.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use tch::{Device, Kind};
+
+use crate::model::checkpoint::Weights;
+use crate::model::vqgan::{Vqgan, VqganConfig};
+use crate::train::common::TrainError;
+use crate::train::encode::CodeOrigin;
+
+const YAML: &str = "config.yaml";
+const WEIGHTS: &str = "model.safetensors";
+/// The folder in a bundle, or in that of a run.
+const INNER: &str = "vqgan";
+
+/// The files of a VQ-GAN.
+#[derive(Clone, Debug)]
+pub struct VqganFiles {
+    /// Its yaml.
+    pub yaml: PathBuf,
+    /// Its weights.
+    pub weights: PathBuf,
+    /// Its shape.
+    pub config: VqganConfig,
+}
+
+impl VqganFiles {
+    /// Finds them in a VQ-GAN's own folder, or in the `vqgan/` of a bundle or of the run that trained it.
+    pub fn find(folder: &Path) -> Result<Self, TrainError> {
+        let own = Self::folder(folder).unwrap_or_else(|| folder.to_owned());
+        let yaml = own.join(YAML);
+        let bytes = std::fs::read(&yaml).map_err(|reason| match reason.kind() {
+            ErrorKind::NotFound => TrainError::Settings(format!(
+                "{} holds no VQ-GAN: give a bundle, the folder of a run of `vqgan`, or the folder with {YAML} and {WEIGHTS}",
+                folder.display()
+            )),
+            _ => TrainError::io(&yaml, reason),
+        })?;
+        Ok(Self {
+            config: VqganConfig::from_yaml(&bytes)?,
+            weights: own.join(WEIGHTS),
+            yaml,
+        })
+    }
+
+    /// Whether [`Self::find`] finds some.
+    pub fn are_in(folder: &Path) -> bool {
+        Self::folder(folder).is_some()
+    }
+
+    /// The VQ-GAN's own folder.
+    fn folder(given: &Path) -> Option<PathBuf> {
+        let places = [given.join(INNER), given.to_owned()];
+        places.into_iter().find(|place| place.join(YAML).is_file())
+    }
+
+    /// Its weights, mapped.
+    pub fn open(&self) -> Result<Weights, TrainError> {
+        Ok(Weights::open(std::slice::from_ref(&self.weights))?)
+    }
+
+    /// What its codes must say that they were made by.
+    pub fn origin(&self) -> Result<CodeOrigin, TrainError> {
+        let (codes, count) = (self.config.codes_per_image(), self.config.n_embed);
+        Ok(CodeOrigin::of(&self.yaml, &self.weights, codes, count)?)
+    }
+
+    /// The network, in f32.
+    pub fn load(&self, device: Device) -> Result<Vqgan, TrainError> {
+        Ok(Vqgan::load(&self.config, &self.open()?, Kind::Float, device)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::init::{init, tests::tiny};
+
+    #[test]
+    fn a_bundle_a_run_and_the_folder_itself_lead_to_the_same_files_and_another_folder_to_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let bundle = dir.path().join("bundle");
+        init(&tiny(bundle.clone()), &mut |_| {}).unwrap();
+        // A run has no manifest beside it.
+        let run = dir.path().join("run/vqgan");
+        std::fs::create_dir_all(&run).unwrap();
+        for name in [YAML, WEIGHTS] {
+            std::fs::copy(bundle.join("vqgan").join(name), run.join(name)).unwrap();
+        }
+        let origin = |folder: &str| VqganFiles::find(&dir.path().join(folder)).unwrap().origin().unwrap();
+        let found = ["bundle", "bundle/vqgan", "run", "run/vqgan"].map(origin);
+        assert!(found.iter().all(|origin| *origin == found[0]));
+        let none = VqganFiles::find(dir.path()).unwrap_err().to_string();
+        assert!(
+            none.contains("holds no VQ-GAN") && !VqganFiles::are_in(dir.path()),
+            "{none}"
+        );
+    }
+}
