@@ -1,4 +1,4 @@
-//! The same model on a GPU as on a CPU. Where there is no GPU these tests say so and pass.
+//! The same model on a GPU as on a CPU. Where there is no GPU these tests say so and pass; with `LLM_CXR_REQUIRE_GPU` set they fail then.
 
 use std::path::Path;
 use std::process::Command;
@@ -24,6 +24,8 @@ fn gpu() -> Option<Device> {
     match resolve(DeviceChoice::Cuda(0)) {
         Ok(device) => Some(device),
         Err(why) => {
+            let required = std::env::var_os("LLM_CXR_REQUIRE_GPU").is_some();
+            assert!(!required, "LLM_CXR_REQUIRE_GPU is set, but {why}");
             eprintln!("not run: {why}");
             None
         }

@@ -17,8 +17,8 @@ pub struct Facts {
     pub context: usize,
     /// Token positions in the KV memory, shared by all running sequences.
     pub kv_tokens: usize,
-    /// Positions behind these for the shared heads of prompts.
-    pub head_tokens: usize,
+    /// Positions behind these for the prefixes that prompts share.
+    pub prefix_tokens: usize,
     /// Bytes of KV memory one token takes (for metrics).
     pub kv_bytes_per_token: usize,
     /// Codes of one image.
@@ -38,8 +38,8 @@ pub struct Facts {
     pub sequences: usize,
     /// Most images in one VQ-GAN pass.
     pub vision_batch: usize,
-    /// Whether steps draw tokens where the logits are, for those rows that are asked for with a [`RowDraw`].
-    pub draws: bool,
+    /// Whether steps sample tokens where the logits are, for those rows that are asked for with a [`RowSample`].
+    pub samples_on_device: bool,
     /// Where it runs, in words: `cpu`, `cuda:0`.
     pub device: String,
     /// Compute type of the language model: `f32` or `bf16`.
@@ -66,9 +66,9 @@ pub enum VisionOutput {
     Images(Vec<Pixels>),
 }
 
-/// How one token is drawn from a row of logits: the order is mask, temperature, top-k, top-p.
+/// How one token is sampled from a row of logits: the order is mask, temperature, top-k, top-p.
 #[derive(Clone, Debug, PartialEq)]
-pub struct RowDraw {
+pub struct RowSample {
     /// The ids that may come; what of it lies beyond the row does not count.
     pub allowed: Range<TokenId>,
     /// 0 is greedy, the lowest id among equals; otherwise logits are divided by it.
@@ -81,19 +81,19 @@ pub struct RowDraw {
     pub uniform: f64,
 }
 
-/// Whether there are no draws at all, or for each segment none or one for each row of logits that it wants.
-pub(super) fn draws_fit(draws: &[Vec<RowDraw>], segments: &[Segment<'_>]) -> bool {
-    let fits = |(draws, segment): (&Vec<RowDraw>, &Segment<'_>)| draws.is_empty() || draws.len() == segment.logits;
-    draws.is_empty() || (draws.len() == segments.len() && draws.iter().zip(segments).all(fits))
+/// Whether there are no samples at all, or for each segment none or one for each row of logits that it wants.
+pub(super) fn samples_fit(samples: &[Vec<RowSample>], segments: &[Segment<'_>]) -> bool {
+    let fits = |(rows, segment): (&Vec<RowSample>, &Segment<'_>)| rows.is_empty() || rows.len() == segment.logits;
+    samples.is_empty() || (samples.len() == segments.len() && samples.iter().zip(segments).all(fits))
 }
 
 /// What a step gives.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StepOutput {
-    /// Rows of `vocabulary` logits, one after the other: of each segment that has no draws as many as it wants.
+    /// Rows of `vocabulary` logits, one after the other: of each segment that has no samples as many as it wants.
     pub logits: Vec<f32>,
-    /// For each segment what was drawn, a token for each draw; empty if nothing was asked for.
-    pub drawn: Vec<Vec<TokenId>>,
+    /// For each segment what was sampled, a token for each [`RowSample`]; empty if nothing was asked for.
+    pub sampled: Vec<Vec<TokenId>>,
 }
 
 /// A failure inside the backend. The text is for operators: it must hold no user data.
@@ -108,9 +108,10 @@ pub trait Backend {
 
     /// Runs all segments in one pass of the language model and writes their keys and values into their spans.
     ///
-    /// Positions that were run may be run again with other tokens, if their logits were wanted: drafts that were refused. `draws` is empty,
-    /// or has an entry for each segment: none, or one for each row of logits that it wants; then it gets the tokens instead. Only where `facts().draws`.
-    fn step(&mut self, segments: &[Segment<'_>], draws: &[Vec<RowDraw>]) -> Result<StepOutput, BackendError>;
+    /// Positions that were run may be run again with other tokens, if their logits were wanted: drafts that were refused. `samples` is empty,
+    /// or has an entry for each segment: none, or one for each row of logits that it wants; then it gets the tokens instead. Only where
+    /// `facts().samples_on_device`.
+    fn step(&mut self, segments: &[Segment<'_>], samples: &[Vec<RowSample>]) -> Result<StepOutput, BackendError>;
 
     /// Copies keys and values of the first `len` positions of a span to another, which begins with them then. The two do not
     /// overlap.

@@ -73,9 +73,9 @@ pub fn image_len(codes_per_image: usize) -> usize {
 /// What comes next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// Only this token can come; nothing is drawn.
+    /// Only this token can come; nothing is sampled.
     Forced(TokenId),
-    /// One of these is drawn.
+    /// One of these is sampled.
     Choice(Range<TokenId>),
 }
 

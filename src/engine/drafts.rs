@@ -1,7 +1,7 @@
 //! Drafts of what a reply may say next, from what was said before; the model checks them in one step ("speculation").
 //!
 //! Guesses come from three places: the sequence's own text, the last replies of this server about images, and the bundle's table. They
-//! decide how many tokens come in a step, never which: a drafted token counts only while it equals the one that the sequence draws from the
+//! decide how many tokens come in a step, never which: a drafted token counts only while it equals the one that the sequence samples from the
 //! model's own logits with its own random numbers. Replies of others are kept in memory alone, as hashes of short contexts.
 
 use crate::model::drafts::{self, CONTEXT, DraftTable};

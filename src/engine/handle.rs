@@ -33,7 +33,7 @@ pub struct EngineConfig {
     pub vision_slice: Duration,
     /// Whether replies of text are drafted ahead, to be checked several tokens in a step. Which tokens come does not depend on it.
     pub speculation: bool,
-    /// So many steps in a row that fail end the engine.
+    /// So many steps, or VQ-GAN passes, in a row that fail end the engine.
     pub faults_before_exit: u32,
     /// A step that takes longer than this makes the engine unhealthy.
     pub stall_after: Duration,
@@ -69,7 +69,7 @@ pub enum EngineState {
     Stalled,
     /// No new work is taken; what was admitted is finished.
     Draining,
-    /// Loading failed, or too many steps in a row did. The text says why; the process should exit non-zero.
+    /// Loading failed, or too many steps or VQ-GAN passes in a row did. The text says why; the process should exit non-zero.
     Failed(String),
     /// The thread has ended in order.
     Stopped,

@@ -17,7 +17,7 @@ pub enum Rule {
     Free,
 }
 
-/// How the next token is drawn. The order is that of transformers: temperature, then top-k, then top-p.
+/// How the next token is sampled. The order is that of transformers: temperature, then top-k, then top-p.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampling {
     /// 0 is greedy; otherwise logits are divided by it. 0 ≤ t ≤ 2.
@@ -29,7 +29,7 @@ pub struct Sampling {
     /// Seed of the request's own generator.
     pub seed: u64,
     /// Classifier-free guidance (Ho & Salimans 2022, arXiv 2207.12598, on logits): with `c` the logits after the prompt and `u` those after
-    /// [`SequenceSpec::guide`], what is drawn from is u + guidance · (c − u). 1 is none.
+    /// [`SequenceSpec::guide`], what is sampled from is u + guidance · (c − u). 1 is none.
     pub guidance: f32,
 }
 
@@ -40,7 +40,7 @@ pub struct SequenceSpec {
     pub prompt: Prompt,
     /// What may come.
     pub rule: Rule,
-    /// How it is drawn.
+    /// How it is sampled.
     pub sampling: Sampling,
     /// Most new tokens, the end token included; prompt and these must fit the context. For [`Rule::Image`] it is at least [`image_len`](super::image_len).
     pub max_new_tokens: usize,

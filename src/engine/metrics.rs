@@ -30,7 +30,7 @@ const JOBS: &str = "llm_cxr_jobs_total";
 /// Gives every meter its unit and meaning. Call it once the recorder is installed.
 pub fn describe() {
     describe_histogram!(BATCH_SIZE, Unit::Count, "Sequences in a token step");
-    describe_histogram!(STEP_SECONDS, Unit::Seconds, "Time of a token step, drawing included");
+    describe_histogram!(STEP_SECONDS, Unit::Seconds, "Time of a token step, sampling included");
     describe_histogram!(
         TIME_TO_FIRST_TOKEN,
         Unit::Seconds,

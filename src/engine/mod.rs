@@ -11,7 +11,7 @@
 //! | `admission`, `queue` | what can never run is refused; what waits is bounded in jobs and bytes |
 //! | `worker` | the thread: mail, departures, one token step, a slice of VQ-GAN; faults and panics |
 //! | `scheduler` | who is in the next step: sequences as state machines, KV memory in order of arrival, chunked prompts |
-//! | `kv`, `heads` | the ledger of KV memory; heads of prompts that are shared |
+//! | `kv`, `prefix_cache` | the ledger of KV memory; prefixes that prompts share |
 //! | `sampler`, `constraint` | which token comes next, and which may |
 //! | `drafts` | what may come next by what was said before, to be checked by the model |
 //! | `metrics` | the meters by name |
@@ -22,10 +22,10 @@ mod backend;
 mod constraint;
 mod drafts;
 mod handle;
-mod heads;
 mod job;
 mod kv;
 mod metrics;
+mod prefix_cache;
 mod queue;
 mod sampler;
 mod scheduler;
@@ -34,7 +34,7 @@ mod shared;
 pub mod torch;
 mod worker;
 
-pub use backend::{Backend, BackendError, Facts, RowDraw, Segment, Span, StepOutput, VisionOutput, VisionWork};
+pub use backend::{Backend, BackendError, Facts, RowSample, Segment, Span, StepOutput, VisionOutput, VisionWork};
 pub use constraint::{TokenRules, image_len};
 pub use handle::{Engine, EngineConfig, EngineState, Events, Stats};
 pub use job::{EngineError, Event, FinishReason, Job, Rule, Sampling, SequenceSpec, SequenceSummary, Timing};

@@ -1,7 +1,7 @@
-//! Draws the next token from a row of logits.
+//! Samples the next token from a row of logits.
 //!
 //! The order is that of transformers 4.28: mask, temperature, top-k, top-p. Each sequence has a generator of its own and takes
-//! exactly one number from it per drawn token, so its stream depends on nothing but its seed and how many tokens it has drawn.
+//! exactly one number from it per sampled token, so its stream depends on nothing but its seed and how many tokens it has sampled.
 //! No full sort and, once the buffers have grown, no allocation.
 
 use std::cmp::Ordering;
@@ -10,10 +10,10 @@ use std::ops::Range;
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
-use super::{RowDraw, Sampling};
+use super::{RowSample, Sampling};
 use crate::vocabulary::TokenId;
 
-/// The logits cannot be drawn from.
+/// The logits cannot be sampled from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SampleError {
     /// A logit is NaN or infinite.
@@ -24,7 +24,7 @@ pub enum SampleError {
     NothingAllowed,
 }
 
-/// Buffers that are reused from draw to draw.
+/// Buffers that are reused from token to token.
 #[derive(Debug, Default)]
 pub struct Scratch {
     /// Logits of the range, then their weights exp((l − max) / t).
@@ -35,7 +35,7 @@ pub struct Scratch {
     selection: Vec<f32>,
 }
 
-/// A sequence's own way of drawing tokens.
+/// A sequence's own way of sampling tokens.
 #[derive(Clone, Debug)]
 pub struct Sampler {
     sampling: Sampling,
@@ -51,8 +51,8 @@ impl Sampler {
         }
     }
 
-    /// How the next token is drawn, of the range `allowed`. Greedy takes no random number.
-    pub fn next(&mut self, allowed: Range<TokenId>) -> RowDraw {
+    /// How the next token is sampled, of the range `allowed`. Greedy takes no random number.
+    pub fn next(&mut self, allowed: Range<TokenId>) -> RowSample {
         let Sampling {
             temperature,
             top_k,
@@ -64,7 +64,7 @@ impl Sampler {
             // 53 random bits: uniform in [0, 1).
             false => (self.generator.next_u64() >> 11) as f64 * (1.0 / (1u64 << 53) as f64),
         };
-        RowDraw {
+        RowSample {
             allowed,
             temperature,
             top_k,
@@ -73,43 +73,43 @@ impl Sampler {
         }
     }
 
-    /// So many tokens were drawn as a copy of this sampler said.
+    /// So many tokens were sampled as a copy of this sampler said.
     pub fn skip(&mut self, tokens: usize) {
         if self.sampling.temperature != 0.0 {
             (0..tokens).for_each(|_| _ = self.generator.next_u64());
         }
     }
 
-    /// Draws one token of the range `allowed` from `row` (one logit per id of the vocabulary).
+    /// Samples one token of the range `allowed` from `row` (one logit per id of the vocabulary).
     ///
     /// # Errors
-    /// As [`RowDraw::draw`].
-    pub fn draw(
+    /// As [`RowSample::sample`].
+    pub fn sample(
         &mut self,
         row: &[f32],
         allowed: Range<TokenId>,
         scratch: &mut Scratch,
     ) -> Result<TokenId, SampleError> {
-        self.next(allowed).draw(row, scratch)
+        self.next(allowed).sample(row, scratch)
     }
 }
 
-/// A token of each of `rows` (`vocabulary` logits each, one after the other), as far as there are draws.
+/// A token of each of `rows` (`vocabulary` logits each, one after the other), as far as there are samples.
 ///
 /// # Errors
-/// As [`RowDraw::draw`].
-pub fn draw_rows(draws: &[RowDraw], rows: &[f32], vocabulary: usize) -> Result<Vec<TokenId>, SampleError> {
+/// As [`RowSample::sample`].
+pub fn sample_rows(samples: &[RowSample], rows: &[f32], vocabulary: usize) -> Result<Vec<TokenId>, SampleError> {
     let mut scratch = Scratch::default();
-    let pairs = draws.iter().zip(rows.chunks_exact(vocabulary.max(1)));
-    pairs.map(|(draw, row)| draw.draw(row, &mut scratch)).collect()
+    let pairs = samples.iter().zip(rows.chunks_exact(vocabulary.max(1)));
+    pairs.map(|(sample, row)| sample.sample(row, &mut scratch)).collect()
 }
 
-impl RowDraw {
+impl RowSample {
     /// The token, from one logit per id of the vocabulary.
     ///
     /// # Errors
     /// [`SampleError::NotFinite`] if any logit of the row is NaN or infinite; [`SampleError::NothingAllowed`].
-    pub fn draw(&self, row: &[f32], scratch: &mut Scratch) -> Result<TokenId, SampleError> {
+    pub fn sample(&self, row: &[f32], scratch: &mut Scratch) -> Result<TokenId, SampleError> {
         if !all_finite(row) {
             return Err(SampleError::NotFinite);
         }
@@ -127,7 +127,7 @@ impl RowDraw {
         Ok((start + chosen) as TokenId)
     }
 
-    /// Draws an index into `scratch.weights`, which holds logits with the maximum `max`, at `best`.
+    /// Samples an index into `scratch.weights`, which holds logits with the maximum `max`, at `best`.
     fn nucleus(&self, max: f32, best: usize, scratch: &mut Scratch) -> usize {
         let Scratch {
             weights,
@@ -152,7 +152,7 @@ impl RowDraw {
                 *weight = if keeps(last, *weight, i) { *weight } else { 0.0 };
             }
         }
-        // Walking in the order of ids keeps the draw independent of how selection works.
+        // Walking in the order of ids keeps the token independent of how selection works.
         walk(weights, self.uniform).unwrap_or(best)
     }
 }

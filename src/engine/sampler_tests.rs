@@ -17,9 +17,9 @@ fn all(row: &[f32]) -> Range<TokenId> {
     0..row.len() as TokenId
 }
 
-fn draw(row: &[f32], sampling: Sampling) -> TokenId {
+fn sample(row: &[f32], sampling: Sampling) -> TokenId {
     Sampler::new(sampling)
-        .draw(row, all(row), &mut Scratch::default())
+        .sample(row, all(row), &mut Scratch::default())
         .unwrap()
 }
 
@@ -57,11 +57,11 @@ fn kept(row: &[f32], s: &Sampling) -> Vec<(TokenId, f64)> {
 
 #[test]
 fn greedy_takes_the_largest_and_the_lowest_id_among_equals() {
-    assert_eq!(draw(&[0.5, 2.0, -1.0, 2.0], sampling(0.0, 1.0, 0, 9)), 1);
+    assert_eq!(sample(&[0.5, 2.0, -1.0, 2.0], sampling(0.0, 1.0, 0, 9)), 1);
     let row = [9.0, 2.0, 3.0, 9.0];
     let allowed = 1..3;
     assert_eq!(
-        Sampler::new(sampling(0.0, 1.0, 0, 9)).draw(&row, allowed.clone(), &mut Scratch::default()),
+        Sampler::new(sampling(0.0, 1.0, 0, 9)).sample(&row, allowed.clone(), &mut Scratch::default()),
         Ok(2)
     );
 }
@@ -73,7 +73,7 @@ fn logits_that_are_not_finite_are_an_error_not_a_panic() {
             let mut sampler = Sampler::new(sampling(temperature, 0.9, 3, 1));
             let row = [1.0, bad, 0.0, 2.0];
             assert_eq!(
-                sampler.draw(&row, all(&row), &mut Scratch::default()),
+                sampler.sample(&row, all(&row), &mut Scratch::default()),
                 Err(SampleError::NotFinite)
             );
             assert_eq!(probabilities(&row, &[vec![0]]), Err(SampleError::NotFinite));
@@ -85,8 +85,8 @@ fn logits_that_are_not_finite_are_an_error_not_a_panic() {
 fn an_empty_choice_is_an_error_not_a_panic() {
     let mut sampler = Sampler::new(sampling(1.0, 0.9, 0, 1));
     for allowed in [5..9, 1..1] {
-        let drawn = sampler.draw(&[1.0, 2.0], allowed.clone(), &mut Scratch::default());
-        assert_eq!(drawn, Err(SampleError::NothingAllowed));
+        let sampled = sampler.sample(&[1.0, 2.0], allowed.clone(), &mut Scratch::default());
+        assert_eq!(sampled, Err(SampleError::NothingAllowed));
     }
     assert_eq!(probabilities(&[], &[]), Err(SampleError::NothingAllowed));
 }
@@ -94,8 +94,9 @@ fn an_empty_choice_is_an_error_not_a_panic() {
 #[test]
 fn ties_at_the_edge_of_the_nucleus_go_to_the_lower_id() {
     let row = [0.0; 4];
-    let drawn: std::collections::BTreeSet<_> = (0..200).map(|seed| draw(&row, sampling(1.0, 0.5, 0, seed))).collect();
-    assert_eq!(drawn.into_iter().collect::<Vec<_>>(), vec![0, 1]);
+    let sampled: std::collections::BTreeSet<_> =
+        (0..200).map(|seed| sample(&row, sampling(1.0, 0.5, 0, seed))).collect();
+    assert_eq!(sampled.into_iter().collect::<Vec<_>>(), vec![0, 1]);
 }
 
 #[test]
@@ -104,7 +105,7 @@ fn the_same_seed_gives_the_same_tokens_and_another_seed_others() {
     let stream = |seed| {
         let (mut sampler, mut scratch) = (Sampler::new(sampling(1.0, 0.92, 0, seed)), Scratch::default());
         (0..50)
-            .map(|_| sampler.draw(&row, all(&row), &mut scratch).unwrap())
+            .map(|_| sampler.sample(&row, all(&row), &mut scratch).unwrap())
             .collect::<Vec<_>>()
     };
     assert_eq!(stream(7), stream(7));
@@ -112,14 +113,14 @@ fn the_same_seed_gives_the_same_tokens_and_another_seed_others() {
 }
 
 #[test]
-fn drawn_frequencies_are_the_probabilities() {
+fn sampled_frequencies_are_the_probabilities() {
     let row = [1.0f32, 0.0, 2.0, -1.0, 1.5];
     let settings = sampling(0.8, 0.95, 4, 3);
     let (mut sampler, mut scratch) = (Sampler::new(settings), Scratch::default());
     let mut counts = [0u32; 5];
     let n = 40_000;
     for _ in 0..n {
-        counts[sampler.draw(&row, all(&row), &mut scratch).unwrap() as usize] += 1;
+        counts[sampler.sample(&row, all(&row), &mut scratch).unwrap() as usize] += 1;
     }
     let expected = kept(&row, &settings);
     for (id, &count) in counts.iter().enumerate() {
@@ -160,7 +161,7 @@ fn the_exponential_is_exact_to_single_precision() {
 
 proptest! {
     #[test]
-    fn every_drawn_token_is_among_those_transformers_keeps(
+    fn every_sampled_token_is_among_those_transformers_keeps(
         row in prop::collection::vec(-8f32..8.0, 1..400),
         temperature in 0.1f32..2.0, top_p in 0.01f32..1.0, top_k in 0usize..40, seed: u64,
     ) {
@@ -168,7 +169,7 @@ proptest! {
         let expected = kept(&row, &settings);
         let (mut sampler, mut scratch) = (Sampler::new(settings), Scratch::default());
         for _ in 0..20 {
-            let id = sampler.draw(&row, all(&row), &mut scratch).unwrap();
+            let id = sampler.sample(&row, all(&row), &mut scratch).unwrap();
             // Rounding may move the very edge of the nucleus by one token.
             let inside = expected.iter().any(|x| x.0 == id)
                 || kept(&row, &sampling(temperature, (top_p + 1e-5).min(1.0), top_k, seed)).iter().any(|x| x.0 == id);
@@ -205,6 +206,6 @@ proptest! {
     fn top_k_of_one_is_greedy(row in prop::collection::vec(-50i32..50, 1..100), seed: u64) {
         let mut seen = std::collections::HashSet::new();
         let row: Vec<f32> = row.into_iter().filter(|x| seen.insert(*x)).map(|x| x as f32).collect();
-        prop_assert_eq!(draw(&row, sampling(1.0, 1.0, 1, seed)), draw(&row, sampling(0.0, 1.0, 0, seed)));
+        prop_assert_eq!(sample(&row, sampling(1.0, 1.0, 1, seed)), sample(&row, sampling(0.0, 1.0, 0, seed)));
     }
 }

@@ -82,11 +82,25 @@ struct Client {
     deadline: Option<Instant>,
 }
 
-/// Failures in a row, of steps and of passes.
+/// Failures in a row, of steps or of VQ-GAN passes.
 #[derive(Default)]
 struct Faults {
-    steps: u32,
-    passes: u32,
+    in_a_row: u32,
+    /// What the last of them said. It holds no user data.
+    last: String,
+}
+
+impl Faults {
+    fn count(&mut self, why: &str) {
+        self.in_a_row += 1;
+        why.clone_into(&mut self.last);
+    }
+
+    /// Why the engine ends, if so many `what` are too many.
+    fn too_many(&self, what: &str, limit: u32) -> Option<String> {
+        let Self { in_a_row, last } = self;
+        (*in_a_row >= limit).then(|| format!("{in_a_row} {what} in a row failed, the last with: {last}"))
+    }
 }
 
 struct Worker {
@@ -95,7 +109,8 @@ struct Worker {
     scheduler: Scheduler,
     clients: BTreeMap<JobId, Client>,
     next_job: JobId,
-    faults: Faults,
+    step_faults: Faults,
+    pass_faults: Faults,
     stats: Stats,
     /// Jobs that have ended since the handles were last told.
     departing: usize,
@@ -111,7 +126,8 @@ impl Worker {
             scheduler,
             clients: BTreeMap::new(),
             next_job: 0,
-            faults: Faults::default(),
+            step_faults: Faults::default(),
+            pass_faults: Faults::default(),
             stats: Stats::default(),
             departing: 0,
         }
@@ -138,12 +154,13 @@ impl Worker {
         self.see();
         self.tell();
         let limit = self.shared.config.faults_before_exit.max(1);
-        if self.faults.steps >= limit || self.faults.passes >= limit {
+        let steps = self.step_faults.too_many("steps", limit);
+        if let Some(why) = steps.or_else(|| self.pass_faults.too_many("VQ-GAN passes", limit)) {
             for id in self.clients.keys().copied().collect::<Vec<_>>() {
                 self.scheduler.fail(id, EngineError::Stopped);
             }
             self.tell();
-            return Turn::Broken(format!("{limit} steps in a row failed"));
+            return Turn::Broken(why);
         }
         if over { Turn::Over } else { Turn::Next }
     }
@@ -214,22 +231,22 @@ impl Worker {
         if plan.is_empty() {
             return;
         }
-        let draws = self.scheduler.draws(plan);
+        let samples = self.scheduler.samples(plan);
         let segments = self.scheduler.segments(plan);
         let (shared, backend) = (&self.shared, &mut self.backend);
         let run = || {
             for copy in plan.copies() {
                 backend.copy(copy.from, copy.to, copy.len)?;
             }
-            backend.step(&segments, &draws)
+            backend.step(&segments, &samples)
         };
         let result = shared.watched(|| guarded(run)).map_err(|error| error.0);
         drop(segments);
         let now = Instant::now();
         match result.and_then(|output| self.scheduler.absorb(plan, &output, began, now)) {
-            Ok(()) => self.faults.steps = 0,
+            Ok(()) => self.step_faults = Faults::default(),
             Err(why) => {
-                self.faults.steps += 1;
+                self.step_faults.count(&why);
                 self.fault(&why);
                 self.scheduler.fail_step(plan, &EngineError::Step(why));
             }
@@ -274,9 +291,9 @@ impl Worker {
             }
         };
         match result {
-            Ok(()) => self.faults.passes = 0,
+            Ok(()) => self.pass_faults = Faults::default(),
             Err(why) => {
-                self.faults.passes += 1;
+                self.pass_faults.count(&why);
                 self.fault(&why);
             }
         }

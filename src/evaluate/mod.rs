@@ -43,11 +43,16 @@ use std::path::Path;
 use clap::ValueEnum;
 use serde::Serialize;
 
-use crate::model::bundle::Bundle;
+use crate::model::bundle::{Bundle, folders};
 use crate::model::device::{self, DeviceChoice, arithmetic};
 use subject::Subject;
 use tasks::Context;
 use torch::{Eye, Reader};
+
+/// What was said of each study's image.
+const REPORTS: &str = "reports.jsonl";
+/// What was answered to each question.
+const ANSWERS: &str = "answers.jsonl";
 
 /// The bundle that was measured.
 #[derive(Clone, Debug, Serialize)]
@@ -318,8 +323,14 @@ impl Evaluation {
         page::text(&show::sections(self))
     }
 
-    /// Writes every file into `folder`; each is whole or not there.
+    /// Writes every file into `folder`; each is whole or not there. What another run said there of parts that this one did not measure is
+    /// removed: it would pass for this one's.
     fn write(&self, folder: &Path) -> Result<(), EvaluateError> {
+        for (part, name) in [(Part::Reports, REPORTS), (Part::Vqa, ANSWERS)] {
+            if !self.holds(part) {
+                folders::remove(&folder.join(name)).map_err(|(path, reason)| EvaluateError::Io { path, reason })?;
+            }
+        }
         let json = serde_json::to_string_pretty(self).map_err(|e| EvaluateError::Settings(e.to_string()))?;
         put(folder, "report.json", format!("{json}\n").as_bytes())?;
         put(folder, "report.html", show::page(self).as_bytes())?;
@@ -328,14 +339,14 @@ impl Evaluation {
             let line = |(id, reference, generated): &(String, String, String)| serde_json::json!({"id": id, "reference": reference, "generated": generated});
             put(
                 folder,
-                "reports.jsonl",
+                REPORTS,
                 lines(reports.texts.iter().map(line).collect()).as_bytes(),
             )?;
         }
         if let Some(vqa) = &self.vqa {
             let values: Result<Vec<_>, _> = vqa.answered.iter().map(serde_json::to_value).collect();
             let values = values.map_err(|e| EvaluateError::Settings(e.to_string()))?;
-            put(folder, "answers.jsonl", lines(values).as_bytes())?;
+            put(folder, ANSWERS, lines(values).as_bytes())?;
         }
         Ok(())
     }

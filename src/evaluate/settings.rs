@@ -98,7 +98,7 @@ pub struct EvaluateSettings {
     /// Stage whose texts are the reference and are drawn: 1 findings and impression, 2 the impression alone
     #[arg(long, value_parser = stage, default_value = "1")]
     pub stage: Stage,
-    /// Ask for drawings in few words instead of with the whole text (see [`crate::labeler::brief`])
+    /// Ask for drawings in few words instead of with the whole text, as somebody would type who wants such an image
     #[arg(long)]
     pub brief: bool,
     /// What a doubtful finding counts as

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::EvaluateError;
 use super::settings::SplitChoice;
 use crate::labeler;
-use crate::phantom::{LABELS, Label, Truth};
+use crate::phantom::{LABELS, Label, NO_FINDING, Truth};
 use crate::radiograph::{ImageFormat, is_dicom, write};
 use crate::train::data::{Account, Dataset, Question, Questions, ReportSource, Stage, decode_image, is_frontal};
 
@@ -36,7 +36,7 @@ pub struct Study {
 }
 
 /// Labels that say that nothing is there.
-const NORMAL: [&str; 2] = ["No Finding", "Normal"];
+const NORMAL: [&str; 2] = [NO_FINDING, "Normal"];
 
 /// A study, or a part of one, that could not be used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -7,7 +7,7 @@ use super::torch::{Foresight, Given};
 use super::*;
 use crate::model::checkpoint::Dtype;
 use crate::model::device::{DtypeChoice, WeightsChoice};
-use crate::phantom::{Phantom, write_dataset};
+use crate::phantom::{NO_FINDING, Phantom, write_dataset};
 use crate::train::classifier::{ClassifierSettings, train};
 use crate::train::init::{InitOptions, init, tests::tiny};
 
@@ -75,7 +75,7 @@ fn every_part_is_measured_and_the_same_command_gives_the_same_bytes() {
             blind: true,
             compare: Some(DtypeChoice::Bf16),
             auroc_question: Some("Is this a normal chest radiograph?".to_owned()),
-            auroc_label: Some("No Finding".to_owned()),
+            auroc_label: Some(NO_FINDING.to_owned()),
             ..settings(dir.path().join("out"))
         };
         let evaluation = measure(&settings).unwrap();
@@ -140,7 +140,14 @@ fn a_study_that_cannot_be_read_is_named_and_the_others_are_measured() {
         only: vec![Part::Reports, Part::Reconstruction],
         ..settings(dir.path().join("out"))
     };
+    std::fs::create_dir(&settings.out).unwrap();
+    std::fs::write(settings.out.join("answers.jsonl"), "of another run").unwrap();
     let evaluation = measure(&settings).unwrap();
+    assert!(settings.out.join("reports.jsonl").is_file());
+    assert!(
+        !settings.out.join("answers.jsonl").exists(),
+        "another run's answers are left"
+    );
     assert_eq!(evaluation.reports.as_ref().unwrap().scores.cases, 2);
     assert_eq!(evaluation.reconstruction.as_ref().unwrap().all.images, 2);
     let mut named: Vec<&str> = evaluation.skipped.iter().map(|s| s.id.as_str()).collect();

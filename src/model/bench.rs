@@ -7,7 +7,7 @@ use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 
 use super::device::WeightsChoice;
-use super::neox::{KvMemory, Neox, NeoxConfig, Segment, Span};
+use super::neox::{KvMemory, Neox, NeoxConfig, NeoxSizes, Segment, Span};
 use super::source::{LoadError, RandomSource};
 
 /// The shape of a GPT-NeoX: `hidden=2560,layers=32,heads=32,intermediate=10240,vocab=51305`.
@@ -60,12 +60,16 @@ impl FromStr for Shape {
 
 impl Shape {
     fn config(&self, context: usize) -> Result<NeoxConfig, super::ConfigError> {
-        let json = serde_json::json!({
-            "vocab_size": self.vocab, "hidden_size": self.hidden, "num_hidden_layers": self.layers,
-            "num_attention_heads": self.heads, "intermediate_size": self.intermediate,
-            "max_position_embeddings": context.max(1),
-        });
-        NeoxConfig::from_json(json.to_string().as_bytes())
+        let sizes = NeoxSizes {
+            vocab_size: self.vocab,
+            hidden_size: self.hidden,
+            num_hidden_layers: self.layers,
+            num_attention_heads: self.heads,
+            intermediate_size: self.intermediate,
+            max_position_embeddings: context.max(1),
+            tie_word_embeddings: false,
+        };
+        sizes.config()
     }
 }
 

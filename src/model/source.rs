@@ -50,23 +50,6 @@ pub trait TensorSource {
     ) -> Result<bool, LoadError> {
         Ok(false)
     }
-
-    /// [`Self::tensor`] for tensors whose shape is a `LayerSpec`'s or a config's own.
-    fn linear(
-        &self,
-        prefix: &str,
-        rows: usize,
-        columns: usize,
-        bias: bool,
-        kind: Kind,
-        device: Device,
-    ) -> Result<Linear, LoadError> {
-        let weight = self.tensor(&format!("{prefix}.weight"), &[rows, columns], kind, device)?;
-        let bias = bias
-            .then(|| self.tensor(&format!("{prefix}.bias"), &[rows], kind, device))
-            .transpose()?;
-        Ok(Linear { weight, bias })
-    }
 }
 
 /// `y = x·Wᵀ + b`.

@@ -2,6 +2,9 @@
 
 use super::truth::{Kind, Truth};
 
+/// The observation that there is nothing else to observe, devices apart.
+pub const NO_FINDING: &str = "No Finding";
+
 /// The observations, in the order of `mimic-cxr-2.0.0-chexpert.csv`.
 pub const LABELS: [&str; 14] = [
     "Atelectasis",
@@ -12,7 +15,7 @@ pub const LABELS: [&str; 14] = [
     "Fracture",
     "Lung Lesion",
     "Lung Opacity",
-    "No Finding",
+    NO_FINDING,
     "Pleural Effusion",
     "Pleural Other",
     "Pneumonia",
@@ -63,7 +66,7 @@ pub(super) fn labels(truth: &Truth, denied: &[&str]) -> [Label; 14] {
             "Pleural Effusion" => truth.any(|kind| matches!(kind, Kind::PleuralEffusion)),
             "Pneumothorax" => truth.any(|kind| matches!(kind, Kind::Pneumothorax)),
             "Support Devices" => truth.any(Kind::is_device),
-            "No Finding" => truth.is_normal(),
+            NO_FINDING => truth.is_normal(),
             "Pneumonia" => {
                 let seen = |sure: bool| {
                     truth.any(

@@ -41,7 +41,7 @@ use random::{Purpose, Random};
 pub use canvas::Bounds;
 pub use dataset::{Summary, write_dataset};
 pub use error::PhantomError;
-pub use labels::{LABELS, Label};
+pub use labels::{LABELS, Label, NO_FINDING};
 pub use questions::QuestionAnswer;
 pub use report::Report;
 pub use sheet::contact_sheet;

@@ -2,6 +2,9 @@
 
 use super::RadiographError;
 
+/// Most pixels of an image where nobody says otherwise, of a request and of a file of the operator alike: what one accepts the other does.
+pub const MAX_PIXELS: u64 = 64_000_000;
+
 /// What a file may ask for. Memory for one image is bounded by `max_bytes` plus fifteen bytes a pixel (progressive JPEG of
 /// four components; one to four are usual), the work by `max_pixels`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,11 +18,11 @@ pub struct DecodeLimits {
 }
 
 impl Default for DecodeLimits {
-    /// 32 MiB, 40 megapixels, 16,384 on a side: more than twice the largest flat-panel detector.
+    /// 32 MiB, [`MAX_PIXELS`], 16,384 on a side: more than three times the largest flat-panel detector.
     fn default() -> Self {
         Self {
             max_bytes: 32 << 20,
-            max_pixels: 40_000_000,
+            max_pixels: MAX_PIXELS,
             max_side: 16_384,
         }
     }

@@ -28,7 +28,7 @@ mod write;
 
 pub use error::RadiographError;
 pub use for_model::for_model;
-pub use limits::DecodeLimits;
+pub use limits::{DecodeLimits, MAX_PIXELS};
 pub use pixels::Pixels;
 pub use raster::{Channels, Raster};
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Drafts and shared heads in the scheduler: what they save, and that they change no token.
+//! Drafts and shared prefixes in the scheduler: what they save, and that they change no token.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::tests::{Bench, RandomReply, any_sequence};
 use super::*;
-use crate::engine::heads::HEAD_TOKENS;
+use crate::engine::prefix_cache::PREFIX_TOKENS;
 use crate::engine::scripted::{Call, Reply};
 use crate::engine::tests::{GREEDY, about, config, facts, job, picture, sampled, spec};
 use crate::engine::{Rule, Sampling, SequenceSpec};
@@ -37,9 +37,9 @@ fn replies_of(
         speculation,
         ..config()
     };
-    // Heads are shared in the one case only, too.
-    let head_tokens = if speculation { HEAD_TOKENS } else { 0 };
-    let facts = Facts { head_tokens, ..facts };
+    // Prefixes are shared in the one case only, too.
+    let prefix_tokens = if speculation { PREFIX_TOKENS } else { 0 };
+    let facts = Facts { prefix_tokens, ..facts };
     let mut bench = Bench::with(config, facts, reply);
     for asked in jobs {
         bench.submit(asked.clone());
@@ -72,9 +72,12 @@ fn drafts_of_formulaic_replies_save_steps_and_change_no_token() {
         let (with, drafted) = replies(true, formulaic(), &jobs);
         let (without, plain) = replies(false, formulaic(), &jobs);
         assert_eq!(with, without);
-        let device = Facts { draws: true, ..facts() };
-        let (drawn, counters) = replies_of(device, true, formulaic(), &jobs);
-        assert_eq!(drawn, without, "drawn by the backend");
+        let device = Facts {
+            samples_on_device: true,
+            ..facts()
+        };
+        let (sampled, counters) = replies_of(device, true, formulaic(), &jobs);
+        assert_eq!(sampled, without, "sampled by the backend");
         assert_eq!(counters.accepted_tokens, drafted.accepted_tokens);
         assert_eq!((plain.drafted_tokens, plain.accepted_tokens), (0, 0));
         assert!(drafted.accepted_tokens * 5 > drafted.drafted_tokens * 2, "{drafted:?}");
@@ -190,9 +193,9 @@ proptest! {
         for reply in [formulaic as fn() -> Reply, || Reply::Hashed] {
             let (with, drafted) = replies(true, reply(), &jobs);
             let (without, _) = replies(false, reply(), &jobs);
-            let device = Facts { draws: true, ..facts() };
-            let (drawn, _) = replies_of(device, true, reply(), &jobs);
-            prop_assert_eq!(&drawn, &without, "drawn by the backend");
+            let device = Facts { samples_on_device: true, ..facts() };
+            let (sampled, _) = replies_of(device, true, reply(), &jobs);
+            prop_assert_eq!(&sampled, &without, "sampled by the backend");
             prop_assert_eq!(with, without);
             prop_assert!(drafted.accepted_tokens <= drafted.drafted_tokens);
         }
@@ -200,9 +203,12 @@ proptest! {
 }
 
 #[test]
-fn the_head_of_a_prompt_is_run_once_and_copied_from_then_on() {
-    let run = |head_tokens: usize, jobs: &[Job]| {
-        let facts = Facts { head_tokens, ..facts() };
+fn the_prefix_of_a_prompt_is_run_once_and_copied_from_then_on() {
+    let run = |prefix_tokens: usize, jobs: &[Job]| {
+        let facts = Facts {
+            prefix_tokens,
+            ..facts()
+        };
         let mut bench = Bench::with(config(), facts, Reply::Hashed);
         for asked in jobs {
             bench.submit(asked.clone());
@@ -220,20 +226,24 @@ fn the_head_of_a_prompt_is_run_once_and_copied_from_then_on() {
         (bench.said, bench.scheduler.counters().prompt_tokens, starts)
     };
     let jobs = reports(4, |_| GREEDY);
-    let (shared, ran, starts) = run(HEAD_TOKENS, &jobs);
+    let (shared, ran, starts) = run(PREFIX_TOKENS, &jobs);
     let (plain, ran_plain, _) = run(0, &jobs);
     assert_eq!(shared, plain);
-    assert_eq!(ran_plain - ran, 3 * 2, "all but the first skip the head of two tokens");
+    assert_eq!(
+        ran_plain - ran,
+        3 * 2,
+        "all but the first skip the prefix of two tokens"
+    );
     assert_eq!(starts.iter().filter(|&&at| at == 0).count(), 1);
 }
 
 #[test]
-fn a_failed_step_forgets_the_heads_that_were_kept() {
-    let with_heads = Facts {
-        head_tokens: HEAD_TOKENS,
+fn a_failed_step_forgets_the_prefixes_that_were_kept() {
+    let with_prefixes = Facts {
+        prefix_tokens: PREFIX_TOKENS,
         ..facts()
     };
-    let mut bench = Bench::with(config(), with_heads, Reply::Hashed);
+    let mut bench = Bench::with(config(), with_prefixes, Reply::Hashed);
     for (number, asked) in reports(3, |_| GREEDY).into_iter().enumerate() {
         if number == 1 {
             bench
@@ -243,12 +253,12 @@ fn a_failed_step_forgets_the_heads_that_were_kept() {
         bench.submit(asked);
         bench.finish().unwrap();
     }
-    // The prompt of `about`: a head of two tokens, the codes, two more.
+    // The prompt of `about`: a prefix of two tokens, the codes, two more.
     let prompt = 4 + facts().codes_per_image as u64;
     assert_eq!(
         bench.scheduler.counters().prompt_tokens,
         2 * prompt,
-        "the third ran its head again"
+        "the third ran its prefix again"
     );
 }
 

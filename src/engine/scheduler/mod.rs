@@ -31,8 +31,8 @@ use vision::{Draw, Encode, Items, VisionLines};
 pub(super) use plan::Plan;
 
 use super::drafts::Drafter;
-use super::heads::Heads;
 use super::kv::KvLedger;
+use super::prefix_cache::PrefixCache;
 use super::sampler::Scratch;
 use super::{EngineConfig, EngineError, Event, Facts, Job, SequenceSpec, TokenRules, VisionOutput, VisionWork};
 use crate::model::drafts::DraftTable;
@@ -110,7 +110,7 @@ pub(super) struct Scheduler {
     scratch: Vec<Scratch>,
     /// `None` where nothing is drafted.
     drafter: Option<Drafter>,
-    heads: Heads,
+    prefixes: PrefixCache,
     told: Told,
     counters: Counters,
 }
@@ -123,7 +123,7 @@ impl Scheduler {
             prefill_chunk: config.prefill_chunk.unwrap_or(facts.prompt_rows).max(1),
             idle_prefill_chunk: config.idle_prefill_chunk.max(1),
             kv: KvLedger::new(facts.kv_tokens),
-            heads: Heads::new(&facts),
+            prefixes: PrefixCache::new(&facts),
             facts,
             rules,
             jobs: BTreeMap::new(),

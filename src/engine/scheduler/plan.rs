@@ -5,8 +5,8 @@ use std::time::Instant;
 use super::twins::{Shared, Turn};
 use super::{Phase, Role, Scheduler, Sequence, SequenceKey};
 use crate::engine::drafts::{Drafter, STEP_ROWS};
-use crate::engine::heads::Heads;
 use crate::engine::kv::SpanCopy;
+use crate::engine::prefix_cache::PrefixCache;
 use crate::engine::{Span, TokenRules};
 
 /// One sequence's part of a step.
@@ -27,7 +27,7 @@ pub(super) struct Part {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::engine) struct Plan {
     pub(super) parts: Vec<Part>,
-    /// Keys and values to be copied before the step, in order: of heads, and of prompts that twins share.
+    /// Keys and values to be copied before the step, in order: of prefixes, and of prompts that twins share.
     copies: Vec<SpanCopy>,
 }
 
@@ -42,7 +42,7 @@ impl Plan {
         self.parts.len()
     }
 
-    /// Keys and values to be copied before the step, in order: of heads, and of prompts that twins share.
+    /// Keys and values to be copied before the step, in order: of prefixes, and of prompts that twins share.
     pub(in crate::engine) fn copies(&self) -> &[SpanCopy] {
         &self.copies
     }
@@ -69,7 +69,7 @@ impl Scheduler {
                 0 => self.idle_prefill_chunk,
                 _ => self.prefill_chunk,
             }),
-            heads: &mut self.heads,
+            prefixes: &mut self.prefixes,
             shared: Shared::of(&self.sequences),
             guide_ready: false,
             plan: Plan::default(),
@@ -118,7 +118,7 @@ struct Planning<'a> {
     /// Where prompts are cut regularly; `None` where they are cut freely.
     chunk: Option<usize>,
     budget: Budget,
-    heads: &'a mut Heads,
+    prefixes: &'a mut PrefixCache,
     shared: Shared,
     /// Whether the guide that was considered last has, or will have after this step, all its logits.
     guide_ready: bool,
@@ -161,10 +161,10 @@ impl Planning<'_> {
         }
     }
 
-    /// The prompt's tokens up to its next cut; `None` while a twin runs them. A head that has been run is kept for others.
+    /// The prompt's tokens up to its next cut; `None` while a twin runs them. A prefix that has been run is kept for others.
     fn piece_of_prompt(&mut self, sequence: &Sequence, span: Span) -> Option<Piece> {
         let (mut position, mut pending) = (sequence.position(), sequence.pending().len());
-        let head = self.heads.cut(sequence.head());
+        let prefix = self.prefixes.cut(sequence.prefix());
         let turn = self.shared.turn(sequence);
         if turn == Turn::Wait {
             return None;
@@ -173,20 +173,20 @@ impl Planning<'_> {
         if position == 0 {
             known = match turn {
                 Turn::Copy(from) => Some((from, sequence.shared())),
-                _ => self.heads.find(sequence.head()).map(|from| (from, head)),
+                _ => self.prefixes.find(sequence.prefix()).map(|from| (from, prefix)),
             };
             let len = known.map_or(0, |(_, len)| len);
             (position, pending) = (len, pending - len);
-        } else if position >= head
-            && let Some(slot) = self.heads.keep(sequence.head())
+        } else if position >= prefix
+            && let Some(slot) = self.prefixes.keep(sequence.prefix())
         {
             self.plan.copies.push(SpanCopy {
                 from: span,
                 to: slot,
-                len: head,
+                len: prefix,
             });
         }
-        let cuts = [head, sequence.shared()];
+        let cuts = [prefix, sequence.shared()];
         Some(Piece {
             count: pending.min(to_next_cut(self.chunk, self.budget.left, cuts, position)),
             pending,
@@ -239,7 +239,7 @@ impl Budget {
     }
 }
 
-/// Tokens from `position` of a prompt to its next cut. Prompts are cut at `cuts` (after their head, and before what twins run apart), and at
+/// Tokens from `position` of a prompt to its next cut. Prompts are cut at `cuts` (after their prefix, and before what twins run apart), and at
 /// multiples of `chunk` whatever else runs and has run: the last bits of a matrix product can depend on its number of rows, and a reply must
 /// not depend on its company. Where they do not (`None`), a prompt is cut where `budget`, what is left of the step, ends.
 fn to_next_cut(chunk: Option<usize>, budget: usize, cuts: [usize; 2], position: usize) -> usize {

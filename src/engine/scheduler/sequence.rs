@@ -7,7 +7,7 @@ use super::{JobId, Twins};
 use crate::engine::constraint::{Constraint, Next};
 use crate::engine::drafts::{Drafter, Trust};
 use crate::engine::sampler::{self, SampleError, Sampler, Scratch};
-use crate::engine::{FinishReason, RowDraw, Rule, SequenceSpec, SequenceSummary, Span, Timing, TokenRules};
+use crate::engine::{FinishReason, RowSample, Rule, SequenceSpec, SequenceSummary, Span, Timing, TokenRules};
 use crate::vocabulary::{PromptPart, TokenId};
 
 /// Where a sequence stands. What is finished is no longer there.
@@ -32,7 +32,7 @@ pub(super) enum Role {
     Alone,
     /// From its own logits and those of the guide, whose key comes just before.
     Guided,
-    /// Those that the reply it guides has drawn. Nothing is told of it.
+    /// Those that the reply it guides has sampled. Nothing is told of it.
     Guide,
 }
 
@@ -67,8 +67,8 @@ pub(super) struct Sequence {
     guide_row: Vec<f32>,
     trust: Trust,
     prompt_len: usize,
-    /// Tokens of the prompt's head, fewer than the prompt has.
-    head: usize,
+    /// Tokens of the prompt's prefix that other prompts share, fewer than the prompt has.
+    prefix: usize,
     image_tokens: usize,
     /// How many of `tokens` have their keys and values in memory.
     computed: usize,
@@ -102,7 +102,7 @@ impl Sequence {
             chosen: Vec::new(),
             trust: Trust::default(),
             prompt_len: 0,
-            head: 0,
+            prefix: 0,
             image_tokens: 0,
             computed: 0,
             sampler: Sampler::new(spec.sampling),
@@ -167,8 +167,8 @@ impl Sequence {
             }
         }
         self.prompt_len = self.tokens.len();
-        // After a head that was run for another prompt there must be something to run for this one.
-        self.head = self.spec.prompt.head.min(self.prompt_len.saturating_sub(1));
+        // After a prefix that was run for another prompt there must be something to run for this one.
+        self.prefix = self.spec.prompt.head.min(self.prompt_len.saturating_sub(1));
         self.phase = Phase::WaitingForKv;
     }
 
@@ -190,12 +190,12 @@ impl Sequence {
         self.tokens.get(self.computed..).unwrap_or_default()
     }
 
-    /// The prompt's head.
-    pub(super) fn head(&self) -> &[TokenId] {
-        self.tokens.get(..self.head).unwrap_or_default()
+    /// The prompt's prefix that other prompts share.
+    pub(super) fn prefix(&self) -> &[TokenId] {
+        self.tokens.get(..self.prefix).unwrap_or_default()
     }
 
-    /// Tokens of the prompt that its twins take over: all but the last, after which each has logits of its own to draw from.
+    /// Tokens of the prompt that its twins take over: all but the last, after which each has logits of its own to sample from.
     pub(super) fn shared(&self) -> usize {
         match self.twins {
             Some(_) => self.prompt_len.saturating_sub(1),
@@ -230,7 +230,7 @@ impl Sequence {
         let Next::Choice(allowed) = self.constraint.next(rules, vocabulary) else {
             return;
         };
-        // The last token of a reply is drawn, not run.
+        // The last token of a reply is sampled, not run.
         let left = self.spec.max_new_tokens.saturating_sub(self.reply().len() + 1);
         let usable = |id| allowed.contains(&id) && !rules.is_stop(id);
         self.drafted = drafter.extend(&mut self.tokens, most.min(left), trust, usable);
@@ -252,8 +252,8 @@ impl Sequence {
 
     /// After how many of the last of `count` more tokens the logits are needed: the one to come, and those of the draft.
     pub(super) fn wants_logits(&self, count: usize, rules: &TokenRules, vocabulary: usize) -> usize {
-        let drawn = matches!(self.constraint.next(rules, vocabulary), Next::Choice(_));
-        match count == self.pending().len() && (drawn || self.watches()) {
+        let sampled = matches!(self.constraint.next(rules, vocabulary), Next::Choice(_));
+        match count == self.pending().len() && (sampled || self.watches()) {
             true => 1 + self.drafted,
             false => 0,
         }
@@ -265,7 +265,7 @@ impl Sequence {
         self.guide_row.extend_from_slice(row);
     }
 
-    /// Draws the next tokens from `rows` (those that were wanted, one after the other): the one to come, and after each that is as it
+    /// Samples the next tokens from `rows` (those that were wanted, one after the other): the one to come, and after each that is as it
     /// was drafted one more. Nothing else changes but the random stream, which gives each token the number that it would have had alone.
     pub(super) fn choose(
         &mut self,
@@ -295,7 +295,7 @@ impl Sequence {
         loop {
             let id = match constraint.next(rules, vocabulary) {
                 Next::Forced(id) => id,
-                Next::Choice(allowed) => self.sampler.draw(rows.next().unwrap_or_default(), allowed, scratch)?,
+                Next::Choice(allowed) => self.sampler.sample(rows.next().unwrap_or_default(), allowed, scratch)?,
             };
             self.chosen.push(id);
             constraint.accept(id, rules);
@@ -307,8 +307,8 @@ impl Sequence {
         Ok(())
     }
 
-    /// How the token to come, and one after each of the draft, are drawn where the logits are; none where the logits themselves are needed, or none are.
-    pub(super) fn row_draws(&self, rules: &TokenRules, vocabulary: usize) -> Vec<RowDraw> {
+    /// How the token to come, and one after each of the draft, are sampled where the logits are; none where the logits themselves are needed, or none are.
+    pub(super) fn row_samples(&self, rules: &TokenRules, vocabulary: usize) -> Vec<RowSample> {
         if self.role != Role::Alone || self.watches() {
             return Vec::new();
         }
@@ -320,8 +320,8 @@ impl Sequence {
         (0..=self.drafted).map(|_| sampler.next(allowed.clone())).collect()
     }
 
-    /// Takes the tokens that were drawn as [`Self::row_draws`] asked, up to the first that is not as it was drafted.
-    pub(super) fn drawn(&mut self, ids: &[TokenId]) {
+    /// Takes the tokens that were sampled as [`Self::row_samples`] asked, up to the first that is not as it was drafted.
+    pub(super) fn sampled(&mut self, ids: &[TokenId]) {
         let draft = &self.tokens[self.tokens.len() - self.drafted..];
         let kept = ids.iter().zip(draft).take_while(|(id, drafted)| id == drafted).count();
         self.chosen.clear();

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::engine::drafts::STEP_ROWS;
-use crate::engine::heads::HEAD_TOKENS;
+use crate::engine::prefix_cache::PREFIX_TOKENS;
 use crate::engine::scripted::{Fault, Reply, ScriptedBackend};
 use crate::engine::tests::{GREEDY, about, config, facts, guided, job, picture, rules, sampled, spec};
 use crate::engine::{Backend, Rule, Sampling, Segment, StepOutput};
@@ -76,7 +76,7 @@ impl Bench {
         if plan.is_empty() {
             return false;
         }
-        let draws = self.scheduler.draws(&plan);
+        let samples = self.scheduler.samples(&plan);
         let segments = self.scheduler.segments(&plan);
         let phases = || self.scheduler.sequences.values().map(|sequence| sequence.phase);
         let prefilling = |span| phases().any(|phase| phase == Phase::Prefilling(span));
@@ -90,7 +90,7 @@ impl Bench {
         if prompts.iter().map(|part| part.tokens.len()).sum::<usize>() > chunk {
             self.broken = Some("too many prompt tokens in a step".into());
         }
-        // `about` has a head of two tokens; twins run their last one apart.
+        // `about` has a prefix of two tokens; twins run their last one apart.
         let twin_at = |part: &Segment<'_>| {
             let mut all = self.scheduler.sequences.values();
             all.any(|one| one.span() == Some(part.span) && one.shared() == part.position)
@@ -114,7 +114,7 @@ impl Bench {
             .copies()
             .iter()
             .try_for_each(|copy| backend.copy(copy.from, copy.to, copy.len));
-        match copied.and_then(|()| backend.step(&segments, &draws)) {
+        match copied.and_then(|()| backend.step(&segments, &samples)) {
             Ok(output) => {
                 if let Err(why) = self.scheduler.absorb(&plan, &output, self.now, self.now) {
                     self.scheduler.fail_step(&plan, &EngineError::Step(why));
@@ -260,12 +260,12 @@ proptest! {
     fn nothing_leaks_nothing_starves_and_each_job_ends_once(
         ops in prop::collection::vec(any_op(), 1..120), cuts_freely in any::<bool>(),
     ) {
-        let with_heads = Facts {
-            head_tokens: HEAD_TOKENS,
+        let with_prefixes = Facts {
+            prefix_tokens: PREFIX_TOKENS,
             cuts_freely,
             ..facts()
         };
-        let mut bench = Bench::new(with_heads, Reply::Hashed);
+        let mut bench = Bench::new(with_prefixes, Reply::Hashed);
         let mut cancelled = std::collections::BTreeSet::new();
         let mut passes = 0;
         for op in ops {
@@ -419,7 +419,7 @@ fn logits_of_the_wrong_size_are_an_error() {
     let plan = bench.scheduler.plan(bench.now);
     let output = StepOutput {
         logits: vec![0.0; 95],
-        drawn: Vec::new(),
+        sampled: Vec::new(),
     };
     assert!(bench.scheduler.absorb(&plan, &output, bench.now, bench.now).is_err());
     assert!(bench.scheduler.take().events.is_empty());

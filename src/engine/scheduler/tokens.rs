@@ -9,18 +9,18 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use super::plan::{Part, Plan};
 use super::{Draw, Event, Phase, Role, Scheduler, Sequence, SequenceKey};
 use crate::engine::sampler::{SampleError, Scratch};
-use crate::engine::{EngineError, RowDraw, Segment, StepOutput};
+use crate::engine::{EngineError, RowSample, Segment, StepOutput};
 
-/// From so many logits on, draws are spread over threads: drawing from 50,000 takes a good part of a millisecond, waking threads a tenth.
+/// From so many logits on, sampling is spread over threads: sampling from 50,000 takes a good part of a millisecond, waking threads a tenth.
 const PARALLEL_LOGITS: usize = 200_000;
 
-/// Threads for drawing alone: those of rayon's global pool may be busy with radiographs, and a step must not wait for them.
-/// `None` where they cannot be had; drawing is done in the engine's thread then.
-static DRAWERS: LazyLock<Option<ThreadPool>> = LazyLock::new(|| {
+/// Threads for sampling alone: those of rayon's global pool may be busy with radiographs, and a step must not wait for them.
+/// `None` where they cannot be had; sampling is done in the engine's thread then.
+static SAMPLERS: LazyLock<Option<ThreadPool>> = LazyLock::new(|| {
     let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(8));
     let builder = ThreadPoolBuilder::new()
         .num_threads(threads)
-        .thread_name(|n| format!("draw-{n}"));
+        .thread_name(|n| format!("sample-{n}"));
     builder.build().ok()
 });
 
@@ -40,23 +40,23 @@ impl Scheduler {
         plan.parts.iter().filter_map(segment).collect()
     }
 
-    /// How the backend is asked to draw tokens: for each segment of the plan, or nothing where it does not draw.
-    pub(in crate::engine) fn draws(&self, plan: &Plan) -> Vec<Vec<RowDraw>> {
-        if !self.facts.draws {
+    /// How the backend is asked to sample tokens: for each segment of the plan, or nothing where it does not sample.
+    pub(in crate::engine) fn samples(&self, plan: &Plan) -> Vec<Vec<RowSample>> {
+        if !self.facts.samples_on_device {
             return Vec::new();
         }
         let (rules, vocabulary) = (&self.rules, self.facts.vocabulary);
-        let draw = |part: &Part| {
+        let samples = |part: &Part| {
             let sequence = self
                 .sequences
                 .get(&part.key)
                 .filter(|_| part.completes && part.logits > 0);
-            sequence.map_or_else(Vec::new, |sequence| sequence.row_draws(rules, vocabulary))
+            sequence.map_or_else(Vec::new, |sequence| sequence.row_samples(rules, vocabulary))
         };
-        plan.parts.iter().map(draw).collect()
+        plan.parts.iter().map(samples).collect()
     }
 
-    /// Takes the output of a step that began at `began`: draws the new tokens that are not drawn yet, and tells of all.
+    /// Takes the output of a step that began at `began`: samples the new tokens that are not sampled yet, and tells of all.
     ///
     /// # Errors
     /// When the output is not of the right size or not finite. Nothing has been told of the step then; the caller ends it with
@@ -111,12 +111,12 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Draws the next tokens of each part that is complete with this step.
+    /// Samples the next tokens of each part that is complete with this step.
     fn choose(&mut self, plan: &Plan, output: &StepOutput) -> Result<(), String> {
         let (rules, vocabulary) = (&self.rules, self.facts.vocabulary);
-        let StepOutput { logits, drawn } = output;
-        let drawn = |part: usize| drawn.get(part).filter(|ids| !ids.is_empty());
-        let rows = |(at, part): (usize, &Part)| if drawn(at).is_some() { 0 } else { part.logits };
+        let StepOutput { logits, sampled } = output;
+        let sampled = |part: usize| sampled.get(part).filter(|ids| !ids.is_empty());
+        let rows = |(at, part): (usize, &Part)| if sampled(at).is_some() { 0 } else { part.logits };
         let wanted: usize = plan.parts.iter().enumerate().map(rows).sum();
         if logits.len() != wanted * vocabulary {
             return Err(format!(
@@ -130,7 +130,7 @@ impl Scheduler {
         let mut rest = logits.as_slice();
         let mut parts = plan.parts.iter().enumerate().peekable();
         // Both the plan and the map are in order of keys, so one walk joins them.
-        let mut draws: Vec<(&[f32], &mut Sequence)> = Vec::with_capacity(plan.parts.len());
+        let mut open: Vec<(&[f32], &mut Sequence)> = Vec::with_capacity(plan.parts.len());
         let mut guide: Option<&[f32]> = None;
         for (key, sequence) in &mut self.sequences {
             let part = parts.next_if(|(_, part)| part.key == *key);
@@ -138,28 +138,28 @@ impl Scheduler {
                 sequence.guided_by(row);
             }
             let Some((at, part)) = part else { continue };
-            if let Some(ids) = drawn(at) {
-                sequence.drawn(ids);
+            if let Some(ids) = sampled(at) {
+                sequence.sampled(ids);
                 continue;
             }
             let (rows, others) = rest.split_at(part.logits * vocabulary);
             rest = others;
             match (part.completes, sequence.role) {
                 (true, Role::Guide) => guide = Some(rows),
-                (true, _) => draws.push((rows, sequence)),
+                (true, _) => open.push((rows, sequence)),
                 (false, _) => {}
             }
         }
-        let draw = |((rows, sequence), scratch): ((&[f32], &mut Sequence), &mut Scratch)| {
+        let choose = |((rows, sequence), scratch): ((&[f32], &mut Sequence), &mut Scratch)| {
             sequence.choose(rows, rules, vocabulary, scratch)
         };
         let scratch = &mut self.scratch;
-        let work = draws.len() * vocabulary;
-        let drawn: Result<(), SampleError> = match DRAWERS.as_ref().filter(|_| work >= PARALLEL_LOGITS) {
-            Some(pool) => pool.install(|| draws.into_par_iter().zip(scratch.par_iter_mut()).try_for_each(draw)),
-            None => draws.into_iter().zip(scratch).try_for_each(draw),
+        let work = open.len() * vocabulary;
+        let chosen: Result<(), SampleError> = match SAMPLERS.as_ref().filter(|_| work >= PARALLEL_LOGITS) {
+            Some(pool) => pool.install(|| open.into_par_iter().zip(scratch.par_iter_mut()).try_for_each(choose)),
+            None => open.into_iter().zip(scratch).try_for_each(choose),
         };
-        drawn.map_err(|error| error.to_string())
+        chosen.map_err(|error| error.to_string())
     }
 
     /// A reply has all its tokens: its memory is free, and its image, if it has one, is drawn.
@@ -206,7 +206,7 @@ impl Scheduler {
 
     /// The step has failed: the jobs in it end with it, all others go on.
     pub(in crate::engine) fn fail_step(&mut self, plan: &Plan, error: &EngineError) {
-        self.heads.clear();
+        self.prefixes.clear();
         for part in &plan.parts {
             if let Some(job) = self.sequences.get(&part.key).map(|sequence| sequence.job) {
                 self.fail(job, error.clone());

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::tests::Bench;
 use super::*;
-use crate::engine::heads::HEAD_TOKENS;
+use crate::engine::prefix_cache::PREFIX_TOKENS;
 use crate::engine::scripted::Reply;
 use crate::engine::tests::{about, config, facts, guided, job, picture, sampled, spec};
 use crate::engine::{Facts, Rule};
@@ -26,7 +26,7 @@ fn reply(kind: u8, seed: u64) -> SequenceSpec {
 
 fn bench(max_batch: usize, kv_tokens: usize, cuts_freely: bool) -> Bench {
     let facts = Facts {
-        head_tokens: HEAD_TOKENS,
+        prefix_tokens: PREFIX_TOKENS,
         kv_tokens,
         cuts_freely,
         ..facts()
@@ -69,7 +69,7 @@ fn who_gets_memory_after_its_twins_have_left_runs_the_prompt_itself() {
     // A prompt of 20 and a reply of 12 at a time.
     let mut bench = bench(8, 40, true);
     run(&mut bench, [(0..3).map(|seed| reply(0, seed)).collect()]);
-    // The head of two tokens is run once, and kept.
+    // The prefix of two tokens is run once, and kept.
     assert_eq!(bench.scheduler.counters().prompt_tokens, 20 + 18 + 18);
 }
 

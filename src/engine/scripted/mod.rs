@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 
 pub use controls::{Call, Controls, Fault, SegmentRecord};
 
-use super::backend::draws_fit;
-use super::sampler::draw_rows;
-use super::{Backend, BackendError, Facts, RowDraw, Segment, Span, StepOutput, TokenRules, VisionOutput, VisionWork};
+use super::backend::samples_fit;
+use super::sampler::sample_rows;
+use super::{Backend, BackendError, Facts, RowSample, Segment, Span, StepOutput, TokenRules, VisionOutput, VisionWork};
 use crate::radiograph::Pixels;
 use crate::vocabulary::TokenId;
 
@@ -24,7 +24,7 @@ pub fn facts(rules: &TokenRules, image_side: usize) -> Facts {
         vocabulary: rules.code_base as usize + rules.code_count,
         context: 512,
         kv_tokens: 4096,
-        head_tokens: 0,
+        prefix_tokens: 0,
         kv_bytes_per_token: 8,
         codes_per_image: rules.codes_per_image,
         code_base: rules.code_base,
@@ -34,7 +34,7 @@ pub fn facts(rules: &TokenRules, image_side: usize) -> Facts {
         prompt_rows: 128,
         sequences: 16,
         vision_batch: 4,
-        draws: false,
+        samples_on_device: false,
         device: "scripted".into(),
         dtype: "f32".into(),
         weights: "native".into(),
@@ -169,7 +169,7 @@ impl Backend for ScriptedBackend {
         &self.facts
     }
 
-    fn step(&mut self, segments: &[Segment<'_>], draws: &[Vec<RowDraw>]) -> Result<StepOutput, BackendError> {
+    fn step(&mut self, segments: &[Segment<'_>], samples: &[Vec<RowSample>]) -> Result<StepOutput, BackendError> {
         let record = |s: &Segment<'_>| SegmentRecord {
             span: s.span,
             position: s.position,
@@ -184,8 +184,8 @@ impl Backend for ScriptedBackend {
         if (1..segments.len()).any(|i| segments[..i].iter().any(|b| overlap(segments[i].span, b.span))) {
             return Err(BackendError("contract broken: spans of one step overlap".into()));
         }
-        if !draws_fit(draws, segments) || (!draws.is_empty() && !self.facts.draws) {
-            return Err(BackendError("contract broken: draws that nobody can make".into()));
+        if !samples_fit(samples, segments) || (!samples.is_empty() && !self.facts.samples_on_device) {
+            return Err(BackendError("contract broken: samples that nobody can take".into()));
         }
         let mut output = StepOutput::default();
         for (number, segment) in segments.iter().enumerate() {
@@ -194,16 +194,16 @@ impl Backend for ScriptedBackend {
             if fault == Some(Fault::Nonsense) {
                 rows.fill(f32::NAN);
             }
-            let asked = draws.get(number).map_or(&[][..], Vec::as_slice);
-            let drawn = draw_rows(asked, &rows, self.facts.vocabulary);
-            output.drawn.push(drawn.map_err(|e| BackendError(e.to_string()))?);
+            let asked = samples.get(number).map_or(&[][..], Vec::as_slice);
+            let sampled = sample_rows(asked, &rows, self.facts.vocabulary);
+            output.sampled.push(sampled.map_err(|e| BackendError(e.to_string()))?);
             output.logits.extend(rows.iter().filter(|_| asked.is_empty()));
         }
         Ok(output)
     }
 
     fn copy(&mut self, from: Span, to: Span, len: usize) -> Result<(), BackendError> {
-        let most = self.facts.kv_tokens + self.facts.head_tokens;
+        let most = self.facts.kv_tokens + self.facts.prefix_tokens;
         let source = self.memory.get(&from.start).filter(|memory| memory.span == from);
         let tokens = source.and_then(|memory| memory.tokens.get(..len)).map(<[_]>::to_vec);
         let Some(tokens) = tokens.filter(|_| len <= to.len && to.start + to.len <= most && !overlap(from, to)) else {

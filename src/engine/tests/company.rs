@@ -77,15 +77,18 @@ async fn the_same_request_and_seed_give_the_same_tokens_alone_or_in_any_company(
 }
 
 #[tokio::test]
-async fn a_backend_that_draws_gives_the_tokens_that_are_drawn_from_its_logits() {
+async fn a_backend_that_samples_gives_the_tokens_that_are_sampled_from_its_logits() {
     let mut all_tokens = Vec::new();
-    for draws in [false, true] {
+    for samples_on_device in [false, true] {
         let (engine, _controls) = engine(
             EngineConfig {
                 queue_jobs: 64,
                 ..config()
             },
-            Facts { draws, ..facts() },
+            Facts {
+                samples_on_device,
+                ..facts()
+            },
             Reply::Hashed,
         );
         engine.ready().await.unwrap();

@@ -139,8 +139,8 @@ async fn dropping_the_last_handle_finishes_what_was_admitted_and_ends_the_thread
         fn facts(&self) -> &Facts {
             self.1.facts()
         }
-        fn step(&mut self, segments: &[Segment<'_>], draws: &[Vec<RowDraw>]) -> Result<StepOutput, BackendError> {
-            self.1.step(segments, draws)
+        fn step(&mut self, segments: &[Segment<'_>], samples: &[Vec<RowSample>]) -> Result<StepOutput, BackendError> {
+            self.1.step(segments, samples)
         }
         fn copy(&mut self, from: Span, to: Span, len: usize) -> Result<(), BackendError> {
             self.1.copy(from, to, len)

@@ -107,6 +107,12 @@ async fn too_many_faults_in_a_row_end_the_engine_and_everybody_is_answered() {
             .collect();
         controls.resume();
         let why = engine.stopped().await;
+        let last = match fault {
+            Fault::Error => "scripted fault",
+            Fault::Panic => "the model panicked",
+            Fault::Nonsense => "the model gave logits that are not finite",
+        };
+        assert_eq!(why, format!("3 steps in a row failed, the last with: {last}"));
         assert!(matches!(engine.state(), EngineState::Failed(reason) if reason == why));
         for (n, events) in asked.into_iter().enumerate() {
             let last = error(&all(events).await);
@@ -124,6 +130,22 @@ async fn too_many_faults_in_a_row_end_the_engine_and_everybody_is_answered() {
         assert_eq!(engine.ready().await.err(), Some(EngineError::Stopped));
         engine.idle().await;
     }
+}
+
+#[tokio::test]
+async fn too_many_vision_passes_in_a_row_that_fail_end_the_engine_as_such() {
+    let (engine, controls) = ready(says(&[1])).await;
+    for pass in 0..3 {
+        controls.fail_pass(pass, Fault::Error);
+        let asked = Job {
+            images: vec![picture(1)],
+            ..job(vec![])
+        };
+        let events = all(engine.submit(asked).unwrap()).await;
+        assert!(matches!(error(&events), Some(EngineError::Step(_))), "{pass}");
+    }
+    let why = engine.stopped().await;
+    assert_eq!(why, "3 VQ-GAN passes in a row failed, the last with: scripted fault");
 }
 
 #[tokio::test]

@@ -1,14 +1,14 @@
 //! The engine's backend over libtorch: the one place of the engine that holds tensors.
 
-mod draw;
+mod sample;
 mod warm;
 
 use std::num::NonZero;
 
 use tch::{Device, Kind, Tensor};
 
-use super::backend::{Backend, BackendError, Facts, RowDraw, Span, StepOutput, VisionOutput, VisionWork};
-use super::heads::HEAD_TOKENS;
+use super::backend::{Backend, BackendError, Facts, RowSample, Span, StepOutput, VisionOutput, VisionWork};
+use super::prefix_cache::PREFIX_TOKENS;
 use super::sampler::SampleError;
 use crate::model::bundle::Bundle;
 use crate::model::device::{self, DeviceChoice, DtypeChoice, WeightsChoice};
@@ -142,14 +142,14 @@ pub struct TorchBackend {
 }
 
 impl TorchBackend {
-    /// Puts the parts together. `kv_tokens` positions of KV memory are set aside, and a few more for shared heads of prompts; code `c` is the token `code_base + c`.
+    /// Puts the parts together. `kv_tokens` positions of KV memory are set aside, and a few more for prefixes that prompts share; code `c` is the token `code_base + c`.
     pub fn new(neox: Neox, vqgan: Vqgan, kv_tokens: usize, vision_batch: usize, kind: Kind, on: Device) -> Self {
         let config = neox.config();
         let facts = Facts {
             vocabulary: config.vocab_size,
             context: config.max_position_embeddings,
             kv_tokens,
-            head_tokens: HEAD_TOKENS,
+            prefix_tokens: PREFIX_TOKENS,
             kv_bytes_per_token: KvMemory::bytes_per_token(config, kind),
             codes_per_image: vqgan.config().codes_per_image(),
             code_base: (config.vocab_size - vqgan.config().n_embed) as u32,
@@ -159,12 +159,12 @@ impl TorchBackend {
             prompt_rows: neox.prompt_rows(),
             sequences: sequences(on),
             vision_batch,
-            draws: on.is_cuda(),
+            samples_on_device: on.is_cuda(),
             device: device::name(on),
             dtype: device::dtype_name(kind).to_owned(),
             weights: neox.held().to_string(),
         };
-        let kv = neox.kv_memory(kv_tokens + HEAD_TOKENS);
+        let kv = neox.kv_memory(kv_tokens + PREFIX_TOKENS);
         Self {
             neox,
             vqgan,
@@ -183,33 +183,33 @@ impl Backend for TorchBackend {
         &self.facts
     }
 
-    fn step(&mut self, segments: &[Segment<'_>], draws: &[Vec<RowDraw>]) -> Result<StepOutput, BackendError> {
+    fn step(&mut self, segments: &[Segment<'_>], samples: &[Vec<RowSample>]) -> Result<StepOutput, BackendError> {
         let Some(logits) = self.neox.step(&mut self.kv, segments) else {
             return Ok(StepOutput::default());
         };
-        if draws.iter().all(Vec::is_empty) {
-            let (logits, drawn) = (fetch(&logits)?, Vec::new());
-            return Ok(StepOutput { logits, drawn });
+        if samples.iter().all(Vec::is_empty) {
+            let (logits, sampled) = (fetch(&logits)?, Vec::new());
+            return Ok(StepOutput { logits, sampled });
         }
-        // Rows of the logits to draw from, and others.
+        // Rows of the logits to sample from, and others.
         let (mut here, mut there, mut row) = (Vec::new(), Vec::new(), 0i64);
-        for (segment, draw) in segments.iter().zip(draws) {
+        for (segment, asked) in segments.iter().zip(samples) {
             let rows = row..row + segment.logits as i64;
             row = rows.end;
-            if draw.is_empty() { &mut there } else { &mut here }.extend(rows);
+            if asked.is_empty() { &mut there } else { &mut here }.extend(rows);
         }
         let pick = |rows: &[i64]| {
             let rows = Tensor::from_slice(rows).f_to_device(self.device)?;
             logits.f_index_select(0, &rows)
         };
-        let asked = draws.concat();
-        let ids = draw::draw_rows(&pick(&here).map_err(torch)?, &asked)
+        let asked = samples.concat();
+        let ids = sample::sample_rows(&pick(&here).map_err(torch)?, &asked)
             .ok_or_else(|| BackendError(SampleError::NotFinite.to_string()))?;
         let mut ids = ids.into_iter();
         Ok(StepOutput {
-            drawn: draws
+            sampled: samples
                 .iter()
-                .map(|draws| ids.by_ref().take(draws.len()).collect())
+                .map(|asked| ids.by_ref().take(asked.len()).collect())
                 .collect(),
             logits: match there.is_empty() {
                 true => Vec::new(),

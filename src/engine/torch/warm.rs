@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::TorchBackend;
-use crate::engine::{Backend, BackendError, RowDraw, VisionOutput, VisionWork};
+use crate::engine::{Backend, BackendError, RowSample, VisionOutput, VisionWork};
 use crate::model::neox::{Segment, Span};
 use crate::radiograph::Pixels;
 
@@ -53,7 +53,7 @@ impl TorchBackend {
         Ok(())
     }
 
-    /// A step of one token of each of `rows` sequences, with and, where the device draws, without logits that come over. A memory too small for as many is
+    /// A step of one token of each of `rows` sequences, with and, where the device samples, without logits that come over. A memory too small for as many is
     /// none that they will run in.
     fn warm_step(&mut self, rows: usize) -> Result<(), BackendError> {
         if rows > self.facts.kv_tokens {
@@ -67,15 +67,15 @@ impl TorchBackend {
         };
         let segments: Vec<_> = (0..rows).map(segment).collect();
         self.step(&segments, &[])?;
-        if self.facts.draws {
-            let draw = RowDraw {
+        if self.facts.samples_on_device {
+            let sample = RowSample {
                 allowed: 0..self.facts.code_base,
                 temperature: 1.0,
                 top_k: 0,
                 top_p: 0.9,
                 uniform: 0.5,
             };
-            self.step(&segments, &vec![vec![draw]; rows])?;
+            self.step(&segments, &vec![vec![sample]; rows])?;
         }
         Ok(())
     }
@@ -122,7 +122,7 @@ mod tests {
         assert_eq!(model.step_sizes(), vec![1]);
         let network = Vqgan::load(&vqgan, &source, Kind::Float, Device::Cpu).unwrap();
         let mut backend = TorchBackend::new(model, network, 32, 1, Kind::Float, Device::Cpu);
-        backend.facts.draws = true;
+        backend.facts.samples_on_device = true;
         for rows in [1, 2, 4, 8, 16, 32, 64] {
             backend.warm_step(rows).unwrap();
         }

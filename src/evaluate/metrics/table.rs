@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::phantom::NO_FINDING;
 use crate::train::classifier::scores::Counts;
 
 /// Precision, recall and F1; none where nothing was told or present.
@@ -50,7 +51,7 @@ pub struct LabelScore {
 pub struct LabelTable {
     /// Over all decisions.
     pub micro: Scores,
-    /// Over the decisions on findings, `No Finding` left out.
+    /// Over the decisions on findings, [`NO_FINDING`] left out.
     pub micro_findings: Scores,
     /// Mean F1 of the labels that were present or told at least once.
     pub macro_f1: Option<f64>,
@@ -71,7 +72,7 @@ impl LabelTable {
                     all += 1;
                     counts.add(told, present);
                     micro.add(told, present);
-                    if name != "No Finding" {
+                    if name != NO_FINDING {
                         findings.add(told, present);
                     }
                 }

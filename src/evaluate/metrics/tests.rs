@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::stem::stem;
 use super::*;
+use crate::phantom::NO_FINDING;
 
 fn fixture() -> (Value, Vec<(String, String)>) {
     let text = include_str!("../../../tests/fixtures/evaluate/scores.json");
@@ -70,7 +71,7 @@ fn tokens_keep_numbers_and_words_whole() {
 
 #[test]
 fn a_table_of_labels_counts_what_is_known() {
-    let names = ["A".to_owned(), "No Finding".to_owned()];
+    let names = ["A".to_owned(), NO_FINDING.to_owned()];
     let cases = [
         (vec![true, false], vec![Some(true), Some(false)]),
         (vec![true, true], vec![Some(false), Some(true)]),

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::super::metrics::{Calibration, calibration};
-use crate::labeler;
+use crate::labeler::Reading;
 use crate::phantom::LABELS;
 use crate::service::Consensus;
 use crate::train::classifier::scores::auroc;
@@ -23,17 +23,16 @@ pub struct Agreement {
     pub calibration: Option<Calibration>,
 }
 
-/// Of what was agreed on and the true report for each image; `None` where images were read once.
+/// Of what was agreed on for each image and what is read of the true report; `None` where images were read once.
 pub(super) fn agreement<'a>(
     context: &Context<'_>,
-    told: impl Iterator<Item = (&'a Option<Consensus>, &'a str)>,
+    told: impl Iterator<Item = (&'a Option<Consensus>, &'a Reading)>,
 ) -> Option<Agreement> {
     let (mut points, mut readings) = (Vec::new(), 0);
     for (consensus, reference) in told {
         let Some(consensus) = consensus else { continue };
         readings = readings.max(consensus.readings);
-        let truth = labeler::read(reference).labels;
-        for (finding, &label) in LABELS.iter().zip(&truth) {
+        for (finding, &label) in LABELS.iter().zip(&reference.labels) {
             let of = consensus.findings.iter().find(|one| one.finding == *finding);
             points.push((of.map_or(0.0, |one| one.share), context.present(label)));
         }

@@ -8,7 +8,7 @@ use super::super::studies::{Studies, Study};
 use super::super::subject::Subject;
 use super::Context;
 use crate::phantom::Label;
-use crate::service::{Options, Request, Task};
+use crate::service::{Options, Outcome, Request, Task};
 use crate::train::classifier::scores::auroc as area;
 
 /// How well P(yes) tells two kinds of images apart.
@@ -69,7 +69,9 @@ pub fn auroc(
     let studies = &context.studies.list;
     let known = labelled(context.studies, label)?;
     context.progress.begin("P(yes)", known.len() as u64);
-    let requests = known.iter().map(|&(place, _)| {
+    let places: Vec<usize> = known.iter().map(|k| k.0).collect();
+    let request = |number: usize| -> Result<Request, String> {
+        let place = places[number];
         Ok(Request {
             task: Task::Vqa {
                 image: studies[place].file(subject.facts.image_side)?,
@@ -84,36 +86,18 @@ pub fn auroc(
             },
             deadline: None,
         })
-    });
+    };
     let patients = context.studies.patients();
-    let (mut points, mut of, mut first) = (Vec::new(), Vec::new(), None);
-    subject.ask(requests, |number, outcome| {
-        context.progress.step();
+    let take = |number: usize, outcome: Outcome| -> Result<_, String> {
         let (place, truth) = known[number];
-        let p_yes = outcome.and_then(|outcome| {
-            let answer = outcome.answers.into_iter().next();
-            answer
-                .and_then(|a| a.p_yes)
-                .ok_or_else(|| "the model gives neither yes nor no any probability".to_owned())
-        });
-        match p_yes {
-            Ok(p) => {
-                points.push((p, truth));
-                of.push(patients[place]);
-            }
-            Err(reason) => {
-                context.skip(&studies[place], format!("P(yes): {reason}"));
-                first.get_or_insert(reason);
-            }
+        let answer = outcome.answers.into_iter().next();
+        match answer.and_then(|answer| answer.p_yes) {
+            Some(p) => Ok(((p, truth), patients[place])),
+            None => Err("the model gives neither yes nor no any probability".to_owned()),
         }
-    })?;
-    if let (true, Some(first)) = (points.is_empty(), first) {
-        return Err(EvaluateError::Nothing {
-            part: "P(yes)",
-            count: known.len(),
-            first,
-        });
-    }
+    };
+    let asked = context.ask(subject, ("P(yes)", "P(yes)"), &places, request, take)?;
+    let (points, of): (Vec<(f64, bool)>, Vec<usize>) = asked.into_iter().unzip();
     let right = points.iter().filter(|p| (p.0 > 0.5) == p.1).count();
     Ok(PresenceScores {
         question: question.to_owned(),

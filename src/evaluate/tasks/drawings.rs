@@ -12,9 +12,9 @@ use super::super::torch::{Moments, Reader};
 use super::sizes::{SizeScores, Sizes};
 use super::{Case, Context, pixels, sample};
 use crate::labeler;
-use crate::phantom::{LABELS, Label};
+use crate::phantom::{Label, NO_FINDING};
 use crate::radiograph::{ImageFormat, Pixels};
-use crate::service::{Options, Request, Task};
+use crate::service::{Options, Outcome, Request, Task};
 use crate::train::classifier::scores::{Counts, auroc};
 use crate::train::data::decode_image;
 
@@ -122,81 +122,7 @@ pub fn drawings(context: &Context<'_>, subject: &Subject, reader: &Reader) -> Re
     if cases.is_empty() {
         return Ok(None);
     }
-    context.progress.begin("drawings", cases.len() as u64);
-    let texts: Vec<String> = cases.iter().map(|case| asked(context, case)).collect();
-    let requests = cases.iter().zip(&texts).map(|(case, text)| {
-        Ok(Request {
-            task: Task::Draw {
-                text: text.clone(),
-                n: 1,
-                format: ImageFormat::Png,
-            },
-            options: Options {
-                seed: Some(context.seed(case.study)),
-                ..Options::default()
-            },
-            deadline: None,
-        })
-    });
-    let (mut drawn, mut real) = (Queue::new(reader), Queue::new(reader));
-    let (mut samples, mut failed, mut first) = (Vec::new(), Ok(()), None);
-    subject.ask(requests, |number, outcome| {
-        context.progress.step();
-        let study = &context.studies.list[cases[number].study];
-        let file = outcome.and_then(|outcome| {
-            let answer = outcome.answers.into_iter().next();
-            answer
-                .and_then(|a| a.image)
-                .map(|i| i.file)
-                .ok_or_else(|| "no image came".to_owned())
-        });
-        let both = file.and_then(|file| {
-            let image = decode_image(&file, reader.side()).map_err(|e| e.to_string())?;
-            Ok((image, pixels(study, reader.side())?, file))
-        });
-        match both {
-            Ok((image, own, file)) => {
-                if samples.len() < context.settings.samples {
-                    let mut shown = sample(study, subject.facts.image_side);
-                    shown
-                        .figures
-                        .push(("drawn from the report (synthetic)".to_owned(), file.to_vec()));
-                    shown.texts.push(("requested".to_owned(), texts[number].clone()));
-                    samples.push((number, shown));
-                }
-                let read = drawn
-                    .push(number, image)
-                    .and_then(|()| real.push(number, Pixels::clone(&own)));
-                if failed.is_ok() {
-                    failed = read;
-                }
-            }
-            Err(reason) => {
-                context.skip(study, format!("drawing: {reason}"));
-                first.get_or_insert(reason);
-            }
-        }
-    })?;
-    failed?;
-    drawn.read()?;
-    real.read()?;
-    if drawn.rows.is_empty() {
-        return Err(EvaluateError::Nothing {
-            part: "drawings",
-            count: cases.len(),
-            first: first.unwrap_or_default(),
-        });
-    }
-    for (number, shown) in &mut samples {
-        for (queue, what) in [
-            (&drawn, "read off the drawing"),
-            (&real, "read off the image of the data"),
-        ] {
-            if let Some((_, row)) = queue.rows.iter().find(|(case, _)| case == number) {
-                shown.texts.push((what.to_owned(), findings(row, &reader.labels())));
-            }
-        }
-    }
+    let Made { drawn, real, samples } = have_drawn(context, subject, reader, &cases)?;
     let frechet = FrechetScores {
         drawn_real: drawn.whole().distance(&real.whole())?,
         real_halves: real.halves[0].distance(&real.halves[1])?,
@@ -223,8 +149,82 @@ pub fn drawings(context: &Context<'_>, subject: &Subject, reader: &Reader) -> Re
         drawn: read_scores(&rows(&drawn), &reader.labels(), context.settings.seed),
         real: read_scores(&rows(&real), &reader.labels(), context.settings.seed),
         frechet,
-        samples: samples.into_iter().map(|s| s.1).collect(),
+        samples,
     }))
+}
+
+/// What was drawn and read.
+struct Made<'a> {
+    drawn: Queue<'a>,
+    /// The same studies' real images.
+    real: Queue<'a>,
+    samples: Vec<Sample>,
+}
+
+/// Drawings of every case, read beside its real image.
+fn have_drawn<'a>(
+    context: &Context<'_>,
+    subject: &Subject,
+    reader: &'a Reader,
+    cases: &[Case],
+) -> Result<Made<'a>, EvaluateError> {
+    context.progress.begin("drawings", cases.len() as u64);
+    let texts: Vec<String> = cases.iter().map(|case| asked(context, case)).collect();
+    let studies: Vec<usize> = cases.iter().map(|case| case.study).collect();
+    let request = |number: usize| -> Result<Request, String> {
+        Ok(Request {
+            task: Task::Draw {
+                text: texts[number].clone(),
+                n: 1,
+                format: ImageFormat::Png,
+            },
+            options: Options {
+                seed: Some(context.seed(studies[number])),
+                ..Options::default()
+            },
+            deadline: None,
+        })
+    };
+    let (mut drawn, mut real) = (Queue::new(reader), Queue::new(reader));
+    let (mut samples, mut failed) = (Vec::new(), Ok(()));
+    let take = |number: usize, outcome: Outcome| -> Result<(), String> {
+        let study = &context.studies.list[studies[number]];
+        let answer = outcome.answers.into_iter().next();
+        let file = answer.and_then(|a| a.image).map(|i| i.file).ok_or("no image came")?;
+        let image = decode_image(&file, reader.side()).map_err(|e| e.to_string())?;
+        let own = pixels(study, reader.side())?;
+        if samples.len() < context.settings.samples {
+            let mut shown = sample(study, subject.facts.image_side);
+            shown
+                .figures
+                .push(("drawn from the report (synthetic)".to_owned(), file.to_vec()));
+            shown.texts.push(("requested".to_owned(), texts[number].clone()));
+            samples.push((number, shown));
+        }
+        let read = drawn
+            .push(number, image)
+            .and_then(|()| real.push(number, Pixels::clone(&own)));
+        if failed.is_ok() {
+            failed = read;
+        }
+        Ok(())
+    };
+    context.ask(subject, ("drawing", "drawings"), &studies, request, take)?;
+    failed?;
+    drawn.read()?;
+    real.read()?;
+    for (number, shown) in &mut samples {
+        for (queue, what) in [
+            (&drawn, "read off the drawing"),
+            (&real, "read off the image of the data"),
+        ] {
+            if let Some((_, row)) = queue.rows.iter().find(|(case, _)| case == number) {
+                shown.texts.push((what.to_owned(), findings(row, &reader.labels())));
+            }
+        }
+    }
+    let samples = samples.into_iter().map(|s| s.1).collect();
+    Ok(Made { drawn, real, samples })
 }
 
 /// The text that a study's drawing is asked for with.
@@ -240,8 +240,7 @@ fn asked(context: &Context<'_>, case: &Case) -> String {
 
 /// What the report asks for, of the labels that the classifier tells; what it leaves open is not scored.
 fn requested(case: &Case, reader: &Reader) -> Vec<Option<bool>> {
-    let reading = labeler::read(&case.reference);
-    known(&reading.labels.map(Some), reader)
+    known(&case.reading.labels.map(Some), reader)
 }
 
 /// Of the labels that the classifier tells: present, absent, or `None` where uncertain or unknown.
@@ -254,7 +253,7 @@ pub(super) fn known(labels: &[Option<Label>; 14], reader: &Reader) -> Vec<Option
     each.collect()
 }
 
-/// Whether the label at a place in [`LABELS`] is seen; `None` where the classifier does not tell it.
+/// Whether the label at a place in [`LABELS`](crate::phantom::LABELS) is seen; `None` where the classifier does not tell it.
 pub(super) fn seen<'a>(reader: &'a Reader, row: &'a [f64]) -> impl Fn(usize) -> Option<bool> + 'a {
     let places = reader.places();
     move |label| {
@@ -283,13 +282,12 @@ pub(super) fn read_scores(rows: &Rows, names: &[String], seed: u64) -> ReadScore
         .iter()
         .map(|(row, truth, _)| (row.iter().map(|&p| p > 0.5).collect(), truth.clone()))
         .collect();
-    let no_finding = LABELS[8];
     let counts: Vec<Counts> = decided
         .iter()
         .map(|(told, truth)| {
             let mut counts = Counts::default();
             for ((name, &told), truth) in names.iter().zip(told).zip(truth) {
-                if let Some(truth) = truth.filter(|_| name != no_finding) {
+                if let Some(truth) = truth.filter(|_| name != NO_FINDING) {
                     counts.add(told, truth);
                 }
             }

@@ -22,11 +22,15 @@ pub use vqa::{Answers, VqaScores, vqa};
 use std::cell::RefCell;
 use std::sync::Arc;
 
+use super::EvaluateError;
 use super::page::Sample;
 use super::settings::{EvaluateSettings, Uncertain};
 use super::studies::{Skipped, Studies, Study};
+use super::subject::Subject;
+use crate::labeler::{self, Reading};
 use crate::phantom::Label;
 use crate::radiograph::{ImageFormat, Pixels, write};
+use crate::service::{Outcome, Request};
 use crate::train::data::read_image;
 
 /// Told how far the work has come.
@@ -55,6 +59,8 @@ pub struct Case {
     pub study: usize,
     /// The report.
     pub reference: String,
+    /// What the labeler reads of it.
+    pub reading: Reading,
 }
 
 impl Context<'_> {
@@ -73,6 +79,7 @@ impl Context<'_> {
             match study.text(self.settings.stage) {
                 Ok(Some(reference)) => cases.push(Case {
                     study: place,
+                    reading: labeler::read(&reference),
                     reference,
                 }),
                 Ok(None) => {}
@@ -80,6 +87,40 @@ impl Context<'_> {
             }
         }
         cases
+    }
+
+    /// Asks the service for something of each of `studies` (places among them), some at a time: `request` makes the one with this number, and
+    /// `take` is given what came of it, in order; what it gives comes back. What fails in between is skipped, with `note` before the reason.
+    ///
+    /// # Errors
+    /// When the engine has ended, or every single one fails: then nothing of this `part` can be measured.
+    pub fn ask<T>(
+        &self,
+        subject: &Subject,
+        (note, part): (&str, &'static str),
+        studies: &[usize],
+        request: impl Fn(usize) -> Result<Request, String>,
+        mut take: impl FnMut(usize, Outcome) -> Result<T, String>,
+    ) -> Result<Vec<T>, EvaluateError> {
+        let (mut taken, mut first) = (Vec::new(), None);
+        subject.ask((0..studies.len()).map(request), |number, outcome| {
+            self.progress.step();
+            match outcome.and_then(|outcome| take(number, outcome)) {
+                Ok(one) => taken.push(one),
+                Err(reason) => {
+                    self.skip(&self.studies.list[studies[number]], format!("{note}: {reason}"));
+                    first.get_or_insert(reason);
+                }
+            }
+        })?;
+        match (taken.is_empty(), first) {
+            (true, Some(first)) => Err(EvaluateError::Nothing {
+                part,
+                count: studies.len(),
+                first,
+            }),
+            _ => Ok(taken),
+        }
     }
 
     /// Whether a label counts as present.

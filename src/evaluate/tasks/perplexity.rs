@@ -1,7 +1,5 @@
 //! How well the language model foresees the data's reports: what a cheaper arithmetic costs shows here first.
 
-use std::sync::Arc;
-
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -12,7 +10,7 @@ use crate::model::bundle::Bundle;
 use crate::model::device::{self, DeviceChoice, DtypeChoice, WeightsChoice};
 use crate::model::neox::Neox;
 use crate::model::source::TensorSource;
-use crate::vocabulary::{Input, PromptPart};
+use crate::vocabulary::{Input, PromptPart, Vocabulary};
 
 /// Perplexity of the data's reports in one arithmetic.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -47,6 +45,13 @@ pub fn perplexity(
 ) -> Result<Option<Perplexity>, EvaluateError> {
     let (cases, settings) = (context.cases(), context.settings);
     let on = device::resolve(choice)?;
+    let layout = Layout {
+        context,
+        vocabulary: bundle.vocabulary()?,
+        instruction: &bundle.manifest.default_instructions.report,
+        side: bundle.manifest.image_side,
+        eye,
+    };
     let stored = bundle.neox_weights()?;
     let (dtype_stored, format_stored) = (Neox::stored(&stored), stored.stored_format());
     let run = |dtype: DtypeChoice, weights: WeightsChoice| -> Result<(Foreseen, Vec<f64>, usize), EvaluateError> {
@@ -58,7 +63,7 @@ pub fn perplexity(
             .begin(&format!("perplexity, {name}"), cases.len() as u64);
         let (mut all, mut reports) = (Vec::new(), 0);
         for some in cases.chunks(TOGETHER) {
-            let given = lay_out(context, bundle, eye, some, network.context())?;
+            let given = layout.of(some, network.context());
             reports += given.len();
             all.extend(network.log_probabilities(&given)?.concat());
         }
@@ -96,55 +101,60 @@ pub fn perplexity(
     }))
 }
 
-/// Prompts and replies as they are trained: the reply ends with two line ends and the end token.
-fn lay_out(
-    context: &Context<'_>,
-    bundle: &Bundle,
-    eye: &Eye,
-    cases: &[Case],
-    room: usize,
-) -> Result<Vec<Given>, EvaluateError> {
-    let vocabulary = bundle.vocabulary()?;
-    let instruction = &bundle.manifest.default_instructions.report;
-    let side = bundle.manifest.image_side;
-    let study = |case: &Case| &context.studies.list[case.study];
-    let read: Vec<_> = cases.par_iter().map(|case| pixels(study(case), side)).collect();
-    let mut images = Vec::new();
-    let mut used = Vec::new();
-    for (case, image) in cases.iter().zip(read) {
-        context.progress.step();
-        match image {
-            Ok(image) => {
-                images.push(Arc::clone(&image));
-                used.push(case);
+/// How studies become prompts and replies.
+struct Layout<'a> {
+    context: &'a Context<'a>,
+    vocabulary: Vocabulary,
+    instruction: &'a str,
+    /// Of the images, in pixels.
+    side: usize,
+    eye: &'a Eye,
+}
+
+impl Layout<'_> {
+    /// Prompts and replies as they are trained: the reply ends with two line ends and the end token. Those that are longer than `room` are
+    /// left out.
+    fn of(&self, cases: &[Case], room: usize) -> Vec<Given> {
+        let (context, vocabulary, side) = (self.context, &self.vocabulary, self.side);
+        let studies = context.studies;
+        let study = |case: &Case| &studies.list[case.study];
+        let read: Vec<_> = cases.par_iter().map(|case| pixels(study(case), side)).collect();
+        let (mut images, mut used) = (Vec::new(), Vec::new());
+        for (case, image) in cases.iter().zip(read) {
+            context.progress.step();
+            match image {
+                Ok(image) => {
+                    images.push(image);
+                    used.push(case);
+                }
+                Err(reason) => context.skip(study(case), reason),
             }
-            Err(reason) => context.skip(study(case), reason),
         }
-    }
-    if images.is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut given = Vec::new();
-    for (case, codes) in used.into_iter().zip(eye.codes(&images)) {
-        let mut prompt = Vec::new();
-        for part in vocabulary.prompt(instruction, Input::Image(0)).parts {
-            match part {
-                PromptPart::Tokens(ids) => prompt.extend(ids),
-                PromptPart::Image(_) => {
-                    prompt.extend(codes.iter().map(|&code| vocabulary.code_base() + u32::from(code)))
+        if images.is_empty() {
+            return Vec::new();
+        }
+        let mut given = Vec::new();
+        for (case, codes) in used.into_iter().zip(self.eye.codes(&images)) {
+            let mut prompt = Vec::new();
+            for part in vocabulary.prompt(self.instruction, Input::Image(0)).parts {
+                match part {
+                    PromptPart::Tokens(ids) => prompt.extend(ids),
+                    PromptPart::Image(_) => {
+                        prompt.extend(codes.iter().map(|&code| vocabulary.code_base() + u32::from(code)))
+                    }
                 }
             }
+            let mut reply = vocabulary.encode_text(&format!("{}\n\n", case.reference));
+            reply.push(vocabulary.end());
+            if prompt.len() + reply.len() > room {
+                context.skip(
+                    study(case),
+                    format!("perplexity: prompt and report are longer than the context of {room} tokens"),
+                );
+                continue;
+            }
+            given.push(Given { prompt, reply });
         }
-        let mut reply = vocabulary.encode_text(&format!("{}\n\n", case.reference));
-        reply.push(vocabulary.end());
-        if prompt.len() + reply.len() > room {
-            context.skip(
-                study(case),
-                format!("perplexity: prompt and report are longer than the context of {room} tokens"),
-            );
-            continue;
-        }
-        given.push(Given { prompt, reply });
+        given
     }
-    Ok(given)
 }

@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use super::super::EvaluateError;
 use super::super::page::Sample;
-use super::super::torch::{Eye, Reader, feature_distance};
+use super::super::studies::Study;
+use super::super::torch::{Eye, Reader, Survivor, feature_distance};
 use super::drawings::{ReadScores, Rows, TOGETHER, known, read_scores, seen};
 use super::sizes::{SizeScores, Sizes};
 use super::{Context, picture, pixels};
@@ -84,6 +85,82 @@ struct Sums {
     sizes: Sizes,
 }
 
+impl Sums {
+    /// Adds a batch's likenesses.
+    fn liken(&mut self, batch: &Batch<'_>, survivors: &[Survivor]) {
+        for (survivor, truth) in survivors.iter().zip(&batch.truths) {
+            let add = |sum: &mut Likeness| {
+                sum.images += 1;
+                sum.psnr += survivor.psnr;
+                sum.ssim += survivor.ssim;
+            };
+            add(&mut self.all);
+            for (sum, label) in self.by_label.iter_mut().zip(&truth.0) {
+                if *label == Some(Label::Positive) {
+                    add(sum);
+                }
+            }
+        }
+    }
+
+    /// Adds what the classifier makes of a batch and of its reconstructions.
+    fn read(&mut self, reader: &Reader, batch: &Batch<'_>, drawn: &[Pixels]) -> Result<(), EvaluateError> {
+        let before = self.before_after.len();
+        compare(reader, &batch.larges, drawn, &batch.truths, self)?;
+        for (study, (real, after)) in batch.studies.iter().zip(&self.before_after[before..]) {
+            if let Some(truth) = study.phantom() {
+                self.sizes.add(&truth, seen(reader, after), Some(&seen(reader, real)));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Images that could be read, with what is known of them.
+#[derive(Default)]
+struct Batch<'a> {
+    studies: Vec<&'a Study>,
+    images: Vec<Arc<Pixels>>,
+    /// In the classifier's size, where there is one.
+    larges: Vec<Arc<Pixels>>,
+    /// What is true of each, and its patient.
+    truths: Vec<([Option<Label>; 14], usize)>,
+    /// Why the first of those that are left out is.
+    fault: Option<String>,
+}
+
+impl<'a> Batch<'a> {
+    /// Reads the images of some studies in the VQ-GAN's size, and in the classifier's.
+    fn of(context: &Context<'_>, studies: &'a [Study], patients: &[usize], side: usize, large: Option<usize>) -> Self {
+        let stage = context.settings.stage;
+        let read: Vec<_> = studies
+            .par_iter()
+            .map(|study| {
+                let own = pixels(study, side)?;
+                let large = large.map(|side| pixels(study, side)).transpose()?;
+                Ok::<_, String>((own, large, study.truth(stage)))
+            })
+            .collect();
+        let mut batch = Self::default();
+        for ((study, &patient), one) in studies.iter().zip(patients).zip(read) {
+            context.progress.step();
+            match one {
+                Ok((own, large, truth)) => {
+                    batch.images.push(own);
+                    batch.larges.extend(large);
+                    batch.truths.push((truth, patient));
+                    batch.studies.push(study);
+                }
+                Err(reason) => {
+                    context.skip(study, reason.clone());
+                    batch.fault.get_or_insert(reason);
+                }
+            }
+        }
+        batch
+    }
+}
+
 /// Sends every image through the VQ-GAN and back.
 pub fn reconstruction(
     context: &Context<'_>,
@@ -98,71 +175,23 @@ pub fn reconstruction(
         ..Sums::default()
     };
     let (mut samples, mut first) = (Vec::new(), None);
-    let (large, stage) = (reader.map(Reader::side), context.settings.stage);
     let patients = context.studies.patients();
     for (chunk, patients) in studies.chunks(TOGETHER).zip(patients.chunks(TOGETHER)) {
-        let read: Vec<_> = chunk
-            .par_iter()
-            .map(|study| {
-                let own = pixels(study, side)?;
-                let large = large.map(|side| pixels(study, side)).transpose()?;
-                Ok::<_, String>((own, large, study.truth(stage)))
-            })
-            .collect();
-        let (mut images, mut larges, mut truths, mut named) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for ((study, &patient), one) in chunk.iter().zip(patients).zip(read) {
-            context.progress.step();
-            match one {
-                Ok((own, large, truth)) => {
-                    images.push(own);
-                    larges.extend(large);
-                    truths.push((truth, patient));
-                    named.push(study);
-                }
-                Err(reason) => {
-                    context.skip(study, reason.clone());
-                    first.get_or_insert(reason);
-                }
-            }
-        }
-        if images.is_empty() {
+        let mut batch = Batch::of(context, chunk, patients, side, reader.map(Reader::side));
+        first = first.or(batch.fault.take());
+        if batch.images.is_empty() {
             continue;
         }
-        let survivors = eye.survive(&images)?;
-        for ((study, image), survivor) in named.iter().zip(&images).zip(&survivors) {
+        let survivors = eye.survive(&batch.images)?;
+        for ((study, image), survivor) in batch.studies.iter().zip(&batch.images).zip(&survivors) {
             if samples.len() < context.settings.samples {
-                samples.push(Sample {
-                    title: format!("{}: {:.1} dB, SSIM {:.3}", study.id, survivor.psnr, survivor.ssim),
-                    figures: vec![
-                        ("image of the data".to_owned(), picture(image)),
-                        ("reconstruction (synthetic)".to_owned(), picture(&survivor.drawn)),
-                    ],
-                    texts: Vec::new(),
-                });
+                samples.push(shown(study, image, survivor));
             }
         }
-        for (survivor, truth) in survivors.iter().zip(&truths) {
-            let add = |sum: &mut Likeness| {
-                sum.images += 1;
-                sum.psnr += survivor.psnr;
-                sum.ssim += survivor.ssim;
-            };
-            add(&mut sums.all);
-            for (sum, label) in sums.by_label.iter_mut().zip(&truth.0) {
-                if *label == Some(Label::Positive) {
-                    add(sum);
-                }
-            }
-        }
+        sums.liken(&batch, &survivors);
         if let Some(reader) = reader {
             let drawn: Vec<Pixels> = survivors.into_iter().map(|s| s.drawn).collect();
-            let before = sums.before_after.len();
-            compare(reader, &larges, &drawn, &truths, &mut sums)?;
-            for (study, (real, after)) in named.iter().zip(&sums.before_after[before..]) {
-                if let Some(truth) = study.phantom() {
-                    sums.sizes.add(&truth, seen(reader, after), Some(&seen(reader, real)));
-                }
-            }
+            sums.read(reader, &batch, &drawn)?;
         }
     }
     if sums.all.images == 0 {
@@ -172,14 +201,6 @@ pub fn reconstruction(
             first: first.unwrap_or_default(),
         });
     }
-    let mean = |sum: &Likeness| {
-        let n = sum.images.max(1) as f64;
-        Likeness {
-            images: sum.images,
-            psnr: sum.psnr / n,
-            ssim: sum.ssim / n,
-        }
-    };
     let (codes_used, code_perplexity) = eye.code_book();
     let by_label = LABELS.iter().zip(&sums.by_label).filter(|(_, sum)| sum.images > 0);
     Ok(Reconstruction {
@@ -190,6 +211,28 @@ pub fn reconstruction(
         read: reader.map(|reader| readings(reader, &sums, context.settings.seed)),
         samples,
     })
+}
+
+/// An image and its reconstruction, for the page.
+fn shown(study: &Study, image: &Pixels, survivor: &Survivor) -> Sample {
+    Sample {
+        title: format!("{}: {:.1} dB, SSIM {:.3}", study.id, survivor.psnr, survivor.ssim),
+        figures: vec![
+            ("image of the data".to_owned(), picture(image)),
+            ("reconstruction (synthetic)".to_owned(), picture(&survivor.drawn)),
+        ],
+        texts: Vec::new(),
+    }
+}
+
+/// Of sums over images.
+fn mean(sum: &Likeness) -> Likeness {
+    let n = sum.images.max(1) as f64;
+    Likeness {
+        images: sum.images,
+        psnr: sum.psnr / n,
+        ssim: sum.ssim / n,
+    }
 }
 
 /// Reads images and their reconstructions. With what is true of each image comes its patient.

@@ -12,7 +12,7 @@ use super::{Case, Context, sample};
 use crate::engine::FinishReason;
 use crate::labeler::{self, Reading, Sides};
 use crate::phantom::LABELS;
-use crate::service::{Consensus, Options, Request, Task};
+use crate::service::{Consensus, Options, Outcome, Request, Task};
 use crate::train::classifier::scores::Counts;
 
 /// Likeness of texts, word by word.
@@ -103,6 +103,8 @@ pub struct Reports {
 struct Written {
     case: usize,
     text: String,
+    /// What the labeler reads of it.
+    reading: Reading,
     whole: bool,
     consensus: Option<Consensus>,
 }
@@ -139,12 +141,10 @@ pub fn reports(context: &Context<'_>, subject: &Subject) -> Result<Option<Report
             .filter(|one| !study(one).labels.is_empty())
             .map(|one| {
                 let truth = study(one).truth(context.settings.stage);
-                let text = if generated {
-                    &one.text
-                } else {
-                    &cases[one.case].reference
+                let told = match generated {
+                    true => one.reading.labels,
+                    false => cases[one.case].reading.labels,
                 };
-                let told = labeler::read(text).labels;
                 (
                     told.iter().map(|&l| context.present(l)).collect(),
                     truth.iter().map(|l| l.map(|l| context.present(l))).collect(),
@@ -156,8 +156,8 @@ pub fn reports(context: &Context<'_>, subject: &Subject) -> Result<Option<Report
     let mut sizes = Sizes::default();
     for one in &written {
         if let Some(truth) = study(one).phantom() {
-            let told = labeler::read(&one.text).labels;
-            sizes.add(&truth, |place| Some(context.present(told[place])), None);
+            let told = |place: usize| Some(context.present(one.reading.labels[place]));
+            sizes.add(&truth, told, None);
         }
     }
     Ok(Some(Reports {
@@ -166,9 +166,7 @@ pub fn reports(context: &Context<'_>, subject: &Subject) -> Result<Option<Report
         blind,
         agreement: agreement(
             context,
-            written
-                .iter()
-                .map(|one| (&one.consensus, cases[one.case].reference.as_str())),
+            written.iter().map(|one| (&one.consensus, &cases[one.case].reading)),
         ),
         against_data: against_data(true),
         labeler: against_data(false),
@@ -195,7 +193,9 @@ fn have_written(
     what: &str,
 ) -> Result<Vec<Written>, EvaluateError> {
     context.progress.begin(what, cases.len() as u64);
-    let requests = cases.iter().map(|case| {
+    let studies: Vec<usize> = cases.iter().map(|case| case.study).collect();
+    let request = |number: usize| -> Result<Request, String> {
+        let case = &cases[number];
         let image = context.studies.list[image_of[case.study]].file(subject.facts.image_side)?;
         Ok(Request {
             task: Task::Report {
@@ -209,35 +209,18 @@ fn have_written(
             },
             deadline: None,
         })
-    });
-    let (mut written, mut first) = (Vec::new(), None);
-    subject.ask(requests, |number, outcome| {
-        context.progress.step();
-        let answer = outcome.and_then(|outcome| {
-            let answer = outcome.answers.into_iter().next();
-            Ok((answer.ok_or("no report came")?, outcome.consensus.into_iter().next()))
-        });
-        match answer {
-            Ok((answer, consensus)) => written.push(Written {
-                case: number,
-                text: answer.text,
-                whole: answer.finish == FinishReason::Stop,
-                consensus,
-            }),
-            Err(reason) => {
-                context.skip(&context.studies.list[cases[number].study], format!("{what}: {reason}"));
-                first.get_or_insert(reason);
-            }
-        }
-    })?;
-    match (written.is_empty(), first) {
-        (true, Some(first)) => Err(EvaluateError::Nothing {
-            part: "reports",
-            count: cases.len(),
-            first,
-        }),
-        _ => Ok(written),
-    }
+    };
+    let take = |number: usize, outcome: Outcome| -> Result<Written, String> {
+        let answer = outcome.answers.into_iter().next().ok_or("no report came")?;
+        Ok(Written {
+            case: number,
+            reading: labeler::read(&answer.text),
+            whole: answer.finish == FinishReason::Stop,
+            text: answer.text,
+            consensus: outcome.consensus.into_iter().next(),
+        })
+    };
+    context.ask(subject, (what, "reports"), &studies, request, take)
 }
 
 fn score(context: &Context<'_>, cases: &[Case], written: &[Written]) -> ReportScores {
@@ -245,13 +228,10 @@ fn score(context: &Context<'_>, cases: &[Case], written: &[Written]) -> ReportSc
         .iter()
         .map(|w| (w.text.clone(), cases[w.case].reference.clone()))
         .collect();
-    let readings: Vec<(Reading, Reading)> = pairs
-        .iter()
-        .map(|(a, b)| (labeler::read(a), labeler::read(b)))
-        .collect();
     let (mut sides, mut by_label) = (SideScores::default(), vec![SideScores::default(); LABELS.len()]);
     let (mut rows, mut counts) = (Vec::new(), Vec::new());
-    for (generated, reference) in &readings {
+    for one in written {
+        let (generated, reference) = (&one.reading, &cases[one.case].reading);
         let mut own = Counts::default();
         for (place, of_label) in by_label.iter_mut().enumerate() {
             let (told, present) = (

@@ -121,7 +121,7 @@ fn sized(kind: &Kind, severity: Option<Severity>) -> Option<(usize, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::phantom::Phantom;
+    use crate::phantom::{NO_FINDING, Phantom};
 
     #[test]
     fn every_finding_of_a_phantom_counts_once_by_its_largest_size() {
@@ -131,7 +131,7 @@ mod tests {
             let study = phantom.study(index);
             // Pneumonia and devices have no size of their own.
             let labels = study.labels.iter().enumerate().filter(|(place, label)| {
-                !["No Finding", "Support Devices", "Pneumonia"].contains(&LABELS[*place])
+                ![NO_FINDING, "Support Devices", "Pneumonia"].contains(&LABELS[*place])
                     && **label == crate::phantom::Label::Positive
             });
             findings += labels.count();

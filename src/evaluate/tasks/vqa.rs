@@ -10,7 +10,7 @@ use super::super::page::Sample;
 use super::super::subject::Subject;
 use super::vqa_words::{Kind, normalised, topic, word_f1, yes_or_no};
 use super::{Context, sample};
-use crate::service::{Options, Request, Task};
+use crate::service::{Options, Outcome, Request, Task};
 use crate::train::classifier::scores::auroc;
 use crate::train::data::Question;
 
@@ -173,7 +173,9 @@ fn have_answered(
     what: &str,
 ) -> Result<Vec<Answered>, EvaluateError> {
     context.progress.begin(what, batches.len() as u64);
-    let requests = batches.iter().map(|batch| {
+    let studies: Vec<usize> = batches.iter().map(|batch| batch.study).collect();
+    let request = |number: usize| -> Result<Request, String> {
+        let batch = &batches[number];
         let image = context.studies.list[image_of[batch.study]].file(subject.facts.image_side)?;
         Ok(Request {
             task: Task::Vqa {
@@ -187,37 +189,24 @@ fn have_answered(
             },
             deadline: None,
         })
-    });
+    };
     let patients = context.studies.patients();
-    let (mut answered, mut first) = (Vec::new(), None);
-    subject.ask(requests, |number, outcome| {
-        context.progress.step();
+    let take = |number: usize, outcome: Outcome| -> Result<Vec<Answered>, String> {
         let batch = &batches[number];
-        let study = &context.studies.list[batch.study];
-        match outcome {
-            Ok(outcome) => answered.extend(batch.questions.iter().zip(outcome.answers).map(|(q, a)| Answered {
-                study: batch.study,
-                patient: patients[batch.study],
-                id: study.id.clone(),
-                question: q.question.clone(),
-                reference: q.answer.clone(),
-                answer: a.text,
-                p_yes: a.p_yes,
-            })),
-            Err(reason) => {
-                context.skip(study, format!("{what}: {reason}"));
-                first.get_or_insert(reason);
-            }
-        }
-    })?;
-    match (answered.is_empty(), first) {
-        (true, Some(first)) => Err(EvaluateError::Nothing {
-            part: "questions",
-            count: batches.len(),
-            first,
-        }),
-        _ => Ok(answered),
-    }
+        let pairs = batch.questions.iter().zip(outcome.answers);
+        let answered = pairs.map(|(q, a)| Answered {
+            study: batch.study,
+            patient: patients[batch.study],
+            id: context.studies.list[batch.study].id.clone(),
+            question: q.question.clone(),
+            reference: q.answer.clone(),
+            answer: a.text,
+            p_yes: a.p_yes,
+        });
+        Ok(answered.collect())
+    };
+    let answered = context.ask(subject, (what, "questions"), &studies, request, take)?;
+    Ok(answered.into_iter().flatten().collect())
 }
 
 fn score(answered: &[Answered], seed: u64) -> VqaScores {

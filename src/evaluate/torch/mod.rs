@@ -8,4 +8,4 @@ mod survival;
 pub use foresight::{Foresight, Given, TOGETHER};
 pub use frechet::Moments;
 pub use reader::Reader;
-pub use survival::{Eye, feature_distance};
+pub use survival::{Eye, Survivor, feature_distance};

@@ -70,7 +70,7 @@ impl Room {
         Ok(Self { path, beside: false })
     }
 
-    /// Writes the file and the manifest that lists it.
+    /// Writes the file and the manifest that lists it, and waits until the disk has both.
     fn prepare(
         &self,
         mut manifest: Manifest,
@@ -92,6 +92,7 @@ impl Room {
         manifest.files.sort_by(|a, b| a.path.cmp(&b.path));
         manifest.version = version(&manifest.files);
         fs::write(&listed, json(&manifest, &listed)?).map_err(BundleError::io(&listed))?;
+        folders::sync(&self.path).map_err(BundleError::folder)?;
         Ok(manifest)
     }
 

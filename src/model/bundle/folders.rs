@@ -1,6 +1,6 @@
 //! Whole folders: copies that cost no room, and the exchange of one for another.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
@@ -40,15 +40,58 @@ pub fn remove(place: &Path) -> Result<(), FolderError> {
     }
 }
 
+/// Waits until the disk has all that is at `place`: a file, or a folder with the names and files in it. Links are left alone.
+///
+/// # Errors
+/// When nothing is there, or the disk refuses.
+pub fn sync(place: &Path) -> Result<(), FolderError> {
+    let found = fs::symlink_metadata(place).map_err(of(place))?.file_type();
+    if found.is_dir() {
+        for entry in fs::read_dir(place).map_err(of(place))? {
+            sync(&entry.map_err(of(place))?.path())?;
+        }
+    }
+    match found.is_dir() || found.is_file() {
+        true => sync_one(place),
+        false => Ok(()),
+    }
+}
+
+/// [`sync`] of one file, or of the names in one folder.
+fn sync_one(place: &Path) -> Result<(), FolderError> {
+    use ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
+
+    match File::open(place).and_then(|open| open.sync_all()) {
+        // What may not be read was not written here; some file systems do not sync folders.
+        Err(e) if matches!(e.kind(), PermissionDenied | InvalidInput | Unsupported) => Ok(()),
+        done => done.map_err(of(place)),
+    }
+}
+
+/// [`sync`] of the two names that an exchange gives folders.
+fn sync_names(new: &Path, target: &Path) -> Result<(), FolderError> {
+    for name in [new, target] {
+        let parent = name.parent().filter(|parent| !parent.as_os_str().is_empty());
+        sync_one(parent.unwrap_or(Path::new(".")))?;
+    }
+    Ok(())
+}
+
 /// Puts the folder `new` in the place of `target`, which may or may not be there; all three are on one disk. Where the system can, that
-/// is one step, so that there is a folder at `target` at any moment; elsewhere what was there is at `old` in between.
+/// is one step, so that there is a folder at `target` at any moment; elsewhere what was there is at `old` in between. What was there is
+/// removed only when the disk has the new one: a loss of power costs no more than the one or the other.
 ///
 /// # Errors
 /// When the system refuses; `target` is then as it was.
 pub fn exchange(new: &Path, target: &Path, old: &Path) -> Result<(), FolderError> {
     recover(target, old)?;
     remove(old)?;
+    sync(new)?;
     if target.exists() && swap(new, target) {
+        if let Err(error) = sync_names(new, target) {
+            swap(new, target);
+            return Err(error);
+        }
         // What was there has the other name now. If it stays it costs room, nothing else.
         let _ = fs::remove_dir_all(new);
         return Ok(());
@@ -70,12 +113,17 @@ fn in_turn(new: &Path, target: &Path, old: &Path) -> Result<(), FolderError> {
     if occupied {
         fs::rename(target, old).map_err(of(target))?;
     }
-    if let Err(error) = fs::rename(new, target) {
+    let placed = fs::rename(new, target).map_err(of(target)).and_then(|()| {
+        sync_names(new, target).inspect_err(|_| {
+            let _ = fs::rename(target, new);
+        })
+    });
+    if let Err(error) = placed {
         if occupied {
             // What was there goes back; the first error is the one to tell.
             let _ = fs::rename(old, target);
         }
-        return Err(of(target)(error));
+        return Err(error);
     }
     // What stays costs room, nothing else.
     let _ = fs::remove_dir_all(old);
@@ -140,14 +188,29 @@ mod tests {
 
     #[test]
     fn a_folder_that_nothing_takes_the_place_of_stays_where_it_is() {
-        for way in WAYS {
+        for (way, told) in WAYS.into_iter().zip(["missing", "to"]) {
             let dir = tempfile::tempdir().unwrap();
             let path = |name: &str| dir.path().join(name);
             write(&path("to/file"), "old");
             let (at, _) = way(&path("missing"), &path("to"), &path("old")).unwrap_err();
-            assert_eq!(at, path("to"));
+            assert_eq!(at, path(told));
             assert_eq!(fs::read_to_string(path("to/file")).unwrap(), "old");
             assert!(!path("old").exists());
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_to_nowhere_keeps_no_folder_from_its_place() {
+        for way in WAYS {
+            let dir = tempfile::tempdir().unwrap();
+            let path = |name: &str| dir.path().join(name);
+            write(&path("new/deep/file"), "new");
+            write(&path("to/file"), "old");
+            std::os::unix::fs::symlink("nowhere", path("new/deep/link")).unwrap();
+            way(&path("new"), &path("to"), &path("old")).unwrap();
+            assert_eq!(fs::read_to_string(path("to/deep/file")).unwrap(), "new");
+            assert!(!path("to/file").exists());
         }
     }
 

@@ -9,6 +9,7 @@ mod error;
 pub mod folders;
 mod inspect;
 mod manifest;
+mod restate;
 mod write;
 
 use std::fs::File;
@@ -28,6 +29,7 @@ pub use error::BundleError;
 pub(crate) use inspect::size;
 pub use inspect::{Checksums, Inspection, Network, inspect};
 pub use manifest::{DefaultInstructions, Defaults, FORMAT, FileEntry, GUIDANCE, Manifest, READINGS};
+pub use restate::restate;
 pub use write::{BundleWriter, Draft};
 
 pub(crate) const MANIFEST: &str = "bundle.json";

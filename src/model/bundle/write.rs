@@ -73,7 +73,7 @@ impl BundleWriter {
         fs::write(&path, bytes).map_err(BundleError::io(&path))
     }
 
-    /// Checksums every file, writes the manifest and moves the bundle to its place.
+    /// Checksums every file, writes the manifest and moves the bundle to its place when the disk has all of it.
     pub fn finish(
         self,
         draft: Draft,

@@ -20,7 +20,7 @@ use super::bundle::{
     VQGAN_WEIGHTS, WEIGHTS, token_space,
 };
 use super::checkpoint::{CheckpointError, CheckpointReader, SafetensorsWriter};
-use super::neox::NeoxConfig;
+use super::neox::{EMBED_OUT, NeoxConfig};
 use super::vqgan::VqganConfig;
 use super::{ConfigError, bundle};
 
@@ -124,7 +124,7 @@ pub fn convert(options: &ConvertOptions, progress: &mut dyn FnMut(Progress<'_>))
 
     let mut llm = CheckpointReader::open_folder(&options.llm)?;
     // What recent versions of transformers call the output matrix in memory, and so in a state dict saved by hand.
-    llm.rename("lm_head.weight", "embed_out.weight");
+    llm.rename("lm_head.weight", EMBED_OUT);
     let images = CheckpointReader::open_file(&options.vqgan_checkpoint)?;
     let plans = [
         (WEIGHTS, &llm, plan::language_model(&llm, &neox, options.dtype)?),

@@ -8,7 +8,7 @@ use super::ConvertError;
 use super::values::TargetDtype;
 use crate::model::ExpectedTensor;
 use crate::model::checkpoint::{CheckpointReader, Dtype, TensorInfo};
-use crate::model::neox::NeoxConfig;
+use crate::model::neox::{EMBED_IN, EMBED_OUT, NeoxConfig};
 use crate::model::vqgan::VqganConfig;
 
 /// The tensors to be written, in order, with the type they are to have.
@@ -118,12 +118,11 @@ pub(super) fn language_model(
     config: &NeoxConfig,
     dtype: TargetDtype,
 ) -> Result<Plan, ConvertError> {
-    const OUTPUT: &str = "embed_out.weight";
     let mut check = Check::new(reader, &config.expected_tensors(), dtype);
     for name in reader.names() {
         let known = check.expected.contains_key(name) || NeoxConfig::is_ignorable(name);
-        if config.tie_word_embeddings && name == OUTPUT {
-            if reader.read(name)? != reader.read("gpt_neox.embed_in.weight")? {
+        if config.tie_word_embeddings && name == EMBED_OUT {
+            if reader.read(name)? != reader.read(EMBED_IN)? {
                 check.problem(TensorProblem::Untied { name: name.to_owned() });
             }
         } else if !known {
@@ -236,11 +235,10 @@ impl<'a> Check<'a> {
 /// Recognises a model saved without its head, or inside another module.
 fn prefix_hint(reader: &CheckpointReader) -> Option<String> {
     const MARK: &str = "embed_in.weight";
-    const WHOLE: &str = "gpt_neox.embed_in.weight";
     let name = reader.names().find(|name| name.ends_with(MARK))?;
-    let prefix = name.strip_suffix(WHOLE).or_else(|| name.strip_suffix(MARK))?;
+    let prefix = name.strip_suffix(EMBED_IN).or_else(|| name.strip_suffix(MARK))?;
     match (name, prefix) {
-        (WHOLE, _) => None,
+        (EMBED_IN, _) => None,
         (MARK, _) => Some(
             "its names lack `gpt_neox.`, as those of a GPTNeoXModel without output matrix do; save the GPTNeoXForCausalLM".to_owned(),
         ),

@@ -7,6 +7,12 @@ use crate::model::{ConfigError, ExpectedTensor};
 
 const FILE: &str = "config.json";
 
+/// The embedding, `[vocab_size, hidden_size]`, by its name in a state dict.
+pub const EMBED_IN: &str = "gpt_neox.embed_in.weight";
+
+/// The output matrix, `[vocab_size, hidden_size]`, by its name in a state dict.
+pub const EMBED_OUT: &str = "embed_out.weight";
+
 /// Shape and constants of a GPT-NeoX model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NeoxConfig {
@@ -47,6 +53,55 @@ pub enum Activation {
     GeluTanh,
     /// ReLU.
     Relu,
+}
+
+/// The sizes of a model that is in all else what a `config.json` of nothing but sizes means: a quarter of each head rotated, parallel residuals,
+/// exact GELU, biases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NeoxSizes {
+    /// Rows of the embedding and of the output matrix.
+    pub vocab_size: usize,
+    /// Width of the residual stream.
+    pub hidden_size: usize,
+    /// Number of layers.
+    pub num_hidden_layers: usize,
+    /// Attention heads in a layer.
+    pub num_attention_heads: usize,
+    /// Width of the MLP.
+    pub intermediate_size: usize,
+    /// Longest sequence in tokens.
+    pub max_position_embeddings: usize,
+    /// The output matrix is the embedding.
+    pub tie_word_embeddings: bool,
+}
+
+impl NeoxSizes {
+    /// The configuration of these sizes.
+    ///
+    /// # Errors
+    /// When no model has them.
+    pub fn config(self) -> Result<NeoxConfig, ConfigError> {
+        NeoxConfig::check(Raw {
+            model_type: None,
+            vocab_size: self.vocab_size,
+            hidden_size: self.hidden_size,
+            num_hidden_layers: self.num_hidden_layers,
+            num_attention_heads: self.num_attention_heads,
+            intermediate_size: self.intermediate_size,
+            max_position_embeddings: self.max_position_embeddings,
+            rotary_pct: None,
+            partial_rotary_factor: None,
+            rotary_emb_base: None,
+            rope_theta: None,
+            rope_parameters: None,
+            rope_scaling: None,
+            use_parallel_residual: yes(),
+            layer_norm_eps: default_eps(),
+            hidden_act: default_act(),
+            tie_word_embeddings: self.tie_word_embeddings,
+            attention_bias: yes(),
+        })
+    }
 }
 
 #[derive(Deserialize)]
@@ -101,6 +156,10 @@ impl NeoxConfig {
             file: FILE,
             reason: e.to_string(),
         })?;
+        Self::check(raw)
+    }
+
+    fn check(raw: Raw) -> Result<Self, ConfigError> {
         let value = |key, reason: String| ConfigError::Value {
             file: FILE,
             key,
@@ -202,6 +261,44 @@ impl NeoxConfig {
         })
     }
 
+    /// `config.json` as transformers and [`Self::from_json`] read it, for weights that are stored as `dtype` (`float32`, `bfloat16`). Its text ends
+    /// with a line break.
+    pub fn to_json(&self, dtype: &str) -> String {
+        let head = self.head_dim() as f64;
+        let activation = match self.hidden_act {
+            Activation::Gelu => "gelu",
+            Activation::GeluTanh => "gelu_new",
+            Activation::Relu => "relu",
+        };
+        // Whoever reads it rounds down.
+        let exact = self.rotary_ndims as f64 / head;
+        let rotary_pct = match (head * exact) as usize == self.rotary_ndims {
+            true => exact,
+            false => (self.rotary_ndims as f64 + 0.5) / head,
+        };
+        let value = serde_json::json!({
+            "architectures": ["GPTNeoXForCausalLM"],
+            "model_type": "gpt_neox",
+            "vocab_size": self.vocab_size,
+            "hidden_size": self.hidden_size,
+            "num_hidden_layers": self.num_hidden_layers,
+            "num_attention_heads": self.num_attention_heads,
+            "intermediate_size": self.intermediate_size,
+            "max_position_embeddings": self.max_position_embeddings,
+            "rotary_pct": rotary_pct,
+            "rotary_emb_base": self.rotary_base,
+            "use_parallel_residual": self.use_parallel_residual,
+            "layer_norm_eps": self.layer_norm_eps,
+            "hidden_act": activation,
+            "tie_word_embeddings": self.tie_word_embeddings,
+            "attention_bias": self.attention_bias,
+            "torch_dtype": dtype,
+            "bos_token_id": 0,
+            "eos_token_id": 0,
+        });
+        format!("{value:#}\n")
+    }
+
     /// Dimensions of one attention head.
     pub fn head_dim(&self) -> usize {
         self.hidden_size / self.num_attention_heads
@@ -212,11 +309,11 @@ impl NeoxConfig {
         self.rotary_ndims.div_ceil(2)
     }
 
-    /// Every tensor of the state dict, by its Hugging Face name. With tied embeddings `embed_out.weight` is not among them
+    /// Every tensor of the state dict, by its Hugging Face name. With tied embeddings [`EMBED_OUT`] is not among them
     /// (a checkpoint may hold it all the same, equal to the embedding).
     pub fn expected_tensors(&self) -> Vec<ExpectedTensor> {
         let (h, m, v) = (self.hidden_size, self.intermediate_size, self.vocab_size);
-        let mut out = vec![ExpectedTensor::new("gpt_neox.embed_in.weight", &[v, h])];
+        let mut out = vec![ExpectedTensor::new(EMBED_IN, &[v, h])];
         for layer in 0..self.num_hidden_layers {
             let name = |part: &str| format!("gpt_neox.layers.{layer}.{part}");
             for norm in ["input_layernorm", "post_attention_layernorm"] {
@@ -239,7 +336,7 @@ impl NeoxConfig {
         out.push(ExpectedTensor::new("gpt_neox.final_layer_norm.weight", &[h]));
         out.push(ExpectedTensor::new("gpt_neox.final_layer_norm.bias", &[h]));
         if !self.tie_word_embeddings {
-            out.push(ExpectedTensor::new("embed_out.weight", &[v, h]));
+            out.push(ExpectedTensor::new(EMBED_OUT, &[v, h]));
         }
         out
     }
@@ -266,59 +363,5 @@ impl NeoxConfig {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn json(extra: &str) -> String {
-        format!(
-            r#"{{"model_type":"gpt_neox","vocab_size":100,"hidden_size":64,"num_hidden_layers":2,"num_attention_heads":4,
-                "intermediate_size":256{extra}}}"#
-        )
-    }
-
-    #[test]
-    fn old_and_new_spellings_of_the_rotary_keys_mean_the_same() {
-        let old = NeoxConfig::from_json(json(r#","rotary_pct":0.5,"rotary_emb_base":5000"#).as_bytes()).unwrap();
-        let new = NeoxConfig::from_json(json(r#","partial_rotary_factor":0.5,"rope_theta":5000"#).as_bytes()).unwrap();
-        let nested =
-            json(r#","rope_parameters":{"rope_type":"default","partial_rotary_factor":0.5,"rope_theta":5000}"#);
-        assert_eq!(old, new);
-        assert_eq!(old, NeoxConfig::from_json(nested.as_bytes()).unwrap());
-        assert_eq!(old.rotary_ndims, 8);
-    }
-
-    #[test]
-    fn a_model_of_another_family_or_with_scaled_rotary_is_refused_with_its_key() {
-        let other = json("").replace("gpt_neox", "llama");
-        assert!(
-            NeoxConfig::from_json(other.as_bytes())
-                .unwrap_err()
-                .to_string()
-                .contains("model_type")
-        );
-        let scaled = json(r#","rope_scaling":{"type":"linear","factor":2.0}"#);
-        assert!(
-            NeoxConfig::from_json(scaled.as_bytes())
-                .unwrap_err()
-                .to_string()
-                .contains("linear")
-        );
-        let odd = json(r#","rotary_pct":0.03"#);
-        assert!(
-            NeoxConfig::from_json(odd.as_bytes())
-                .unwrap_err()
-                .to_string()
-                .contains("rotary_pct")
-        );
-    }
-
-    #[test]
-    fn expected_tensors_count_the_published_model() {
-        let config = NeoxConfig::from_json(
-            br#"{"vocab_size":51305,"hidden_size":2560,"num_hidden_layers":32,"num_attention_heads":32,"intermediate_size":10240}"#,
-        )
-        .unwrap();
-        assert_eq!(config.expected_tensors().len(), 1 + 32 * 12 + 2 + 1);
-        assert_eq!(config.parameters(), 2_780_334_080);
-    }
-}
+#[path = "config_tests.rs"]
+mod tests;

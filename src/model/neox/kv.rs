@@ -18,7 +18,9 @@ pub struct KvMemory {
     kind: Kind,
     /// Positions, the spare one among them.
     tokens: usize,
+    heads: usize,
     head_dim: usize,
+    device: Device,
     /// No other memory of this process has the same.
     id: u64,
 }
@@ -27,8 +29,9 @@ pub struct KvMemory {
 unsafe impl Send for KvMemory {}
 
 impl KvMemory {
-    /// Room for `tokens` positions, and a spare one behind them. Zeroed lazily by the system on a CPU: pages that are never used take no memory.
-    pub fn new(config: &NeoxConfig, tokens: usize, kind: Kind, device: Device) -> Self {
+    /// Room for `tokens` positions, and a spare one behind them ([`super::Neox::kv_memory`]). Zeroed lazily by the system on a CPU: pages
+    /// that are never used take no memory.
+    pub(super) fn new(config: &NeoxConfig, tokens: usize, kind: Kind, device: Device) -> Self {
         static MADE: AtomicU64 = AtomicU64::new(0);
         let tokens = tokens + 1;
         let shape = [
@@ -47,9 +50,23 @@ impl KvMemory {
             layers,
             kind,
             tokens,
+            heads: config.num_attention_heads,
             head_dim: config.head_dim(),
+            device,
             id: MADE.fetch_add(1, Ordering::Relaxed),
         }
+    }
+
+    /// # Panics
+    /// If it was not made for a network of this shape that computes in `kind` on `device`: kernels of our own would read and write beyond it.
+    pub(super) fn assert_fits(&self, config: &NeoxConfig, kind: Kind, device: Device) {
+        let own = (self.layers.len(), self.heads, self.head_dim, self.kind, self.device);
+        let (layers, heads) = (config.num_hidden_layers, config.num_attention_heads);
+        let wanted = (layers, heads, config.head_dim(), kind, device);
+        assert!(
+            own == wanted,
+            "a KV memory of {own:?} (layers, heads, head_dim, kind, device) is given to a network of {wanted:?}"
+        );
     }
 
     /// A number of its own: an address may be another memory's later.

@@ -20,7 +20,7 @@ mod step;
 #[cfg(test)]
 mod quantised_tests;
 
-pub use config::{Activation, NeoxConfig};
+pub use config::{Activation, EMBED_IN, EMBED_OUT, NeoxConfig, NeoxSizes};
 pub use kv::KvMemory;
 pub use network::Neox;
 pub(in crate::model) use network::OUTPUT_FORMAT;

@@ -5,7 +5,7 @@ use tch::{Device, Kind, Tensor};
 use super::NeoxConfig;
 use super::attention::AttentionPlan;
 use super::buffer::Form;
-use super::config::Activation;
+use super::config::{Activation, EMBED_IN};
 use super::fused::{Fused, FusedLayer, FusedNorm, FusedWeights};
 use super::kv::KvMemory;
 use super::matrix::{Matrix, Plain};
@@ -127,7 +127,7 @@ impl Neox {
         }
         let to = (kind, device);
         let (v, h) = (config.vocab_size, config.hidden_size);
-        let embed_in = source.tensor("gpt_neox.embed_in.weight", &[v, h], kind, device)?;
+        let embed_in = source.tensor(EMBED_IN, &[v, h], kind, device)?;
         // Before the layers: while it is quantised it takes more memory than it will.
         let last = held.map(|_| OUTPUT_FORMAT);
         let tied = || Linear {
@@ -173,9 +173,7 @@ impl Neox {
 
     /// What a checkpoint's matrices are stored in, by its embedding; f32 where it has none.
     pub fn stored(weights: &Weights) -> Dtype {
-        weights
-            .info("gpt_neox.embed_in.weight")
-            .map_or(Dtype::F32, |info| info.dtype)
+        weights.info(EMBED_IN).map_or(Dtype::F32, |info| info.dtype)
     }
 
     /// How the matrices of the layers are held.
@@ -202,9 +200,14 @@ impl Neox {
 
     /// Tokens of a prompt that hold up a step of eight other rows by about its own time, or not much more.
     pub fn prompt_rows(&self) -> usize {
+        let kernels = Kernels::best();
+        // Reading these hides much arithmetic, where that is fast.
+        let reads_fast = |qkv: &Projection| match qkv.format() {
+            None => kernels.rounds_inputs(),
+            Some(_) => kernels.multiplies_bytes(),
+        };
         match self.layers.first().map(|layer| &layer.qkv) {
-            // Reading these hides much arithmetic, and that is fast.
-            Some(qkv) if self.cuts_freely() && Kernels::best().rounds_inputs() && qkv.format().is_none() => 24,
+            Some(qkv) if self.cuts_freely() && reads_fast(qkv) => 24,
             _ if self.cuts_freely() => 16,
             Some(Projection::Panels(_)) if self.kind == Kind::BFloat16 && Kernels::tiles() => 128,
             _ => 256,
@@ -313,8 +316,9 @@ impl Neox {
     /// a pass of its own (whose products are large enough to gain nothing from company).
     ///
     /// # Panics
-    /// If a segment wants logits after more tokens than it has.
+    /// If `kv` was made for a network of another shape, kind or device, or a segment wants logits after more tokens than it has.
     pub fn step(&self, kv: &mut KvMemory, segments: &[Segment<'_>]) -> Option<Tensor> {
+        kv.assert_fits(&self.config, self.kind, self.device);
         assert!(segments.iter().all(|segment| segment.logits <= segment.tokens.len()));
         let Some(rows) = &self.rows else {
             return match &self.replays {

@@ -1,5 +1,7 @@
 //! Weights in panels: prompts of any length through the kernels, and the same weights taken out again for libtorch.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use super::*;
 use crate::model::neox::Span;
 use crate::model::source::RandomSource;
@@ -79,4 +81,35 @@ fn kernels_and_libtorch_give_nearly_the_same_logits() {
         let difference = root(&apart) / root(&libtorch);
         assert!(difference < 3e-2, "{choice} {difference}");
     }
+}
+
+#[test]
+fn a_memory_made_for_another_network_is_refused() {
+    let _guard = tch::no_grad_guard();
+    let config = NeoxConfig::from_json(SHAPE.as_bytes()).unwrap();
+    let other = |key: &str, from: usize, to: usize| {
+        let shape = SHAPE.replace(&format!("\"{key}\":{from}"), &format!("\"{key}\":{to}"));
+        NeoxConfig::from_json(shape.as_bytes()).unwrap()
+    };
+    let model = Neox::load(&config, &RandomSource::new(3), Kind::BFloat16, Device::Cpu).unwrap();
+    let segment = Segment {
+        span: Span { start: 0, len: 64 },
+        position: 0,
+        tokens: &[5],
+        logits: 1,
+    };
+    let memory = |config: &NeoxConfig, kind| KvMemory::new(config, 64, kind, Device::Cpu);
+    let others = [
+        memory(&other("num_hidden_layers", 2, 1), Kind::BFloat16),
+        memory(&other("num_attention_heads", 3, 6), Kind::BFloat16),
+        memory(&other("hidden_size", 72, 48), Kind::BFloat16),
+        memory(&config, Kind::Float),
+    ];
+    for mut kv in others {
+        let step = AssertUnwindSafe(|| model.step(&mut kv, std::slice::from_ref(&segment)));
+        let reason = catch_unwind(step).expect_err("it is not refused");
+        let reason = reason.downcast_ref::<String>().expect("a message");
+        assert!(reason.contains("KV memory"), "{reason}");
+    }
+    assert!(model.step(&mut memory(&config, Kind::BFloat16), &[segment]).is_some());
 }

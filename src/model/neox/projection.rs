@@ -214,22 +214,22 @@ impl Projection {
                 })?;
             }
         }
+        let part = |name: &str, shape: &[usize], kind| {
+            let tensor = source.tensor(&format!("{prefix}.{name}"), shape, kind, device)?;
+            Ok::<_, LoadError>(order.own(tensor))
+        };
         let Some(weight) = held else {
             // What is quantised comes in f32, so that it is rounded once.
             let kind = if format.is_some() { Kind::Float } else { kind };
-            let linear = source.linear(prefix, rows, columns, bias, kind, device)?;
             let linear = Linear {
-                weight: order.own(linear.weight),
-                bias: linear.bias.map(|bias| order.own(bias)),
+                weight: part("weight", &[rows, columns], kind)?,
+                bias: bias.then(|| part("bias", &[rows], kind)).transpose()?,
             };
             return Ok(Self::new(linear, format, to.0));
         };
-        let bias = bias
-            .then(|| source.tensor(&format!("{prefix}.bias"), &[rows], kind, device))
-            .transpose()?;
         Ok(Self::Panels(Panels {
             weight,
-            bias: bias.map(|bias| order.own(bias)),
+            bias: bias.then(|| part("bias", &[rows], kind)).transpose()?,
             kind,
         }))
     }

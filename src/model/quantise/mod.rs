@@ -18,11 +18,8 @@ use super::bundle::{
 };
 use super::checkpoint::{CheckpointError, Dtype, SafetensorsWriter, TensorInfo, Weights};
 use super::kernels::{Cells, Format, Kernels, to_store};
-use super::neox::OUTPUT_FORMAT;
+use super::neox::{EMBED_OUT, OUTPUT_FORMAT};
 use super::source::{LoadError, TensorSource, floats};
-
-/// The output matrix.
-const OUTPUT: &str = "embed_out.weight";
 
 /// What is to be quantised, and where to.
 #[derive(Clone, Debug)]
@@ -110,7 +107,7 @@ fn dtype_of(format: Format) -> Dtype {
 
 /// How the matrices of the layers are stored, if in codes.
 pub(super) fn format(weights: &Weights) -> Option<Format> {
-    let output = parts(OUTPUT).0;
+    let output = parts(EMBED_OUT).0;
     let codes = weights
         .names()
         .find(|name| name.ends_with(".codes") && **name != output)?;
@@ -122,7 +119,7 @@ fn wanted(name: &str, info: &TensorInfo, format: Format) -> Option<Format> {
     let layer = name.starts_with("gpt_neox.layers.") && name.ends_with(".weight") && info.shape.len() == 2;
     match layer {
         true => Some(format),
-        false => (name == OUTPUT).then_some(OUTPUT_FORMAT),
+        false => (name == EMBED_OUT).then_some(OUTPUT_FORMAT),
     }
 }
 

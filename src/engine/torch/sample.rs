@@ -1,28 +1,28 @@
-//! Tokens drawn where the logits are: on a GPU a vocabulary's logits take longer to come over than a step takes.
+//! Tokens sampled where the logits are: on a GPU a vocabulary's logits take longer to come over than a step takes.
 
 use tch::{Kind, Tensor};
 
-use crate::engine::RowDraw;
+use crate::engine::RowSample;
 use crate::vocabulary::TokenId;
 
-/// Draws a token from each row of `logits` (`[n, vocabulary]`, f32, on any device) as [`RowDraw::draw`] would, but for the last bits of its sums. `None` if any
+/// Samples a token from each row of `logits` (`[n, vocabulary]`, f32, on any device) as [`RowSample::sample`] would, but for the last bits of its sums. `None` if any
 /// logit is NaN or infinite, or no id is allowed.
-pub(super) fn draw_rows(logits: &Tensor, draws: &[RowDraw]) -> Option<Vec<TokenId>> {
+pub(super) fn sample_rows(logits: &Tensor, samples: &[RowSample]) -> Option<Vec<TokenId>> {
     let (device, vocabulary) = (logits.device(), *logits.size().last()?);
     let bound = |id: TokenId| i64::from(id).min(vocabulary);
-    let start = bound(draws.iter().map(|draw| draw.allowed.start).min()?);
-    let end = bound(draws.iter().map(|draw| draw.allowed.end).max()?).max(start);
+    let start = bound(samples.iter().map(|sample| sample.allowed.start).min()?);
+    let end = bound(samples.iter().map(|sample| sample.allowed.end).max()?).max(start);
     if start == end {
         return None;
     }
     // One table for all settings, so that one copy goes over: `[n, 6]`.
-    let settings: Vec<[f64; 6]> = draws.iter().map(settings).collect();
+    let settings: Vec<[f64; 6]> = samples.iter().map(settings).collect();
     let settings = Tensor::from_slice(settings.as_flattened())
         .view([-1, 6])
         .to_device(device);
     let setting = |column: i64| settings.narrow(1, column, 1);
 
-    // Of each row the ids that some row may draw.
+    // Of each row the ids that some row may give.
     let ids = Tensor::arange_start(start, end, (Kind::Double, device)).unsqueeze(0);
     let outside = ids.lt_tensor(&setting(0)).logical_or(&ids.ge_tensor(&setting(1)));
     let part = logits
@@ -30,26 +30,26 @@ pub(super) fn draw_rows(logits: &Tensor, draws: &[RowDraw]) -> Option<Vec<TokenI
         .masked_fill(&outside, f64::NEG_INFINITY);
     let (largest, best) = part.max_dim(1, true);
     let fine = logits.isfinite().all().logical_and(&largest.isfinite().all());
-    let chosen = if draws.iter().all(|draw| draw.temperature == 0.0) {
+    let chosen = if samples.iter().all(|sample| sample.temperature == 0.0) {
         best
     } else {
-        sample(&part, &largest, &best, draws, &setting)
+        weighted(&part, &largest, &best, samples, &setting)
     };
     let told = Tensor::cat(&[(chosen + start).view(-1), fine.to_kind(Kind::Int64).view(-1)], 0);
     let mut told: Vec<i64> = Vec::try_from(told).ok()?;
     (told.pop()? == 1).then(|| told.into_iter().map(|id| id as TokenId).collect())
 }
 
-/// Places in the rows of `part`, drawn by `draws`: `best`, where the `largest` are, for those that are greedy. `setting` gives a column of [`settings`].
-fn sample(
+/// Places in the rows of `part`, sampled by `samples`: `best`, where the `largest` are, for those that are greedy. `setting` gives a column of [`settings`].
+fn weighted(
     part: &Tensor,
     largest: &Tensor,
     best: &Tensor,
-    draws: &[RowDraw],
+    samples: &[RowSample],
     setting: &dyn Fn(i64) -> Tensor,
 ) -> Tensor {
-    let weights = (top_k(part, draws, &setting(2)) - largest) * setting(3).to_kind(Kind::Float);
-    let weights = top_p(weights.exp(), draws, &setting(4));
+    let weights = (top_k(part, samples, &setting(2)) - largest) * setting(3).to_kind(Kind::Float);
+    let weights = top_p(weights.exp(), samples, &setting(4));
     let sums = weights.cumsum(1, Kind::Double);
     let target = sums.narrow(1, -1, 1) * setting(5);
     let passed = sums.le_tensor(&target).sum_dim_intlist(1, true, Kind::Int64);
@@ -63,27 +63,32 @@ fn sample(
 }
 
 /// First and last id allowed, k, the scale of logits (0 for greedy), p, and the random number.
-fn settings(draw: &RowDraw) -> [f64; 6] {
-    let scale = match draw.temperature == 0.0 {
+fn settings(sample: &RowSample) -> [f64; 6] {
+    let scale = match sample.temperature == 0.0 {
         true => 0.0,
         // A tiny temperature must not make the maximum 0 · ∞.
-        false => f64::from((1.0 / draw.temperature).min(f32::MAX)),
+        false => f64::from((1.0 / sample.temperature).min(f32::MAX)),
     };
-    let allowed = &draw.allowed;
+    let allowed = &sample.allowed;
     [
         f64::from(allowed.start),
         f64::from(allowed.end),
-        draw.top_k as f64,
+        sample.top_k as f64,
         scale,
-        f64::from(draw.top_p),
-        draw.uniform,
+        f64::from(sample.top_p),
+        sample.uniform,
     ]
 }
 
 /// Leaves the `k` largest of each row, and what equals the last of them; 0 leaves all.
-fn top_k(part: &Tensor, draws: &[RowDraw], k: &Tensor) -> Tensor {
+fn top_k(part: &Tensor, samples: &[RowSample], k: &Tensor) -> Tensor {
     let width = part.size()[1];
-    let most = draws.iter().map(|draw| draw.top_k as i64).max().unwrap_or(0).min(width);
+    let most = samples
+        .iter()
+        .map(|sample| sample.top_k as i64)
+        .max()
+        .unwrap_or(0)
+        .min(width);
     if most == 0 {
         return part.shallow_clone();
     }
@@ -96,8 +101,8 @@ fn top_k(part: &Tensor, draws: &[RowDraw], k: &Tensor) -> Tensor {
 }
 
 /// Leaves the nucleus of each row: the smallest set of the heaviest, the lower id first among equals, that weighs `p` of the whole.
-fn top_p(weights: Tensor, draws: &[RowDraw], p: &Tensor) -> Tensor {
-    if draws.iter().all(|draw| draw.top_p >= 1.0) {
+fn top_p(weights: Tensor, samples: &[RowSample], p: &Tensor) -> Tensor {
+    if samples.iter().all(|sample| sample.top_p >= 1.0) {
         return weights;
     }
     let (heaviest, order) = weights.sort_stable(true, 1, true);
@@ -125,9 +130,9 @@ mod tests {
         (values, tensor)
     }
 
-    fn drawing(rng: &mut ChaCha8Rng) -> RowDraw {
+    fn asked(rng: &mut ChaCha8Rng) -> RowSample {
         let start = rng.random_range(0..VOCABULARY);
-        RowDraw {
+        RowSample {
             allowed: start..rng.random_range(start + 1..VOCABULARY + 50),
             temperature: [0.0, 0.3, 1.0, 1.7, 1e-40][rng.random_range(0..5)],
             top_k: [0, 0, 1, 5, 50, 1000][rng.random_range(0..6)],
@@ -137,20 +142,20 @@ mod tests {
     }
 
     #[test]
-    fn rows_drawn_together_give_the_tokens_that_each_gives_alone() {
+    fn rows_sampled_together_give_the_tokens_that_each_gives_alone() {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         for round in 0..300 {
             let (values, tensor) = logits(6, &mut rng);
-            let mut draws: Vec<RowDraw> = (0..6).map(|_| drawing(&mut rng)).collect();
+            let mut samples: Vec<RowSample> = (0..6).map(|_| asked(&mut rng)).collect();
             if round % 3 == 0 {
                 // Greedy rows alone go a shorter way.
-                draws.iter_mut().for_each(|draw| draw.temperature = 0.0);
+                samples.iter_mut().for_each(|sample| sample.temperature = 0.0);
             }
-            let rows = values.chunks_exact(VOCABULARY as usize).zip(&draws);
+            let rows = values.chunks_exact(VOCABULARY as usize).zip(&samples);
             let alone: Vec<TokenId> = rows
-                .map(|(row, draw)| draw.draw(row, &mut Scratch::default()).unwrap())
+                .map(|(row, sample)| sample.sample(row, &mut Scratch::default()).unwrap())
                 .collect();
-            assert_eq!(draw_rows(&tensor, &draws), Some(alone), "{draws:?}");
+            assert_eq!(sample_rows(&tensor, &samples), Some(alone), "{samples:?}");
         }
     }
 
@@ -162,15 +167,15 @@ mod tests {
             .expand([400, 3], false);
         let mut counts = [0.0; 3];
         for _ in 0..50 {
-            let draw = |_| RowDraw {
+            let sample = |_| RowSample {
                 allowed: 0..3,
                 temperature: 1.0,
                 top_k: 0,
                 top_p: 1.0,
                 uniform: rng.random(),
             };
-            let draws: Vec<RowDraw> = (0..400).map(draw).collect();
-            draw_rows(&tensor, &draws)
+            let samples: Vec<RowSample> = (0..400).map(sample).collect();
+            sample_rows(&tensor, &samples)
                 .unwrap()
                 .into_iter()
                 .for_each(|id| counts[id as usize] += 1.0);
@@ -185,7 +190,7 @@ mod tests {
 
     #[test]
     fn what_is_no_number_and_what_may_not_come_are_refused() {
-        let draw = |allowed| RowDraw {
+        let sample = |allowed| RowSample {
             allowed,
             temperature: 1.0,
             top_k: 0,
@@ -193,14 +198,14 @@ mod tests {
             uniform: 0.5,
         };
         let fine = Tensor::from_slice(&[0.0f32, 1.0]).view([1, 2]);
-        assert!(draw_rows(&fine, &[draw(0..2)]).is_some());
+        assert!(sample_rows(&fine, &[sample(0..2)]).is_some());
         for allowed in [2..3, 1..1] {
-            assert_eq!(draw_rows(&fine, &[draw(allowed)]), None);
+            assert_eq!(sample_rows(&fine, &[sample(allowed)]), None);
         }
         for wrong in [f32::NAN, f32::INFINITY] {
             // Beside what is allowed too: the model is broken then.
             let logits = Tensor::from_slice(&[0.0, wrong]).view([1, 2]);
-            assert_eq!(draw_rows(&logits, &[draw(0..1)]), None);
+            assert_eq!(sample_rows(&logits, &[sample(0..1)]), None);
         }
     }
 }
