@@ -18,22 +18,24 @@
 //!
 //! | room | what lives there | may use |
 //! | --- | --- | --- |
+//! | [`basics`] | what knows nothing of any room: hexadecimal, checksums of files, text in markup | – |
 //! | [`vocabulary`] | the one token space: text ids, control ids, image codes; prompt layout | – |
 //! | [`radiograph`] | PNG, JPEG, DICOM → pixels for the model (PNG and JPEG exactly as Pillow makes them); pixels → PNG, JPEG | – |
-//! | [`model`] | GPT-NeoX, VQ-GAN, KV memory, checkpoint reading, tables for drafts, the bundle | `vocabulary`, `radiograph` (plain pixels) |
+//! | [`model`] | GPT-NeoX, VQ-GAN, KV memory, checkpoint reading, tables for drafts, the bundle | `vocabulary`, `radiograph` (plain pixels), `basics` |
 //! | [`engine`] | admission queue and scheduler (no tensors), sampling, constraints, the one thread that owns the model | `vocabulary`, `radiograph` (plain pixels), `model` |
 //! | [`service`] | report, question, drawing, instruction: what the product does, without HTTP | `engine`, `radiograph`, `vocabulary`, `model::bundle`, `labeler`, `phantom` (names of labels) |
-//! | [`http`] | routes, wire types, errors, keys, limits, the contract | `service`, `config`, and plain values of `engine` (states, errors) and `radiograph` (formats, errors) |
-//! | [`labeler`] | which findings a report affirms, denies or leaves open, and where; the same in few words | `phantom` (names of labels) |
-//! | [`train`] | what makes bundles | `model`, `vocabulary`, `radiograph`, `labeler` |
-//! | [`evaluate`] | how good a bundle is: reports, answers and drawings against what is true; scores, a page | `service`, `engine`, `model`, `train`, `labeler`, `radiograph`, `vocabulary`, `phantom` |
+//! | [`http`] | routes, wire types, errors, keys, limits, the contract | `service`, `config`, and plain values of `engine` (states, errors) and `radiograph` (formats, errors); `basics` |
+//! | [`labeler`] | which findings a report affirms, denies or leaves open, and where; the same in few words; yes and no of an answer | `phantom` (names of labels) |
+//! | [`train`] | what makes bundles | `model`, `vocabulary`, `radiograph`, `labeler`, `basics` |
+//! | [`evaluate`] | how good a bundle is: reports, answers and drawings against what is true; scores, a page | `service`, `engine`, `model`, `train`, `labeler`, `radiograph`, `vocabulary`, `phantom`, `basics` |
 //! | [`phantom`] | synthetic radiographs with known findings, their reports and questions | `radiograph` |
-//! | [`config`] | the one configuration struct of the server | `radiograph`, `model::device`, `model::cpu` and `model::bundle` (names and ranges of settings) |
+//! | [`config`] | the one configuration struct of the server | `radiograph`, `model::device`, `model::cpu` and `model::bundle` (names and ranges of settings), `basics` |
 //! | `bin/` | `llm-cxr` and `llm-cxr-train`: parse, call, print | all |
 //!
 //! Nothing points upwards. `tch` appears only in [`model`], [`train`], `evaluate::torch` and `engine::torch` (the engine's worker); a test
 //! (`tests/architecture.rs`) holds these walls.
 
+pub mod basics;
 pub mod config;
 pub mod engine;
 pub mod evaluate;

@@ -221,7 +221,7 @@ fn job(number: usize, temperature: f32) -> Job {
     let images = seeing.then(|| picture(number % 2)).into_iter();
     let spec = SequenceSpec {
         prompt: Prompt {
-            head: if seeing { 4 } else { 0 },
+            shared_prefix: if seeing { 4 } else { 0 },
             parts,
         },
         rule: Rule::Text,

@@ -5,6 +5,8 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
+use crate::basics::sha256;
+
 /// The SHA-256 of an API key. Its `Debug` shows nothing of it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct KeyDigest([u8; 32]);
@@ -64,10 +66,7 @@ impl std::str::FromStr for KeyDigest {
 
 /// The hash of `key` as the configuration wants it: SHA-256 in lower-case hex.
 pub fn hash_key(key: &str) -> String {
-    Sha256::digest(key.as_bytes())
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    sha256(key.as_bytes())
 }
 
 /// The keys that are let in. None at all: everybody is.

@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::page::{Block, Sample, Section, Table};
+use crate::basics::escaped;
 
 const STYLE: &str = "\
 :root{--ink:#1c2733;--dim:#5b6b7b;--line:#d5dde5;--paper:#fff;--band:#f4f7fa;--one:#1f6fb4;--two:#d9822b}\
@@ -84,14 +85,6 @@ fn put_sample(sample: &Sample, out: &mut String) {
         let _ = write!(out, "<dt>{}</dt><dd>{}</dd>", escaped(heading), escaped(text));
     }
     out.push_str("</dl></article>");
-}
-
-/// Text that cannot be read as markup.
-pub(super) fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
 }
 
 #[cfg(test)]

@@ -47,7 +47,7 @@ use crate::model::bundle::{Bundle, folders};
 use crate::model::device::{self, DeviceChoice, arithmetic};
 use subject::Subject;
 use tasks::Context;
-use torch::{Eye, Reader};
+use torch::{Reader, VqganProbe};
 
 /// What was said of each study's image.
 const REPORTS: &str = "reports.jsonl";
@@ -259,13 +259,13 @@ impl Evaluation {
         // The engine's weights and KV memory are given back before the networks are loaded on their own.
         drop(subject);
         if s.wants(Part::Reconstruction) || s.wants(Part::Perplexity) {
-            let mut eye = Eye::open(bundle, device::resolve(choice)?)?;
+            let mut probe = VqganProbe::open(bundle, device::resolve(choice)?)?;
             if s.wants(Part::Reconstruction) {
                 let side = bundle.manifest.image_side;
-                self.reconstruction = Some(tasks::reconstruction(context, &mut eye, side, reader)?);
+                self.reconstruction = Some(tasks::reconstruction(context, &mut probe, side, reader)?);
             }
             if s.wants(Part::Perplexity) {
-                self.perplexity = tasks::perplexity(context, bundle, &eye, choice)?;
+                self.perplexity = tasks::perplexity(context, bundle, &probe, choice)?;
             }
         }
         Ok(())

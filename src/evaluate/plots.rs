@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::html::escaped;
+use crate::basics::escaped;
 
 /// Shares of 0 … 1 as bars, one or two for each name. `legend` names the bars.
 pub fn bars(title: &str, legend: &[&str], rows: &[(String, Vec<Option<f64>>)]) -> String {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use super::torch::{Foresight, Given};
+use super::torch::{Given, TeacherForced};
 use super::*;
 use crate::model::checkpoint::Dtype;
 use crate::model::device::{DtypeChoice, WeightsChoice};
@@ -98,17 +98,17 @@ fn every_part_is_measured_and_the_same_command_gives_the_same_bytes() {
     let drawings = evaluation.drawings.as_ref().unwrap();
     assert_eq!((drawings.cases, drawings.frechet.images), (12, (12, 12)));
     assert!(drawings.frechet.drawn_real.is_some());
-    let survived = evaluation.reconstruction.as_ref().unwrap();
-    assert_eq!(survived.all.images, 12);
-    assert!(survived.all.psnr > 0.0 && survived.read.is_some());
+    let reconstruction = evaluation.reconstruction.as_ref().unwrap();
+    assert_eq!(reconstruction.all.images, 12);
+    assert!(reconstruction.all.psnr > 0.0 && reconstruction.read.is_some());
     let presence = evaluation.auroc.as_ref().unwrap();
     assert_eq!(presence.positives + presence.negatives, 12);
-    let foreseen = evaluation.perplexity.as_ref().unwrap();
-    assert!(foreseen.own.perplexity > 1.0 && foreseen.difference.unwrap() > 0.0);
+    let perplexity = evaluation.perplexity.as_ref().unwrap();
+    assert!(perplexity.own.perplexity > 1.0 && perplexity.difference.unwrap() > 0.0);
     assert_eq!(
         (
-            foreseen.own.dtype.as_str(),
-            foreseen.compared.as_ref().unwrap().dtype.as_str()
+            perplexity.own.dtype.as_str(),
+            perplexity.compared.as_ref().unwrap().dtype.as_str()
         ),
         ("f32", "bf16")
     );
@@ -208,11 +208,11 @@ fn a_label_that_the_data_does_not_have_is_refused_before_anything_is_measured() 
 }
 
 #[test]
-fn a_reply_is_foreseen_the_same_token_by_token_and_as_part_of_the_prompt() {
+fn a_reply_scores_the_same_token_by_token_and_as_part_of_the_prompt() {
     let bundle = Bundle::open(&toy().join("bundle")).unwrap();
     let vocabulary = bundle.vocabulary().unwrap();
     let on = device::resolve(DeviceChoice::Cpu).unwrap();
-    let mut network = Foresight::open(
+    let mut network = TeacherForced::open(
         &bundle,
         DtypeChoice::F32.kind(on, Dtype::F32),
         WeightsChoice::Native,

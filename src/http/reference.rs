@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use super::error::ErrorCode;
+use crate::basics::escaped;
 
 /// Examples, by path.
 const EXAMPLES: [(&str, &str); 9] = [
@@ -218,11 +219,4 @@ fn text(value: &Value) -> String {
         };
     }
     html
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
 }

@@ -14,6 +14,7 @@ mod states;
 #[cfg(test)]
 mod tests;
 mod text;
+mod yes_no;
 
 use crate::phantom::{LABELS, Label};
 use states::Organ;
@@ -21,6 +22,7 @@ use states::Organ;
 pub use brief::brief;
 pub use reword::reword;
 pub use sides::Sides;
+pub use yes_no::yes_or_no;
 
 /// What a report says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use super::consensus;
 use super::deadline::within;
-use super::draft::Drafter;
 use super::plan::Plan;
+use super::task_prompts::Planner;
 use super::{ImageDesk, Limits, ModelCard, Options, Reply, Request, ServiceError, Task};
 use crate::engine::{Engine, EngineError, Facts, Job};
 use crate::radiograph::Pixels;
@@ -112,14 +112,14 @@ impl Assistant {
         let long = task.text_bytes() > LONG_TEXT;
         let (inner, options) = (Arc::clone(&self.0), options.clone());
         let work = move || {
-            let drafter = Drafter {
+            let planner = Planner {
                 vocabulary: &inner.vocabulary,
                 card: &inner.card,
                 limits: &inner.limits,
                 facts: &facts,
                 options: &options,
             };
-            drafter.plan(drafter.draft(task)?)
+            planner.plan(planner.prompts(task)?)
         };
         if long {
             tokio::task::spawn_blocking(work)

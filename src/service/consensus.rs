@@ -133,17 +133,13 @@ fn findings(reading: &Reading) -> u64 {
     set
 }
 
-/// An answer's yes or no as a bit of its own, so that the vote goes by it: the first word, where nothing but punctuation follows at once.
+/// An answer's yes or no as a bit of its own, so that the vote goes by it.
 fn yes_or_no(text: &str) -> u64 {
     const BESIDE: usize = 3 * LABELS.len();
-    let text = text.trim_start();
-    let end = text.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(text.len());
-    let (word, rest) = text.split_at(end);
-    let alone = rest.chars().next().is_none_or(|c| c.is_ascii_punctuation());
-    match word.to_ascii_lowercase().as_str() {
-        "yes" if alone => 1 << BESIDE,
-        "no" if alone => 2 << BESIDE,
-        _ => 0,
+    match labeler::yes_or_no(text) {
+        Some(true) => 1 << BESIDE,
+        Some(false) => 2 << BESIDE,
+        None => 0,
     }
 }
 

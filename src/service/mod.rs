@@ -12,9 +12,6 @@ mod consensus;
 mod deadline;
 mod desk;
 pub mod dicom;
-mod draft;
-#[cfg(test)]
-mod draft_tests;
 mod error;
 mod frame;
 mod limits;
@@ -23,6 +20,9 @@ mod plan;
 mod polish;
 mod reply;
 mod request;
+mod task_prompts;
+#[cfg(test)]
+mod task_prompts_tests;
 
 pub use assistant::Assistant;
 pub use card::ModelCard;

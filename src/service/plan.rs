@@ -1,10 +1,10 @@
-//! From a draft to what is asked of the engine: every reply fitted into the context, with its sampling.
+//! From the prompts of a task to what is asked of the engine: every reply fitted into the context, with its sampling.
 
 use bytes::Bytes;
 
 use super::ServiceError;
-use super::draft::{Draft, Drafter, Form, room};
 use super::limits::SEED_END;
+use super::task_prompts::{Form, Planner, TaskPrompts, room};
 use crate::engine::{Facts, Rule, Sampling, SequenceSpec, image_len};
 use crate::vocabulary::Prompt;
 
@@ -21,16 +21,16 @@ pub(super) struct Plan {
     pub(super) codes_per_image: usize,
 }
 
-impl Drafter<'_> {
+impl Planner<'_> {
     /// Fits the replies into the context and gives each its sampling.
     ///
     /// # Errors
     /// When `top_k` is out of its range, or prompt and reply do not fit the context.
-    pub(super) fn plan(&self, draft: Draft) -> Result<Plan, ServiceError> {
-        let sampling = self.sampling(&draft)?;
-        let guide = draft.guide.filter(|_| sampling.guidance != 1.0);
-        let rule = draft.form.rule(self.options.constraint);
-        let watch = match draft.form {
+    pub(super) fn plan(&self, task: TaskPrompts) -> Result<Plan, ServiceError> {
+        let sampling = self.sampling(&task)?;
+        let guide = task.guide.filter(|_| sampling.guidance != 1.0);
+        let rule = task.form.rule(self.options.constraint);
+        let watch = match task.form {
             Form::Answer => {
                 let (yes, no) = self.vocabulary.yes_no();
                 vec![yes, no]
@@ -38,9 +38,9 @@ impl Drafter<'_> {
             Form::Text | Form::Drawing(_) | Form::Open(_) => Vec::new(),
         };
         let mut sequences = Vec::new();
-        for (index, prompt) in draft.prompts.into_iter().enumerate() {
+        for (index, prompt) in task.prompts.into_iter().enumerate() {
             sequences.push(SequenceSpec {
-                max_new_tokens: self.most_new_tokens(&prompt, rule, draft.max_tokens)?,
+                max_new_tokens: self.most_new_tokens(&prompt, rule, task.max_tokens)?,
                 prompt,
                 rule,
                 sampling: Sampling {
@@ -49,39 +49,39 @@ impl Drafter<'_> {
                 },
                 watch: watch.clone(),
                 guide: guide.clone(),
-                draw: draft.form.drawn_as().is_some(),
+                draw: task.form.drawn_as().is_some(),
             });
         }
         Ok(Plan {
-            form: draft.form,
+            form: task.form,
             sequences,
             sampling,
-            image: draft.image,
-            readings: draft.readings,
+            image: task.image,
+            readings: task.readings,
             codes_per_image: self.facts.codes_per_image,
         })
     }
 
     /// The sampling of the first reply: what the request says, and what the bundle says where it does not.
-    fn sampling(&self, draft: &Draft) -> Result<Sampling, ServiceError> {
+    fn sampling(&self, task: &TaskPrompts) -> Result<Sampling, ServiceError> {
         let (card, options) = (self.card, self.options);
         if options.top_k.is_some_and(|k| k > self.facts.vocabulary) {
             let message = format!("`top_k` must be from 0 (off) to {}", self.facts.vocabulary);
             return Err(ServiceError::parameter("top_k", message));
         }
-        let usual_temperature = if draft.sampled { card.temperature } else { 0.0 };
+        let usual_temperature = if task.sampled { card.temperature } else { 0.0 };
         // A temperature of one's own on a greedy task samples as the original does.
-        let nucleus = draft.sampled || options.temperature.is_some_and(|t| t > 0.0);
+        let nucleus = task.sampled || options.temperature.is_some_and(|t| t > 0.0);
         let usual_top_p = if nucleus { card.top_p } else { 1.0 };
         Ok(Sampling {
             temperature: options.temperature.unwrap_or(usual_temperature),
             top_p: options.top_p.unwrap_or(usual_top_p),
             top_k: options.top_k.unwrap_or(0),
             seed: options.seed.unwrap_or_else(|| rand::random_range(0..SEED_END)),
-            guidance: match (&draft.guide, options.guidance) {
+            guidance: match (&task.guide, options.guidance) {
                 (Some(_), Some(asked)) => asked,
                 // The bundle's own is left out where both prompts would never fit the memory: nobody asked for it.
-                (Some(guide), None) if draft.prompts.iter().all(|prompt| pair_fits(prompt, guide, self.facts)) => {
+                (Some(guide), None) if task.prompts.iter().all(|prompt| pair_fits(prompt, guide, self.facts)) => {
                     card.guidance
                 }
                 _ => 1.0,

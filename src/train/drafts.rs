@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::common::{TrainError, split_share};
 use super::data::{Account, DataError, Dataset, Split, Stage};
-use super::finetune::{Encoder, Response};
+use super::language_model::{Encoder, Response};
 use crate::model::bundle::{Bundle, DRAFTS, add_file};
 use crate::model::drafts::DraftTable;
 use crate::vocabulary::Input;

@@ -33,7 +33,7 @@ impl Vocabulary {
         let control = self.control();
         let mut ids = self.encode_text(INTRO);
         ids.push(control.instruction);
-        let head = ids.len();
+        let shared_prefix = ids.len();
         let mut parts = Vec::new();
         match input {
             Input::None => ids.extend(self.encode_text(&format!("\n{instruction}\n\n"))),
@@ -48,6 +48,6 @@ impl Vocabulary {
         }
         ids.push(control.response);
         parts.push(PromptPart::Tokens(ids));
-        Prompt { parts, head }
+        Prompt { parts, shared_prefix }
     }
 }

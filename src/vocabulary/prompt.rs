@@ -17,7 +17,7 @@ pub struct Prompt {
     /// The parts in order.
     pub parts: Vec<PromptPart>,
     /// How many of the first tokens other prompts are likely to share. They lie in the first part.
-    pub head: usize,
+    pub shared_prefix: usize,
 }
 
 impl Prompt {
@@ -35,7 +35,7 @@ impl Prompt {
     /// The same prompt, whose instruction is one that is used again and again: all that comes before its image is likely to be shared.
     pub fn with_usual_instruction(mut self) -> Self {
         if let [PromptPart::Tokens(ids), PromptPart::Image(_), ..] = &self.parts[..] {
-            self.head = ids.len();
+            self.shared_prefix = ids.len();
         }
         self
     }

@@ -6,7 +6,7 @@ use clap::Args;
 use llm_cxr::train::data::Stage;
 use llm_cxr::train::drafts::add_drafts;
 
-use crate::Outcome;
+use crate::CommandResult;
 
 /// Put a table for drafts of reports into a bundle, made from training reports: what stands in several of them, as hashes.
 #[derive(Args, Debug)]
@@ -23,7 +23,7 @@ pub struct DraftsArgs {
 }
 
 /// Does the work.
-pub fn run(args: &DraftsArgs) -> Outcome {
+pub fn run(args: &DraftsArgs) -> CommandResult {
     let (account, guesses) = add_drafts(&args.bundle, &args.data, Stage::try_from(args.stage)?)?;
     println!("{account}\n{guesses} guesses in {}", args.bundle.display());
     Ok(())

@@ -4,7 +4,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use llm_cxr::train::init::{InitOptions, init};
 
-use crate::Outcome;
+use crate::CommandResult;
 
 /// Make a small bundle of random weights, to try the service with. Its answers are noise, and say so.
 #[derive(Args, Debug)]
@@ -14,7 +14,7 @@ pub struct InitArgs {
 }
 
 /// Runs the command.
-pub fn run(args: &InitArgs) -> Outcome {
+pub fn run(args: &InitArgs) -> CommandResult {
     let options = &args.options;
     let bar = ProgressBar::new(0);
     bar.set_style(ProgressStyle::with_template(

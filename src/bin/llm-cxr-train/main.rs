@@ -1,6 +1,5 @@
 //! `llm-cxr-train`: makes model bundles.
 
-mod beside;
 mod classifier;
 mod decoder;
 mod drafts;
@@ -8,9 +7,12 @@ mod encode;
 mod evaluate;
 mod finetune;
 mod init;
+mod parallel;
 mod phantom;
 mod pretrain;
 mod run;
+#[cfg(test)]
+mod settings_tests;
 mod tokenizer;
 mod vqgan;
 mod work;
@@ -21,7 +23,7 @@ use clap::{Parser, Subcommand};
 use llm_cxr::train::common;
 
 /// How the program ends; the error is printed as one line.
-type Outcome = Result<(), Box<dyn std::error::Error>>;
+type CommandResult = Result<(), Box<dyn std::error::Error>>;
 
 /// What the commands return that a recipe can do: they may have been stopped half-way.
 type Done = Result<common::Outcome, Box<dyn std::error::Error>>;
@@ -51,12 +53,12 @@ enum Command {
     Tokenizer(tokenizer::TokenizerArgs),
     Vqgan(Box<vqgan::VqganArgs>),
     #[command(hide = true)]
-    Step(beside::StepArgs),
+    Step(parallel::StepArgs),
 }
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
-        Command::Step(args) => return beside::step(&args),
+        Command::Step(args) => return parallel::step(&args),
         Command::Run(args) => run::run(&args),
         Command::Encode(args) => ended(encode::run(&args.settings, args.device)),
         Command::Classifier(args) => ended(classifier::run(&args.settings, args.device)),
@@ -80,7 +82,7 @@ fn main() -> ExitCode {
 }
 
 /// Says how to go on with what was stopped.
-fn ended(done: Done) -> Outcome {
+fn ended(done: Done) -> CommandResult {
     if let common::Outcome::Stopped(step) = done? {
         println!("stopped and saved after step {step}; the same command goes on");
     }

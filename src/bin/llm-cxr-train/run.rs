@@ -8,7 +8,7 @@ use llm_cxr::model::device::DeviceChoice;
 use llm_cxr::train::common::{Outcome, Stop};
 use llm_cxr::train::recipe::{Planned, Recipe, RunFolder, State, check_bundle, missing, plan, undone};
 
-use crate::beside::{Beside, follow_beside};
+use crate::parallel::{ParallelRun, follow_in_parallel};
 use crate::work::Work;
 
 /// Do every step of a recipe in order. What is done is skipped; run again after an interruption, it goes on where it was
@@ -44,7 +44,7 @@ pub struct RunArgs {
 }
 
 /// Does the work.
-pub fn run(args: &RunArgs) -> crate::Outcome {
+pub fn run(args: &RunArgs) -> crate::CommandResult {
     let recipe = Recipe::read(&args.recipe, &args.sets)?;
     // Every step is read before the first one is done: a slip in the last one shows at once.
     let works = recipe.steps.iter().map(Work::of).collect::<Result<Vec<_>, _>>()?;
@@ -95,7 +95,7 @@ pub fn run(args: &RunArgs) -> crate::Outcome {
     std::env::set_current_dir(folder.root()).map_err(|e| format!("{}: {e}", shown.display()))?;
     let whole = args.only.is_none();
     if args.parallel.get() > 1 {
-        let beside = Beside {
+        let parallel = ParallelRun {
             recipe: &recipe,
             plan: &plan,
             folder: &folder,
@@ -103,7 +103,7 @@ pub fn run(args: &RunArgs) -> crate::Outcome {
             redo: args.redo,
             device: args.device,
         };
-        follow_beside(&beside, chosen)?;
+        follow_in_parallel(&parallel, chosen)?;
     } else {
         for number in chosen {
             follow(&plan, number, &works[number], &folder, args)?;
@@ -118,7 +118,7 @@ pub fn run(args: &RunArgs) -> crate::Outcome {
 }
 
 /// Does one step, unless it is done.
-fn follow(plan: &[Planned], number: usize, work: &Work, folder: &RunFolder, args: &RunArgs) -> crate::Outcome {
+fn follow(plan: &[Planned], number: usize, work: &Work, folder: &RunFolder, args: &RunArgs) -> crate::CommandResult {
     let step = &plan[number];
     let place = place(plan, number);
     let state = folder.state(plan, number);

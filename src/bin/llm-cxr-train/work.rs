@@ -53,7 +53,7 @@ impl Work {
     }
 
     /// Refuses settings that the command would refuse at once.
-    pub fn check(&self) -> crate::Outcome {
+    pub fn check(&self) -> crate::CommandResult {
         match self {
             Self::Classifier(s) => s.check()?,
             Self::Vqgan(s) => s.check()?,

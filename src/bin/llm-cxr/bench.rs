@@ -5,7 +5,7 @@ use llm_cxr::model::bench::{self, Plan, Report, Shape};
 use llm_cxr::model::cpu::CpuKernels;
 use llm_cxr::model::device::{self, DeviceChoice, WeightsChoice};
 
-use crate::Outcome;
+use crate::CommandResult;
 use crate::show::spinner;
 
 /// Measures prefill and decode of a model shape with random weights, and the memory bandwidth they reach.
@@ -52,7 +52,7 @@ pub struct BenchArgs {
     json: bool,
 }
 
-pub fn run(args: BenchArgs) -> Outcome {
+pub fn run(args: BenchArgs) -> CommandResult {
     if args.threads > 0 {
         tch::set_num_threads(i32::from(args.threads));
     }

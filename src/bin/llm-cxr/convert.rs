@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use llm_cxr::model::convert::{ConvertOptions, TargetDtype, convert};
 
-use crate::made::MadeArgs;
-use crate::{Outcome, show};
+use crate::output_args::OutputArgs;
+use crate::{CommandResult, show};
 
 /// Turn a Hugging Face folder and a taming VQ-GAN into a model bundle.
 ///
@@ -29,7 +29,7 @@ pub struct ConvertArgs {
     #[arg(long)]
     name: Option<String>,
     #[command(flatten)]
-    made: MadeArgs,
+    output: OutputArgs,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -43,19 +43,19 @@ enum Dtype {
 }
 
 /// Runs the command.
-pub fn run(args: ConvertArgs) -> Outcome {
+pub fn run(args: ConvertArgs) -> CommandResult {
     let options = ConvertOptions {
         llm: args.llm,
         vqgan_config: args.vqgan_config,
         vqgan_checkpoint: args.vqgan_checkpoint,
-        out: args.made.out,
+        out: args.output.out,
         dtype: match args.dtype {
             Dtype::Keep => TargetDtype::Keep,
             Dtype::Bf16 => TargetDtype::Bf16,
             Dtype::F32 => TargetDtype::F32,
         },
         name: args.name,
-        force: args.made.force,
+        force: args.output.force,
     };
-    show::work(args.made.json, |progress| convert(&options, progress))
+    show::work(args.output.json, |progress| convert(&options, progress))
 }

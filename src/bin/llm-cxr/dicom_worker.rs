@@ -6,7 +6,7 @@ use clap::Args;
 use llm_cxr::radiograph::DecodeLimits;
 use llm_cxr::service::dicom;
 
-use crate::Outcome;
+use crate::CommandResult;
 
 /// Decodes the DICOM file on standard input, within limits, and writes its pixels to standard output. For the server's own use
 #[derive(Args, Debug)]
@@ -22,7 +22,7 @@ pub struct DicomWorkerArgs {
     max_bytes: usize,
 }
 
-pub fn run(args: &DicomWorkerArgs) -> Outcome {
+pub fn run(args: &DicomWorkerArgs) -> CommandResult {
     let limits = DecodeLimits {
         max_bytes: args.max_bytes,
         max_pixels: args.max_pixels,

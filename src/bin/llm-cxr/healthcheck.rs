@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::Outcome;
+use crate::CommandResult;
 
 /// Ends with 0 if the address answers 200, else with 1.
 #[derive(Args, Debug)]
@@ -14,7 +14,7 @@ pub struct HealthcheckArgs {
     url: String,
 }
 
-pub fn run(args: HealthcheckArgs) -> Outcome {
+pub fn run(args: HealthcheckArgs) -> CommandResult {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let status = runtime.block_on(async {
         // The container's own address: a proxy that is set for the way out does not know it.

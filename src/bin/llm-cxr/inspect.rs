@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use llm_cxr::model::bundle::inspect;
 
-use crate::{Outcome, show};
+use crate::{CommandResult, show};
 
 /// Print what a bundle holds: manifest, shapes, parameters, types, sizes.
 #[derive(Args, Debug)]
@@ -22,6 +22,6 @@ pub struct InspectArgs {
 }
 
 /// Runs the command.
-pub fn run(args: InspectArgs) -> Outcome {
+pub fn run(args: InspectArgs) -> CommandResult {
     show::work(args.json, |progress| inspect(&args.model, args.verify, progress))
 }

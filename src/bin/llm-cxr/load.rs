@@ -13,7 +13,7 @@ use llm_cxr::config::parse_duration;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::Outcome;
+use crate::CommandResult;
 use crate::show::bar;
 
 /// Puts a running server under load and prints throughput and latency percentiles.
@@ -127,7 +127,7 @@ struct Latency {
     outside_p50: f64,
 }
 
-pub fn run(args: LoadArgs) -> Outcome {
+pub fn run(args: LoadArgs) -> CommandResult {
     let images = images(&args.image)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let (samples, seconds) = runtime.block_on(drive(&args, images))?;

@@ -7,8 +7,8 @@ mod dicom_worker;
 mod healthcheck;
 mod inspect;
 mod load;
-mod made;
 mod offline;
+mod output_args;
 mod print;
 mod quantise;
 mod serve;
@@ -20,7 +20,7 @@ use clap::{Parser, Subcommand};
 use llm_cxr::config::CpuKernels;
 
 /// What every command returns; the error is printed as one line.
-type Outcome = Result<(), Box<dyn std::error::Error>>;
+type CommandResult = Result<(), Box<dyn std::error::Error>>;
 
 /// Reads chest X-rays, answers questions about them and draws them, with one language model (LLM-CXR).
 ///

@@ -15,7 +15,7 @@ use llm_cxr::radiograph::ImageFormat;
 use llm_cxr::service::{Assistant, Options, Outcome as Answers, Request, Task, Update};
 use serde_json::{Value, json};
 
-use crate::Outcome;
+use crate::CommandResult;
 use crate::assemble::{self, Assembled};
 use crate::show::{bar, spinner};
 
@@ -132,7 +132,7 @@ pub struct DrawArgs {
     pub model: ModelArgs,
 }
 
-pub fn report(args: ReportArgs) -> Outcome {
+pub fn report(args: ReportArgs) -> CommandResult {
     let task = Task::Report {
         image: read(&args.reading.image)?,
         instruction: args.instruction,
@@ -154,7 +154,7 @@ pub fn report(args: ReportArgs) -> Outcome {
     Ok(())
 }
 
-pub fn ask(args: AskArgs) -> Outcome {
+pub fn ask(args: AskArgs) -> CommandResult {
     let task = Task::Vqa {
         image: read(&args.reading.image)?,
         questions: args.question.clone(),
@@ -183,7 +183,7 @@ pub fn ask(args: AskArgs) -> Outcome {
     Ok(())
 }
 
-pub fn draw(args: DrawArgs) -> Outcome {
+pub fn draw(args: DrawArgs) -> CommandResult {
     let format = format_of(&args.output)?;
     let task = Task::Draw {
         text: args.text,
@@ -287,7 +287,7 @@ fn notice(assistant: &Assistant) {
     eprintln!("{RESEARCH_NOTICE}");
 }
 
-fn print_json(value: &Value) -> Outcome {
+fn print_json(value: &Value) -> CommandResult {
     let text = match std::io::stdout().is_terminal() {
         true => serde_json::to_string_pretty(value)?,
         false => value.to_string(),

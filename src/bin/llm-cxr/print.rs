@@ -3,13 +3,13 @@
 use std::io::{BufRead as _, Write as _};
 
 /// Prints the contract.
-pub fn openapi() -> crate::Outcome {
+pub fn openapi() -> crate::CommandResult {
     std::io::stdout().write_all(llm_cxr::http::contract::yaml().as_bytes())?;
     Ok(())
 }
 
 /// Reads an API key from standard input (so that it stands in no shell history) and prints its hash for the configuration.
-pub fn hash_key() -> crate::Outcome {
+pub fn hash_key() -> crate::CommandResult {
     let mut key = String::new();
     std::io::stdin().lock().read_line(&mut key)?;
     println!("{}", llm_cxr::config::hash_key(sound(&key)?));

@@ -6,8 +6,8 @@ use clap::{Args, ValueEnum};
 use llm_cxr::model::kernels::Format;
 use llm_cxr::model::quantise::{QuantiseOptions, quantise};
 
-use crate::made::MadeArgs;
-use crate::{Outcome, show};
+use crate::output_args::OutputArgs;
+use crate::{CommandResult, show};
 
 /// Store a bundle's matrices in 8 or 4 bits: smaller to ship, and faster to load than when the server quantises them.
 ///
@@ -24,7 +24,7 @@ pub struct QuantiseArgs {
     #[arg(long)]
     name: Option<String>,
     #[command(flatten)]
-    made: MadeArgs,
+    output: OutputArgs,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -36,16 +36,16 @@ enum Bits {
 }
 
 /// Runs the command.
-pub fn run(args: QuantiseArgs) -> Outcome {
+pub fn run(args: QuantiseArgs) -> CommandResult {
     let options = QuantiseOptions {
         bundle: args.model,
         format: match args.weights {
             Bits::Int8 => Format::Int8,
             Bits::Int4 => Format::Int4,
         },
-        out: args.made.out,
+        out: args.output.out,
         name: args.name,
-        force: args.made.force,
+        force: args.output.force,
     };
-    show::work(args.made.json, |progress| quantise(&options, progress))
+    show::work(args.output.json, |progress| quantise(&options, progress))
 }

@@ -20,7 +20,7 @@ use crate::assemble::{self, Recipe};
 
 /// Serves until a signal or a fault. Everything that can be wrong is looked at before the port is bound; the model is loaded after,
 /// so that nothing is loaded in vain and probes are answered meanwhile.
-pub fn run(config: &ServeConfig) -> crate::Outcome {
+pub fn run(config: &ServeConfig) -> crate::CommandResult {
     let keys = config.check()?;
     start_log(config);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use llm_cxr::model::bundle::Progress;
 use serde::Serialize;
 
-use crate::Outcome;
+use crate::CommandResult;
 
 /// A spinner with a message, for work of unknown length. Nothing is drawn where stderr is no terminal.
 pub fn spinner(message: &str) -> ProgressBar {
@@ -30,7 +30,7 @@ pub fn bar(length: u64, message: &str) -> ProgressBar {
 pub fn work<T: Display + Serialize, E: Error + 'static>(
     json: bool,
     work: impl FnOnce(&mut dyn FnMut(Progress<'_>)) -> Result<T, E>,
-) -> Outcome {
+) -> CommandResult {
     let bar = ProgressBar::new(0);
     if let Ok(style) = ProgressStyle::with_template("{msg:24} {wide_bar} {bytes}/{total_bytes} {eta}") {
         bar.set_style(style);

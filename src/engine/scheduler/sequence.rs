@@ -168,7 +168,7 @@ impl Sequence {
         }
         self.prompt_len = self.tokens.len();
         // After a prefix that was run for another prompt there must be something to run for this one.
-        self.prefix = self.spec.prompt.head.min(self.prompt_len.saturating_sub(1));
+        self.prefix = self.spec.prompt.shared_prefix.min(self.prompt_len.saturating_sub(1));
         self.phase = Phase::WaitingForKv;
     }
 

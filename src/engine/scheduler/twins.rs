@@ -78,7 +78,7 @@ mod tests {
     fn prompts_are_alike_only_where_another_is_the_same() {
         let prompt = |id| Prompt {
             parts: vec![PromptPart::Tokens(vec![id]), PromptPart::Image(0)],
-            head: 0,
+            shared_prefix: 0,
         };
         let (a, b, c) = (prompt(1), prompt(2), prompt(3));
         assert_eq!(

@@ -80,7 +80,7 @@ pub(super) fn spec(prompt: &[TokenId], rule: Rule, max_new_tokens: usize) -> Seq
     SequenceSpec {
         prompt: Prompt {
             parts: vec![PromptPart::Tokens(prompt.to_vec())],
-            head: 0,
+            shared_prefix: 0,
         },
         rule,
         sampling: GREEDY,
@@ -96,7 +96,7 @@ pub(super) fn guided(prompt: &[TokenId], guide: &[TokenId], sampling: Sampling) 
     SequenceSpec {
         guide: Some(Prompt {
             parts: vec![PromptPart::Tokens(guide.to_vec())],
-            head: 0,
+            shared_prefix: 0,
         }),
         sampling: Sampling {
             guidance: 3.0,
@@ -114,7 +114,10 @@ pub(super) fn about(image: usize, max_new_tokens: usize) -> SequenceSpec {
         PromptPart::Tokens(vec![CLOSE, 6]),
     ];
     SequenceSpec {
-        prompt: Prompt { parts, head: 2 },
+        prompt: Prompt {
+            parts,
+            shared_prefix: 2,
+        },
         ..spec(&[], Rule::Text, max_new_tokens)
     }
 }

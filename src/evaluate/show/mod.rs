@@ -216,10 +216,10 @@ fn perplexity(p: &Perplexity) -> Section {
         "The data's reports, foretold from their images",
         &["computed in", "perplexity"],
     );
-    for foreseen in std::iter::once(&p.own).chain(&p.compared) {
+    for one in std::iter::once(&p.own).chain(&p.compared) {
         table
             .rows
-            .push(vec![foreseen.dtype.clone(), format!("{:.4}", foreseen.perplexity)]);
+            .push(vec![one.dtype.clone(), format!("{:.4}", one.perplexity)]);
     }
     let mut note = format!("{} reports, {} tokens.", p.reports, p.tokens);
     if let Some(difference) = p.difference {

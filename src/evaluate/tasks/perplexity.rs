@@ -1,10 +1,10 @@
-//! How well the language model foresees the data's reports: what a cheaper arithmetic costs shows here first.
+//! Perplexity of the data's reports under teacher forcing: what a cheaper arithmetic costs shows here first.
 
 use rayon::prelude::*;
 use serde::Serialize;
 
 use super::super::EvaluateError;
-use super::super::torch::{Eye, Foresight, Given, TOGETHER};
+use super::super::torch::{Given, TOGETHER, TeacherForced, VqganProbe};
 use super::{Case, Context, pixels};
 use crate::model::bundle::Bundle;
 use crate::model::device::{self, DeviceChoice, DtypeChoice, WeightsChoice};
@@ -14,7 +14,7 @@ use crate::vocabulary::{Input, PromptPart, Vocabulary};
 
 /// Perplexity of the data's reports in one arithmetic.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Foreseen {
+pub struct Measured {
     /// What the language model computed in.
     pub dtype: String,
     /// exp of the mean negative log-probability of a token.
@@ -29,18 +29,18 @@ pub struct Perplexity {
     /// Their tokens, the end token included.
     pub tokens: usize,
     /// As the service runs.
-    pub own: Foreseen,
+    pub own: Measured,
     /// As --compare and --compare-weights ask.
-    pub compared: Option<Foreseen>,
+    pub compared: Option<Measured>,
     /// Mean absolute difference of a token's log-probability between the two.
     pub difference: Option<f64>,
 }
 
-/// Foretells every report from its image; `None` where the data has none, or none fits the context.
+/// Measures every report under its image by teacher forcing; `None` where the data has none, or none fits the context.
 pub fn perplexity(
     context: &Context<'_>,
     bundle: &Bundle,
-    eye: &Eye,
+    probe: &VqganProbe,
     choice: DeviceChoice,
 ) -> Result<Option<Perplexity>, EvaluateError> {
     let (cases, settings) = (context.cases(), context.settings);
@@ -50,13 +50,13 @@ pub fn perplexity(
         vocabulary: bundle.vocabulary()?,
         instruction: &bundle.manifest.default_instructions.report,
         side: bundle.manifest.image_side,
-        eye,
+        probe,
     };
     let stored = bundle.neox_weights()?;
     let (dtype_stored, format_stored) = (Neox::stored(&stored), stored.stored_format());
-    let run = |dtype: DtypeChoice, weights: WeightsChoice| -> Result<(Foreseen, Vec<f64>, usize), EvaluateError> {
+    let run = |dtype: DtypeChoice, weights: WeightsChoice| -> Result<(Measured, Vec<f64>, usize), EvaluateError> {
         let (kind, weights) = (dtype.kind(on, dtype_stored), weights.on(on, format_stored));
-        let mut network = Foresight::open(bundle, kind, weights, on)?;
+        let mut network = TeacherForced::open(bundle, kind, weights, on)?;
         let name = device::arithmetic(device::dtype_name(kind), &weights.to_string());
         context
             .progress
@@ -68,11 +68,11 @@ pub fn perplexity(
             all.extend(network.log_probabilities(&given)?.concat());
         }
         let mean = all.iter().sum::<f64>() / all.len().max(1) as f64;
-        let foreseen = Foreseen {
+        let measured = Measured {
             dtype: name,
             perplexity: (-mean).exp(),
         };
-        Ok((foreseen, all, reports))
+        Ok((measured, all, reports))
     };
     if cases.is_empty() {
         return Ok(None);
@@ -108,7 +108,7 @@ struct Layout<'a> {
     instruction: &'a str,
     /// Of the images, in pixels.
     side: usize,
-    eye: &'a Eye,
+    probe: &'a VqganProbe,
 }
 
 impl Layout<'_> {
@@ -134,7 +134,7 @@ impl Layout<'_> {
             return Vec::new();
         }
         let mut given = Vec::new();
-        for (case, codes) in used.into_iter().zip(self.eye.codes(&images)) {
+        for (case, codes) in used.into_iter().zip(self.probe.codes(&images)) {
             let mut prompt = Vec::new();
             for part in vocabulary.prompt(self.instruction, Input::Image(0)).parts {
                 match part {

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::super::EvaluateError;
 use super::super::page::Sample;
 use super::super::studies::Study;
-use super::super::torch::{Eye, Reader, Survivor, feature_distance};
+use super::super::torch::{Reader, Reconstructed, VqganProbe, feature_distance};
 use super::drawings::{ReadScores, Rows, TOGETHER, known, read_scores, seen};
 use super::sizes::{SizeScores, Sizes};
 use super::{Context, picture, pixels};
@@ -28,7 +28,7 @@ pub struct Likeness {
 
 /// How the classifier's decisions on one label change.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Agreement {
+pub struct DecisionChange {
     /// The label.
     pub label: String,
     /// Images on which both readings decide alike.
@@ -49,7 +49,7 @@ pub struct Readings {
     /// Findings by size, where the data is of phantoms: the share that the classifier still sees, and that it saw.
     pub by_size: Vec<SizeScores>,
     /// Before against after.
-    pub agreement: Vec<Agreement>,
+    pub agreement: Vec<DecisionChange>,
     /// Mean squared difference of the feature vectors: the clinical-feature distance.
     pub feature_distance: f64,
 }
@@ -87,12 +87,12 @@ struct Sums {
 
 impl Sums {
     /// Adds a batch's likenesses.
-    fn liken(&mut self, batch: &Batch<'_>, survivors: &[Survivor]) {
-        for (survivor, truth) in survivors.iter().zip(&batch.truths) {
+    fn liken(&mut self, batch: &Batch<'_>, reconstructed: &[Reconstructed]) {
+        for (one, truth) in reconstructed.iter().zip(&batch.truths) {
             let add = |sum: &mut Likeness| {
                 sum.images += 1;
-                sum.psnr += survivor.psnr;
-                sum.ssim += survivor.ssim;
+                sum.psnr += one.psnr;
+                sum.ssim += one.ssim;
             };
             add(&mut self.all);
             for (sum, label) in self.by_label.iter_mut().zip(&truth.0) {
@@ -164,7 +164,7 @@ impl<'a> Batch<'a> {
 /// Sends every image through the VQ-GAN and back.
 pub fn reconstruction(
     context: &Context<'_>,
-    eye: &mut Eye,
+    probe: &mut VqganProbe,
     side: usize,
     reader: Option<&Reader>,
 ) -> Result<Reconstruction, EvaluateError> {
@@ -182,15 +182,15 @@ pub fn reconstruction(
         if batch.images.is_empty() {
             continue;
         }
-        let survivors = eye.survive(&batch.images)?;
-        for ((study, image), survivor) in batch.studies.iter().zip(&batch.images).zip(&survivors) {
+        let reconstructed = probe.reconstruct(&batch.images)?;
+        for ((study, image), one) in batch.studies.iter().zip(&batch.images).zip(&reconstructed) {
             if samples.len() < context.settings.samples {
-                samples.push(shown(study, image, survivor));
+                samples.push(shown(study, image, one));
             }
         }
-        sums.liken(&batch, &survivors);
+        sums.liken(&batch, &reconstructed);
         if let Some(reader) = reader {
-            let drawn: Vec<Pixels> = survivors.into_iter().map(|s| s.drawn).collect();
+            let drawn: Vec<Pixels> = reconstructed.into_iter().map(|s| s.drawn).collect();
             sums.read(reader, &batch, &drawn)?;
         }
     }
@@ -201,7 +201,7 @@ pub fn reconstruction(
             first: first.unwrap_or_default(),
         });
     }
-    let (codes_used, code_perplexity) = eye.code_book();
+    let (codes_used, code_perplexity) = probe.code_book();
     let by_label = LABELS.iter().zip(&sums.by_label).filter(|(_, sum)| sum.images > 0);
     Ok(Reconstruction {
         all: mean(&sums.all),
@@ -214,12 +214,12 @@ pub fn reconstruction(
 }
 
 /// An image and its reconstruction, for the page.
-fn shown(study: &Study, image: &Pixels, survivor: &Survivor) -> Sample {
+fn shown(study: &Study, image: &Pixels, one: &Reconstructed) -> Sample {
     Sample {
-        title: format!("{}: {:.1} dB, SSIM {:.3}", study.id, survivor.psnr, survivor.ssim),
+        title: format!("{}: {:.1} dB, SSIM {:.3}", study.id, one.psnr, one.ssim),
         figures: vec![
             ("image of the data".to_owned(), picture(image)),
-            ("reconstruction (synthetic)".to_owned(), picture(&survivor.drawn)),
+            ("reconstruction (synthetic)".to_owned(), picture(&one.drawn)),
         ],
         texts: Vec::new(),
     }
@@ -265,7 +265,7 @@ fn readings(reader: &Reader, sums: &Sums, seed: u64) -> Readings {
         let decided = pairs.iter().map(|(a, b)| (a[place] > 0.5, b[place] > 0.5));
         let seen = decided.clone().filter(|d| d.0).count();
         let kept = decided.clone().filter(|d| d.0 && d.1).count();
-        Agreement {
+        DecisionChange {
             label: name.clone(),
             alike: decided.filter(|d| d.0 == d.1).count() as f64 / pairs.len().max(1) as f64,
             kept: (seen > 0).then(|| kept as f64 / seen as f64),

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::super::metrics::words;
+use crate::labeler::yes_or_no;
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -57,19 +58,6 @@ impl Kind {
             Self::Place => "place",
             Self::Open => "open",
         }
-    }
-}
-
-/// Whether an answer is yes (true) or no (false), with or without more behind a comma or point; `None` for "no effusion".
-pub fn yes_or_no(answer: &str) -> Option<bool> {
-    let answer = answer.trim_start();
-    let end = answer.find(|c: char| !c.is_alphanumeric()).unwrap_or(answer.len());
-    let (word, rest) = answer.split_at(end);
-    let alone = rest.trim_start().is_empty() || rest.starts_with([',', '.', ';', '!', ':']);
-    match word.to_ascii_lowercase().as_str() {
-        "yes" if alone => Some(true),
-        "no" if alone => Some(false),
-        _ => None,
     }
 }
 
@@ -140,11 +128,6 @@ mod tests {
 
     #[test]
     fn answers_compare_without_case_points_articles_and_spelt_numbers() {
-        assert_eq!(yes_or_no(" Yes, on the left."), Some(true));
-        assert_eq!(
-            (yes_or_no("NO"), yes_or_no("No effusion"), yes_or_no("North")),
-            (Some(false), None, None)
-        );
         assert_eq!(normalised("The 7th rib."), normalised("7th rib"));
         assert_eq!(normalised("Two."), ["2"]);
         let f1 = word_f1(

@@ -1,11 +1,11 @@
 //! The measurements that need tensors.
 
-mod foresight;
 mod frechet;
 mod reader;
-mod survival;
+mod reconstruction;
+mod teacher_forced;
 
-pub use foresight::{Foresight, Given, TOGETHER};
 pub use frechet::Moments;
 pub use reader::Reader;
-pub use survival::{Eye, Survivor, feature_distance};
+pub use reconstruction::{Reconstructed, VqganProbe, feature_distance};
+pub use teacher_forced::{Given, TOGETHER, TeacherForced};

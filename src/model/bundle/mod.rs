@@ -12,16 +12,13 @@ mod manifest;
 mod restate;
 mod write;
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Component, Path, PathBuf};
-
-use sha2::{Digest, Sha256};
 
 use super::checkpoint::{CheckpointError, Weights};
 use super::drafts::DraftTable;
 use super::neox::NeoxConfig;
 use super::vqgan::VqganConfig;
+use crate::basics::sha256_file;
 use crate::vocabulary::Vocabulary;
 
 pub use add::add_file;
@@ -238,19 +235,5 @@ fn read_manifest(path: &Path) -> Result<Manifest, BundleError> {
 
 /// SHA-256 of a file, hexadecimal. `progress` is told how many bytes are done.
 fn sha256(path: &Path, progress: &mut dyn FnMut(u64)) -> Result<String, BundleError> {
-    let mut file = File::open(path).map_err(BundleError::io(path))?;
-    let (mut hash, mut buffer, mut done) = (Sha256::new(), vec![0; 1 << 20], 0);
-    loop {
-        let read = file.read(&mut buffer).map_err(BundleError::io(path))?;
-        if read == 0 {
-            return Ok(hex(&hash.finalize()));
-        }
-        hash.update(&buffer[..read]);
-        done += read as u64;
-        progress(done);
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    sha256_file(path, progress).map_err(BundleError::io(path))
 }

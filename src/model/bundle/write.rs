@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::manifest::{DefaultInstructions, Defaults, FORMAT, FileEntry, Manifest};
-use super::{BundleError, CONFIG, DRAFTS, MANIFEST, Progress, TOKENIZER, VQGAN_CONFIG, WEIGHTS, folders, hex, sha256};
+use super::{BundleError, CONFIG, DRAFTS, MANIFEST, Progress, TOKENIZER, VQGAN_CONFIG, WEIGHTS, folders, sha256};
+use crate::basics::hex;
 use crate::model::vqgan::VqganConfig;
 
 /// What a maker says of its bundle; the rest of the manifest follows from the files.

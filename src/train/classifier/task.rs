@@ -251,6 +251,84 @@ impl ClassifierTask {
     fn pixels(&self, batch: &ImageBatch) -> Tensor {
         batch.tensor(self.config.resolution, self.config.channels, self.device)
     }
+
+    /// What a network with the weights `chosen` makes of the validation images, for each label.
+    fn scored(&self, chosen: &Tensor) -> Result<Vec<Scored>, TrainError> {
+        let source = FlatSource::new(&self.parameters, chosen);
+        let network = Classifier::load(&self.config, &source, Kind::Float, self.device)?;
+        let count = self.config.labels.len();
+        let mut scored = vec![Scored::new(); count];
+        for batch in self.validation.iter().filter(|b| !b.ids.is_empty()) {
+            let (target, mask) = self.labels.targets(batch, self.device);
+            let rows = |t: &Tensor| Vec::<f32>::try_from(t.to_device(Device::Cpu).view([-1])).map_err(TrainError::from);
+            let (p, y, m) = (
+                rows(&network.see(&self.pixels(batch)).logits)?,
+                rows(&target)?,
+                rows(&mask)?,
+            );
+            for (i, ((p, y), m)) in p.iter().zip(&y).zip(&m).enumerate() {
+                if *m > 0.0 {
+                    scored[i % count].push((f64::from(*p), *y > 0.5));
+                }
+            }
+        }
+        Ok(scored)
+    }
+
+    /// Prints how well each label is told.
+    fn print(&self, step: u64, scored: &[Scored]) {
+        eprintln!(
+            "{:32} {:>7} {:>7} {:>9}",
+            format!("step {step}"),
+            "AUROC",
+            "F1",
+            "positives"
+        );
+        for (name, scored) in self.config.labels.iter().zip(scored) {
+            let show = |v: Option<f64>| v.map_or("–".to_owned(), |v| format!("{v:.3}"));
+            let positives = scored.iter().filter(|s| s.1).count();
+            eprintln!(
+                "{name:32} {:>7} {:>7} {positives:>5}/{}",
+                show(auroc(scored)),
+                show(counts(scored).f1()),
+                scored.len()
+            );
+        }
+    }
+
+    /// Writes the network with the weights `chosen` to the run's folder.
+    fn export(&self, chosen: &Tensor) -> Result<(), TrainError> {
+        let folder = self.out.join(EXPORTED);
+        std::fs::create_dir_all(&folder).map_err(|e| TrainError::io(&folder, e))?;
+        let json = serde_json::to_string_pretty(&self.config).map_err(|e| TrainError::Settings(e.to_string()))?;
+        write_whole(&folder.join("config.json"), json.as_bytes())?;
+        let tensors = self.parameters.named("", chosen);
+        replace_tensors(&folder.join("model.safetensors"), &tensors, Dtype::F32)
+    }
+}
+
+/// For each image of which a label is known: the logit, and whether the label is there.
+type Scored = Vec<(f64, bool)>;
+
+/// The decisions on labels, at a probability of a half.
+fn counts<'a>(scored: impl IntoIterator<Item = &'a (f64, bool)>) -> Counts {
+    let mut counts = Counts::default();
+    for &(logit, present) in scored {
+        counts.add(logit > 0.0, present);
+    }
+    counts
+}
+
+/// The mean area under the curve of the labels that have one, and F1 over all decisions.
+fn scores(scored: &[Scored]) -> Vec<(String, f64)> {
+    let areas: Vec<f64> = scored.iter().filter_map(|scored| auroc(scored)).collect();
+    let mean = (!areas.is_empty()).then(|| areas.iter().sum::<f64>() / areas.len() as f64);
+    let micro = counts(scored.iter().flatten()).f1();
+    let values = [("validation/auroc_macro", mean), ("validation/f1_micro", micro)];
+    values
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+        .collect()
 }
 
 impl Task for ClassifierTask {
@@ -283,67 +361,12 @@ impl Task for ClassifierTask {
         let _guard = tch::no_grad_guard();
         let own = self.parameters.flat();
         let chosen = self.average.as_ref().map_or(own, Average::flat);
-        let source = FlatSource::new(&self.parameters, chosen);
-        let network = Classifier::load(&self.config, &source, Kind::Float, self.device)?;
-        let count = self.config.labels.len();
-        let mut scored = vec![Vec::new(); count];
-        for batch in self.validation.iter().filter(|b| !b.ids.is_empty()) {
-            let (target, mask) = self.labels.targets(batch, self.device);
-            let rows = |t: &Tensor| Vec::<f32>::try_from(t.to_device(Device::Cpu).view([-1])).map_err(TrainError::from);
-            let (p, y, m) = (
-                rows(&network.see(&self.pixels(batch)).logits)?,
-                rows(&target)?,
-                rows(&mask)?,
-            );
-            for (i, ((p, y), m)) in p.iter().zip(&y).zip(&m).enumerate() {
-                if *m > 0.0 {
-                    scored[i % count].push((f64::from(*p), *y > 0.5));
-                }
-            }
-        }
-        let (mut micro, mut areas, mut values) = (Counts::default(), Vec::new(), Vec::new());
+        let scored = self.scored(chosen)?;
         if !self.validation.is_empty() {
-            eprintln!(
-                "{:32} {:>7} {:>7} {:>9}",
-                format!("step {step}"),
-                "AUROC",
-                "F1",
-                "positives"
-            );
+            self.print(step, &scored);
         }
-        for (name, scored) in self.config.labels.iter().zip(&scored) {
-            let mut counts = Counts::default();
-            for &(logit, present) in scored {
-                counts.add(logit > 0.0, present);
-                micro.add(logit > 0.0, present);
-            }
-            let area = auroc(scored);
-            areas.extend(area);
-            let show = |v: Option<f64>| v.map_or("–".to_owned(), |v| format!("{v:.3}"));
-            let positives = scored.iter().filter(|s| s.1).count();
-            if !self.validation.is_empty() {
-                eprintln!(
-                    "{name:32} {:>7} {:>7} {positives:>5}/{}",
-                    show(area),
-                    show(counts.f1()),
-                    scored.len()
-                );
-            }
-        }
-        if !areas.is_empty() {
-            values.push((
-                "validation/auroc_macro".to_owned(),
-                areas.iter().sum::<f64>() / areas.len() as f64,
-            ));
-        }
-        values.extend(micro.f1().map(|f| ("validation/f1_micro".to_owned(), f)));
-        let folder = self.out.join(EXPORTED);
-        std::fs::create_dir_all(&folder).map_err(|e| TrainError::io(&folder, e))?;
-        let json = serde_json::to_string_pretty(&self.config).map_err(|e| TrainError::Settings(e.to_string()))?;
-        write_whole(&folder.join("config.json"), json.as_bytes())?;
-        let tensors = self.parameters.named("", chosen);
-        replace_tensors(&folder.join("model.safetensors"), &tensors, Dtype::F32)?;
-        Ok(values)
+        self.export(chosen)?;
+        Ok(scores(&scored))
     }
 
     fn snapshot(&self, step: u64) -> Snapshot {

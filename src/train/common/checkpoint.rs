@@ -8,11 +8,11 @@ use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use tch::Tensor;
 
 use super::store::{sync_folder, write_tensors};
 use super::{LastGood, TrainError};
+use crate::basics::{sha256, sha256_file};
 use crate::model::bundle::folders;
 use crate::model::checkpoint::{CheckpointError, Dtype, Weights};
 
@@ -105,10 +105,10 @@ impl Checkpoints {
         write_tensors(&tensors, &snapshot.tensors, Dtype::F32)?;
         let body = json!({
             "step": snapshot.step,
-            "tensors_sha256": hash_file(&tensors).map_err(io(&tensors))?,
+            "tensors_sha256": sha256_file(&tensors, &mut |_| ()).map_err(io(&tensors))?,
             "state": snapshot.state,
         });
-        let whole = json!({"sha256": hash(body.to_string().as_bytes()), "body": body});
+        let whole = json!({"sha256": sha256(body.to_string().as_bytes()), "body": body});
         let state = unfinished.join(STATE);
         let mut file = File::create(&state).map_err(io(&state))?;
         file.write_all(whole.to_string().as_bytes())
@@ -180,10 +180,10 @@ impl Checkpoints {
         let text = fs::read(&state).map_err(|e| Unread::io(&state, e))?;
         let mut whole: Value = serde_json::from_slice(&text).map_err(|e| Unread::Damaged(format!("{STATE}: {e}")))?;
         let body = whole["body"].take();
-        if whole["sha256"].as_str() != Some(&hash(body.to_string().as_bytes())) {
+        if whole["sha256"].as_str() != Some(&sha256(body.to_string().as_bytes())) {
             return damaged("state.json does not match its checksum");
         }
-        let sum = hash_file(&tensors).map_err(|e| Unread::io(&tensors, e))?;
+        let sum = sha256_file(&tensors, &mut |_| ()).map_err(|e| Unread::io(&tensors, e))?;
         if body["tensors_sha256"].as_str() != Some(&sum) {
             return damaged("tensors.safetensors does not match its checksum");
         }
@@ -235,21 +235,6 @@ pub fn read_counts(weights: &Weights, name: &str) -> Result<Vec<i64>, TrainError
     let bytes = weights.bytes(name).ok_or_else(missing)?;
     let (values, _) = bytes.as_chunks::<8>();
     Ok(values.iter().map(|v| i64::from_le_bytes(*v)).collect())
-}
-
-/// SHA-256 of a file, in hexadecimal.
-pub fn hash_file(path: &Path) -> io::Result<String> {
-    let mut sum = Sha256::new();
-    io::copy(&mut File::open(path)?, &mut sum)?;
-    Ok(hex(&sum.finalize()))
-}
-
-fn hash(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 #[cfg(test)]

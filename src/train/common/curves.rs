@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use crate::basics::escaped;
+
 /// Values of a quantity by step.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Series {
@@ -112,10 +114,6 @@ fn short(value: f64) -> String {
         let text = format!("{value:.4}");
         text.trim_end_matches('0').trim_end_matches('.').to_owned()
     }
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 #[cfg(test)]

@@ -13,6 +13,9 @@ use super::{Loader, RunLog, TrainError, hold_folder, open_folder};
 /// So many steps in a row of which nothing can be used end a run: then it is not a file here and there that is damaged.
 const MOST_EMPTY: u64 = 100;
 
+/// Where checkpoints are, in a run's folder.
+const CHECKPOINTS: &str = "checkpoints";
+
 /// In a checkpoint's state: what was learned has not been measured and exported.
 const OWED: &str = "measurement_owed";
 
@@ -125,159 +128,257 @@ pub fn drive<T: Task>(
     stop: impl Fn() -> bool,
 ) -> Result<Outcome, TrainError> {
     let _held = hold_folder(&plan.out)?;
-    let folder = plan.out.join("checkpoints");
-    let checkpoints = Checkpoints::new(folder.clone(), plan.keep);
-    let (restored, damaged) = checkpoints.newest()?;
+    let Some(mut session) = Session::resume(task, plan, settings)? else {
+        return Ok(Outcome::Finished);
+    };
+    let loader = Loader::start(batch, session.done, plan.workers, plan.workers * 2);
+    session.catch_up()?;
+    while session.done < plan.steps {
+        let batch = loader.next()?;
+        let values = session.step(&batch)?;
+        let asked = stop();
+        session.keep(&values, asked)?;
+        if asked && session.done < plan.steps {
+            return session.stopped();
+        }
+    }
+    session.bar.finish();
+    Ok(Outcome::Finished)
+}
+
+/// A run under way, from where it is taken up to its end.
+struct Session<'a, T: Task> {
+    task: &'a mut T,
+    plan: &'a Plan,
+    checkpoints: Checkpoints,
+    log: RunLog,
+    bar: ProgressBar,
+    /// Steps done.
+    done: u64,
+    /// Whether there is a checkpoint.
+    kept: bool,
+    /// Whether what was learned is still to be measured and exported.
+    owed: bool,
+    /// Since when, and after which step, speed is counted.
+    since: (Instant, u64),
+    /// Items that could not be used.
+    skipped: u64,
+    /// Steps of whose batch nothing could be used.
+    left_out: u64,
+    /// So many of them in a row, up to now.
+    empty: u64,
+}
+
+impl<'a, T: Task> Session<'a, T> {
+    /// Takes the run up from its newest checkpoint, or begins it. `None` where it has ended already.
+    fn resume(task: &'a mut T, plan: &'a Plan, settings: &Value) -> Result<Option<Self>, TrainError> {
+        let checkpoints = Checkpoints::new(plan.out.join(CHECKPOINTS), plan.keep);
+        let (restored, damaged) = checkpoints.newest()?;
+        check(plan, restored.as_ref().map(|restored| restored.step))?;
+        open_folder(&plan.out, settings)?;
+        let bar = ProgressBar::new(plan.steps).with_style(style());
+        bar.set_prefix(plan.title.clone());
+        for sentence in &damaged {
+            bar.suspend(|| eprintln!("{sentence}"));
+        }
+        let (mut done, mut owed) = (0, false);
+        if let Some(restored) = &restored {
+            task.restore(restored)?;
+            task.restate()?;
+            (done, owed) = (restored.step, restored.state[OWED] == true);
+            if task.over() {
+                bar.set_position(done);
+                bar.abandon();
+                return Ok(None);
+            }
+            bar.suspend(|| eprintln!("{}: goes on after step {done}", plan.title));
+        }
+        let kept = restored.is_some();
+        drop(restored);
+        let log = RunLog::open(&plan.out, &plan.title, done)?;
+        Ok(Some(Self {
+            task,
+            plan,
+            checkpoints,
+            log,
+            bar,
+            done,
+            kept,
+            owed,
+            since: (Instant::now(), done),
+            skipped: 0,
+            left_out: 0,
+            empty: 0,
+        }))
+    }
+
+    /// Measures and exports what the run before this one could not.
+    fn catch_up(&mut self) -> Result<(), TrainError> {
+        self.bar.set_position(self.done);
+        if self.owed {
+            self.evaluate().map_err(|reason| self.unmeasured(reason))?;
+            self.save()?;
+        }
+        self.count_anew();
+        Ok(())
+    }
+
+    /// Does the next step, or leaves it out where nothing of its batch can be used. Gives its quantities.
+    fn step(&mut self, batch: &T::Batch) -> Result<Vec<(String, f64)>, TrainError> {
+        let (ids, sentences) = T::account(batch);
+        for sentence in sentences {
+            self.skipped += 1;
+            self.bar.suspend(|| eprintln!("skipped: {sentence}"));
+        }
+        let mut values = Vec::new();
+        if ids.is_empty() {
+            self.leave_out()?;
+        } else {
+            self.empty = 0;
+            values = self.task.step(batch, self.done).map_err(|fault| match fault {
+                Fault::Other(error) => error,
+                Fault::NotFinite { what, value } => TrainError::NotFinite {
+                    what,
+                    value,
+                    step: self.done,
+                    ids: ids.to_vec(),
+                    last_good: self.checkpoints.last_good(),
+                },
+            })?;
+        }
+        self.done += 1;
+        self.bar.set_position(self.done);
+        Ok(values)
+    }
+
+    /// Counts a step of whose batch nothing can be used; too many of them in a row end the run.
+    fn leave_out(&mut self) -> Result<(), TrainError> {
+        self.left_out += 1;
+        self.empty += 1;
+        let (step, empty) = (self.done, self.empty);
+        if empty >= MOST_EMPTY.min(self.plan.steps) {
+            return Err(TrainError::NoData(format!(
+                "nothing of the last {empty} batches can be used (up to that of step {step}); the lines above say why"
+            )));
+        }
+        self.bar
+            .suspend(|| eprintln!("step {step} is left out: nothing of its batch can be used"));
+        Ok(())
+    }
+
+    /// After a step: writes its quantities down, measures, exports and saves, each when it is due, at the last step, and (but for measuring)
+    /// when the run is `asked` to stop.
+    fn keep(&mut self, values: &[(String, f64)], asked: bool) -> Result<(), TrainError> {
+        let (plan, step) = (self.plan, self.done);
+        let last = step == plan.steps;
+        let mut told = Ok(());
+        if due(step, plan.log_every) || last || asked {
+            told = self.tell(values);
+        }
+        self.owed = due(step, plan.eval_every) || last;
+        if self.owed {
+            if !self.kept && told.is_ok() {
+                self.save()?;
+            }
+            told = told.and_then(|()| self.evaluate());
+            self.count_anew();
+        }
+        if let Err(reason) = told {
+            // A full disk, most often: what was learned comes first, and may still find room where an export did not. If that fails too,
+            // the error names an earlier one.
+            let _ = self.checkpoints.save(&self.snapshot());
+            return Err(self.unmeasured(reason));
+        }
+        if due(step, plan.save_every) || last || asked {
+            self.save()?;
+        }
+        Ok(())
+    }
+
+    /// Writes down the quantities of a step, and how fast steps are.
+    fn tell(&mut self, values: &[(String, f64)]) -> Result<(), TrainError> {
+        let (since, counted) = self.since;
+        let seconds = since.elapsed().as_secs_f64().max(1e-9);
+        let mut line = values.to_vec();
+        line.push((
+            "speed/steps_per_second".to_owned(),
+            (self.done - counted) as f64 / seconds,
+        ));
+        line.push(("data/skipped".to_owned(), self.skipped as f64));
+        if self.left_out > 0 {
+            line.push(("data/left_out_steps".to_owned(), self.left_out as f64));
+        }
+        let told = self.log.scalars(self.done, &line);
+        self.bar.set_message(brief(values));
+        self.count_anew();
+        told
+    }
+
+    /// Measures and exports what was learned, and writes down what was measured.
+    fn evaluate(&mut self) -> Result<(), TrainError> {
+        let step = self.done;
+        let measured = self.task.evaluate(step)?;
+        self.owed = false;
+        self.log.scalars(step, &measured)?;
+        self.log.draw()?;
+        self.bar.suspend(|| match measured.is_empty() {
+            true => eprintln!("step {step}: exported and not measured, as the data has no validation split"),
+            false => eprintln!("step {step}: {}", brief(&measured)),
+        });
+        Ok(())
+    }
+
+    fn save(&mut self) -> Result<(), TrainError> {
+        self.checkpoints.save(&self.snapshot())?;
+        self.kept = true;
+        Ok(())
+    }
+
+    /// What the run needs to go on, and whether it then has to measure and export first.
+    fn snapshot(&self) -> Snapshot {
+        let mut snapshot = self.task.snapshot(self.done);
+        if let (true, Value::Object(state)) = (self.owed, &mut snapshot.state) {
+            state.insert(OWED.to_owned(), Value::Bool(true));
+        }
+        snapshot
+    }
+
+    /// Speed is counted from here on.
+    fn count_anew(&mut self) {
+        self.since = (Instant::now(), self.done);
+    }
+
+    /// The end of a run that was asked to stop, and has saved.
+    fn stopped(self) -> Result<Outcome, TrainError> {
+        self.log.draw()?;
+        self.bar.abandon();
+        Ok(Outcome::Stopped(self.done))
+    }
+
+    fn unmeasured(&self, reason: TrainError) -> TrainError {
+        TrainError::Unmeasured {
+            step: self.done,
+            reason: Box::new(reason),
+            last_good: self.checkpoints.last_good(),
+        }
+    }
+}
+
+/// Refuses a run that has lost its checkpoints, and one that has `made` more steps than are asked for.
+fn check(plan: &Plan, made: Option<u64>) -> Result<(), TrainError> {
     let exported = plan.out.join(plan.exports);
-    if restored.is_none() && exported.exists() && plan.out.join(RUN).is_file() {
-        let checkpoints = folder;
+    if made.is_none() && exported.exists() && plan.out.join(RUN).is_file() {
+        let checkpoints = plan.out.join(CHECKPOINTS);
         return Err(TrainError::NoCheckpoint { exported, checkpoints });
     }
-    if let Some(made) = restored.as_ref().map(|r| r.step).filter(|made| *made > plan.steps) {
+    if let Some(made) = made.filter(|made| *made > plan.steps) {
         return Err(TrainError::Settings(format!(
             "{} has made {made} steps already, more than the {} that are asked for; choose another --out, or remove it (in a recipe: --redo)",
             plan.out.display(),
             plan.steps
         )));
     }
-    open_folder(&plan.out, settings)?;
-    let bar = ProgressBar::new(plan.steps).with_style(style());
-    bar.set_prefix(plan.title.clone());
-    for sentence in &damaged {
-        bar.suspend(|| eprintln!("{sentence}"));
-    }
-    let (mut step, mut owed) = (0, false);
-    if let Some(restored) = &restored {
-        task.restore(restored)?;
-        task.restate()?;
-        (step, owed) = (restored.step, restored.state[OWED] == true);
-        if task.over() {
-            bar.set_position(step);
-            bar.abandon();
-            return Ok(Outcome::Finished);
-        }
-        bar.suspend(|| eprintln!("{}: goes on after step {step}", plan.title));
-    }
-    // Whether there is a checkpoint.
-    let mut kept = restored.is_some();
-    drop(restored);
-    let mut log = RunLog::open(&plan.out, &plan.title, step)?;
-    let loader = Loader::start(batch, step, plan.workers, plan.workers * 2);
-    bar.set_position(step);
-    if owed {
-        measure(task, &mut owed, &mut log, &bar, step).map_err(|reason| unmeasured(&checkpoints, step, reason))?;
-        checkpoints.save(&task.snapshot(step))?;
-    }
-    let (mut since, mut counted, mut skipped) = (Instant::now(), step, 0u64);
-    let (mut saved, mut left_out, mut empty) = (step, 0u64, 0u64);
-    while step < plan.steps {
-        let batch = loader.next()?;
-        let (ids, sentences) = T::account(&batch);
-        for sentence in sentences {
-            skipped += 1;
-            bar.suspend(|| eprintln!("skipped: {sentence}"));
-        }
-        let mut values = Vec::new();
-        if ids.is_empty() {
-            (left_out, empty) = (left_out + 1, empty + 1);
-            if empty >= MOST_EMPTY.min(plan.steps) {
-                return Err(TrainError::NoData(format!(
-                    "nothing of the last {empty} batches can be used (up to that of step {step}); the lines above say why"
-                )));
-            }
-            bar.suspend(|| eprintln!("step {step} is left out: nothing of its batch can be used"));
-        } else {
-            empty = 0;
-            values = task.step(&batch, step).map_err(|fault| match fault {
-                Fault::Other(error) => error,
-                Fault::NotFinite { what, value } => TrainError::NotFinite {
-                    what,
-                    value,
-                    step,
-                    ids: ids.to_vec(),
-                    last_good: checkpoints.last_good(),
-                },
-            })?;
-        }
-        step += 1;
-        bar.set_position(step);
-        let (last, asked) = (step == plan.steps, stop());
-        let mut told = Ok(());
-        if due(step, plan.log_every) || last || asked {
-            let seconds = since.elapsed().as_secs_f64().max(1e-9);
-            let mut line = values.clone();
-            line.push(("speed/steps_per_second".to_owned(), (step - counted) as f64 / seconds));
-            line.push(("data/skipped".to_owned(), skipped as f64));
-            if left_out > 0 {
-                line.push(("data/left_out_steps".to_owned(), left_out as f64));
-            }
-            told = log.scalars(step, &line);
-            bar.set_message(brief(&values));
-            (since, counted) = (Instant::now(), step);
-        }
-        let mut owed = due(step, plan.eval_every) || last;
-        if owed {
-            if !kept && told.is_ok() {
-                checkpoints.save(&snapshot(task, step, owed))?;
-                kept = true;
-            }
-            told = told.and_then(|()| measure(task, &mut owed, &mut log, &bar, step));
-            (since, counted) = (Instant::now(), step);
-        }
-        if let Err(reason) = told {
-            // A full disk, most often: what was learned comes first, and may still find room where an export did not. If that fails too,
-            // the error names an earlier one.
-            let _ = checkpoints.save(&snapshot(task, step, owed));
-            return Err(unmeasured(&checkpoints, step, reason));
-        }
-        if due(step, plan.save_every) || last || asked {
-            checkpoints.save(&task.snapshot(step))?;
-            (saved, kept) = (step, true);
-        }
-        if asked && !last {
-            log.draw()?;
-            bar.abandon();
-            return Ok(Outcome::Stopped(saved));
-        }
-    }
-    bar.finish();
-    Ok(Outcome::Finished)
-}
-
-/// What the run needs to go on, and whether it then has to measure and export first.
-fn snapshot<T: Task>(task: &T, step: u64, owed: bool) -> Snapshot {
-    let mut snapshot = task.snapshot(step);
-    if let (true, Value::Object(state)) = (owed, &mut snapshot.state) {
-        state.insert(OWED.to_owned(), Value::Bool(true));
-    }
-    snapshot
-}
-
-/// Measures and exports what was learned, and writes down what was measured; `owed` tells whether the former is still to be done.
-fn measure<T: Task>(
-    task: &mut T,
-    owed: &mut bool,
-    log: &mut RunLog,
-    bar: &ProgressBar,
-    step: u64,
-) -> Result<(), TrainError> {
-    let measured = task.evaluate(step)?;
-    *owed = false;
-    log.scalars(step, &measured)?;
-    log.draw()?;
-    bar.suspend(|| match measured.is_empty() {
-        true => eprintln!("step {step}: exported and not measured, as the data has no validation split"),
-        false => eprintln!("step {step}: {}", brief(&measured)),
-    });
     Ok(())
-}
-
-fn unmeasured(checkpoints: &Checkpoints, step: u64, reason: TrainError) -> TrainError {
-    TrainError::Unmeasured {
-        step,
-        reason: Box::new(reason),
-        last_good: checkpoints.last_good(),
-    }
 }
 
 fn due(step: u64, every: u64) -> bool {

@@ -17,7 +17,6 @@ pub const FREE: &[&str] = &[
     "eval_every",
     "save_every",
     "log_every",
-    "keep",
     "validate_images",
     "samples",
     "patience",
@@ -127,6 +126,15 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::train::vqgan::VqganSettings;
+
+    #[test]
+    fn what_is_known_of_a_vqgan_by_name_is_a_setting_of_its_training() {
+        let settings = serde_json::to_value(VqganSettings::default()).unwrap();
+        for name in SHAPE.iter().chain(SHAPE_FROM).chain([&FILLED, &PLACE]) {
+            assert!(settings.get(*name).is_some(), "{name}");
+        }
+    }
 
     #[test]
     fn a_share_is_a_positive_number_behind_the_last_at_sign() {

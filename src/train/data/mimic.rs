@@ -70,7 +70,7 @@ pub(super) fn visit<E: From<DataError>>(
         let text = study.with_extension("txt");
         let report = [root.join("reports/files").join(&text), root.join("files").join(&text)];
         let asked = [questions.join("files").join(&text), questions.join(&text)];
-        let frontal = taken.get(&id).filter(|(view, ..)| is_frontal(view));
+        let frontal = taken.get(&id).filter(|(view, ..)| is_pa_or_ap(view));
         let record = Record {
             selected: frontal.is_some() && first.get(&row.subject).is_some_and(|(_, study)| *study == row.study),
             view: taken
@@ -91,7 +91,7 @@ pub(super) fn visit<E: From<DataError>>(
     Ok(())
 }
 
-fn is_frontal(view: &str) -> bool {
+fn is_pa_or_ap(view: &str) -> bool {
     matches!(view, "PA" | "AP")
 }
 
@@ -195,7 +195,7 @@ fn earliest_frontal(
 ) -> HashMap<String, ((String, String), String)> {
     let mut first: HashMap<String, ((String, String), String)> = HashMap::new();
     for (id, row) in rows {
-        let Some((_, date, time)) = taken.get(id).filter(|(view, ..)| is_frontal(view)) else {
+        let Some((_, date, time)) = taken.get(id).filter(|(view, ..)| is_pa_or_ap(view)) else {
             continue;
         };
         let candidate = ((date.clone(), time.clone()), row.study.clone());

@@ -1,12 +1,11 @@
 //! What the codes of a file were made by.
 
-use std::fs::File;
-use std::io::{self, BufReader};
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
 use super::EncodeError;
+use crate::basics::hash_file;
 
 /// What the codes of a file were made by and how many an image has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,8 +23,7 @@ impl CodeOrigin {
     pub fn of(config: &Path, weights: &Path, codes_per_image: usize, code_count: usize) -> Result<Self, EncodeError> {
         let mut sum = Sha256::new();
         for path in [config, weights] {
-            let file = File::open(path).map_err(|e| EncodeError::io(path, e))?;
-            io::copy(&mut BufReader::new(file), &mut sum).map_err(|e| EncodeError::io(path, e))?;
+            hash_file(path, &mut sum, &mut |_| ()).map_err(|e| EncodeError::io(path, e))?;
         }
         Ok(Self {
             vqgan: sum.finalize().into(),

@@ -7,9 +7,10 @@ use tch::{Device, Kind, Tensor};
 use super::settings::{FinetuneSettings, InitCodes};
 use crate::model::bundle::{CONFIG, TOKENIZER, VQGAN_CONFIG};
 use crate::model::checkpoint::{CheckpointReader, Dtype};
-use crate::model::neox::{NeoxConfig, NeoxSizes};
+use crate::model::neox::NeoxConfig;
 use crate::model::source::{LoadError, TensorSource};
 use crate::train::common::TrainError;
+use crate::train::language_model::Shape;
 use crate::train::neox::{LoraSettings, TrainableNeox};
 use crate::train::tokenizer::with_control_tokens;
 use crate::train::vqgan::{VqganFiles, other_codes};
@@ -106,39 +107,6 @@ impl Start {
             vocabulary,
             tokenizer,
         })
-    }
-}
-
-/// A shape given by flags.
-#[derive(Clone, Copy, Debug)]
-pub struct Shape {
-    /// Rows of the embedding.
-    pub rows: usize,
-    /// Width.
-    pub hidden: usize,
-    /// Layers.
-    pub layers: usize,
-    /// Attention heads.
-    pub heads: usize,
-    /// Longest sequence.
-    pub context: usize,
-    /// The output matrix is the embedding.
-    pub tied: bool,
-}
-
-impl Shape {
-    /// The configuration of a GPT-NeoX of this shape, checked.
-    pub fn config(&self) -> Result<NeoxConfig, TrainError> {
-        let sizes = NeoxSizes {
-            vocab_size: self.rows,
-            hidden_size: self.hidden,
-            num_hidden_layers: self.layers,
-            num_attention_heads: self.heads,
-            intermediate_size: self.hidden.saturating_mul(4),
-            max_position_embeddings: self.context,
-            tie_word_embeddings: self.tied,
-        };
-        Ok(sizes.config()?)
     }
 }
 

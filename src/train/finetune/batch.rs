@@ -1,24 +1,13 @@
 //! The examples of a step, put together by length so that little padding is computed.
 
-use super::example::{Encoder, IGNORED, Sequence};
 use super::examples::Examples;
 use super::order::Order;
 use super::settings::FinetuneSettings;
-use crate::train::neox::TokenBatch;
+use crate::train::language_model::{Encoder, Sequence, StepBatch};
+use crate::train::neox::{IGNORED, TokenBatch};
 
 /// Sequences are padded to a multiple of this.
 const PAD_TO: usize = 8;
-
-/// What a step is made from.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct StepBatch {
-    /// Computed one after the other; their gradients are added.
-    pub passes: Vec<TokenBatch>,
-    /// Names of the examples.
-    pub names: Vec<String>,
-    /// Sentences on examples that were left out.
-    pub skipped: Vec<String>,
-}
 
 /// Makes the batch of each step from its number alone.
 pub struct Batches {
@@ -114,7 +103,7 @@ fn weigh(pass: &mut TokenBatch, power: f64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::train::finetune::house::vocabulary;
+    use crate::train::language_model::test_vocabulary::vocabulary;
 
     #[test]
     fn sequences_of_like_length_share_a_pass_and_padding_reaches_a_multiple_of_eight() {

@@ -1,8 +1,8 @@
 use tch::Device;
 
 use super::examples::{Examples, Skill};
-use super::house::House;
 use super::settings::Pairing;
+use super::test_world::TestWorld;
 use super::{FinetuneSettings, train};
 use crate::train::data::Split;
 
@@ -18,19 +18,19 @@ fn reported(examples: &Examples) -> Vec<String> {
 
 #[test]
 fn an_image_whose_file_has_another_size_than_the_one_that_was_encoded_is_left_out_and_counted() {
-    let house = House::new();
-    let file = house.path("1.png");
+    let world = TestWorld::new();
+    let file = world.path("1.png");
     let bytes = std::fs::read(&file).unwrap();
     std::fs::write(&file, [&bytes[..], &[0]].concat()).unwrap();
     // A copy may be the same image; one that is not there may have been encoded elsewhere.
-    let copy = std::fs::File::options().write(true).open(house.path("2.png")).unwrap();
+    let copy = std::fs::File::options().write(true).open(world.path("2.png")).unwrap();
     copy.set_modified(std::time::UNIX_EPOCH).unwrap();
-    std::fs::remove_file(house.path("3.png")).unwrap();
+    std::fs::remove_file(world.path("3.png")).unwrap();
     let settings = FinetuneSettings {
         pairing: Pairing::Both,
-        ..house.settings("run")
+        ..world.settings("run")
     };
-    let examples = house.examples(&settings, 256);
+    let examples = world.examples(&settings, 256);
     assert_eq!(reported(&examples), ["0.png", "2.png", "3.png"]);
     let account = &examples.corpus.account;
     assert_eq!(
@@ -42,20 +42,20 @@ fn an_image_whose_file_has_another_size_than_the_one_that_was_encoded_is_left_ou
 
 #[test]
 fn texts_of_one_patient_are_all_kept_for_validation_or_none_is() {
-    let house = House::new();
+    let world = TestWorld::new();
     let row = |n: usize| format!(",p{},Count to {n}.,{n}\n", n / 3);
     let rows: String = (0..300).map(row).collect();
     let images = "0.png,p49,,\n1.png,a,,\n2.png,b,,\n";
-    let file = house.path("both.csv");
+    let file = world.path("both.csv");
     std::fs::write(&file, format!("image,patient,instruction,response\n{images}{rows}")).unwrap();
     let settings = FinetuneSettings {
         data: vec![file.to_string_lossy().into_owned()],
         report_weight: 0.0,
         draw_weight: 0.0,
         vqa_weight: 0.0,
-        ..house.settings("run")
+        ..world.settings("run")
     };
-    let examples = house.examples(&settings, 256);
+    let examples = world.examples(&settings, 256);
     let kept = examples.corpus.texts[0].texts.iter();
     let kept = kept.filter(|(_, split, _)| *split == Split::Validate);
     // The 50th patient is one of whom an image is learned from.
@@ -67,19 +67,19 @@ fn texts_of_one_patient_are_all_kept_for_validation_or_none_is() {
 
 #[test]
 fn a_patient_in_two_splits_of_two_data_sets_ends_the_run_before_it_begins() {
-    let house = House::new();
+    let world = TestWorld::new();
     for (name, split) in [("a.csv", "train"), ("b.csv", "validate")] {
         let image = &name[..1];
-        std::fs::copy(house.path("0.png"), house.path(&format!("{image}.png"))).unwrap();
+        std::fs::copy(world.path("0.png"), world.path(&format!("{image}.png"))).unwrap();
         let rows = format!("image,split,patient,report\n{image}.png,{split},p1,Clear.\n");
-        std::fs::write(house.path(name), rows).unwrap();
+        std::fs::write(world.path(name), rows).unwrap();
     }
     let settings = FinetuneSettings {
         data: ["a.csv", "b.csv"]
-            .map(|name| house.path(name).to_string_lossy().into_owned())
+            .map(|name| world.path(name).to_string_lossy().into_owned())
             .to_vec(),
-        codes: vec![house.path("codes"), house.path("codes")],
-        ..house.settings("run")
+        codes: vec![world.path("codes"), world.path("codes")],
+        ..world.settings("run")
     };
     let error = train(&settings, Device::Cpu, || false).unwrap_err().to_string();
     assert!(error.contains("data sets in one folder"), "{error}");
@@ -87,7 +87,7 @@ fn a_patient_in_two_splits_of_two_data_sets_ends_the_run_before_it_begins() {
 
 #[test]
 fn images_of_a_list_that_alternates_by_itself_are_used_each_way_in_equal_parts() {
-    let house = House::new();
+    let world = TestWorld::new();
     let views: String = (0..4)
         .map(|n| {
             format!(
@@ -97,8 +97,8 @@ fn images_of_a_list_that_alternates_by_itself_are_used_each_way_in_equal_parts()
         })
         .collect();
     let of = |rows: &str| {
-        std::fs::write(house.path("data.csv"), format!("image,split,view,report\n{rows}")).unwrap();
-        let mut reported = reported(&house.examples(&house.settings("run"), 256));
+        std::fs::write(world.path("data.csv"), format!("image,split,view,report\n{rows}")).unwrap();
+        let mut reported = reported(&world.examples(&world.settings("run"), 256));
         reported.sort();
         reported
     };

@@ -9,15 +9,10 @@ mod batch;
 mod corpus;
 #[cfg(test)]
 mod corpus_tests;
-mod example;
 mod examples;
-mod export;
 mod generate;
-#[cfg(test)]
-mod house;
 mod image_set;
 mod instructions;
-mod learner;
 mod order;
 #[cfg(test)]
 mod restate_tests;
@@ -25,13 +20,10 @@ mod samples;
 mod settings;
 mod task;
 #[cfg(test)]
+mod test_world;
+#[cfg(test)]
 mod tests;
 mod texts;
 
-pub use base::Shape;
-pub use batch::StepBatch;
-pub use example::{Encoder, Response, Sequence};
-pub use export::Exported;
-pub use learner::{Learner, Method};
-pub use settings::{FinetuneSettings, InitCodes, Pairing, SaveDtype};
+pub use settings::{FinetuneSettings, InitCodes, Pairing};
 pub use task::train;

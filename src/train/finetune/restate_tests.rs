@@ -2,18 +2,18 @@
 
 use tch::Device;
 
-use super::house::House;
+use super::test_world::TestWorld;
 use super::{FinetuneSettings, train};
 use crate::model::bundle::Bundle;
 use crate::train::common::Outcome;
 
 /// A run that is done in two steps.
-fn done(house: &House) -> FinetuneSettings {
+fn done(world: &TestWorld) -> FinetuneSettings {
     let settings = FinetuneSettings {
         steps: 2,
         eval_every: 2,
         samples: 0,
-        ..house.settings("run")
+        ..world.settings("run")
     };
     assert_eq!(train(&settings, Device::Cpu, || false).unwrap(), Outcome::Finished);
     settings
@@ -21,8 +21,8 @@ fn done(house: &House) -> FinetuneSettings {
 
 #[test]
 fn what_a_bundle_says_of_itself_follows_the_command_after_the_last_step_too() {
-    let house = House::new();
-    let settings = done(&house);
+    let world = TestWorld::new();
+    let settings = done(&world);
     let bundle = settings.out.join("bundle");
     let before = Bundle::open(&bundle).unwrap().manifest;
     assert_eq!((before.name.as_str(), before.defaults.readings), ("run", 1));
@@ -52,8 +52,8 @@ fn what_a_bundle_says_of_itself_follows_the_command_after_the_last_step_too() {
 
 #[test]
 fn a_run_whose_checkpoints_are_gone_is_not_begun_anew_over_its_bundle() {
-    let house = House::new();
-    let settings = done(&house);
+    let world = TestWorld::new();
+    let settings = done(&world);
     let version = || Bundle::open(&settings.out.join("bundle")).unwrap().manifest.version;
     let before = version();
     std::fs::remove_dir_all(settings.out.join("checkpoints")).unwrap();
@@ -71,7 +71,7 @@ fn a_run_whose_checkpoints_are_gone_is_not_begun_anew_over_its_bundle() {
 
 #[test]
 fn a_task_without_data_and_what_is_said_twice_of_an_image_are_told() {
-    let house = House::new();
+    let world = TestWorld::new();
     let rows = "image,split,report,question,answer
 0.png,train,The heart is large.,,
 0.png,train,The heart is large.,,
@@ -79,9 +79,9 @@ fn a_task_without_data_and_what_is_said_twice_of_an_image_are_told() {
 1.png,train,,Is the heart large?,no
 2.png,train,A left effusion.,,
 ";
-    std::fs::write(house.path("data.csv"), rows).unwrap();
-    std::fs::write(house.path("text.jsonl"), "").unwrap();
-    let account = house.examples(&house.settings("run"), 256).corpus.account;
+    std::fs::write(world.path("data.csv"), rows).unwrap();
+    std::fs::write(world.path("text.jsonl"), "").unwrap();
+    let account = world.examples(&world.settings("run"), 256).corpus.account;
     let differs = "report differs from the one that an earlier row has of this image";
     assert_eq!(
         (account.skipped(differs), account.skipped("image has no report")),

@@ -9,6 +9,7 @@ use crate::model::bundle::{Defaults, GUIDANCE, READINGS};
 use crate::train::common::TrainError;
 use crate::train::common::schedule::Shape;
 use crate::train::data::Stage;
+use crate::train::language_model::SaveDtype;
 
 /// Which way each image is used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -31,17 +32,6 @@ pub enum InitCodes {
     Random,
     /// From the code book by a random projection of the same deviation: codes that look alike begin alike.
     Codebook,
-}
-
-/// Type in which exported weights are stored.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum SaveDtype {
-    /// 32-bit floats.
-    #[default]
-    F32,
-    /// bfloat16.
-    Bf16,
 }
 
 /// Settings of `llm-cxr-train finetune`.

@@ -8,13 +8,10 @@ use serde_json::json;
 use tch::{Device, Kind};
 
 use super::base::Start;
-use super::batch::{Batches, StepBatch, pack};
+use super::batch::{Batches, pack};
 use super::corpus::Corpus;
-use super::example::Encoder;
 use super::examples::{Examples, Skill};
-use super::export::Exported;
 use super::generate::Generator;
-use super::learner::{Learner, Method};
 use super::samples::write_samples;
 use super::settings::FinetuneSettings;
 use crate::model::bundle::{DefaultInstructions, Defaults, Draft, restate};
@@ -25,6 +22,7 @@ use crate::train::common::checkpoint::{Restored, Snapshot};
 use crate::train::common::schedule::Schedule;
 use crate::train::common::{Fault, Outcome, Plan, Task, TrainError, drive, split_share};
 use crate::train::data::SplitWatch;
+use crate::train::language_model::{Encoder, Exported, Learner, Method, StepBatch};
 use crate::train::neox::{Compute, TokenBatch};
 use crate::train::vqgan::VqganFiles;
 

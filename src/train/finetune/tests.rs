@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tch::{Device, Kind, Tensor};
 
 use super::examples::{Examples, Skill};
-use super::house::House;
 use super::task::FinetuneTask;
+use super::test_world::TestWorld;
 use super::*;
 use crate::model::bundle::Bundle;
 use crate::model::checkpoint::{Dtype, Weights};
@@ -13,6 +13,7 @@ use crate::model::drafts::DraftTable;
 use crate::train::common::store::write_tensors;
 use crate::train::common::{Outcome, TrainError};
 use crate::train::data::Stage;
+use crate::train::language_model::{Exported, SaveDtype};
 use crate::train::vqgan::VqganFiles;
 
 /// Ids of the images (numbers of the texts) of a skill's training pools.
@@ -36,9 +37,9 @@ fn weights(run: &Path) -> Vec<Vec<u8>> {
 
 #[test]
 fn images_alternate_between_report_and_drawing_or_are_used_both_ways() {
-    let house = House::new();
-    let mut settings = house.settings("run");
-    let examples = house.examples(&settings, 256);
+    let world = TestWorld::new();
+    let mut settings = world.settings("run");
+    let examples = world.examples(&settings, 256);
     // In turn by the checksums of their ids: 0, 2, 1, 3.
     assert_eq!(ids(&examples, Skill::Report), ["0.png", "1.png"]);
     assert_eq!(ids(&examples, Skill::Draw), ["2.png", "3.png"]);
@@ -51,19 +52,19 @@ fn images_alternate_between_report_and_drawing_or_are_used_both_ways() {
         1
     );
     settings.pairing = Pairing::Both;
-    let examples = house.examples(&settings, 256);
+    let examples = world.examples(&settings, 256);
     assert_eq!(ids(&examples, Skill::Report), ["0.png", "1.png", "2.png", "3.png"]);
     assert_eq!(ids(&examples, Skill::Draw), ids(&examples, Skill::Report));
 }
 
 #[test]
 fn stage_2_learns_the_impression_alone() {
-    let house = House::new();
+    let world = TestWorld::new();
     let settings = FinetuneSettings {
         stage: 2,
-        ..house.settings("run")
+        ..world.settings("run")
     };
-    let examples = house.examples(&settings, 256);
+    let examples = world.examples(&settings, 256);
     let set = &examples.corpus.sets[0];
     let report = |n: usize| set.report(&set.images[n]);
     assert_eq!((report(2), report(3)), (Some("Effusion."), Some("A right effusion.")));
@@ -72,13 +73,13 @@ fn stage_2_learns_the_impression_alone() {
 
 #[test]
 fn examples_that_do_not_fit_the_context_are_dropped_and_counted() {
-    let house = House::new();
+    let world = TestWorld::new();
     let text = format!(
         "{{\"instruction\": \"Go on.\", \"response\": \"{}\"}}\n{{\"instruction\": \"Stop.\", \"response\": \"Yes.\"}}\n",
         "word ".repeat(300)
     );
-    std::fs::write(house.path("text.jsonl"), text).unwrap();
-    let examples = house.examples(&house.settings("run"), 200);
+    std::fs::write(world.path("text.jsonl"), text).unwrap();
+    let examples = world.examples(&world.settings("run"), 200);
     let account = &examples.corpus.account;
     assert_eq!(
         account.skipped("plain instruction is too long for the model's context"),
@@ -89,16 +90,16 @@ fn examples_that_do_not_fit_the_context_are_dropped_and_counted() {
 
 #[test]
 fn every_question_of_an_image_comes_up_before_one_comes_again() {
-    let house = House::new();
+    let world = TestWorld::new();
     let settings = FinetuneSettings {
         report_weight: 0.0,
         draw_weight: 0.0,
         text_weight: 0.0,
         batch: 2,
         seed: 3,
-        ..house.settings("run")
+        ..world.settings("run")
     };
-    let examples = std::sync::Arc::new(house.examples(&settings, 256));
+    let examples = std::sync::Arc::new(world.examples(&settings, 256));
     let batches = batch::Batches::new(examples.clone(), &settings, 256);
     let v = examples.encoder.vocabulary();
     let asked = |step| {
@@ -118,12 +119,12 @@ fn every_question_of_an_image_comes_up_before_one_comes_again() {
 
 #[test]
 fn a_rare_question_comes_up_more_often_where_that_is_asked_for() {
-    let house = House::new();
+    let world = TestWorld::new();
     let settings = FinetuneSettings {
         question_power: 1.0,
-        ..house.settings("run")
+        ..world.settings("run")
     };
-    let examples = house.examples(&settings, 256);
+    let examples = world.examples(&settings, 256);
     let pool = examples.pools.iter().position(|p| p.skill == Skill::Vqa).unwrap();
     let v = examples.encoder.vocabulary();
     // Of the first image two questions are known: the one is asked of two images, the other of this one alone.
@@ -137,13 +138,13 @@ fn a_rare_question_comes_up_more_often_where_that_is_asked_for() {
 
 #[test]
 fn a_share_of_the_drawings_is_learned_without_the_report() {
-    let house = House::new();
+    let world = TestWorld::new();
     let without = |share| {
         let settings = FinetuneSettings {
             draw_without_report: share,
-            ..house.settings("run")
+            ..world.settings("run")
         };
-        let examples = house.examples(&settings, 256);
+        let examples = world.examples(&settings, 256);
         let pool = examples.pools.iter().position(|p| p.skill == Skill::Draw).unwrap();
         let v = examples.encoder.vocabulary();
         let told = |position| {
@@ -160,14 +161,14 @@ fn a_share_of_the_drawings_is_learned_without_the_report() {
 
 #[test]
 fn a_step_gives_the_same_batch_whoever_asks_and_an_epoch_holds_every_example() {
-    let house = House::new();
+    let world = TestWorld::new();
     let settings = FinetuneSettings {
         batch: 4,
         pass_tokens: 400,
-        ..house.settings("run")
+        ..world.settings("run")
     };
     let make = || {
-        let examples = std::sync::Arc::new(house.examples(&settings, 256));
+        let examples = std::sync::Arc::new(world.examples(&settings, 256));
         batch::Batches::new(examples, &settings, 256)
     };
     let (a, b) = (make(), make());
@@ -184,10 +185,10 @@ fn a_step_gives_the_same_batch_whoever_asks_and_an_epoch_holds_every_example() {
 
 #[test]
 fn a_run_that_was_stopped_ends_with_the_same_bits_and_leaves_a_whole_bundle() {
-    let house = House::new();
-    let whole = house.settings("whole");
+    let world = TestWorld::new();
+    let whole = world.settings("whole");
     assert_eq!(train(&whole, Device::Cpu, || false).unwrap(), Outcome::Finished);
-    let parted = house.settings("parted");
+    let parted = world.settings("parted");
     for _ in 0..20 {
         let asked = AtomicU64::new(0);
         let stop = || asked.fetch_add(1, Ordering::Relaxed) == 1;
@@ -201,7 +202,7 @@ fn a_run_that_was_stopped_ends_with_the_same_bits_and_leaves_a_whole_bundle() {
     bundle.verify(&mut |_| {}).unwrap();
     assert!(bundle.manifest.trained && bundle.manifest.made_from.contains("stage 1"));
     assert_eq!(bundle.vocabulary().unwrap().len(), bundle.neox.vocab_size);
-    let start = Bundle::open(&house.path("start")).unwrap();
+    let start = Bundle::open(&world.path("start")).unwrap();
     assert_eq!(bundle.neox, start.neox);
     assert!(whole.out.join("samples/step-0000000006.png").is_file());
     let sample = std::fs::read_to_string(whole.out.join("samples/step-0000000006.txt")).unwrap();
@@ -211,15 +212,15 @@ fn a_run_that_was_stopped_ends_with_the_same_bits_and_leaves_a_whole_bundle() {
         base: Some(whole.out.clone()),
         stage: 2,
         steps: 1,
-        ..house.settings("next")
+        ..world.settings("next")
     };
     assert_eq!(train(&next, Device::Cpu, || false).unwrap(), Outcome::Finished);
 }
 
 #[test]
 fn a_loss_that_is_no_number_ends_the_run_with_step_examples_and_last_checkpoint() {
-    let house = House::new();
-    let settings = house.settings("run");
+    let world = TestWorld::new();
+    let settings = world.settings("run");
     let (mut task, batches) = FinetuneTask::open(&settings, Device::Cpu).unwrap();
     let flat = task.learner.model.trainable().flat().shallow_clone();
     let poison = AtomicU64::new(0);
@@ -242,7 +243,7 @@ fn a_loss_that_is_no_number_ends_the_run_with_step_examples_and_last_checkpoint(
 
 #[test]
 fn a_run_that_gets_no_better_ends_early_with_its_best_weights_and_stays_ended() {
-    let house = House::new();
+    let world = TestWorld::new();
     // Too slow to change a weight.
     let settings = FinetuneSettings {
         rate: 1e-15,
@@ -252,7 +253,7 @@ fn a_run_that_gets_no_better_ends_early_with_its_best_weights_and_stays_ended() 
         eval_every: 1,
         patience: 2,
         steps: 40,
-        ..house.settings("run")
+        ..world.settings("run")
     };
     let log = || std::fs::read_to_string(settings.out.join("log.jsonl")).unwrap();
     assert_eq!(train(&settings, Device::Cpu, || false).unwrap(), Outcome::Finished);
@@ -277,10 +278,10 @@ fn a_run_that_gets_no_better_ends_early_with_its_best_weights_and_stays_ended() 
 
 #[test]
 fn adapters_are_trained_saved_and_merged_into_the_bundle() {
-    let house = House::new();
+    let world = TestWorld::new();
     let settings = |run: &str| FinetuneSettings {
         lora_rank: 2,
-        ..house.settings(run)
+        ..world.settings(run)
     };
     let whole = settings("whole");
     assert_eq!(train(&whole, Device::Cpu, || false).unwrap(), Outcome::Finished);
@@ -289,7 +290,7 @@ fn adapters_are_trained_saved_and_merged_into_the_bundle() {
     assert_eq!(train(&parted, Device::Cpu, stop).unwrap(), Outcome::Stopped(3));
     assert_eq!(train(&parted, Device::Cpu, || false).unwrap(), Outcome::Finished);
     assert_eq!(weights(&whole.out), weights(&parted.out));
-    let start = Bundle::open(&house.path("start")).unwrap();
+    let start = Bundle::open(&world.path("start")).unwrap();
     let bundle = Bundle::open(&whole.out.join("bundle")).unwrap();
     let (before, after) = (start.neox_weights().unwrap(), bundle.neox_weights().unwrap());
     for name in before.names() {
@@ -301,18 +302,18 @@ fn adapters_are_trained_saved_and_merged_into_the_bundle() {
 
 #[test]
 fn a_base_that_was_tuned_with_other_codes_is_refused_and_one_with_another_decoder_is_not() {
-    let house = House::new();
+    let world = TestWorld::new();
     let file = "vqgan/model.safetensors";
     let with = |name: &str| {
-        let other = house.path(name);
+        let other = world.path(name);
         std::fs::create_dir_all(other.join("vqgan")).unwrap();
-        std::fs::copy(house.path("start/vqgan/config.yaml"), other.join("vqgan/config.yaml")).unwrap();
-        let mut tensors = Tensor::read_safetensors(house.path("start").join(file)).unwrap();
+        std::fs::copy(world.path("start/vqgan/config.yaml"), other.join("vqgan/config.yaml")).unwrap();
+        let mut tensors = Tensor::read_safetensors(world.path("start").join(file)).unwrap();
         let (_, changed) = tensors.iter_mut().find(|(tensor, _)| tensor == name).unwrap();
         *changed = &*changed + 1.0;
         write_tensors(&other.join(file), &tensors, Dtype::F32).unwrap();
         let vqgan = VqganFiles::find(&other).unwrap();
-        base::Start::open(&house.settings("run"), &vqgan, Device::Cpu)
+        base::Start::open(&world.settings("run"), &vqgan, Device::Cpu)
     };
     let refused = with("quantize.embedding.weight").err().expect("refused").to_string();
     assert!(refused.contains("quantize.embedding.weight differs"), "{refused}");
@@ -322,11 +323,11 @@ fn a_base_that_was_tuned_with_other_codes_is_refused_and_one_with_another_decode
 
 #[test]
 fn a_base_without_codes_grows_rows_for_them_and_keeps_its_own() {
-    let house = House::new();
-    let start = Bundle::open(&house.path("start")).unwrap();
+    let world = TestWorld::new();
+    let start = Bundle::open(&world.path("start")).unwrap();
     let text = start.vocabulary().unwrap().text_len();
     // The language model alone, as a base that never saw an image.
-    let folder = house.path("language");
+    let folder = world.path("language");
     let weights = start.neox_weights().unwrap();
     let config = crate::model::neox::NeoxConfig {
         vocab_size: text,
@@ -346,7 +347,7 @@ fn a_base_without_codes_grows_rows_for_them_and_keeps_its_own() {
         drafts: &DraftTable::default(),
         config: &config,
         tensors: &tensors,
-        tokenizer: &std::fs::read(house.path("start/tokenizer.json")).unwrap(),
+        tokenizer: &std::fs::read(world.path("start/tokenizer.json")).unwrap(),
         dtype: SaveDtype::F32,
     };
     exported.folder(&folder).unwrap();
@@ -355,9 +356,9 @@ fn a_base_without_codes_grows_rows_for_them_and_keeps_its_own() {
         let settings = FinetuneSettings {
             base: Some(folder.clone()),
             init_codes,
-            ..house.settings("run")
+            ..world.settings("run")
         };
-        let start = base::Start::open(&settings, &house.vqgan(), Device::Cpu).unwrap();
+        let start = base::Start::open(&settings, &world.vqgan(), Device::Cpu).unwrap();
         assert_eq!(start.vocabulary.len(), text + 16);
         let named = start.model.named();
         let (_, tensor) = named.iter().find(|(n, _)| n == name).unwrap();
@@ -376,8 +377,8 @@ fn a_base_without_codes_grows_rows_for_them_and_keeps_its_own() {
 
 #[test]
 fn settings_that_no_run_can_have_are_refused_with_what_to_do() {
-    let house = House::new();
-    let good = house.settings("run");
+    let world = TestWorld::new();
+    let good = world.settings("run");
     good.check().unwrap();
     for (wrong, says) in [
         (
@@ -423,8 +424,8 @@ fn settings_that_no_run_can_have_are_refused_with_what_to_do() {
 
 #[test]
 fn a_bundle_that_is_there_takes_a_table_of_drafts_and_stays_whole() {
-    let house = House::new();
-    let (folder, data) = (house.path("start"), house.settings("run").data);
+    let world = TestWorld::new();
+    let (folder, data) = (world.path("start"), world.settings("run").data);
     let before = Bundle::open(&folder).unwrap();
     assert!(before.drafts().unwrap().is_empty());
     for _ in 0..2 {

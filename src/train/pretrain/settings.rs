@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::train::common::TrainError;
 use crate::train::common::schedule::Shape;
-use crate::train::finetune::SaveDtype;
+use crate::train::language_model::SaveDtype;
 
 /// Settings of `llm-cxr-train pretrain`.
 #[derive(Clone, Debug, PartialEq, clap::Args, Serialize, Deserialize)]

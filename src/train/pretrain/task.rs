@@ -12,7 +12,7 @@ use crate::train::common::checkpoint::{Restored, Snapshot};
 use crate::train::common::schedule::Schedule;
 use crate::train::common::{Fault, Outcome, Plan, Task, TrainError, drive};
 use crate::train::data::SplitWatch;
-use crate::train::finetune::{Exported, Learner, Method, Shape, StepBatch};
+use crate::train::language_model::{Exported, Learner, Method, Shape, StepBatch};
 use crate::train::neox::{Compute, TokenBatch, TrainableNeox};
 use crate::train::tokenizer::with_control_tokens;
 use crate::vocabulary::Vocabulary;

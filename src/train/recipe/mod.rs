@@ -30,5 +30,5 @@ pub use folder::{RunFolder, State};
 pub use missing::{missing, undone};
 pub use order::Order;
 pub use parse::{Recipe, Step};
-pub use plan::{Planned, plan};
+pub use plan::{Planned, SHOWN, SPEED, plan};
 pub use published::check_bundle;

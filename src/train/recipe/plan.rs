@@ -3,16 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
+use crate::basics::sha256;
 use crate::train::common::{FREE, split_share_in};
 use crate::train::data::plain_path;
 
 /// Settings that do not change what any step makes.
-const SPEED: &[&str] = &["workers", "jobs", "log_every", "save_every"];
+pub const SPEED: &[&str] = &["workers", "jobs", "log_every", "save_every"];
 
 /// Those of [`FREE`], which may change while a training goes on, that show in what later steps get from it.
-const SHOWN: &[&str] = &[
+pub const SHOWN: &[&str] = &[
     "steps",
     "patience",
     "name",
@@ -77,10 +77,7 @@ pub fn plan(root: &Path, steps: impl IntoIterator<Item = (String, String, Value,
             .collect();
         let stamps: Vec<_> = inputs.iter().map(|&n| planned[n].stamp.as_str()).collect();
         let whole = json!({"command": command, "settings": kept, "inputs": stamps}).to_string();
-        let stamp = Sha256::digest(whole.as_bytes())
-            .iter()
-            .map(|b| format!("{b:02x}"))
-            .collect();
+        let stamp = sha256(whole.as_bytes());
         planned.push(Planned {
             name,
             command,

@@ -8,7 +8,7 @@ use llm_cxr::engine::{Event, Job};
 use serde_json::{Value, json};
 
 use super::{ModelArgs, assemble, format_of, notice, print_json, read, write};
-use crate::Outcome;
+use crate::CommandResult;
 use crate::assemble::Assembled;
 
 /// Print the VQ-GAN codes of an X-ray as JSON.
@@ -33,7 +33,7 @@ pub struct DecodeArgs {
     pub model: ModelArgs,
 }
 
-pub fn encode(args: EncodeArgs) -> Outcome {
+pub fn encode(args: EncodeArgs) -> CommandResult {
     let file = read(&args.image)?;
     let assembled = assemble(&args.model)?;
     let pixels = assembled.runtime.block_on(assembled.assistant.desk().read(file))?;
@@ -52,7 +52,7 @@ pub fn encode(args: EncodeArgs) -> Outcome {
     Err("no codes came".into())
 }
 
-pub fn decode(args: DecodeArgs) -> Outcome {
+pub fn decode(args: DecodeArgs) -> CommandResult {
     let format = format_of(&args.output)?;
     let codes = read_codes(&args.codes)?;
     let assembled = assemble(&args.model)?;

@@ -2,8 +2,8 @@
 
 use rayon::prelude::*;
 
-use super::super::example::Response;
 use super::Examples;
+use crate::train::language_model::Response;
 use crate::vocabulary::Input;
 
 impl Examples {

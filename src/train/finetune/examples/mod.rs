@@ -11,7 +11,6 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
 use super::corpus::Corpus;
-use super::example::{Encoder, Response, Sequence};
 use super::image_set::{ImageSet, Pair};
 use super::order::Draw;
 use super::settings::{FinetuneSettings, Pairing};
@@ -21,6 +20,7 @@ use crate::model::drafts::DraftTable;
 use crate::train::common::TrainError;
 use crate::train::common::random::{Purpose, generator};
 use crate::train::data::Split;
+use crate::train::language_model::{Encoder, Response, Sequence};
 use crate::vocabulary::{Input, TokenId};
 
 /// Reports that the table for drafts is made from, at most: more say little new.

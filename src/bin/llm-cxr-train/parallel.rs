@@ -78,7 +78,7 @@ fn do_step(args: &StepArgs) -> crate::Done {
 }
 
 /// A recipe under way.
-pub struct Beside<'a> {
+pub struct ParallelRun<'a> {
     /// The recipe.
     pub recipe: &'a Recipe,
     /// Its steps with what follows from what.
@@ -103,7 +103,7 @@ struct Running {
 }
 
 /// Does the steps `chosen` that are not done. When one fails, or the run is asked to stop, those under way are stopped and waited for.
-pub fn follow_beside(run: &Beside, chosen: Range<usize>) -> crate::Outcome {
+pub fn follow_in_parallel(run: &ParallelRun, chosen: Range<usize>) -> crate::CommandResult {
     let stop = Stop::on_signals();
     let mut order = Order::new(run.plan, chosen.clone());
     let bars = MultiProgress::new();
@@ -183,7 +183,7 @@ pub fn follow_beside(run: &Beside, chosen: Range<usize>) -> crate::Outcome {
 /// Writes down how a step has ended; gives what is to be said of it. One that was stopped because of another, or on demand (`expected`), is no
 /// failure.
 fn settle(
-    run: &Beside,
+    run: &ParallelRun,
     order: &mut Order,
     undone: &mut BTreeSet<usize>,
     step: &Running,
@@ -208,7 +208,7 @@ fn settle(
 
 /// Begins a step, which leaves the processor to the `earlier` ones: they are what others wait for.
 fn begin(
-    run: &Beside,
+    run: &ParallelRun,
     number: usize,
     earlier: usize,
     bars: &MultiProgress,
@@ -240,7 +240,7 @@ fn begin(
 }
 
 /// How far a training is, as its own log has it.
-fn progress(run: &Beside, step: &Running) -> String {
+fn progress(run: &ParallelRun, step: &Running) -> String {
     let planned = &run.plan[step.number];
     let at = last_line(&planned.out.join("log.jsonl"))
         .and_then(|line| serde_json::from_str::<Value>(&line).ok())

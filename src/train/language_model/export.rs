@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use super::settings::SaveDtype;
 use crate::model::bundle::{BundleWriter, CONFIG, DRAFTS, Draft, TOKENIZER, VQGAN_CONFIG, VQGAN_WEIGHTS, WEIGHTS};
 use crate::model::checkpoint::Dtype;
 use crate::model::drafts::DraftTable;
@@ -12,6 +12,17 @@ use crate::model::neox::NeoxConfig;
 use crate::train::common::TrainError;
 use crate::train::common::store::{copy_file, replace_tensors, write_tensors, write_whole};
 use crate::train::vqgan::VqganFiles;
+
+/// Type in which exported weights are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum SaveDtype {
+    /// 32-bit floats.
+    #[default]
+    F32,
+    /// bfloat16.
+    Bf16,
+}
 
 /// `config.json` for weights that are stored so.
 fn config_json(config: &NeoxConfig, dtype: SaveDtype) -> String {

@@ -12,14 +12,14 @@ use crate::train::common::TrainError;
 use crate::train::vqgan::{CodeUse, levels, psnr, ssim};
 
 /// A bundle's VQ-GAN, in f32.
-pub struct Eye {
+pub struct VqganProbe {
     network: Vqgan,
     used: CodeUse,
     device: Device,
 }
 
-/// What became of an image.
-pub struct Survivor {
+/// An image that was encoded and decoded, with how alike the two are.
+pub struct Reconstructed {
     /// The reconstruction.
     pub drawn: Pixels,
     /// Peak signal-to-noise ratio in dB.
@@ -28,7 +28,7 @@ pub struct Survivor {
     pub ssim: f64,
 }
 
-impl Eye {
+impl VqganProbe {
     /// Loads the VQ-GAN of a bundle.
     pub fn open(bundle: &Bundle, device: Device) -> Result<Self, EvaluateError> {
         let network = Vqgan::load(&bundle.vqgan, &bundle.vqgan_weights()?, Kind::Float, device)?;
@@ -48,7 +48,7 @@ impl Eye {
     }
 
     /// Encodes and decodes images, and compares.
-    pub fn survive(&mut self, images: &[Arc<Pixels>]) -> Result<Vec<Survivor>, TrainError> {
+    pub fn reconstruct(&mut self, images: &[Arc<Pixels>]) -> Result<Vec<Reconstructed>, TrainError> {
         let _guard = tch::no_grad_guard();
         let codes = self.codes(images);
         let flat: Vec<i64> = codes.iter().flatten().map(|&code| i64::from(code)).collect();
@@ -65,7 +65,7 @@ impl Eye {
         let (psnr, ssim) = (numbers(psnr(&a, &b))?, numbers(ssim(&a, &b))?);
         let each = drawn.into_iter().zip(psnr.into_iter().zip(ssim));
         Ok(each
-            .map(|(drawn, (psnr, ssim))| Survivor { drawn, psnr, ssim })
+            .map(|(drawn, (psnr, ssim))| Reconstructed { drawn, psnr, ssim })
             .collect())
     }
 

@@ -1,4 +1,4 @@
-//! A language model with its optimizer: what `pretrain` and `finetune` share.
+//! A language model with its optimizer.
 
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};

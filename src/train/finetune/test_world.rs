@@ -1,12 +1,10 @@
 //! A toy world for tests: a random bundle, a few images with reports, questions and codes, and plain instructions.
 
 use std::path::PathBuf;
-use std::sync::OnceLock;
 
 use tch::Device;
 
 use super::corpus::Corpus;
-use super::example::Encoder;
 use super::examples::Examples;
 use super::settings::FinetuneSettings;
 use crate::model::bundle::Bundle;
@@ -14,21 +12,11 @@ use crate::radiograph::{ImageFormat, Pixels, write};
 use crate::train::data::{Dataset, SplitWatch};
 use crate::train::encode::encode;
 use crate::train::init::{InitOptions, init};
-use crate::train::tokenizer;
+use crate::train::language_model::Encoder;
 use crate::train::vqgan::VqganFiles;
-use crate::vocabulary::Vocabulary;
-
-const TEXT: &str = "The heart is normal.\nThe lungs are clear.\nNo effusion, no pneumothorax.\n\n> <image>";
-
-/// A small token space with images of four codes.
-pub(super) fn vocabulary() -> Vocabulary {
-    static VOCABULARY: OnceLock<Vocabulary> = OnceLock::new();
-    let make = || Vocabulary::from_bytes(&tokenizer::train(&[TEXT], 300).unwrap(), 8, 4).unwrap();
-    VOCABULARY.get_or_init(make).clone()
-}
 
 /// A folder with a random bundle of a tiny shape, a manifest of images with its codes, and a file of plain instructions.
-pub(super) struct House(tempfile::TempDir);
+pub(super) struct TestWorld(tempfile::TempDir);
 
 const ROWS: &str = "image,split,report,question,answer
 0.png,train,The heart is large.,Is the heart large?,yes
@@ -42,9 +30,9 @@ const ROWS: &str = "image,split,report,question,answer
 7.png,train,Never encoded.,,
 ";
 
-impl House {
+impl TestWorld {
     pub(super) fn new() -> Self {
-        let house = Self(tempfile::tempdir().unwrap());
+        let world = Self(tempfile::tempdir().unwrap());
         let options = InitOptions {
             vocabulary: 300,
             hidden: 16,
@@ -55,24 +43,24 @@ impl House {
             multipliers: vec![1, 1],
             code_width: 4,
             codes: 16,
-            ..InitOptions::demo(house.path("start"))
+            ..InitOptions::demo(world.path("start"))
         };
         init(&options, &mut |_| {}).unwrap();
         for number in 0..7u8 {
             let rgb = (0..8 * 8 * 3).map(|i| (i as u8).wrapping_mul(number + 1)).collect();
             let png = write(&Pixels::new(8, 8, rgb).unwrap(), ImageFormat::Png, &[]).unwrap();
-            std::fs::write(house.path(&format!("{number}.png")), png).unwrap();
+            std::fs::write(world.path(&format!("{number}.png")), png).unwrap();
         }
-        std::fs::write(house.path("data.csv"), ROWS).unwrap();
+        std::fs::write(world.path("data.csv"), ROWS).unwrap();
         let line =
             |n: usize| format!("{{\"instruction\": \"Count to {n}.\", \"context\": \"\", \"response\": \"{n}\"}}\n");
-        std::fs::write(house.path("text.jsonl"), (0..60).map(line).collect::<String>()).unwrap();
-        let vqgan = house.vqgan();
+        std::fs::write(world.path("text.jsonl"), (0..60).map(line).collect::<String>()).unwrap();
+        let vqgan = world.vqgan();
         let origin = vqgan.origin().unwrap();
         let network = vqgan.load(Device::Cpu).unwrap();
-        let data = Dataset::open(&house.path("data.csv")).unwrap();
-        encode(&data, &network, &origin, &house.path("codes"), 4, &mut |_| {}).unwrap();
-        house
+        let data = Dataset::open(&world.path("data.csv")).unwrap();
+        encode(&data, &network, &origin, &world.path("codes"), 4, &mut |_| {}).unwrap();
+        world
     }
 
     pub(super) fn path(&self, name: &str) -> PathBuf {

@@ -1,4 +1,4 @@
-//! How well the language model foresees given replies, through the passes that the server runs.
+//! Log-probabilities of given replies under teacher forcing, through the passes that the server runs.
 
 use tch::{Device, Kind, Tensor};
 
@@ -12,8 +12,8 @@ use crate::vocabulary::TokenId;
 /// Sequences computed together.
 pub const TOGETHER: usize = 16;
 
-/// A language model that is given what to say.
-pub struct Foresight {
+/// A language model that is given each token of a reply, whatever it would have said itself.
+pub struct TeacherForced {
     network: Neox,
     kv: KvMemory,
     context: usize,
@@ -27,7 +27,7 @@ pub struct Given {
     pub reply: Vec<TokenId>,
 }
 
-impl Foresight {
+impl TeacherForced {
     /// Loads the language model of a bundle, computing in `kind`, its matrices held as `weights` says.
     ///
     /// # Errors

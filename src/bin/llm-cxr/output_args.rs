@@ -6,7 +6,7 @@ use clap::Args;
 
 /// The bundle to make.
 #[derive(Args, Debug)]
-pub struct MadeArgs {
+pub struct OutputArgs {
     /// Folder of the bundle to make.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,

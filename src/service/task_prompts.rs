@@ -44,8 +44,8 @@ impl Form {
     }
 }
 
-/// A task, laid out.
-pub(super) struct Draft {
+/// A task laid out as prompts, with what its replies need to know.
+pub(super) struct TaskPrompts {
     pub(super) form: Form,
     /// One for each reply.
     pub(super) prompts: Vec<Prompt>,
@@ -61,8 +61,8 @@ pub(super) struct Draft {
     pub(super) max_tokens: usize,
 }
 
-/// Lays a request's task out.
-pub(super) struct Drafter<'a> {
+/// Lays a request's task out, and plans its replies.
+pub(super) struct Planner<'a> {
     pub(super) vocabulary: &'a Vocabulary,
     pub(super) card: &'a ModelCard,
     pub(super) limits: &'a Limits,
@@ -70,12 +70,12 @@ pub(super) struct Drafter<'a> {
     pub(super) options: &'a Options,
 }
 
-impl Drafter<'_> {
+impl Planner<'_> {
     /// Checks the task's texts and lays its prompts out.
     ///
     /// # Errors
     /// For texts and counts out of their limits, and for options that the task cannot have.
-    pub(super) fn draft(&self, task: Task) -> Result<Draft, ServiceError> {
+    pub(super) fn prompts(&self, task: Task) -> Result<TaskPrompts, ServiceError> {
         match task {
             Task::Report { image, instruction } => self.report(image, instruction.as_deref()),
             Task::Vqa { image, questions } => self.answers(image, &questions),
@@ -93,7 +93,7 @@ impl Drafter<'_> {
         }
     }
 
-    fn report(&self, image: Bytes, own: Option<&str>) -> Result<Draft, ServiceError> {
+    fn report(&self, image: Bytes, own: Option<&str>) -> Result<TaskPrompts, ServiceError> {
         // A form's field that was left empty is no instruction.
         let own = own.filter(|text| !text.trim().is_empty());
         let text = own.unwrap_or(&self.card.report_instruction);
@@ -109,7 +109,7 @@ impl Drafter<'_> {
             None => prompt.with_usual_instruction(),
             Some(_) => prompt,
         };
-        Ok(Draft {
+        Ok(TaskPrompts {
             form: Form::Text,
             prompts: (0..readings).map(|view| prompt.about(view)).collect(),
             guide: None,
@@ -120,7 +120,7 @@ impl Drafter<'_> {
         })
     }
 
-    fn answers(&self, image: Bytes, questions: &[String]) -> Result<Draft, ServiceError> {
+    fn answers(&self, image: Bytes, questions: &[String]) -> Result<TaskPrompts, ServiceError> {
         if questions.is_empty() || questions.len() > self.limits.questions {
             let message = format!("send from 1 to {} questions at a time", self.limits.questions);
             return Err(ServiceError::parameter("questions", message));
@@ -137,7 +137,7 @@ impl Drafter<'_> {
             room(&prompt, 1, self.facts)?;
             prompts.extend((0..readings).map(|view| prompt.about(view)));
         }
-        Ok(Draft {
+        Ok(TaskPrompts {
             form: Form::Answer,
             prompts,
             guide: None,
@@ -148,7 +148,7 @@ impl Drafter<'_> {
         })
     }
 
-    fn drawings(&self, text: &str, n: usize, format: ImageFormat) -> Result<Draft, ServiceError> {
+    fn drawings(&self, text: &str, n: usize, format: ImageFormat) -> Result<TaskPrompts, ServiceError> {
         self.limits.check_count(n)?;
         if text.trim().is_empty() {
             let message = "`text` must not be empty; say what the image is to show";
@@ -167,7 +167,7 @@ impl Drafter<'_> {
             let message = format!("an image takes {whole_image} tokens; leave `max_tokens` out");
             return Err(ServiceError::parameter("max_tokens", message));
         }
-        Ok(Draft {
+        Ok(TaskPrompts {
             form: Form::Drawing(format),
             prompts: vec![prompt; n],
             guide: (!free).then(|| self.vocabulary.prompt(instruction, Input::None)),
@@ -182,9 +182,9 @@ impl Drafter<'_> {
         })
     }
 
-    fn open(&self, instruction: &str, material: Material, format: ImageFormat) -> Result<Draft, ServiceError> {
+    fn open(&self, instruction: &str, material: Material, format: ImageFormat) -> Result<TaskPrompts, ServiceError> {
         let (prompt, image) = self.instruction(instruction, material)?;
-        Ok(Draft {
+        Ok(TaskPrompts {
             form: Form::Open(format),
             prompts: vec![prompt],
             guide: None,
@@ -195,10 +195,10 @@ impl Drafter<'_> {
         })
     }
 
-    fn chat(&self, instruction: &str, material: Material, n: usize) -> Result<Draft, ServiceError> {
+    fn chat(&self, instruction: &str, material: Material, n: usize) -> Result<TaskPrompts, ServiceError> {
         self.limits.check_count(n)?;
         let (prompt, image) = self.instruction(instruction, material)?;
-        Ok(Draft {
+        Ok(TaskPrompts {
             form: Form::Text,
             prompts: vec![prompt; n],
             guide: None,

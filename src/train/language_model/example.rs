@@ -1,9 +1,7 @@
 //! One example as token ids: the server's prompt, then the response, on which alone the loss is taken.
 
+use crate::train::neox::IGNORED;
 use crate::vocabulary::{Input, Prompt, PromptPart, TokenId, Vocabulary};
-
-/// What a label is where no loss is taken.
-pub const IGNORED: i64 = -100;
 
 /// The ids of an example.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,7 +88,7 @@ impl Encoder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::train::finetune::house::vocabulary;
+    use crate::train::language_model::test_vocabulary::vocabulary;
 
     fn encoder() -> Encoder {
         Encoder::new(vocabulary())

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
-use super::draft::{Drafter, Form};
 use super::plan::Plan;
+use super::task_prompts::{Form, Planner};
 use super::{Constraint, Limits, Material, ModelCard, Options, ServiceError, Task};
 use crate::engine::scripted;
 use crate::engine::{EngineError, Facts, Rule, TokenRules};
@@ -42,14 +42,14 @@ fn plan_within(context: usize, kv_tokens: usize, task: Task, options: &Options) 
         kv_tokens,
         ..scripted::facts(&TokenRules::of(&vocabulary), 16)
     };
-    let drafter = Drafter {
+    let planner = Planner {
         vocabulary: &vocabulary,
         card: &card(),
         limits: &Limits::default(),
         facts: &facts,
         options,
     };
-    drafter.plan(drafter.draft(task)?)
+    planner.plan(planner.prompts(task)?)
 }
 
 fn plan(task: Task, options: &Options) -> Plan {

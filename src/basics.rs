@@ -1,0 +1,85 @@
+//! What knows nothing of any room: hexadecimal, checksums of files, text in markup.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+/// Bytes of a file that are read at once.
+const PIECE: usize = 1 << 20;
+
+/// Bytes as lower-case hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// SHA-256 of bytes, in hexadecimal.
+pub fn sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+/// SHA-256 of a file, in hexadecimal. `progress` is told how many bytes are done.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn sha256_file(path: &Path, progress: &mut dyn FnMut(u64)) -> io::Result<String> {
+    let mut hash = Sha256::new();
+    hash_file(path, &mut hash, progress)?;
+    Ok(hex(&hash.finalize()))
+}
+
+/// Adds the content of a file to a checksum. `progress` is told how many bytes of it are done.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn hash_file(path: &Path, hash: &mut Sha256, progress: &mut dyn FnMut(u64)) -> io::Result<()> {
+    let mut file = File::open(path)?;
+    let (mut buffer, mut done) = (vec![0; PIECE], 0);
+    loop {
+        let read = match file.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(read) => read,
+            Err(reason) if reason.kind() == ErrorKind::Interrupted => continue,
+            Err(reason) => return Err(reason),
+        };
+        hash.update(&buffer[..read]);
+        done += read as u64;
+        progress(done);
+    }
+}
+
+/// Text that cannot be read as markup, neither between tags nor within a quoted attribute.
+pub fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_files_checksum_is_that_of_its_bytes_and_its_progress_ends_with_its_length() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (path, bytes) = (folder.path().join("file"), vec![7u8; PIECE + 5]);
+        std::fs::write(&path, &bytes).expect("written");
+        let mut told = 0;
+        assert_eq!(
+            sha256_file(&path, &mut |done| told = done).expect("read"),
+            sha256(&bytes)
+        );
+        assert_eq!(told, bytes.len() as u64);
+        assert_eq!(
+            sha256(b"abc"),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
+    }
+
+    #[test]
+    fn markup_is_told_as_text() {
+        assert_eq!(escaped("<a b=\"c\"> & d"), "&lt;a b=&quot;c&quot;&gt; &amp; d");
+    }
+}
