@@ -30,13 +30,18 @@ pub struct Study {
     pub labels: Vec<(String, f32)>,
     /// The truth of a phantom, if there is one.
     truth: PathBuf,
-    /// Whether what the labels do not name is absent: so in the tables of MIMIC-CXR-JPG, where a report is labelled as a whole, and of
-    /// images that a manifest calls normal. Elsewhere it is unknown.
+    /// Whether what the labels do not name is absent: so in the tables of MIMIC-CXR-JPG, where a report is labelled as a whole.
+    /// Elsewhere it is unknown.
     complete: bool,
+    /// Whether a label calls the image normal: so it is without findings, though lines and tubes may be in it.
+    normal: bool,
 }
 
 /// Labels that say that nothing is there.
 const NORMAL: [&str; 2] = [NO_FINDING, "Normal"];
+
+/// The label that an image without findings may have.
+const SUPPORT_DEVICES: &str = "Support Devices";
 
 /// A study, or a part of one, that could not be used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -97,6 +102,7 @@ impl Studies {
                         questions: record.questions.into_iter().collect(),
                         labels: Vec::new(),
                         complete: false,
+                        normal: false,
                     };
                     study.label(record.labels, tables);
                     list.push(study);
@@ -181,7 +187,8 @@ impl Study {
     fn label(&mut self, labels: Vec<(String, f32)>, complete: bool) {
         let normal =
             |(name, value): &(String, f32)| *value > 0.0 && NORMAL.iter().any(|n| n.eq_ignore_ascii_case(name));
-        self.complete |= !labels.is_empty() && (complete || labels.iter().any(normal));
+        self.complete |= !labels.is_empty() && complete;
+        self.normal |= labels.iter().any(normal);
         for (name, value) in labels {
             if self.labels.iter().all(|(known, _)| !known.eq_ignore_ascii_case(&name)) {
                 self.labels.push((name, value));
@@ -197,7 +204,10 @@ impl Study {
             Some((_, value)) if *value > 0.0 => Some(Label::Positive),
             Some((_, value)) if *value < 0.0 => Some(Label::Uncertain),
             Some(_) => Some(Label::Negative),
-            None => self.complete.then_some(Label::Blank),
+            None => {
+                let finding = !label.eq_ignore_ascii_case(SUPPORT_DEVICES);
+                (self.complete || (self.normal && finding)).then_some(Label::Blank)
+            }
         }
     }
 
@@ -239,6 +249,7 @@ mod tests {
             questions: Vec::new(),
             labels: Vec::new(),
             complete: false,
+            normal: false,
             truth: PathBuf::new(),
         };
         let studies = Studies {
@@ -289,6 +300,21 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(none.contains("--split"), "{none}");
+    }
+
+    #[test]
+    fn an_image_called_normal_has_no_finding_and_may_have_devices() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("m.csv");
+        std::fs::write(&path, "image,split,labels\na.png,test,Normal\nb.png,test,Edema=0\n").unwrap();
+        let studies = Studies::collect(&path, None, SplitChoice::Test, 0, 1).unwrap();
+        let [normal, other] = &studies.list[..] else {
+            panic!("{} studies", studies.list.len())
+        };
+        assert_eq!(normal.known("No Finding"), Some(Label::Positive));
+        assert_eq!(normal.known("Pneumonia"), Some(Label::Blank));
+        assert_eq!(normal.known("Support Devices"), None);
+        assert_eq!(other.known("Pneumonia"), None);
     }
 
     #[test]

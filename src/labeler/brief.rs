@@ -47,9 +47,14 @@ pub(super) const NAMES: [(&[&str], bool); 14] = [
     (&["support device"], true),
 ];
 
+const ATELECTASIS: usize = 0;
 const CONSOLIDATION: usize = 2;
 const LUNG_LESION: usize = 6;
+const LUNG_OPACITY: usize = 7;
 const PNEUMONIA: usize = 11;
+
+/// What lies in a third of a lung; an apical pneumothorax is in no lobe.
+const IN_LUNG: [usize; 5] = [ATELECTASIS, CONSOLIDATION, LUNG_LESION, LUNG_OPACITY, PNEUMONIA];
 
 /// Words that name a third of the lung, and how it is called in a request.
 const ZONES: [(&str, &str); 5] = [
@@ -222,22 +227,30 @@ fn finding(place: usize, whole: &Said<'_>, sentences: &[Said<'_>]) -> Finding {
         found.sides = whole.sides[place];
     }
     for sentence in sentences.iter().filter(|sentence| sentence.affirmed.contains(&place)) {
-        let words = words(sentence.text);
-        let in_lung = sided && !names.contains(&"pleural effusion") && !names.contains(&"rib fracture");
-        let zone = ZONES
-            .iter()
-            .find(|(word, _)| in_lung && words.iter().any(|w| w == word));
-        found.zone = found.zone.or(zone.map(|(_, zone)| *zone));
-        if sentence.affirmed.len() == 1 {
-            let amount = AMOUNTS.into_iter().find(|amount| words.iter().any(|w| w == amount));
-            found.amount = found.amount.or(amount);
+        // Of several findings it is not told whose zone and amount a sentence names.
+        if sentence.affirmed.len() > 1 {
+            continue;
         }
+        let words = words(sentence.text);
+        if IN_LUNG.contains(&place) {
+            found.zone = found.zone.or_else(|| zone(&words));
+        }
+        let amount = AMOUNTS.into_iter().find(|amount| words.iter().any(|w| w == amount));
+        found.amount = found.amount.or(amount);
     }
     // Two places cannot be told in one breath.
     if found.sides.left && found.sides.right {
         (found.zone, found.amount) = (None, None);
     }
     found
+}
+
+/// The third of the lung that a sentence names, if it names one alone.
+fn zone(words: &[String]) -> Option<&'static str> {
+    let named = |(word, _): &&(&str, &str)| words.iter().any(|w| w == word);
+    let mut zones = ZONES.iter().filter(named).map(|(_, zone)| *zone);
+    let first = zones.next()?;
+    zones.all(|zone| zone == first).then_some(first)
 }
 
 /// Each device that is affirmed somewhere.
@@ -290,7 +303,12 @@ impl Finding {
         };
         match self.zone.filter(|_| rng.random_bool(0.5)) {
             Some(zone) => {
-                let part = *["lobe", "lung", "zone"].choose(rng).unwrap_or(&"lobe");
+                // The left lung has no middle lobe.
+                let parts: &[&str] = match (side, zone) {
+                    ("left", "middle") => &["lung", "zone"],
+                    _ => &["lobe", "lung", "zone"],
+                };
+                let part = *parts.choose(rng).unwrap_or(&"lung");
                 match rng.random_bool(0.5) && !name.starts_with("lung") {
                     true => format!("{amount}{side} {zone} {part} {name}"),
                     false => format!("{amount}{name} in the {side} {zone} {part}"),
@@ -384,5 +402,28 @@ mod tests {
                 .iter()
                 .all(|text| !text.contains("left") && !text.contains("upper") && !text.contains("heart"))
         );
+    }
+
+    #[test]
+    fn a_third_of_the_lung_is_named_only_where_it_is_surely_the_findings() {
+        let mut rng = ChaCha8Rng::seed_from_u64(4);
+        let mut texts = |report: &str| -> Vec<String> {
+            let texts = (0..300).map(|_| brief(report, &mut rng).to_lowercase());
+            // Its own sentences say what they say.
+            texts.filter(|text| !text.contains(" is ")).collect()
+        };
+        let left = texts("There is a nodule in the left mid lung.");
+        assert!(left.iter().any(|text| text.contains("left middle zone")));
+        assert!(left.iter().all(|text| !text.contains("middle lobe")), "{left:?}");
+        let right = texts("There is a nodule in the right mid lung.");
+        assert!(right.iter().any(|text| text.contains("right middle lobe")));
+        let pleural = texts(
+            "There is an apical pneumothorax on the right. Pleural thickening is seen at the left upper chest wall.",
+        );
+        assert!(pleural.iter().any(|text| text.contains("right pneumothorax")));
+        assert!(pleural.iter().all(|text| !text.contains("upper")), "{pleural:?}");
+        let two = texts("There is a nodule in the right upper lobe and consolidation in the right lower lobe.");
+        let zoned = |text: &String| text.contains("upper") || text.contains("lower");
+        assert!(!two.is_empty() && !two.iter().any(zoned), "{two:?}");
     }
 }

@@ -12,6 +12,9 @@ const BEFORE: &[(&str, Option<Label>)] = &[
     ("cannot rule out", Some(Label::Uncertain)),
     ("not exclude", Some(Label::Uncertain)),
     ("difficult to exclude", Some(Label::Uncertain)),
+    ("hard to exclude", Some(Label::Uncertain)),
+    ("unable to exclude", Some(Label::Uncertain)),
+    ("to exclude", None),
     ("rule out", None),
     ("ruling out", None),
     ("r o", None),
@@ -19,6 +22,7 @@ const BEFORE: &[(&str, Option<Label>)] = &[
     ("evaluation for", None),
     ("assess for", None),
     ("history of", None),
+    ("hx of", None),
     ("h o", None),
     ("not only", Some(Label::Positive)),
     ("no change", Some(Label::Positive)),
@@ -30,6 +34,9 @@ const BEFORE: &[(&str, Option<Label>)] = &[
     ("clear of", Some(Label::Negative)),
     ("absence of", Some(Label::Negative)),
     ("resolved", Some(Label::Negative)),
+    ("rather than", Some(Label::Negative)),
+    ("instead of", Some(Label::Negative)),
+    ("as opposed to", Some(Label::Negative)),
     ("no", Some(Label::Negative)),
     ("not", Some(Label::Negative)),
     ("without", Some(Label::Negative)),
@@ -42,15 +49,26 @@ const BEFORE: &[(&str, Option<Label>)] = &[
     ("possible", Some(Label::Uncertain)),
     ("possibly", Some(Label::Uncertain)),
     ("possibility of", Some(Label::Uncertain)),
+    ("probable", Some(Label::Uncertain)),
+    ("probably", Some(Label::Uncertain)),
+    ("presumed", Some(Label::Uncertain)),
+    ("presumably", Some(Label::Uncertain)),
+    ("consider", Some(Label::Uncertain)),
+    ("or trace", Some(Label::Uncertain)),
     ("questionable", Some(Label::Uncertain)),
+    ("questioned", Some(Label::Uncertain)),
+    ("question", Some(Label::Uncertain)),
     ("question of", Some(Label::Uncertain)),
     ("equivocal", Some(Label::Uncertain)),
+    ("suspect", Some(Label::Uncertain)),
     ("suspected", Some(Label::Uncertain)),
     ("suspicious for", Some(Label::Uncertain)),
     ("suspicion of", Some(Label::Uncertain)),
     ("suspicion for", Some(Label::Uncertain)),
     ("concerning for", Some(Label::Uncertain)),
     ("concern for", Some(Label::Uncertain)),
+    ("worrisome for", Some(Label::Uncertain)),
+    ("correlate clinically for", Some(Label::Uncertain)),
     ("suggest", Some(Label::Uncertain)),
     ("suggests", Some(Label::Uncertain)),
     ("suggesting", Some(Label::Uncertain)),
@@ -64,19 +82,16 @@ const BEFORE: &[(&str, Option<Label>)] = &[
     // As in CheXpert, what is unlikely is in doubt and not denied.
     ("unlikely", Some(Label::Uncertain)),
     ("less likely", Some(Label::Uncertain)),
+    ("favored over", Some(Label::Uncertain)),
+    ("favoured over", Some(Label::Uncertain)),
     ("doubt", Some(Label::Uncertain)),
 ];
 
-/// What a verb behind a mention may go on with.
+/// What a verb behind a mention may go on with. What `not` and `no longer` deny is told by what follows them.
 const BEHIND: &[(&str, Label)] = &[
-    ("not excluded", Label::Uncertain),
-    ("not be excluded", Label::Uncertain),
-    ("not entirely excluded", Label::Uncertain),
-    ("not be entirely excluded", Label::Uncertain),
     ("be excluded", Label::Uncertain),
     ("be entirely excluded", Label::Uncertain),
     ("be ruled out", Label::Uncertain),
-    ("difficult to exclude", Label::Uncertain),
     ("possible", Label::Uncertain),
     ("suspected", Label::Uncertain),
     ("questioned", Label::Uncertain),
@@ -186,8 +201,8 @@ mod tests {
             let said = words(text);
             beginning(&said.iter().collect::<Vec<_>>()).map(|cue| cue.text)
         };
-        assert_eq!(found("not excluded"), Some("not excluded"));
-        assert_eq!(found("also not excluded by this"), Some("not excluded"));
+        assert_eq!(found("ruled out"), Some("ruled out"));
+        assert_eq!(found("thus ruled out by this"), Some("ruled out"));
         assert_eq!(found("seen and also absent"), None);
         assert_eq!(found("be"), None);
     }

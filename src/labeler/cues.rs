@@ -1,5 +1,6 @@
 //! Whether a mention is affirmed, denied, left open, or no statement on this image at all.
 
+use super::behind::behind;
 use super::cue_phrases::{self, CueBefore};
 use super::phrases::Mention;
 use crate::phantom::Label;
@@ -15,6 +16,7 @@ const EVIDENCE: &[&str] = &[
     "suspicion for",
     "concerning for",
     "concern for",
+    "worrisome for",
     "suggest",
     "suggesting",
     "suggestive of",
@@ -23,19 +25,35 @@ const EVIDENCE: &[&str] = &[
 /// An end of the finding, which may itself be denied or be only half of one.
 const GOING: &[&str] = &["removal of", "resolution of", "clearing of", "resolved"];
 
-/// Before one of [`GOING`]: the finding is still there.
-const HALF: &[&str] = &[
-    "no",
-    "not",
-    "without",
+/// Before one of [`GOING`]: the end has not come.
+const UNDONE: &[&str] = &["no", "not", "without"];
+
+/// Before an end of the finding: some of it is still there.
+pub(super) const HALF: &[&str] = &[
     "partial",
     "partially",
+    "partly",
     "incomplete",
     "incompletely",
+    "near",
+    "nearly",
+    "almost",
+    "mostly",
+    "largely",
+    "some",
+    "further",
+    "continued",
+    "ongoing",
 ];
 
-/// What stands for the whole answer behind a heading: "Pneumothorax: none."
-const ANSWERS: &[&str] = &["none", "absent", "negative"];
+/// Advice on a device is no doubt that it is there: "consider advancing the tube".
+const ADVICE: &[&str] = &["consider"];
+
+/// Before a procedure, which is a statement of its own: "no pneumothorax after line placement".
+const AFTER: &[&str] = &["after", "following", "status"];
+
+/// So many words before a device its tip may stand; what is said of that is not said of the device.
+const TIP_REACH: usize = 6;
 
 /// Headings of why the image was taken and of earlier ones.
 const REQUESTS: &[&str] = &[
@@ -53,25 +71,17 @@ const REQUESTS: &[&str] = &[
     "comparison",
 ];
 
-/// What may follow a mention without a verb.
-const AT_ONCE: &[(&str, Label)] = &[
-    ("unlikely", Label::Uncertain),
-    ("removed", Label::Negative),
-    ("resolved", Label::Negative),
-    ("absent", Label::Negative),
-];
-
 /// Verbs that say something of what stands before them.
-const VERBS: &[&str] = &[
-    "is", "are", "was", "were", "has", "have", "had", "cannot", "can", "could", "may", "might", "should", "remains",
-    "remain",
+pub(super) const VERBS: &[&str] = &[
+    "is", "are", "was", "were", "has", "have", "had", "cannot", "can", "could", "may", "might", "should", "would",
+    "seems", "does", "do", "did", "remains", "remain",
 ];
 
 /// Verbs with which a statement is whole.
 const WHOLE: &[&str] = &["appears", "appear", "persists", "persist"];
 
 /// That something was looked for, which is said of all that a list names.
-const FOUND: &[&str] = &[
+pub(super) const FOUND: &[&str] = &[
     "seen",
     "noted",
     "identified",
@@ -87,6 +97,10 @@ const FOUND: &[&str] = &[
     "observed",
     "found",
     "shown",
+    "detectable",
+    "discernible",
+    "recognizable",
+    "confirmed",
     "assessed",
     "evaluated",
     "delineated",
@@ -155,7 +169,7 @@ const BINDS_WITH: &[&str] = &[
 ];
 
 /// What follows `no` when the denial is of a change and not of the finding.
-const CHANGE: &[&str] = &[
+pub(super) const CHANGE: &[&str] = &[
     "change",
     "changes",
     "changed",
@@ -167,7 +181,7 @@ const CHANGE: &[&str] = &[
 ];
 
 /// What follows `not` when the finding is still there.
-const CHANGED: &[&str] = &[
+pub(super) const CHANGED: &[&str] = &[
     "enlarged",
     "widened",
     "increased",
@@ -192,8 +206,12 @@ pub(super) fn is_request(sentence: &[String]) -> bool {
 /// What the sentence says of the mention at `index`; `None` if it says nothing of this image.
 pub(super) fn judge(sentence: &[String], mentions: &[Mention], index: usize) -> Option<Label> {
     let mention = mentions.get(index)?;
-    if let Some(said) = behind(sentence, mention.end) {
+    let own = |said: &Label| !(mention.is_device() && *said == Label::Negative && of_tip(sentence, mention));
+    if let Some(said) = behind(sentence, mention.end).filter(own) {
         return Some(said);
+    }
+    if taken_out(sentence, mention) {
+        return Some(Label::Negative);
     }
     // A question asks.
     let asked = sentence.last().is_some_and(|w| w == "?");
@@ -201,7 +219,21 @@ pub(super) fn judge(sentence: &[String], mentions: &[Mention], index: usize) -> 
         true => Label::Uncertain,
         false => Label::Positive,
     };
-    before(sentence, mention.start, bare)
+    before(sentence, mentions, index, bare)
+}
+
+/// Whether what is said behind a device is said of its tip: "the tip of the tube is not seen".
+fn of_tip(sentence: &[String], mention: &Mention) -> bool {
+    let near = &sentence[mention.start.saturating_sub(TIP_REACH)..mention.start];
+    sentence.get(mention.end).is_some_and(|w| w == "tip") || near.iter().any(|w| w == "tip")
+}
+
+/// Whether the sentence tells what was found when a device was out: "no pneumothorax after chest tube removal".
+fn taken_out(sentence: &[String], mention: &Mention) -> bool {
+    let mut earlier = sentence[..mention.start].iter().map(String::as_str);
+    mention.is_device()
+        && sentence.get(mention.end).is_some_and(|w| w == "removal")
+        && earlier.any(|w| AFTER.contains(&w) || w == "post")
 }
 
 /// Whether a mention is one of two between which the report leaves it: "atelectasis or pneumonia", "atelectasis vs. scarring".
@@ -225,7 +257,23 @@ fn turns(sentence: &[String], at: usize) -> bool {
             let mut rest = near.take_while(|w| !TURNS.contains(&w.as_str()));
             !rest.any(|w| w == "or" || w == "nor")
         }
-        _ => TURNS.contains(&word),
+        _ => TURNS.contains(&word) || AFTER.contains(&word),
+    }
+}
+
+/// Whether a device behind word `at` is a statement of its own: "no pneumothorax, ET tube 4 cm above the carina".
+///
+/// `earlier` are the mentions before it.
+fn sets_device_apart(sentence: &[String], earlier: &[Mention], at: usize) -> bool {
+    match sentence[at].as_str() {
+        "," => {
+            let finding = earlier.iter().take_while(|m| m.end <= at).any(|m| !m.is_device());
+            let mut rest = sentence[at..].iter().take(REACH);
+            finding && !rest.any(|w| w == "or" || w == "nor")
+        }
+        // "No pneumothorax post pacemaker insertion", but "no post-operative drain".
+        "post" => sentence.get(at + 1).is_none_or(|w| w != "operative"),
+        _ => false,
     }
 }
 
@@ -242,8 +290,10 @@ pub(super) fn clause(sentence: &[String], at: usize) -> bool {
     verb.is_some_and(|verb| !rest[verb..].iter().take(5).any(|w| FOUND.contains(&w.as_str())))
 }
 
-/// The nearest cue before word `start`, back to where the statement begins; `bare` where there is none.
-fn before(sentence: &[String], start: usize, bare: Label) -> Option<Label> {
+/// The nearest cue before the mention at `index`, back to where the statement begins; `bare` where there is none.
+fn before(sentence: &[String], mentions: &[Mention], index: usize, bare: Label) -> Option<Label> {
+    let (earlier, mention) = (&mentions[..index], &mentions[index]);
+    let (start, device) = (mention.start, mention.is_device());
     // Whether a new clause begins between cue and mention, and where the evidence begins that would mean the finding.
     let (mut parted, mut evidence) = (false, None);
     for end in (1..=start).rev().take(REACH) {
@@ -252,11 +302,17 @@ fn before(sentence: &[String], start: usize, bare: Label) -> Option<Label> {
         if turns(sentence, at) || (joint && evidence.is_some()) {
             break;
         }
+        if device && sets_device_apart(sentence, earlier, at) {
+            break;
+        }
         parted |= joint && clause(sentence, at);
         // A cue may stand anywhere before the mention, so each word is tried as the end of one.
         let Some(cue) = cue_phrases::ending(&sentence[..end]) else {
             continue;
         };
+        if device && ADVICE.contains(&cue.text) {
+            continue;
+        }
         let still_there = || of_change(sentence, end, start) || half(sentence, end, cue);
         match (cue.said, evidence) {
             (Some(Label::Negative), None) if parted || clouded(sentence, end, start) => return Some(bare),
@@ -290,45 +346,11 @@ pub(super) fn of_change(sentence: &[String], end: usize, start: usize) -> bool {
 fn half(sentence: &[String], end: usize, cue: &CueBefore) -> bool {
     let before = sentence[..end - cue.len()].iter().rev().map(String::as_str);
     let mut near = before.take(3).take_while(|w| ![",", "and"].contains(w));
-    GOING.contains(&cue.text) && near.any(|w| HALF.contains(&w))
+    GOING.contains(&cue.text) && near.any(|w| UNDONE.contains(&w) || HALF.contains(&w))
 }
 
 /// Whether the denial that ends at word `end` is of what cannot be seen, and `start` the cause: "not well seen due to an effusion".
 fn clouded(sentence: &[String], end: usize, start: usize) -> bool {
     let mut words = sentence[end..start].iter().map(String::as_str);
     words.any(|w| FOUND.contains(&w)) && words.any(|w| CAUSES.contains(&w))
-}
-
-/// What the first verb behind a mention says of it, or the word at once behind it.
-pub(super) fn behind(sentence: &[String], end: usize) -> Option<Label> {
-    let rest = sentence.get(end..)?;
-    if let Some((_, said)) = AT_ONCE.iter().find(|(word, _)| rest.first().is_some_and(|w| w == word)) {
-        return Some(*said);
-    }
-    let stop = |w: &String| TURNS.contains(&w.as_str());
-    if let Some(colon) = rest.iter().take_while(|w| !stop(w)).position(|w| w == ":") {
-        match &rest[colon + 1..] {
-            [no] if no == "no" => return Some(Label::Negative),
-            [answer, ..] if ANSWERS.contains(&answer.as_str()) => return Some(Label::Negative),
-            _ => {}
-        }
-    }
-    let verb = rest
-        .iter()
-        .take_while(|w| !stop(w) && *w != "with")
-        .position(|w| VERBS.contains(&w.as_str()))?;
-    // A list may stand between a mention and its verb: "effusion, pneumothorax or edema is not seen".
-    let tail: Vec<&String> = rest[verb + 1..]
-        .iter()
-        .take_while(|w| !stop(w) && *w != "," && *w != "and")
-        .take(5)
-        .collect();
-    let cue = cue_phrases::beginning(&tail)?;
-    // "Not seen with improved aeration" denies the finding.
-    let mut said = tail
-        .iter()
-        .map(|w| w.as_str())
-        .take_while(|w| *w != "with" && !FOUND.contains(w));
-    let changed = said.any(|w| CHANGE.contains(&w) || (cue.text == "not" && CHANGED.contains(&w)));
-    (!(cue.said == Label::Negative && changed)).then_some(cue.said)
 }

@@ -4,10 +4,13 @@
 //! the same statement, then one verdict for each observation, where affirmed outweighs doubtful and doubtful outweighs denied. Rules
 //! and phrases are this program's own; figures compare with each other, not with those of another labeler.
 
+mod behind;
 mod brief;
 mod cue_phrases;
 mod cues;
 mod phrases;
+#[cfg(test)]
+mod prose_tests;
 mod reword;
 mod sides;
 mod states;
@@ -41,10 +44,14 @@ const SUPPORT_DEVICES: usize = 13;
 /// Words of reports that call the chest normal without naming anything.
 const NORMAL: &[&str] = &["normal", "unremarkable", "clear", "negative"];
 
+/// What is denied where a report says that there is nothing without naming anything.
+const OF_NOTE: &[&str] = &["acute", "active", "abnormality", "abnormalities"];
+
 /// Reads a report.
 ///
 /// `No Finding` is affirmed, as in CheXpert, where nothing but support devices is affirmed or doubtful; and something must have been
-/// said: that an observation is absent, that something is normal, unremarkable or clear, or that nothing acute is seen.
+/// said: that an observation is absent, that something is normal, unremarkable or clear, or that nothing acute is seen. That a device is
+/// gone says nothing of the chest.
 pub fn read(report: &str) -> Reading {
     let mut reading = Reading {
         labels: [Label::Blank; 14],
@@ -56,8 +63,7 @@ pub fn read(report: &str) -> Reading {
             continue;
         }
         called_normal |= sentence.iter().any(|w| NORMAL.contains(&w.as_str()));
-        called_normal |= sentence.windows(2).any(|w| w[0] == "no" && w[1] == "acute");
-        called_normal |= sentence.iter().any(|w| w == "no") && sentence.iter().any(|w| w == "acute");
+        called_normal |= nothing_of_note(&sentence);
         for (organ, label) in states::states(&sentence) {
             let place = match organ {
                 Organ::Heart => CARDIOMEGALY,
@@ -83,10 +89,23 @@ pub fn read(report: &str) -> Reading {
             || place == NO_FINDING
             || matches!(reading.labels[place], Label::Negative | Label::Blank)
     });
-    if nothing && (called_normal || reading.labels.contains(&Label::Negative)) {
+    let denied = |place: usize| place != SUPPORT_DEVICES && reading.labels[place] == Label::Negative;
+    if nothing && (called_normal || (0..LABELS.len()).any(denied)) {
         reading.labels[NO_FINDING] = Label::Positive;
     }
     reading
+}
+
+/// Whether a sentence says that there is nothing acute or abnormal; "no change in the abnormality" does not.
+fn nothing_of_note(sentence: &[String]) -> bool {
+    let Some(named) = sentence.iter().rposition(|w| OF_NOTE.contains(&w.as_str())) else {
+        return false;
+    };
+    let Some(no) = sentence[..named].iter().rposition(|w| w == "no") else {
+        return false;
+    };
+    // "No change or acute abnormality" denies both.
+    sentence[no..named].iter().any(|w| w == "or") || !cues::of_change(sentence, no + 1, named)
 }
 
 fn outweighing(a: Label, b: Label) -> Label {

@@ -2,34 +2,40 @@
 
 use std::sync::LazyLock;
 
+use super::SUPPORT_DEVICES;
+
 /// Which observation a phrase names, as its place in [`crate::phantom::LABELS`]; several phrases name two at once.
 const NAMES: &[(&[&str], &str)] = &[
     (
         &["Atelectasis"],
-        "atelecta*|lobar collapse|lobe collapse|collapsed lobe|collapsed lung|collapse of the * lobe|collapse of the * * lobe",
+        "atelecta*|lobar collapse|lobe collapse|collapsed lobe|collapsed lung|collapse of the * lobe|collapse of the * * lobe|\
+         atelectesis",
     ),
-    (&["Cardiomegaly"], "cardiomegaly|megalocardia"),
-    (&["Consolidation"], "consolidat*"),
+    (&["Cardiomegaly"], "cardiomegaly|cardiomegally|megalocardia"),
+    (&["Consolidation"], "consolidat*|consoldiation|consolidaton"),
     (
         &["Edema"],
         "edema|oedema|edematous|heart failure|chf|vascular congestion|pulmonary congestion|venous congestion|\
-         pulmonary vascular engorgement|cephalization|fluid overload|volume overload",
+         pulmonary vascular engorgement|cephalization|fluid overload|volume overload|kerley b lines|kerley lines|cardiac decompensation|\
+         signs of congestion",
     ),
     (&["Fracture"], "fractur*|cortical break|broken rib*"),
     (
         &["Lung Lesion"],
         "nodule|nodules|nodular opacity|nodular opacities|nodular density|nodular densities|nodular shadow*|mass|masses|\
          granuloma|granulomas|lung lesion*|pulmonary lesion*|cavitary lesion*|round lesion*|tumor*|tumour*|neoplasm*|carcinoma|\
-         metasta*|masslike opacity|mass like opacity",
+         metasta*|masslike|mass like|masslike opacity|mass like opacity|lung cancer",
     ),
     (
         &["Lung Opacity"],
         "opacity|opacities|opacification*|opacified|infiltrat*|airspace disease|air space disease|interstitial markings|\
-         interstitial pattern|interstitial disease|reticular pattern|reticulation|reticular markings|increased density",
+         interstitial pattern|interstitial disease|reticular pattern|reticulation|reticular markings|increased density|\
+         interstitial lung disease|ild|pulmonary fibrosis|interstitial fibrosis|ground glass|pneumonic infiltrat*|airspace process",
     ),
     (
         &["Pleural Effusion"],
-        "pleural effusion*|effusion|effusions|pleural fluid|hydrothorax|hemothorax|haemothorax|empyema",
+        "pleural effusion*|effusion|effusions|pleural fluid|hydrothorax|hemothorax|haemothorax|empyema|\
+         effussion*|fluid in the fissure*|fluid in the * fissure*|fluid in the * * fissure*",
     ),
     (
         &["Pleural Effusion", "Pneumothorax"],
@@ -37,20 +43,26 @@ const NAMES: &[(&[&str], &str)] = &[
     ),
     (
         &["Pleural Other"],
-        "pleural thickening|thickened pleura|pleural scar*|pleural plaque*|pleural calcification*|fibrothorax|pleural fibrosis",
+        "pleural thickening|thickened pleura|pleural scar*|pleural plaque*|pleural calcification*|fibrothorax|pleural fibrosis|\
+         pleural parenchymal scar*",
     ),
     (
         &["Pneumonia"],
-        "pneumonia|pneumonias|bronchopneumonia|infection|infectious process|infectious infiltrat*|infectious consolidation",
+        "pneumonia|pneumonias|pna|bronchopneumonia|infection|infectious process|infectious infiltrat*|infectious consolidation",
     ),
-    (&["Pneumothorax"], "pneumothorax|pneumothoraces"),
+    (
+        &["Pneumothorax"],
+        "pneumothorax|pneumothoraces|ptx|pneumothoax|penumothorax",
+    ),
     (
         &["Support Devices"],
         "tube|tubes|tubing|ett|pacemaker*|pacer|pacing leads|pacing wires|defibrillator*|aicd|icd|central venous line*|\
          central line*|venous line*|arterial line*|jugular line*|ij line*|subclavian line*|lines and|lines or|catheter*|picc|picc line*|\
          port a cath|portacath|mediport|tracheostomy|tracheostomy tube*|swan ganz|swan ganz catheter*|sternal wire*|sternotomy wire*|median sternotomy|sternotomy|\
          cerclage wire*|support device*|monitoring device*|hardware|stent|stents|prosthetic valve|valve replacement|\
-         valve prosthesis|surgical clip*|surgical drain*|pigtail|intra aortic balloon pump|iabp|lvad",
+         valve prosthesis|surgical clip*|surgical drain*|pigtail|intra aortic balloon pump|iabp|lvad|\
+         prosthetic * valve|tavr|trach|ngt|ogt|cvc|dialysis line*|hemodialysis line*|chest drain*|thoracic drain*|chest port|chest wall port|\
+         subclavian port|infusaport|impella|loop recorder|epicardial leads|pacing device|cardiac device",
     ),
     // Not what they seem.
     (
@@ -113,6 +125,13 @@ pub(super) struct Mention {
     pub(super) start: usize,
     pub(super) end: usize,
     pub(super) labels: &'static [usize],
+}
+
+impl Mention {
+    /// Whether it names nothing but a device.
+    pub(super) fn is_device(&self) -> bool {
+        self.labels == [SUPPORT_DEVICES]
+    }
 }
 
 /// Every mention in a sentence, the longest phrase first, none overlapping.

@@ -4,7 +4,7 @@ use rand::Rng;
 use rand::seq::IndexedRandom;
 
 use super::brief::{DEVICES, NAMES, capital};
-use super::{NO_FINDING, SUPPORT_DEVICES, Sides, read};
+use super::{NO_FINDING, Sides, read};
 use crate::phantom::{LABELS, Label};
 
 /// How questions begin that are answered by yes where a finding is there.
@@ -49,6 +49,14 @@ const OWN: [(&str, &[&str]); 4] = [
     ("Fracture", &["Are any ribs broken?", "Is a rib broken?"]),
 ];
 
+/// Names of an opacity that is hazy: a consolidation is an opacity too, and not one of these.
+const HAZY: &[&str] = &[
+    "hazy opacity",
+    "hazy lung opacity",
+    "ground-glass opacity",
+    "faint opacity",
+];
+
 /// Asks a question whether one finding is there in other words, with the same answer; `None` where it is no such question.
 pub fn reword(question: &str, rng: &mut impl Rng) -> Option<String> {
     let text = question.trim().strip_suffix('?')?.to_lowercase();
@@ -61,9 +69,10 @@ pub fn reword(question: &str, rng: &mut impl Rng) -> Option<String> {
     let mut places = (0..LABELS.len()).filter(there);
     let place = places.next().filter(|_| places.next().is_none())?;
     let sides = reading.sides[place];
-    let names = match place == SUPPORT_DEVICES {
-        true => DEVICES.iter().find(|(word, _)| text.contains(word))?.1,
-        false => NAMES[place].0,
+    let names = match LABELS[place] {
+        "Support Devices" => DEVICES.iter().find(|(word, _)| text.contains(word))?.1,
+        "Lung Opacity" if text.contains("hazy") => HAZY,
+        _ => NAMES[place].0,
     };
     let own = OWN
         .iter()
@@ -155,6 +164,18 @@ mod tests {
             tube.contains("Is an ET tube present?") && tube.iter().all(|text| text.contains("tube")),
             "{tube:?}"
         );
+    }
+
+    #[test]
+    fn a_hazy_opacity_stays_hazy() {
+        let hazy = all("Is there a hazy lung opacity on the right?");
+        assert!(
+            hazy.contains("Is there a ground-glass opacity on the right?"),
+            "{hazy:?}"
+        );
+        let lower = || hazy.iter().map(|text| text.to_lowercase());
+        let kept = |text: &String| HAZY.iter().any(|name| text.contains(name));
+        assert!(lower().all(|text| kept(&text) && text.contains("right")), "{hazy:?}");
     }
 
     #[test]

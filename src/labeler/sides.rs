@@ -65,13 +65,19 @@ const PARTS: &[&str] = &[
     "apex",
 ];
 
+/// Between a side and the finding in it these may stand: "left lung base opacity".
+const PLACES: &[&str] = &[
+    "upper", "lower", "middle", "mid", "lobe", "lung", "base", "zone", "apex", "apical", "basal", "basilar",
+];
+
 /// A side that goes with one of these is where nothing is.
 const CLEAR: &[&str] = &["clear", "normal", "unremarkable", "none"];
 
 /// The sides that a sentence gives to each of its mentions, in their order.
 ///
-/// A side is an adjective of the mention that follows ("left pleural effusion") where nothing but adjectives stands between; else it
-/// tells where the mention before it is ("a nodule in the left lung"); at the beginning of a sentence it is said of the first mention.
+/// A side is an adjective of the mention that follows ("left pleural effusion") where nothing but adjectives or nothing but a part of
+/// the lung stands between; else it tells where the mention before it is ("a nodule in the left lung"); at the beginning of a sentence
+/// it is said of the first mention.
 pub(super) fn sides(sentence: &[String], mentions: &[Mention]) -> Vec<Sides> {
     let mut of = vec![Sides::default(); mentions.len()];
     for (at, word) in sentence.iter().enumerate() {
@@ -84,7 +90,8 @@ pub(super) fn sides(sentence: &[String], mentions: &[Mention]) -> Vec<Sides> {
         let preceding = mentions.iter().rposition(|m| m.end <= at);
         let adjective = following.filter(|&m| {
             let between = &sentence[at + 1..mentions[m].start];
-            !between.iter().any(|w| PARTS.contains(&w.as_str()))
+            let mut words = between.iter().map(String::as_str);
+            !words.clone().any(|w| PARTS.contains(&w)) || words.all(|w| PLACES.contains(&w))
         });
         // "Right and left effusions": what joins two sides is no border.
         let joined = following.filter(|&m| {
@@ -113,8 +120,8 @@ fn clear<'a>(words: impl Iterator<Item = &'a String>) -> bool {
 
 fn side(word: &str) -> Option<Sides> {
     let (right, left) = match word {
-        "right" => (true, false),
-        "left" => (false, true),
+        "right" | "rul" | "rml" | "rll" => (true, false),
+        "left" | "lul" | "lll" | "lingula" | "lingular" => (false, true),
         "bilateral" | "bilaterally" | "both" | "bibasilar" | "bibasal" | "biapical" | "either" => (true, true),
         _ => return None,
     };

@@ -1,5 +1,6 @@
 //! Heart and mediastinum: not named as findings but described, "the heart is mildly enlarged".
 
+use super::behind::behind;
 use super::cues;
 use crate::phantom::Label;
 
@@ -27,7 +28,7 @@ const STATES: &[(&str, Label)] = &[
 ];
 
 /// A state holds of an organ named at most so many words away.
-const REACH: usize = 7;
+const REACH: usize = 10;
 
 /// What a sentence says of the size of heart and mediastinum.
 pub(super) fn states(sentence: &[String]) -> Vec<(Organ, Label)> {
@@ -44,6 +45,11 @@ pub(super) fn states(sentence: &[String]) -> Vec<(Organ, Label)> {
         if word == "with" || ([",", "and"].contains(&word.as_str()) && cues::clause(sentence, at)) {
             waiting = None;
         }
+        // "Enlarged hilar nodes, heart size stable": so was it where no organ stands before the comma.
+        let stale = |from: usize| at - from > REACH || (from..at).all(|i| organ(sentence, i).is_none());
+        if word == "," && waiting.is_some_and(|(_, from)| stale(from)) {
+            waiting = None;
+        }
         if let Some(organ) = organ(sentence, at) {
             match waiting {
                 Some((label, from)) if at - from <= REACH => found.push((organ, said_on(sentence, at, label))),
@@ -54,8 +60,13 @@ pub(super) fn states(sentence: &[String]) -> Vec<(Organ, Label)> {
         let Some(&(_, label)) = STATES.iter().find(|(state, _)| state == word) else {
             continue;
         };
-        // "A large effusion" is not of the heart's size.
-        if word == "large" && !predicate(sentence, at) {
+        // "The previously enlarged heart", "larger than normal": not of this heart, or no state of it.
+        let previous = at.checked_sub(1).map_or("", |p| sentence[p].as_str());
+        if ["previously", "formerly", "than"].contains(&previous) {
+            continue;
+        }
+        // "A large effusion" and "increased markings" are not of the heart's size.
+        if of_others(word) && !predicate(sentence, at) {
             continue;
         }
         organs.retain(|&(_, from)| at - from <= REACH);
@@ -72,17 +83,12 @@ pub(super) fn states(sentence: &[String]) -> Vec<(Organ, Label)> {
             waiting = (!of_others(word)).then_some((label, at));
             continue;
         }
-        // "Increased markings" are not of the heart's size.
-        let near = organs.last().is_some_and(|o| at - o.1 <= 3);
         let label = match word.as_str() {
             "enlargement" | "widening" | "prominence" => said_on(sentence, at, label),
             _ => label,
         };
-        if !of_others(word) || near {
-            found.extend(organs.drain(..).map(|(organ, _)| (organ, label)));
-            waiting = None;
-        }
-        organs.clear();
+        found.extend(organs.drain(..).map(|(organ, _)| (organ, label)));
+        waiting = None;
     }
     found
 }
@@ -94,7 +100,7 @@ fn of_others(state: &str) -> bool {
 
 /// Whether the word `at` is what a verb says of something, as in "the heart is mildly large".
 fn predicate(sentence: &[String], at: usize) -> bool {
-    let verb = |w: &String| ["is", "appears", "remains", "was"].contains(&w.as_str());
+    let verb = |w: &String| ["is", "appears", "remains", "was", "not"].contains(&w.as_str());
     let ends = |w: &String| [",", "and", "but", "in", "for", "with"].contains(&w.as_str());
     sentence[at.saturating_sub(2)..at].iter().any(verb) && sentence.get(at + 1).is_none_or(ends)
 }
@@ -104,7 +110,7 @@ fn said_on(sentence: &[String], at: usize, label: Label) -> Label {
     let end = sentence[at..].iter().position(|w| [",", "and"].contains(&w.as_str()));
     let clause = &sentence[..end.map_or(sentence.len(), |end| at + end)];
     match label {
-        Label::Positive | Label::Uncertain => cues::behind(clause, at + 1).unwrap_or(label),
+        Label::Positive | Label::Uncertain => behind(clause, at + 1).unwrap_or(label),
         label => label,
     }
 }
@@ -121,11 +127,25 @@ fn organ(sentence: &[String], at: usize) -> Option<Organ> {
         }
         "cardiac" => {
             let size = ["silhouette", "size", "contour", "contours", "shadow", "enlargement"];
-            size.contains(&next).then_some(Organ::Heart)
+            // "The cardiac and mediastinal silhouettes".
+            let joined = || {
+                let mut near = sentence[at + 1..].iter().take(4).map(String::as_str);
+                let with = ["mediastinal", "hilar", "contours", "silhouettes"];
+                ["and", ","].contains(&next) && near.any(|w| with.contains(&w))
+            };
+            (size.contains(&next) || joined()).then_some(Organ::Heart)
         }
         "mediastinum" | "cardiomediastinum" | "mediastinal" | "cardiomediastinal" => {
             let other = [
                 "shift",
+                "lymph",
+                "node",
+                "nodes",
+                "vessels",
+                "wires",
+                "drains",
+                "tube",
+                "tubes",
                 "mass",
                 "lymphadenopathy",
                 "adenopathy",

@@ -85,7 +85,7 @@ fn the_sides_of_phantom_reports_are_recovered() {
 }
 
 /// `+` affirmed, `-` denied, `?` doubtful; what is not named is blank (No Finding apart).
-fn check(text: &str, expected: &[(&str, char)]) {
+pub(super) fn check(text: &str, expected: &[(&str, char)]) {
     let reading = read(text);
     for (place, name) in LABELS.iter().enumerate().filter(|(place, _)| *place != NO_FINDING) {
         let wanted = expected

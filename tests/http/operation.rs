@@ -372,6 +372,15 @@ async fn the_pages_load_nothing_from_anywhere() {
             assert!(!text.contains(outside), "{path} holds {outside}");
         }
     }
+    let form = house.get("/").await.text();
+    for told in [
+        "The answer broke off; ask again.",
+        "(cut off at the length limit)",
+        "SYNTHETIC: it shows no patient.",
+    ] {
+        assert!(form.contains(told), "the page lacks {told}");
+    }
+    assert!(!form.contains("innerHTML"), "text goes in as text");
     let docs = house.get("/docs").await.text();
     for path in [
         "/v1/report",

@@ -54,7 +54,7 @@ pub struct VqaRequest {
     #[schema(min_items = 1, max_items = 16)]
     pub questions: Option<Vec<String>>,
     /// How often the image is read, 1 (the default) to 16, each time moved by a few pixels. The answer is that of the reading that the others agree
-    /// with most, `agreement` the share that says the same, and `p_yes` the mean.
+    /// with most, `agreement` the share that says the same, and `p_yes` the mean: answer and mean may lie on different sides of one half.
     #[schema(minimum = 1, maximum = 16)]
     pub readings: Option<u64>,
     /// 0 (greedy, the default) to 2.

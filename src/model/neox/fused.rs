@@ -43,7 +43,7 @@ pub(super) const FRESH: usize = 16;
 pub(super) const MOST_ROWS: usize = SIZES[SIZES.len() - 1].0;
 
 /// Warps of a block of a product, and blocks of weights that each has under way. These, [`CHUNK`] and [`BLOCKS`] were the fastest of those tried on an
-/// H200 (docs/performance.md).
+/// H200.
 const WARPS: usize = 16;
 const DEPTH: usize = 2;
 

@@ -22,7 +22,7 @@ const SIZES: [usize; 5] = [1, 2, 4, 8, 16];
 /// Threads of a block: ten warps that consume, one that produces, one that tells.
 const THREADS: usize = (10 + 2) * 32;
 
-/// Most inputs of a stage of weights. This and the next two were the fastest of those tried on an H200 (docs/performance.md).
+/// Most inputs of a stage of weights. This and the next two were the fastest of those tried on an H200 (docs/performance-notes.md).
 const STAGE_INPUTS: usize = 1280;
 
 /// Stages that a block asks memory for at a time.

@@ -1,0 +1,138 @@
+//! What is said behind a mention: by the word at once behind it, as the answer to a heading, or by the first verb.
+
+use super::cue_phrases;
+use super::cues::{CHANGE, CHANGED, FOUND, HALF, TURNS, VERBS};
+use crate::phantom::Label;
+
+/// What stands for the whole answer behind a heading: "Pneumothorax: none."
+const ANSWERS: &[&str] = &["none", "absent", "negative"];
+
+/// What may follow a mention without a verb.
+const AT_ONCE: &[(&str, Label)] = &[
+    ("unlikely", Label::Uncertain),
+    ("possible", Label::Uncertain),
+    ("excluded", Label::Negative),
+    ("removed", Label::Negative),
+    ("resolved", Label::Negative),
+    ("absent", Label::Negative),
+];
+
+/// Between two commas these say nothing: "pneumonia, however, cannot be excluded".
+const ASIDES: &[&str] = &["however", "though", "therefore"];
+
+/// What is not excluded, or hard to exclude, is left open.
+const EXCLUDED: &[&str] = &["excluded", "exclude", "ruled"];
+
+/// Before one of [`EXCLUDED`].
+const HARDLY: &[&str] = &["difficult", "hard"];
+
+/// Of [`FOUND`] those that, denied, leave open whether something is there: "the effusion is not well evaluated".
+const LOOKED_AT: &[&str] = &["assessed", "evaluated", "defined"];
+
+/// Words of an earlier image: what it did not show is new.
+const EARLIER: &[&str] = &["previously", "before", "earlier"];
+
+/// Words that go with an earlier image: "not seen on the prior study".
+const PRIOR: &[&str] = &["prior", "previous"];
+
+/// So many words of a statement count behind its verb.
+const VERB_REACH: usize = 5;
+
+/// So many words count behind a `not`.
+const NOT_REACH: usize = 4;
+
+/// What the word at once behind a mention says of it, the answer to it as a heading, or the first verb.
+pub(super) fn behind(sentence: &[String], end: usize) -> Option<Label> {
+    let rest = match sentence.get(end..)? {
+        [comma, aside, other, rest @ ..] if comma == "," && other == "," && ASIDES.contains(&aside.as_str()) => rest,
+        rest => rest,
+    };
+    at_once(rest).or_else(|| answer(rest)).or_else(|| by_verb(rest))
+}
+
+fn at_once(rest: &[String]) -> Option<Label> {
+    let first = rest.first()?;
+    let Some(&(word, said)) = AT_ONCE.iter().find(|(word, _)| first == word) else {
+        return denied(rest);
+    };
+    // "Effusion possible", but not "effusion possible atelectasis".
+    let ends = rest.get(1).is_none_or(|w| [",", "and", "?"].contains(&w.as_str()));
+    (word != "possible" || ends).then_some(said)
+}
+
+fn answer(rest: &[String]) -> Option<Label> {
+    let heading = rest.iter().take_while(|w| !TURNS.contains(&w.as_str()));
+    let colon = heading.map(String::as_str).position(|w| w == ":")?;
+    match &rest[colon + 1..] {
+        [no] if no == "no" => Some(Label::Negative),
+        [no, evidence] if no == "no" && evidence == "evidence" => Some(Label::Negative),
+        [answer, ..] if ANSWERS.contains(&answer.as_str()) => Some(Label::Negative),
+        answer => denied(answer),
+    }
+}
+
+fn by_verb(rest: &[String]) -> Option<Label> {
+    let verb = rest
+        .iter()
+        .map(String::as_str)
+        .take_while(|w| !TURNS.contains(w) && *w != "with")
+        .position(|w| VERBS.contains(&w))?;
+    // "Cannot" is verb and denial.
+    if let Some(said) = denied(&rest[verb..]) {
+        return Some(said);
+    }
+    // A list may stand between a mention and its verb: "effusion, pneumothorax or edema is not seen".
+    let statement = statement(&rest[verb + 1..]);
+    let tail: Vec<&String> = statement.iter().take(VERB_REACH).collect();
+    let has = |list: &[&str]| tail.iter().any(|w| list.contains(&w.as_str()));
+    if has(HARDLY) && has(EXCLUDED) {
+        return Some(Label::Uncertain);
+    }
+    let cue = cue_phrases::beginning(&tail)?;
+    if matches!(cue.text, "not" | "no longer") {
+        return (0..2).find_map(|skip| denied(statement.get(skip..)?));
+    }
+    // "Has nearly resolved" leaves some of it, and "resolved with improved aeration" nothing.
+    let half = tail.first().is_some_and(|w| HALF.contains(&w.as_str()));
+    let mut said = tail
+        .iter()
+        .map(|w| w.as_str())
+        .take_while(|w| *w != "with" && !FOUND.contains(w));
+    let changed = said.any(|w| CHANGE.contains(&w));
+    (!half && (cue.said != Label::Negative || !changed)).then_some(cue.said)
+}
+
+/// What a `not`, `cannot` or `no longer` with which these words begin says of the mention before it.
+///
+/// That something is not seen denies it; that it is not large, or was not seen before, does not.
+fn denied(words: &[String]) -> Option<Label> {
+    let (rest, alone) = match statement(words) {
+        [not, rest @ ..] if not == "not" || not == "cannot" => (rest, false),
+        [no, longer, rest @ ..] if no == "no" && longer == "longer" => (rest, rest.is_empty()),
+        _ => return None,
+    };
+    let within = |list: &[&str], from: usize, count: usize| {
+        let stretch = rest.iter().skip(from).take(count);
+        stretch.map(String::as_str).any(|w| list.contains(&w))
+    };
+    if within(EXCLUDED, 0, NOT_REACH) {
+        return Some(Label::Uncertain);
+    }
+    let found = rest
+        .iter()
+        .take(NOT_REACH)
+        .map(String::as_str)
+        .take_while(|w| !CHANGE.contains(w) && !CHANGED.contains(w))
+        .position(|w| FOUND.contains(&w) && !LOOKED_AT.contains(&w));
+    let denies = match found {
+        Some(at) => !within(EARLIER, 0, at + 2) && !within(PRIOR, at + 1, 3),
+        None => alone,
+    };
+    denies.then_some(Label::Negative)
+}
+
+/// These words up to where another statement begins.
+fn statement(words: &[String]) -> &[String] {
+    let ends = |w: &String| TURNS.contains(&w.as_str()) || [",", "and"].contains(&w.as_str());
+    &words[..words.iter().position(ends).unwrap_or(words.len())]
+}
