@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods)] // `reqwest::get` polls for readiness; every wait is bounded.
 
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -155,11 +156,20 @@ impl Server {
         })
     }
 
-    /// SIGTERM; gives the exit code.
-    fn terminate(mut self) -> Option<i32> {
+    fn signal(&self, number: i32) {
         let pid = i32::try_from(self.child.id()).expect("a process id");
         // SAFETY: our own child, which has not been waited for.
-        unsafe { libc::kill(pid, libc::SIGTERM) };
+        unsafe { libc::kill(pid, number) };
+    }
+
+    /// SIGTERM; gives the exit code.
+    fn terminate(self) -> Option<i32> {
+        self.end_by(libc::SIGTERM)
+    }
+
+    /// Gives the exit code.
+    fn end_by(mut self, number: i32) -> Option<i32> {
+        self.signal(number);
         self.child.wait().expect("the server ends").code()
     }
 }
@@ -498,6 +508,101 @@ fn a_port_that_is_taken_ends_the_start_with_one_message_before_anything_is_loade
     );
     assert_eq!(told.lines().count(), 1, "{told}");
     assert!(!told.contains("panicked"), "{told}");
+}
+
+/// A port that was free a moment ago, for servers whose log cannot tell theirs.
+fn free_address() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("bound").to_string()
+}
+
+/// Starts a server whose log goes to `log`, and waits until it answers.
+fn start_with_log(log: Stdio) -> Server {
+    let address = free_address();
+    let args = [
+        "serve",
+        "--model",
+        text(bundle()),
+        "--device",
+        "cpu",
+        "--listen",
+        address.as_str(),
+    ];
+    let mut command = Command::new(SERVER);
+    command.args(args).stderr(log);
+    // Whoever runs the tests may have it ignored, which the server would keep to.
+    // SAFETY: takes numbers only.
+    unsafe {
+        command.pre_exec(|| {
+            libc::signal(libc::SIGHUP, libc::SIG_DFL);
+            Ok(())
+        });
+    }
+    let child = command.spawn().expect("the server starts");
+    let server = Server {
+        child,
+        url: format!("http://{address}"),
+    };
+    let begun = Instant::now();
+    while std::net::TcpStream::connect(&address).is_err() {
+        assert!(begun.elapsed() < PATIENCE, "the server does not listen");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    server
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_server_whose_log_cannot_be_written_answers_and_ends_in_order() {
+    let full = std::fs::File::options()
+        .write(true)
+        .open("/dev/full")
+        .expect("Linux has it");
+    let server = start_with_log(full.into());
+    for _ in 0..3 {
+        assert_eq!(server.get("/livez").0, 200);
+    }
+    assert_eq!(server.terminate(), Some(0));
+}
+
+#[test]
+fn a_server_whose_log_nobody_reads_any_more_answers_and_ends_in_order() {
+    let mut server = start_with_log(Stdio::piped());
+    drop(server.child.stderr.take());
+    for _ in 0..3 {
+        assert_eq!(server.get("/livez").0, 200);
+    }
+    assert_eq!(server.terminate(), Some(0));
+}
+
+#[test]
+fn a_server_whose_log_is_stuck_answers_and_ends_in_order() {
+    use std::os::fd::AsRawFd as _;
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let set = |flags: i32| {
+        // SAFETY: takes numbers only; the pipe is open.
+        let done = unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETFL, flags) };
+        assert_eq!(done, 0);
+    };
+    set(libc::O_NONBLOCK);
+    while (&writer).write(&[b'x'; 4096]).is_ok() {}
+    set(0);
+    let server = start_with_log(writer.into());
+    for _ in 0..3 {
+        assert_eq!(server.get("/livez").0, 200);
+    }
+    assert_eq!(server.terminate(), Some(0));
+    drop(reader);
+}
+
+#[test]
+fn a_hang_up_drains_and_the_users_signals_do_nothing() {
+    let server = start_with_log(Stdio::null());
+    for number in [libc::SIGUSR1, libc::SIGUSR2] {
+        server.signal(number);
+        assert_eq!(server.get("/livez").0, 200);
+    }
+    assert_eq!(server.end_by(libc::SIGHUP), Some(0));
 }
 
 #[test]

@@ -116,6 +116,10 @@ pub struct Stats {
     pub jobs_refused: u64,
 }
 
+/// That a job came before the engine began to drain, given by [`Engine::expect_room`] for [`Engine::submit_promised`]. It holds no room.
+#[derive(Debug)]
+pub struct Promise(());
+
 /// The engine's handle. When the last clone is gone the thread finishes what was admitted and ends.
 #[derive(Clone)]
 pub struct Engine {
@@ -213,9 +217,25 @@ impl Engine {
     /// Those of [`Self::accepting`]; [`EngineError::ContextExceeded`] and [`EngineError::Unacceptable`] for jobs that can never run;
     /// [`EngineError::DeadlineExceeded`] for a deadline already past; [`EngineError::QueueFull`] when there is no room.
     pub fn submit(&self, job: Job) -> Result<Events, EngineError> {
-        let shared = self.shared();
         let facts = self.accepting()?;
-        admission::check(&job, &facts, &shared.rules)?;
+        self.take(job, &facts, None)
+    }
+
+    /// As [`Self::submit`], for a job that was promised room: it is taken also where the engine has begun to drain since.
+    ///
+    /// # Errors
+    /// Those of [`Self::submit`] but for draining; why jobs were cut off, where they were.
+    pub fn submit_promised(&self, job: Job, promise: Promise) -> Result<Events, EngineError> {
+        let facts = match self.accepting() {
+            Err(EngineError::ShuttingDown) => self.facts().ok_or(EngineError::ShuttingDown)?,
+            accepting => accepting?,
+        };
+        self.take(job, &facts, Some(promise))
+    }
+
+    fn take(&self, job: Job, facts: &Facts, promise: Option<Promise>) -> Result<Events, EngineError> {
+        let shared = self.shared();
+        admission::check(&job, facts, &shared.rules)?;
         let now = Instant::now();
         let deadline = job.deadline;
         if deadline.is_some_and(|d| d <= now) {
@@ -236,6 +256,7 @@ impl Engine {
                 submitted: now,
             },
             bytes,
+            promise.is_some(),
         )?;
         Ok(Events {
             receiver,
@@ -250,9 +271,9 @@ impl Engine {
     /// Whether there will be room for one more job while `beside` others are being prepared; a refusal counts as one.
     ///
     /// # Errors
-    /// [`EngineError::QueueFull`].
-    pub fn expect_room(&self, beside: usize) -> Result<(), EngineError> {
-        self.shared().expect_room(beside)
+    /// [`EngineError::QueueFull`]; [`EngineError::ShuttingDown`] once the engine drains.
+    pub fn expect_room(&self, beside: usize) -> Result<Promise, EngineError> {
+        self.shared().expect_room(beside).map(|()| Promise(()))
     }
 
     /// A small real computation, through the engine's thread and the device. Bound it with a timeout of your own.
@@ -272,7 +293,7 @@ impl Engine {
         receiver.await.unwrap_or(Err(EngineError::Stopped))
     }
 
-    /// Refuses new work from now on; what was admitted is finished.
+    /// Refuses new work from now on; what was admitted, or was promised room, is finished.
     pub fn drain(&self) {
         self.shared().drain();
     }

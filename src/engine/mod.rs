@@ -36,7 +36,7 @@ mod worker;
 
 pub use backend::{Backend, BackendError, Facts, RowSample, Segment, Span, StepOutput, VisionOutput, VisionWork};
 pub use constraint::{TokenRules, image_len};
-pub use handle::{Engine, EngineConfig, EngineState, Events, Stats};
+pub use handle::{Engine, EngineConfig, EngineState, Events, Promise, Stats};
 pub use job::{EngineError, Event, FinishReason, Job, Rule, Sampling, SequenceSpec, SequenceSummary, Timing};
 pub use metrics::describe as describe_metrics;
 

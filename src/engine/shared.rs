@@ -162,13 +162,17 @@ impl Shared {
         self.news.notify_all();
     }
 
-    pub(super) fn admit(&self, ticket: Ticket, bytes: usize) -> Result<(), EngineError> {
+    /// With `promised` also while draining: whoever drains waits for what was promised, or cuts it off.
+    pub(super) fn admit(&self, ticket: Ticket, bytes: usize, promised: bool) -> Result<(), EngineError> {
         let mut mailbox = lock(&self.mailbox);
         if mailbox.ended {
             return Err(EngineError::Stopped);
         }
-        if mailbox.draining {
+        if mailbox.draining && !promised {
             return Err(EngineError::ShuttingDown);
+        }
+        if self.cut.is_cancelled() {
+            return Err(self.cut_why());
         }
         let (deadline, now) = (ticket.job.deadline, ticket.submitted);
         if let Err(Full { item, retry_after }) = mailbox.queue.push(ticket, bytes, deadline, now) {
@@ -187,6 +191,9 @@ impl Shared {
     /// Refuses, and counts it, where there will be no room for one more job while `beside` others are being prepared.
     pub(super) fn expect_room(&self, beside: usize) -> Result<(), EngineError> {
         let mut mailbox = lock(&self.mailbox);
+        if mailbox.draining {
+            return Err(EngineError::ShuttingDown);
+        }
         match mailbox.queue.full_beside(beside, Instant::now()) {
             None => Ok(()),
             Some(retry_after) => {

@@ -14,6 +14,7 @@ const ERRORS: &str = "llm_cxr_errors_total";
 const READY: &str = "llm_cxr_ready";
 const UNDER_WAY: &str = "llm_cxr_http_requests_under_way";
 const PREPROCESS_SECONDS: &str = "llm_cxr_preprocess_seconds";
+const LOG_LINES_DROPPED: &str = "llm_cxr_log_lines_dropped_total";
 
 /// Bounds of histograms over times: from a fast refusal to a long drawing on a CPU.
 const SECONDS: [f64; 18] = [
@@ -58,8 +59,20 @@ impl Meters {
             Unit::Seconds,
             "Reading an image and laying out a prompt, by task"
         );
+        describe_counter!(
+            LOG_LINES_DROPPED,
+            Unit::Count,
+            "Log lines that found no room, for nobody reads the log fast enough"
+        );
+        // Shown from the start, so that a rate has something to start from.
+        counter!(LOG_LINES_DROPPED).absolute(0);
         let _ = HANDLE.set(handle.clone());
         Ok(Self(handle))
+    }
+
+    /// Gathers what was recorded. Until then every value of a histogram is kept by itself, so call it now and then.
+    pub fn run_upkeep(&self) {
+        self.0.run_upkeep();
     }
 
     /// All meters in Prometheus' text format, for a server that is `ready` or not.
@@ -71,6 +84,11 @@ impl Meters {
         self.0.run_upkeep();
         self.0.render()
     }
+}
+
+/// A line of the log found no room.
+pub fn log_line_dropped() {
+    counter!(LOG_LINES_DROPPED).increment(1);
 }
 
 /// A request's answer has been handed over.

@@ -42,7 +42,7 @@ use tower_http::cors::{AllowHeaders, CorsLayer};
 
 pub use error::{ApiError, ErrorCode, ErrorKind};
 pub use life::Life;
-pub use metrics::Meters;
+pub use metrics::{Meters, log_line_dropped};
 pub use respond::finish_reason;
 pub use state::AppState;
 

@@ -14,7 +14,7 @@ use axum::http::StatusCode;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
 
@@ -30,6 +30,10 @@ use crate::engine::EngineError;
 const FAREWELL: Duration = Duration::from_secs(2);
 /// Connections over the limit that are told so at the same time; more are closed without a word.
 const REFUSALS: usize = 64;
+/// Connections that wait in the system's queue; the usual 128 are lost in a burst.
+const BACKLOG: u32 = 1024;
+/// Time for descriptors to become free where there are none left.
+const NO_MORE_FILES: Duration = Duration::from_millis(100);
 
 /// How a server ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +73,7 @@ impl Server {
             drain: config.drain_timeout,
         };
         Ok(Self {
-            listener: TcpListener::bind(config.listen).await?,
+            listener: listen(config.listen)?,
             limits,
         })
     }
@@ -145,6 +149,7 @@ struct Door {
     places: Arc<Semaphore>,
     refusals: Arc<Semaphore>,
     turned_away: Mutex<TurnedAway>,
+    unaccepted: Mutex<TurnedAway>,
     closing: watch::Sender<bool>,
     connections: TaskTracker,
 }
@@ -171,6 +176,7 @@ impl Door {
             places: Arc::new(Semaphore::new(limits.connections)),
             refusals: Arc::new(Semaphore::new(REFUSALS)),
             turned_away: Mutex::default(),
+            unaccepted: Mutex::default(),
             closing: watch::Sender::new(false),
             connections: TaskTracker::new(),
         }
@@ -187,9 +193,13 @@ impl Door {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                // Out of file descriptors, most likely: wait for some to be closed instead of spinning.
-                tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                if let Some(connections) = to_tell(&self.unaccepted) {
+                    tracing::warn!(%error, connections, "connections could not be accepted");
+                }
+                // One that ended while it waited says nothing of the next. Else it is descriptors or memory: wait for some instead of spinning.
+                if error.kind() != io::ErrorKind::ConnectionAborted {
+                    tokio::time::sleep(NO_MORE_FILES).await;
+                }
                 return;
             }
         };
@@ -203,12 +213,7 @@ impl Door {
             });
             return;
         }
-        let told = self
-            .turned_away
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .one_more(Instant::now());
-        if let Some(turned_away) = told {
+        if let Some(turned_away) = to_tell(&self.turned_away) {
             let limit = self.limits.connections;
             tracing::warn!(
                 turned_away,
@@ -255,6 +260,23 @@ impl Door {
         self.connections.close();
         let _ = tokio::time::timeout(FAREWELL, self.connections.wait()).await;
     }
+}
+
+/// A port with room for a burst of connections. The address may be one that another process has just left.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Counts one more connection; how many there are to tell of, if it is time to.
+fn to_tell(connections: &Mutex<TurnedAway>) -> Option<u64> {
+    let mut connections = connections.lock().unwrap_or_else(PoisonError::into_inner);
+    connections.one_more(Instant::now())
 }
 
 /// Tells a client that there is no place, before its request is even read.

@@ -9,7 +9,7 @@ use super::deadline::within;
 use super::plan::Plan;
 use super::task_prompts::Planner;
 use super::{ImageDesk, Limits, ModelCard, Options, Reply, Request, ServiceError, Task};
-use crate::engine::{Engine, EngineError, Facts, Job};
+use crate::engine::{Engine, EngineError, Facts, Job, Promise};
 use crate::radiograph::Pixels;
 use crate::vocabulary::Vocabulary;
 
@@ -92,7 +92,8 @@ impl Assistant {
             deadline,
         } = request;
         inner.limits.check_options(&options)?;
-        let _place = inner.place()?;
+        // From here on a drain no longer refuses it, however long its image takes to be read.
+        let (_place, promise) = inner.place()?;
         let plan = self.lay_out(task, &options, facts).await?;
         let images = inner.read_image(plan.image.clone(), plan.readings, deadline).await?;
         let preprocess = begun.elapsed();
@@ -102,7 +103,7 @@ impl Assistant {
             codes: Vec::new(),
             deadline,
         };
-        let events = inner.engine.submit(job)?;
+        let events = inner.engine.submit_promised(job, promise)?;
         let parts = (inner.vocabulary.clone(), inner.desk.clone());
         Ok(Reply::new(events, plan, &options, parts, begun, preprocess))
     }
@@ -133,11 +134,11 @@ impl Assistant {
 
 impl Inner {
     /// A place for one more job, counting those being prepared with those that wait in the engine.
-    fn place(&self) -> Result<Place<'_>, EngineError> {
+    fn place(&self) -> Result<(Place<'_>, Promise), EngineError> {
         let before = self.preparing.fetch_add(1, Ordering::Relaxed);
         let place = Place(&self.preparing);
-        self.engine.expect_room(before)?;
-        Ok(place)
+        let promise = self.engine.expect_room(before)?;
+        Ok((place, promise))
     }
 
     async fn read_image(

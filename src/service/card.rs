@@ -11,7 +11,7 @@ pub struct ModelCard {
     pub revision: String,
     /// Whether the weights were trained; if not, answers are noise and say so.
     pub trained: bool,
-    /// What the bundle wants said with every answer.
+    /// What the bundle wants said with every answer; of one that was read, also that the model is untrained, if it is.
     pub caution: Option<String>,
     /// Licence of the weights.
     pub licence: String,
@@ -39,11 +39,12 @@ pub struct ModelCard {
     pub image_side: usize,
 }
 
+const UNTRAINED: &str =
+    "This model is untrained: its weights are random, and every answer and image is noise without meaning.";
+
 impl ModelCard {
     /// What must be said with every answer: the bundle's own words, or that the model is untrained.
     pub fn warning(&self) -> Option<&str> {
-        const UNTRAINED: &str =
-            "This model is untrained: its weights are random, and every answer and image is noise without meaning.";
         self.caution.as_deref().or((!self.trained).then_some(UNTRAINED))
     }
 }
@@ -51,11 +52,14 @@ impl ModelCard {
 impl From<&Manifest> for ModelCard {
     fn from(manifest: &Manifest) -> Self {
         let (instructions, defaults) = (&manifest.default_instructions, &manifest.defaults);
+        // No words of a bundle's own take the place of this.
+        let untrained = (!manifest.trained).then_some(UNTRAINED);
+        let said: Vec<&str> = untrained.into_iter().chain(manifest.caution()).collect();
         Self {
             name: manifest.name.clone(),
             revision: manifest.version.clone(),
             trained: manifest.trained,
-            caution: manifest.warning.clone(),
+            caution: (!said.is_empty()).then(|| said.join(" ")),
             licence: manifest.licence.clone(),
             intended_use: manifest.intended_use.clone(),
             report_instruction: instructions.report.clone(),
@@ -69,5 +73,45 @@ impl From<&Manifest> for ModelCard {
             readings: defaults.readings,
             image_side: manifest.image_side,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::bundle::{DefaultInstructions, Defaults};
+
+    fn manifest(trained: bool, warning: Option<&str>) -> Manifest {
+        Manifest {
+            format: 1,
+            name: "bundle".to_owned(),
+            version: "1".to_owned(),
+            created_by: String::new(),
+            made_from: String::new(),
+            trained,
+            warning: warning.map(str::to_owned),
+            licence: String::new(),
+            intended_use: String::new(),
+            default_instructions: DefaultInstructions::default(),
+            defaults: Defaults::default(),
+            codes_per_image: 16,
+            image_side: 16,
+            files: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_model_that_is_untrained_says_so_whatever_else_its_bundle_wants_said() {
+        let said = |trained, warning| {
+            let card = ModelCard::from(&manifest(trained, warning));
+            card.warning().map(str::to_owned)
+        };
+        assert_eq!(said(true, None), None);
+        assert_eq!(said(true, Some(" \n")), None, "blanks say nothing");
+        assert_eq!(said(true, Some("Small. ")).as_deref(), Some("Small."));
+        for blank in [None, Some(""), Some("  ")] {
+            assert_eq!(said(false, blank).as_deref(), Some(UNTRAINED));
+        }
+        assert_eq!(said(false, Some("Small.")), Some(format!("{UNTRAINED} Small.")));
     }
 }

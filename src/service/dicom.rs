@@ -5,6 +5,7 @@
 //! ends. The next one is started beforehand, so that its start does not add to a request.
 
 use std::io::{self, Read, Write};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -110,7 +111,7 @@ impl DicomReader {
     ///
     /// # Errors
     /// [`ServiceError::Dicom`] for what is wrong with the file; a worker that it makes take too long or too much memory, or break, is
-    /// [`DicomError::Exhausted`]. [`ServiceError::Worker`] when no worker can be started, or one ends for reasons of its own.
+    /// [`DicomError::Exhausted`]. [`ServiceError::Worker`] when no worker can be started, or one ends for reasons that are not the file's.
     pub async fn read(&self, file: &[u8], limits: &DecodeLimits) -> Result<Raster, ServiceError> {
         limits.check_bytes(file.len())?;
         let waiting = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -128,9 +129,9 @@ impl DicomReader {
         match told {
             Ok(Ok(told)) => Ok(told?),
             Ok(Err(error)) => {
-                let by_itself = ended_by_itself(&mut worker).await;
-                tracing::warn!(kind = ?error.kind(), by_itself, "a DICOM worker broke");
-                match by_itself {
+                let no_fault_of_the_file = ended_for_other_reasons(&mut worker).await;
+                tracing::warn!(kind = ?error.kind(), no_fault_of_the_file, "a DICOM worker broke");
+                match no_fault_of_the_file {
                     true => Err(ServiceError::Worker),
                     false => Err(DicomError::Exhausted.into()),
                 }
@@ -172,11 +173,12 @@ impl DicomReader {
     }
 }
 
-/// Whether a worker that has broken off ended with an error of its own, which no file can make it do; not by a signal (out of time or
-/// memory, a crash), and not by lying.
-async fn ended_by_itself(worker: &mut Child) -> bool {
+/// Whether a worker that has broken off ended for reasons that are not the file's: with an error of its own, which no file can make it do, or
+/// by SIGKILL, which the system sends where memory runs out. Not by another signal (out of its time or memory, a crash), and not by lying.
+async fn ended_for_other_reasons(worker: &mut Child) -> bool {
     let ended = tokio::time::timeout(Duration::from_secs(1), worker.wait()).await;
-    matches!(ended, Ok(Ok(status)) if status.code().is_some_and(|code| code != 0))
+    let other = |code: i32| code != 0;
+    matches!(ended, Ok(Ok(status)) if status.code().is_some_and(other) || status.signal() == Some(libc::SIGKILL))
 }
 
 /// Gives a worker its file and takes what it says. The outer error is a broken worker, the inner one what it says of the file.
@@ -257,7 +259,7 @@ mod tests {
     #[tokio::test]
     async fn a_worker_that_a_file_breaks_or_takes_over_is_an_error_of_the_file() {
         for script in [
-            "cat >/dev/null; kill -9 $$",
+            "cat >/dev/null; kill -XCPU $$",
             "cat >/dev/null; kill -6 $$",
             "cat >/dev/null; echo nonsense",
             "cat >/dev/null; exec cat /dev/zero",
@@ -273,8 +275,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_worker_that_cannot_start_or_refuses_to_work_is_no_error_of_the_file() {
-        assert!(matches!(told("exit 1").await, Err(ServiceError::Worker)));
+    async fn a_worker_that_cannot_start_refuses_to_work_or_is_killed_is_no_error_of_the_file() {
+        for script in ["exit 1", "cat >/dev/null; kill -9 $$"] {
+            assert!(matches!(told(script).await, Err(ServiceError::Worker)), "{script}");
+        }
         let missing = DicomReader::new("/no/such/program".into());
         let told = missing.read(b"file", &DecodeLimits::default()).await;
         assert!(matches!(told, Err(ServiceError::Worker)));

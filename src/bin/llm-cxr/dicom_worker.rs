@@ -28,6 +28,8 @@ pub fn run(args: &DicomWorkerArgs) -> CommandResult {
         max_pixels: args.max_pixels,
         max_side: args.max_side,
     };
+    // Where memory runs out it is this process that goes, and not the server. What the system makes of it is its own affair.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     confine(mapped()?.saturating_add(dicom::room(&limits)))?;
     dicom::work(io::stdin().lock(), io::stdout().lock(), &limits)?;
     Ok(())
@@ -47,23 +49,31 @@ fn mapped() -> io::Result<u64> {
 /// end when a service manager tells the server to: the server drains, and ends it.
 fn confine(memory: u64) -> io::Result<()> {
     let limits = [
-        (libc::RLIMIT_AS, memory),
-        (libc::RLIMIT_CPU, dicom::SECONDS),
-        (libc::RLIMIT_NOFILE, 0),
-        (libc::RLIMIT_FSIZE, 0),
-        (libc::RLIMIT_CORE, 0),
+        (libc::RLIMIT_AS, memory, memory),
+        // At the soft limit SIGXCPU ends it, which tells the server that it was the file; at the hard one SIGKILL, which could be anybody's.
+        (libc::RLIMIT_CPU, dicom::SECONDS, dicom::SECONDS + 1),
+        (libc::RLIMIT_NOFILE, 0, 0),
+        (libc::RLIMIT_FSIZE, 0, 0),
+        (libc::RLIMIT_CORE, 0, 0),
     ];
-    for (which, most) in limits {
-        let limit = libc::rlimit {
-            rlim_cur: most,
-            rlim_max: most,
+    for (which, soft, hard) in limits {
+        let mut limit = libc::rlimit {
+            rlim_cur: 0,
+            rlim_max: 0,
         };
+        // SAFETY: the limit is written before the call returns.
+        if unsafe { libc::getrlimit(which, &raw mut limit) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // A limit that is tighter already cannot be loosened, and needs not be.
+        limit.rlim_cur = soft.min(limit.rlim_max);
+        limit.rlim_max = hard.min(limit.rlim_max);
         // SAFETY: the limit is read before the call returns.
         if unsafe { libc::setrlimit(which, &raw const limit) } != 0 {
             return Err(io::Error::last_os_error());
         }
     }
-    for signal in [libc::SIGTERM, libc::SIGINT] {
+    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
         // SAFETY: takes numbers only, in a process of one thread.
         unsafe { libc::signal(signal, libc::SIG_IGN) };
     }

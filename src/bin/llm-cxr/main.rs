@@ -7,13 +7,17 @@ mod dicom_worker;
 mod healthcheck;
 mod inspect;
 mod load;
+mod log_writer;
 mod offline;
+mod open_files;
 mod output_args;
 mod print;
 mod quantise;
 mod serve;
 mod show;
+mod signals;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -110,7 +114,8 @@ fn main() -> ExitCode {
     }
     // SAFETY: before any thread is started.
     if let Err(error) = unsafe { command.cpu_kernels().hold() } {
-        eprintln!("llm-cxr: {error}");
+        // Not `eprintln!`, which panics where nobody reads any more.
+        let _ = writeln!(std::io::stderr(), "llm-cxr: {error}");
         return ExitCode::FAILURE;
     }
     let outcome = match command {
@@ -133,7 +138,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("llm-cxr: {error}");
+            let _ = writeln!(std::io::stderr(), "llm-cxr: {error}");
             ExitCode::FAILURE
         }
     }

@@ -1,33 +1,69 @@
 //! `llm-cxr serve`: the server, from its configuration to its last byte.
 
-use std::io::{IsTerminal as _, Write as _};
-use std::time::Duration;
+use std::fs::File;
+use std::io::{self, IsTerminal as _};
+use std::os::fd::AsFd as _;
+use std::time::{Duration, Instant};
 
-use llm_cxr::config::{DeviceChoice, LogFormat, ServeConfig, Speculation, log_bound, log_filter};
-use llm_cxr::engine::EngineConfig;
+use llm_cxr::config::{ApiKeys, DeviceChoice, LogFormat, ServeConfig, Speculation, log_bound, log_filter};
 use llm_cxr::engine::torch::{KvBudget, TorchOptions};
+use llm_cxr::engine::{Engine, EngineConfig};
 use llm_cxr::http::server::{Ending, Server};
 use llm_cxr::http::{AppState, Meters};
 use llm_cxr::model::bundle::Bundle;
 use llm_cxr::model::device;
 use llm_cxr::radiograph::DecodeLimits;
 use llm_cxr::service::{Limits, ModelCard};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::assemble::{self, Recipe};
+use crate::log_writer::{self, LogWriter};
+use crate::open_files;
+use crate::signals::Signals;
+
+/// Most time that the end waits for the log's reader.
+const LAST_LINES: Duration = Duration::from_secs(1);
+/// The same at a second signal, which is to end the process at once.
+const AT_ONCE: Duration = Duration::from_millis(100);
+/// From one line to the next while the model loads.
+const STILL_LOADING: Duration = Duration::from_secs(60);
+/// How often the meters gather what was recorded, whether or not somebody asks for them: until then they keep every value.
+const UPKEEP: Duration = Duration::from_secs(5);
 
 /// Serves until a signal or a fault. Everything that can be wrong is looked at before the port is bound; the model is loaded after,
 /// so that nothing is loaded in vain and probes are answered meanwhile.
 pub fn run(config: &ServeConfig) -> crate::CommandResult {
     let keys = config.check()?;
-    start_log(config);
+    let log = start_log(config)?;
+    match serve(config, keys, &log) {
+        Ok(Ending::Drained) => tracing::info!("everything was finished"),
+        Ok(Ending::CutOff(requests)) => {
+            tracing::warn!(requests, "the drain deadline passed; requests were ended with an error")
+        }
+        Ok(Ending::EngineStopped(why)) => {
+            tracing::error!(why, "the engine ended");
+            // As every fatal end is told, whatever the log leaves out.
+            log.end_with(&format!("llm-cxr: the engine ended: {why}"), LAST_LINES);
+            leave(1);
+        }
+        // Told here and not by `main`, whose line could come before those that still wait, or wait for ever.
+        Err(error) => {
+            log.end_with(&format!("llm-cxr: {error}"), LAST_LINES);
+            leave(1);
+        }
+    }
+    log.flush(LAST_LINES);
+    leave(0)
+}
+
+fn serve(config: &ServeConfig, keys: ApiKeys, log: &LogWriter) -> Result<Ending, Box<dyn std::error::Error>> {
+    let config = &within_open_files(config);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     // From here on a signal is an orderly end, also while the bundle is opened and the model loads.
     let signals = {
         let _context = runtime.enter();
-        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
+        Signals::listen()?
     };
     let bundle = Bundle::open(&config.model.folder)?;
     let vocabulary = bundle.vocabulary()?;
@@ -72,50 +108,73 @@ pub fn run(config: &ServeConfig) -> crate::CommandResult {
         // The engine's thread runs from here on: no `?` below, for an end through `main` would run libtorch's exit handlers under it.
         let assistant = assemble::assistant(bundle, vocabulary, recipe);
         let engine = assistant.engine().clone();
-        let state = AppState::new(assistant, config, keys, meters);
+        let state = AppState::new(assistant, config, keys, meters.clone());
         tracing::info!(%address, "listening; the model is loading");
+        tokio::spawn(tell_of_loading(engine));
         tokio::spawn(async move {
-            if let Ok(facts) = engine.ready().await {
-                let (device, dtype, kv_tokens) = (&facts.device, &facts.dtype, facts.kv_tokens);
-                tracing::info!(device, dtype, kv_tokens, context = facts.context, "ready");
+            loop {
+                tokio::time::sleep(UPKEEP).await;
+                meters.run_upkeep();
             }
         });
-        Ok::<_, Box<dyn std::error::Error>>(server.run(state, first_signal(signals)).await)
+        Ok::<_, Box<dyn std::error::Error>>(server.run(state, first_signal(signals, log)).await)
     })?;
     runtime.shutdown_background();
-    match ending {
-        Ending::Drained => tracing::info!("everything was finished"),
-        Ending::CutOff(requests) => {
-            tracing::warn!(requests, "the drain deadline passed; requests were ended with an error")
-        }
-        Ending::EngineStopped(why) => {
-            tracing::error!(why, "the engine ended");
-            // As every fatal end is told, whatever the log leaves out. Not `eprintln!`, which panics where nobody reads any more.
-            let _ = writeln!(std::io::stderr(), "llm-cxr: the engine ended: {why}");
-            leave(1);
-        }
-    }
-    leave(0)
+    Ok(ending)
 }
 
 /// Resolves at the first signal. From then on a second one ends the process at once.
-async fn first_signal((mut terminate, mut interrupt): (Signal, Signal)) {
-    let number = next_signal(&mut terminate, &mut interrupt).await;
+async fn first_signal(mut signals: Signals, log: &LogWriter) {
+    let number = signals.next().await;
+    let log = log.clone();
+    // Before anything else, which could take its time.
+    tokio::spawn(async move {
+        let number = signals.next().await;
+        log.flush(AT_ONCE);
+        leave(128 + number)
+    });
     tracing::info!(signal = number, "a signal came; another one ends the process at once");
-    tokio::spawn(async move { leave(128 + next_signal(&mut terminate, &mut interrupt).await) });
 }
 
-async fn next_signal(terminate: &mut Signal, interrupt: &mut Signal) -> i32 {
-    tokio::select! {
-        _ = terminate.recv() => libc::SIGTERM,
-        _ = interrupt.recv() => libc::SIGINT,
+/// Says that the model is ready, and until then now and then that it is not.
+async fn tell_of_loading(engine: Engine) {
+    let begun = Instant::now();
+    let mut ready = std::pin::pin!(engine.ready());
+    loop {
+        match tokio::time::timeout(STILL_LOADING, ready.as_mut()).await {
+            Err(_) => tracing::info!(seconds = begun.elapsed().as_secs(), "the model is still loading"),
+            Ok(Ok(facts)) => {
+                let (device, dtype, kv_tokens) = (&facts.device, &facts.dtype, facts.kv_tokens);
+                tracing::info!(device, dtype, kv_tokens, context = facts.context, "ready");
+                return;
+            }
+            // How the engine ended is told where the server ends with it.
+            Ok(Err(_)) => return,
+        }
     }
+}
+
+/// The configuration with as many connections as the system gives descriptors for.
+fn within_open_files(config: &ServeConfig) -> ServeConfig {
+    let (limit, wanted) = (open_files::raise(), config.max_connections);
+    let max_connections = open_files::connections(limit, wanted, config.image_workers);
+    if max_connections < wanted {
+        let open_files = limit.unwrap_or_default();
+        tracing::warn!(
+            open_files,
+            wanted,
+            max_connections,
+            "the limit of open files (ulimit -n) has no room for --max-connections; fewer are let in"
+        );
+    }
+    let mut config = config.clone();
+    config.max_connections = max_connections;
+    config
 }
 
 /// Ends the process without running exit handlers: the engine's thread may be inside libtorch, whose handlers would pull the
 /// ground from under it.
 fn leave(code: i32) -> ! {
-    let _ = (std::io::stdout().flush(), std::io::stderr().flush());
     // SAFETY: `_exit` has no preconditions.
     unsafe { libc::_exit(code) }
 }
@@ -151,11 +210,17 @@ fn torch_options(config: &ServeConfig) -> TorchOptions {
 }
 
 /// Logs to stderr what the configuration asks for, within what may be logged at all.
-fn start_log(config: &ServeConfig) {
+fn start_log(config: &ServeConfig) -> io::Result<LogWriter> {
+    let json = matches!(config.log_format, LogFormat::Json);
+    // Not `io::stderr()` itself: a write that is stuck would keep its lock.
+    let stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
+    let writer = LogWriter::start(stderr, log_writer::LINES, json)?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(log_filter(&config.log_level))
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
+        .with_ansi(io::stderr().is_terminal())
+        // It would be told on stderr, by a panic where that is what fails.
+        .log_internal_errors(false)
+        .with_writer(writer.clone());
     match config.log_format {
         LogFormat::Json => log.json().flatten_event(true).finish().with(log_bound()).init(),
         LogFormat::Pretty => log.finish().with(log_bound()).init(),
@@ -165,4 +230,5 @@ fn start_log(config: &ServeConfig) {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(place, "a thread panicked");
     }));
+    Ok(writer)
 }

@@ -203,9 +203,24 @@ fn as_bytes(outcome: Outcome, warning: Option<&str>) -> Response {
     headers.insert("x-synthetic", HeaderValue::from_static("true"));
     headers.insert("x-seed", HeaderValue::from(seed));
     headers.insert("x-disclaimer", HeaderValue::from_static(crate::RESEARCH_NOTICE));
-    // A line break in a bundle's own words cannot be sent.
-    if let Some(warning) = warning.and_then(|text| HeaderValue::from_bytes(text.as_bytes()).ok()) {
+    if let Some(warning) = warning.and_then(in_a_header) {
         headers.insert("x-warning", warning);
     }
     response
+}
+
+/// A bundle's own words on one line: breaks and the like cannot be sent, and the words must be.
+fn in_a_header(text: &str) -> Option<HeaderValue> {
+    HeaderValue::from_bytes(text.replace(char::is_control, " ").as_bytes()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_warning_of_several_lines_goes_into_a_header_as_one() {
+        let value = in_a_header("It misses\nsmall\u{7f}findings; für Forschung.").expect("a header");
+        assert_eq!(value.as_bytes(), "It misses small findings; für Forschung.".as_bytes());
+    }
 }

@@ -105,6 +105,16 @@ fn is_unguided(guidance: &f32) -> bool {
     *guidance == 1.0
 }
 
+impl Manifest {
+    /// What must be said with every answer. A warning of blanks is none.
+    pub fn caution(&self) -> Option<&str> {
+        self.warning
+            .as_deref()
+            .map(str::trim)
+            .filter(|warning| !warning.is_empty())
+    }
+}
+
 impl Defaults {
     /// What is out of its range, in words.
     pub(super) fn check(&self) -> Result<(), String> {
