@@ -10,19 +10,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::http::StatusCode;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
 
 use super::attention::Attention;
-use super::error::{ApiError, ErrorCode};
 use super::state::AppState;
 use super::timed::Timed;
-use super::turned_away::TurnedAway;
+use super::turned_away::{self, TurnedAway};
 use crate::config::ServeConfig;
 use crate::engine::EngineError;
 
@@ -224,7 +221,7 @@ impl Door {
         if let Ok(place) = Arc::clone(&self.refusals).try_acquire_owned() {
             self.connections.spawn(async move {
                 let _place = place;
-                let _ = tokio::time::timeout(FAREWELL, refuse(stream)).await;
+                let _ = tokio::time::timeout(FAREWELL, turned_away::answer(stream)).await;
             });
         }
     }
@@ -277,34 +274,4 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 fn to_tell(connections: &Mutex<TurnedAway>) -> Option<u64> {
     let mut connections = connections.lock().unwrap_or_else(PoisonError::into_inner);
     connections.one_more(Instant::now())
-}
-
-/// Tells a client that there is no place, before its request is even read.
-async fn refuse(mut stream: TcpStream) -> io::Result<()> {
-    let error = ApiError::new(
-        ErrorCode::TooManyConnections,
-        "Too many connections are open; try again in a moment.",
-    );
-    super::metrics::error(error.code);
-    // Nothing is known of the request that it might have been.
-    super::metrics::request(
-        "unmatched",
-        "other",
-        StatusCode::TOO_MANY_REQUESTS.as_u16(),
-        Duration::ZERO,
-    );
-    let id = uuid::Uuid::now_v7().to_string();
-    let body = serde_json::to_string(&error.body(&id)).unwrap_or_default();
-    let head = format!(
-        "HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/json\r\ncontent-length: {}\r\nretry-after: 1\r\n\
-         x-request-id: {id}\r\nconnection: close\r\n\r\n",
-        body.len()
-    );
-    stream.write_all(head.as_bytes()).await?;
-    stream.write_all(body.as_bytes()).await?;
-    stream.shutdown().await?;
-    // Bytes left unread would make the system reset the connection, and the answer with it.
-    let mut sink = [0; 4096];
-    while stream.read(&mut sink).await? > 0 {}
-    Ok(())
 }

@@ -81,23 +81,28 @@ async fn a_connection_too_many_is_told_so() {
     let mut buffer = [0; 64];
     soon(first.read_exact(&mut buffer[..12])).await.expect("answered");
     assert_eq!(&buffer[..12], b"HTTP/1.1 200");
-    let mut second = TcpStream::connect(served.address).await.expect("connected");
-    second
-        .write_all(b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n")
-        .await
-        .expect("written");
-    second.shutdown().await.expect("half closed");
-    let answer = read_all(&mut second).await;
-    assert!(
-        answer.starts_with("HTTP/1.1 429") && answer.contains("too_many_connections"),
-        "{answer}"
-    );
+    // Only a probe of the process is answered as ever: it lives.
+    for (path, status, body) in [
+        ("/readyz", 429, "too_many_connections"),
+        ("/livezz", 429, "too_many_connections"),
+        ("/livez", 200, r#"{"status":"alive"}"#),
+    ] {
+        let mut second = TcpStream::connect(served.address).await.expect("connected");
+        let head = format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n");
+        second.write_all(head.as_bytes()).await.expect("written");
+        second.shutdown().await.expect("half closed");
+        let answer = read_all(&mut second).await;
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status}")) && answer.contains(body),
+            "{path}: {answer}"
+        );
+    }
     let told = "llm_cxr_http_requests_total{route=\"unmatched\",method=\"other\",status=\"429\"}";
     let metrics = house.get("/metrics").await.ok().text();
     assert!(metrics.contains(told), "{metrics}");
     drop(first);
     // Its place is free again once the server has seen it go.
-    let url = served.url("/livez");
+    let url = served.url("/readyz");
     soon(async { while !reqwest::get(&url).await.is_ok_and(|r| r.status() == 200) {} }).await;
 }
 
