@@ -1,5 +1,6 @@
 //! The server's log on its way out. Whoever logs must never wait for whoever reads the log, nor end with it: lines go through a bounded queue
-//! to a thread of their own, and are dropped and counted where there is no room.
+//! to a thread of their own, and are dropped and counted where there is no room. tracing-appender's writer does that much; it can neither put the
+//! process's last words behind all other lines nor tell the log what it dropped.
 
 use std::io::{self, Write};
 use std::sync::Arc;

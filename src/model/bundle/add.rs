@@ -146,7 +146,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::model::bundle::{CONFIG, DefaultInstructions, Defaults, FORMAT, TOKENIZER, VQGAN_CONFIG, VQGAN_WEIGHTS};
+    use crate::model::bundle::{CONFIG, TOKENIZER, VQGAN_CONFIG, VQGAN_WEIGHTS};
 
     /// A folder with what a bundle has, as far as its manifest can tell, in `bundle/`.
     fn bundle() -> (TempDir, PathBuf) {
@@ -162,22 +162,7 @@ mod tests {
                 sha256: sha256(&dir.join(path), &mut |_| ()).unwrap(),
             });
         }
-        let manifest = Manifest {
-            format: FORMAT,
-            name: "small".to_owned(),
-            version: version(&files),
-            created_by: String::new(),
-            made_from: String::new(),
-            trained: false,
-            warning: None,
-            licence: String::new(),
-            intended_use: String::new(),
-            default_instructions: DefaultInstructions::default(),
-            defaults: Defaults::default(),
-            codes_per_image: 1,
-            image_side: 8,
-            files,
-        };
+        let manifest = Manifest::listing(files);
         fs::write(dir.join(MANIFEST), json(&manifest, Path::new(MANIFEST)).unwrap()).unwrap();
         (root, dir)
     }

@@ -166,6 +166,29 @@ pub struct FileEntry {
 }
 
 #[cfg(test)]
+impl Manifest {
+    /// That of a small untrained bundle of these files, for tests.
+    pub(super) fn listing(files: Vec<FileEntry>) -> Self {
+        Self {
+            format: FORMAT,
+            name: "small".to_owned(),
+            version: super::write::version(&files),
+            created_by: String::new(),
+            made_from: String::new(),
+            trained: false,
+            warning: None,
+            licence: String::new(),
+            intended_use: String::new(),
+            default_instructions: DefaultInstructions::default(),
+            defaults: Defaults::default(),
+            codes_per_image: 1,
+            image_side: 8,
+            files,
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -52,7 +52,7 @@ pub fn restate(dir: &Path, draft: Draft) -> Result<bool, BundleError> {
 mod tests {
     use super::*;
     use crate::model::bundle::{
-        CONFIG, DefaultInstructions, Defaults, FORMAT, FileEntry, Manifest, TOKENIZER, VQGAN_CONFIG, VQGAN_WEIGHTS,
+        CONFIG, DefaultInstructions, Defaults, FileEntry, Manifest, TOKENIZER, VQGAN_CONFIG, VQGAN_WEIGHTS,
     };
 
     fn draft(name: Option<&str>, readings: usize) -> Draft {
@@ -83,20 +83,10 @@ mod tests {
             sha256: String::new(),
         };
         let manifest = Manifest {
-            format: FORMAT,
             name: "first".to_owned(),
-            version: "1".to_owned(),
-            created_by: String::new(),
             made_from: "data".to_owned(),
             trained: true,
-            warning: None,
-            licence: String::new(),
-            intended_use: String::new(),
-            default_instructions: DefaultInstructions::default(),
-            defaults: Defaults::default(),
-            codes_per_image: 1,
-            image_side: 8,
-            files: [CONFIG, TOKENIZER, VQGAN_CONFIG, VQGAN_WEIGHTS].map(file).to_vec(),
+            ..Manifest::listing([CONFIG, TOKENIZER, VQGAN_CONFIG, VQGAN_WEIGHTS].map(file).to_vec())
         };
         fs::create_dir(&dir).unwrap();
         fs::write(dir.join(MANIFEST), json(&manifest, Path::new(MANIFEST)).unwrap()).unwrap();

@@ -38,8 +38,8 @@ fn runnable() -> Vec<&'static Kernels> {
     sets
 }
 
-/// Whether the processor takes longer for pairs of bf16 (`vdpbf16ps`) than to widen them and multiply f32: Intel's do. An Emerald Rapids takes four times
-/// as long for the one as for the other, an AMD Zen 4 as long.
+/// Whether the processor takes longer for pairs of bf16 (`vdpbf16ps`) than to widen them and multiply f32. Intel's are taken to: an Emerald Rapids, the
+/// only one that was measured, takes four times as long for the one as for the other (docs/performance-notes.md). On an AMD Zen 4 pairs are faster.
 fn slow_pairs() -> bool {
     #[cfg(target_arch = "x86_64")]
     {
