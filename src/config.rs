@@ -1,6 +1,7 @@
 //! The one configuration struct of the server: flags and `LLM_CXR_*` environment variables, validated before a port is bound.
 
 mod check;
+mod environment;
 mod keys;
 mod log;
 mod units;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 
 pub use check::ConfigError;
+pub use environment::unknown_variables;
 pub use keys::{ApiKeys, KeyDigest, KeyError, hash_key};
 pub use log::{log_bound, log_filter};
 pub use units::{UnitError, parse_duration, parse_size};

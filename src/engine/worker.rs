@@ -55,10 +55,22 @@ where
     }
 }
 
-/// Catches a panic as an error. Its text stays in the log, where the panic hook writes it: it may hold anything.
+/// Catches a panic as an error. Nothing is told of its text, which may hold anything, but that memory ran out: operators can mend that.
 fn guarded<R>(call: impl FnOnce() -> Result<R, BackendError>) -> Result<R, BackendError> {
-    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|_| Err(BackendError("the model panicked".into())))
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default();
+        let why = if OUT_OF_MEMORY.iter().any(|words| text.contains(words)) {
+            "memory ran out: give the KV cache (--kv-memory), the batch (--max-batch) or a prefill (--prefill-chunk) less"
+        } else {
+            "the model panicked"
+        };
+        Err(BackendError(why.into()))
+    })
 }
+
+/// How libtorch's allocators for CUDA and the CPU complain.
+const OUT_OF_MEMORY: [&str; 2] = ["out of memory", "can't allocate memory"];
 
 /// Drops the pass under way. It has nothing to answer; should it panic, the next pass will show what is wrong.
 fn cancel(shared: &Shared, backend: &mut dyn Backend) {
@@ -345,5 +357,29 @@ impl Worker {
         self.stats.images_encoded = counters.images_encoded;
         self.stats.images_drawn = counters.images_drawn;
         metrics::publish(&self.shared.publish(self.stats));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_panic_only_that_memory_ran_out_is_told() {
+        let told = |text: &'static str| {
+            let fault = guarded(|| -> Result<(), _> { std::panic::panic_any(text.to_owned()) });
+            fault.expect_err("a fault").0
+        };
+        assert_eq!(told("a report on a patient"), "the model panicked");
+        for text in [
+            "Torch(\"CUDA out of memory. Tried to allocate 2.00 GiB.\")",
+            "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes",
+        ] {
+            let told = told(text);
+            assert!(
+                told.starts_with("memory ran out: ") && !told.contains("allocate"),
+                "{told}"
+            );
+        }
     }
 }

@@ -57,23 +57,97 @@ const HAZY: &[&str] = &[
     "faint opacity",
 ];
 
-/// Asks a question whether one finding is there in other words, with the same answer; `None` where it is no such question.
+/// Questions about one finding that presuppose it, up to its name, and what else may be asked: `{}` is a bare name.
+const PRESUPPOSING: [(&str, &[&str]); 3] = [
+    (
+        "on which side is ",
+        &[
+            "On which side is the {}?",
+            "Which side is the {} on?",
+            "On what side is the {}?",
+            "Is the {} on the left or on the right?",
+        ],
+    ),
+    (
+        "how severe is ",
+        &[
+            "How severe is the {}?",
+            "How bad is the {}?",
+            "What is the severity of the {}?",
+            "Is the {} mild, moderate or severe?",
+        ],
+    ),
+    (
+        "in which lung zone is ",
+        &[
+            "In which lung zone is the {}?",
+            "Which zone is the {} in?",
+            "In which third of the lung is the {}?",
+            "Is the {} in the upper, mid or lower zone?",
+        ],
+    ),
+];
+
+/// Questions about no finding in particular.
+const GENERAL: [(&str, &[&str]); 6] = [
+    (
+        "is this a normal chest radiograph apart from devices",
+        &[
+            "Is this a normal chest X-ray?",
+            "Is this normal?",
+            "Is the chest normal apart from devices?",
+        ],
+    ),
+    (
+        "is this a pa or an ap view",
+        &["Is this PA or AP?", "Which view is this?", "What is the view position?"],
+    ),
+    (
+        "was the image taken in pa projection",
+        &["Is this a PA view?", "Was this taken PA?"],
+    ),
+    (
+        "which abnormalities are seen",
+        &[
+            "What abnormalities are there?",
+            "What are the findings?",
+            "What is wrong?",
+            "What do you see?",
+        ],
+    ),
+    (
+        "which devices are seen",
+        &["What devices are there?", "Which lines, tubes and devices are there?"],
+    ),
+    (
+        "how many devices are there",
+        &["How many devices do you see?", "What is the number of devices?"],
+    ),
+];
+
+/// Names of a line of which nothing more is said.
+const LINES: &[&str] = &["central venous line", "central line", "central venous catheter"];
+
+/// Asks a question of a data set in other words, with the same answer: whether one finding is there, on which side, in which zone, how severe;
+/// which view, findings and devices there are. `None` where it knows no others.
 pub fn reword(question: &str, rng: &mut impl Rng) -> Option<String> {
     let text = question.trim().strip_suffix('?')?.to_lowercase();
+    if let Some((_, others)) = GENERAL.iter().find(|(asked, _)| *asked == text) {
+        return others.choose(rng).map(|&text| text.to_owned());
+    }
+    for (opening, others) in PRESUPPOSING {
+        if let Some(name) = text.strip_prefix(opening) {
+            let (place, _) = subject(&format!("there is {name}"))?;
+            let name = names(place, &text)?.choose(rng)?;
+            return others.choose(rng).map(|other| other.replace("{}", name));
+        }
+    }
     let asks = OPENINGS.iter().any(|opening| text.starts_with(opening));
     if !asks || (text.starts_with("can ") && !text.ends_with(" be seen")) {
         return None;
     }
-    let reading = read(&text);
-    let there = |&place: &usize| place != NO_FINDING && !matches!(reading.labels[place], Label::Blank);
-    let mut places = (0..LABELS.len()).filter(there);
-    let place = places.next().filter(|_| places.next().is_none())?;
-    let sides = reading.sides[place];
-    let names = match LABELS[place] {
-        "Support Devices" => DEVICES.iter().find(|(word, _)| text.contains(word))?.1,
-        "Lung Opacity" if text.contains("hazy") => HAZY,
-        _ => NAMES[place].0,
-    };
+    let (place, sides) = subject(&text)?;
+    let names = names(place, &text)?;
     let own = OWN
         .iter()
         .find(|(label, _)| *label == LABELS[place] && sides.is_empty());
@@ -91,6 +165,25 @@ pub fn reword(question: &str, rng: &mut impl Rng) -> Option<String> {
             let sided = |name: &str| format!("{name} on the {side}");
             about(&sided(&with_article(name)), &sided(name), rng)
         }
+    })
+}
+
+/// The one observation that a text is about, and on which sides.
+fn subject(text: &str) -> Option<(usize, Sides)> {
+    let reading = read(text);
+    let there = |&place: &usize| place != NO_FINDING && !matches!(reading.labels[place], Label::Blank);
+    let mut places = (0..LABELS.len()).filter(there);
+    let place = places.next().filter(|_| places.next().is_none())?;
+    Some((place, reading.sides[place]))
+}
+
+/// What else the thing is called that a question asks after.
+fn names(place: usize, question: &str) -> Option<&'static [&'static str]> {
+    Some(match LABELS[place] {
+        "Support Devices" if question.contains("central venous line") => LINES,
+        "Support Devices" => DEVICES.iter().find(|(word, _)| question.contains(word))?.1,
+        "Lung Opacity" if question.contains("hazy") => HAZY,
+        _ => NAMES[place].0,
     })
 }
 
@@ -179,14 +272,37 @@ mod tests {
     }
 
     #[test]
-    fn questions_that_are_no_question_of_presence_stay_as_they_are() {
+    fn side_zone_and_severity_are_asked_of_the_same_finding() {
+        let side = all("On which side is a pneumothorax?");
+        assert!(
+            side.contains("Is the pneumothorax on the left or on the right?"),
+            "{side:?}"
+        );
+        let zone = all("In which lung zone is a hazy lung opacity?");
+        assert!(zone.contains("Which zone is the ground-glass opacity in?"), "{zone:?}");
+        assert!(
+            zone.iter().all(|text| HAZY.iter().any(|name| text.contains(name))),
+            "{zone:?}"
+        );
+        let severity = all("How severe is pulmonary edema?");
+        assert!(severity.contains("How bad is the fluid overload?"), "{severity:?}");
+        let line = all("Is there a central venous line on the right?");
+        assert!(line.contains("Is there a central line on the right?"), "{line:?}");
+    }
+
+    #[test]
+    fn a_question_about_the_whole_image_has_other_words_too() {
+        assert!(all("Which abnormalities are seen?").contains("What do you see?"));
+        assert!(all("Is this a normal chest radiograph apart from devices?").contains("Is this normal?"));
+    }
+
+    #[test]
+    fn questions_that_it_has_no_other_words_for_stay_as_they_are() {
         for question in [
-            "On which side is a pleural effusion?",
-            "Which devices are seen?",
-            "How severe is pulmonary edema?",
-            "Is this a normal chest radiograph apart from devices?",
+            "On which side is a pleural effusion or a pneumothorax?",
+            "On which side is it?",
+            "Which rib is fractured?",
             "Is there a pleural effusion or a pneumothorax?",
-            "Is this a PA or an AP view?",
             "Is there anything?",
             "",
         ] {

@@ -13,89 +13,246 @@ pub struct QuestionAnswer {
     pub answer: String,
 }
 
-type Topic = (&'static str, f32, fn(&Kind) -> bool);
+/// What is asked after, by one name in all questions.
+struct Topic {
+    /// With its article.
+    name: &'static str,
+    /// Share of the studies where it is there.
+    share: f32,
+    /// Share of the studies where it is on both sides.
+    on_both: f32,
+    /// Which findings it is.
+    which: fn(&Kind) -> bool,
+    /// Questions besides "is it there?" that only make sense where it is: `{}` is the name.
+    presuppose: &'static [&'static str],
+}
 
-/// What is asked with yes or no, and the share of studies where it is there. It is asked wherever it is there, and so often
-/// where it is not that both answers are as frequent.
+const SIDE: &str = "On which side is {}?";
+const SEVERITY: &str = "How severe is {}?";
+const ZONE: &str = "In which lung zone is {}?";
+const ONE_RIB: &str = "Which rib is fractured?";
+const RIBS: &str = "Which ribs are fractured?";
+const LEADS: &str = "How many leads does the pacemaker have?";
+const WIRES: &str = "How many sternal wires are there?";
+const LINE_END: &str = "Where does the central line end?";
+const LINE_KIND: &str = "What kind of central line is it?";
+const TUBE: &str = "How is the endotracheal tube positioned?";
+
 const TOPICS: [Topic; 14] = [
-    ("cardiomegaly", 0.169, |kind| matches!(kind, Kind::Cardiomegaly { .. })),
-    ("mediastinal widening", 0.059, |kind| {
-        matches!(kind, Kind::EnlargedMediastinum)
-    }),
-    ("a pleural effusion", 0.215, |kind| {
-        matches!(kind, Kind::PleuralEffusion)
-    }),
-    ("a pneumothorax", 0.062, |kind| matches!(kind, Kind::Pneumothorax)),
-    ("consolidation", 0.098, |kind| {
-        matches!(kind, Kind::Consolidation { .. })
-    }),
-    ("a hazy lung opacity", 0.064, |kind| matches!(kind, Kind::LungOpacity)),
-    ("pulmonary edema", 0.121, |kind| matches!(kind, Kind::Edema)),
-    ("atelectasis", 0.081, |kind| matches!(kind, Kind::Atelectasis { .. })),
-    ("a lung nodule or mass", 0.066, |kind| {
-        matches!(kind, Kind::LungLesion { .. })
-    }),
-    ("a rib fracture", 0.068, |kind| matches!(kind, Kind::RibFracture { .. })),
-    ("an endotracheal tube", 0.073, |kind| {
-        matches!(kind, Kind::EndotrachealTube { .. })
-    }),
-    ("a pacemaker", 0.059, |kind| matches!(kind, Kind::Pacemaker { .. })),
-    ("a central venous line", 0.086, |kind| {
-        matches!(kind, Kind::CentralLine { .. })
-    }),
-    ("sternal wires", 0.068, |kind| matches!(kind, Kind::SternalWires { .. })),
+    Topic::new(
+        "cardiomegaly",
+        0.169,
+        |kind| matches!(kind, Kind::Cardiomegaly { .. }),
+        &[SEVERITY],
+    ),
+    Topic::new(
+        "mediastinal widening",
+        0.059,
+        |kind| matches!(kind, Kind::EnlargedMediastinum),
+        &[SEVERITY],
+    ),
+    Topic {
+        on_both: 0.049,
+        ..Topic::new(
+            "a pleural effusion",
+            0.215,
+            |kind| matches!(kind, Kind::PleuralEffusion),
+            &[SIDE, SEVERITY],
+        )
+    },
+    Topic::new(
+        "a pneumothorax",
+        0.062,
+        |kind| matches!(kind, Kind::Pneumothorax),
+        &[SIDE, SEVERITY],
+    ),
+    Topic::new(
+        "consolidation",
+        0.098,
+        |kind| matches!(kind, Kind::Consolidation { .. }),
+        &[SIDE, SEVERITY, ZONE],
+    ),
+    Topic::new(
+        "a hazy lung opacity",
+        0.064,
+        |kind| matches!(kind, Kind::LungOpacity),
+        &[SIDE, SEVERITY, ZONE],
+    ),
+    Topic::new(
+        "pulmonary edema",
+        0.121,
+        |kind| matches!(kind, Kind::Edema),
+        &[SEVERITY],
+    ),
+    Topic::new(
+        "atelectasis",
+        0.081,
+        |kind| matches!(kind, Kind::Atelectasis { .. }),
+        &[SIDE, SEVERITY, ZONE],
+    ),
+    Topic::new(
+        "a lung nodule or mass",
+        0.066,
+        |kind| matches!(kind, Kind::LungLesion { .. }),
+        &[SIDE, ZONE],
+    ),
+    Topic::new(
+        "a rib fracture",
+        0.068,
+        |kind| matches!(kind, Kind::RibFracture { .. }),
+        &[SIDE, ONE_RIB, RIBS],
+    ),
+    Topic::new(
+        "an endotracheal tube",
+        0.073,
+        |kind| matches!(kind, Kind::EndotrachealTube { .. }),
+        &[TUBE],
+    ),
+    Topic::new(
+        "a pacemaker",
+        0.059,
+        |kind| matches!(kind, Kind::Pacemaker { .. }),
+        &[SIDE, LEADS],
+    ),
+    Topic::new(
+        "a central venous line",
+        0.086,
+        |kind| matches!(kind, Kind::CentralLine { .. }),
+        &[SIDE, LINE_END, LINE_KIND],
+    ),
+    Topic::new(
+        "sternal wires",
+        0.068,
+        |kind| matches!(kind, Kind::SternalWires { .. }),
+        &[WIRES],
+    ),
 ];
 
-/// How often a finding of one side is asked after on the left or on the right.
-const ASKED_OF_A_SIDE: f32 = 0.6;
+/// How often a finding is asked after on a side where it is, and, where it is on one side only, on the other one.
+const ASKED_OF_ITS_SIDE: f32 = 0.5;
+const ASKED_OF_THE_OTHER: f32 = 0.25;
+/// How often a question presupposes what is not there, against how often it is asked where it is.
+const PRESUPPOSED: f32 = 0.5;
 
-/// Questions on presence, side, severity, count, view, and open ones.
+impl Topic {
+    const fn new(
+        name: &'static str,
+        share: f32,
+        which: fn(&Kind) -> bool,
+        presuppose: &'static [&'static str],
+    ) -> Self {
+        Self {
+            name,
+            share,
+            on_both: 0.0,
+            which,
+            presuppose,
+        }
+    }
+
+    /// How often a question is asked where it is not there, so that it is asked `ratio` times as often there as in `share` of the studies.
+    fn absent(&self, share: f32, ratio: f32) -> f32 {
+        ratio * share / (1.0 - self.share)
+    }
+
+    /// Whether it is there: asked wherever it is, and so often where it is not that both answers are as frequent.
+    fn presence(&self, present: bool, random: &mut Random, put: &mut impl FnMut(String, String)) {
+        if present || random.chance(self.absent(self.share, 1.0)) {
+            let question = random.pick(["Is there {}?", "Does the image show {}?", "Can {} be seen?"]);
+            put(question.replace("{}", self.name), yes_no(present));
+        }
+    }
+
+    /// Whether it is on a given side: asked where one side, both and neither have it, yes and no as frequent.
+    fn on_a_side(&self, sides: &[Side], random: &mut Random, put: &mut impl FnMut(String, String)) {
+        let mut ask = |side: Side| {
+            let question = format!("Is there {} on the {}?", self.name, side.word());
+            put(question, yes_no(sides.contains(&side)));
+        };
+        match sides {
+            [] => {
+                let yes = ASKED_OF_ITS_SIDE * self.share;
+                let no = ASKED_OF_THE_OTHER * (self.share - self.on_both);
+                if random.chance(self.absent(yes - no, 1.0)) {
+                    ask(random.pick([Side::Right, Side::Left]));
+                }
+            }
+            [side] => {
+                if random.chance(ASKED_OF_ITS_SIDE) {
+                    ask(*side);
+                }
+                if random.chance(ASKED_OF_THE_OTHER) {
+                    ask(side.opposite());
+                }
+            }
+            _ => {
+                if random.chance(ASKED_OF_ITS_SIDE) {
+                    ask(random.pick([Side::Right, Side::Left]));
+                }
+            }
+        }
+    }
+
+    /// Questions that presuppose it, where it is not there: the answer says so.
+    fn presupposed(&self, random: &mut Random, put: &mut impl FnMut(String, String)) {
+        let name = self.name.trim_start_matches("a ").trim_start_matches("an ");
+        let verb = if name.ends_with("wires") { "are" } else { "is" };
+        for question in self.presuppose {
+            if random.chance(self.absent(self.share, PRESUPPOSED)) {
+                put(question.replace("{}", self.name), format!("There {verb} no {name}."));
+            }
+        }
+    }
+}
+
+fn yes_no(yes: bool) -> String {
+    if yes { "Yes." } else { "No." }.to_owned()
+}
+
+/// Questions on presence, side, severity, count, view, and open ones. Those that presuppose a finding are asked where it is missing, too.
 pub(super) fn ask(truth: &Truth, random: &mut Random) -> Vec<QuestionAnswer> {
     let mut pairs = Vec::new();
     let mut put = |question: String, answer: String| pairs.push(QuestionAnswer { question, answer });
-    let yes_no = |yes: bool| if yes { "Yes." } else { "No." }.to_owned();
-    for (name, share, which) in TOPICS {
-        let present = truth.any(which);
-        if present || random.chance(share / (1.0 - share)) {
-            let question = random.pick(["Is there {}?", "Does the image show {}?", "Can {} be seen?"]);
-            put(question.replace("{}", name), yes_no(present));
+    for topic in &TOPICS {
+        let found: Vec<_> = truth.of(topic.which).collect();
+        topic.presence(!found.is_empty(), random, &mut put);
+        if topic.presuppose.contains(&SIDE) {
+            let mut sides: Vec<_> = found.iter().filter_map(|finding| finding.side).collect();
+            sides.sort_unstable();
+            sides.dedup();
+            topic.on_a_side(&sides, random, &mut put);
+            match sides.as_slice() {
+                [] => {}
+                [side] => put(SIDE.replace("{}", topic.name), format!("{}.", capital(side.word()))),
+                _ => put(SIDE.replace("{}", topic.name), "Both sides.".to_owned()),
+            }
         }
-        let found: Vec<_> = truth.of(which).collect();
-        let mut sides: Vec<_> = found.iter().filter_map(|finding| finding.side).collect();
-        sides.dedup();
-        match sides.as_slice() {
-            [] => {}
-            [side] => {
-                put(
-                    format!("On which side is {name}?"),
-                    format!("{}.", capital(side.word())),
-                );
-                if random.chance(ASKED_OF_A_SIDE) {
-                    let asked = random.pick([Side::Right, Side::Left]);
+        match found.as_slice() {
+            [] => topic.presupposed(random, &mut put),
+            [one] => {
+                if let Some(severity) = one.severity {
                     put(
-                        format!("Is there {name} on the {}?", asked.word()),
-                        yes_no(asked == *side),
+                        SEVERITY.replace("{}", topic.name),
+                        format!("{}.", severity_word(severity)),
                     );
                 }
+                if let Some(zone) = one.zone {
+                    put(
+                        ZONE.replace("{}", topic.name),
+                        format!("{} zone.", capital(zone.word())),
+                    );
+                }
+                detail(one, &mut put);
             }
-            _ => put(format!("On which side is {name}?"), "Both sides.".to_owned()),
-        }
-        if let [one] = found.as_slice() {
-            if let Some(severity) = one.severity {
-                put(
-                    format!("How severe is {name}?"),
-                    format!("{}.", severity_word(severity)),
-                );
-            }
-            if let Some(zone) = one.zone {
-                put(
-                    format!("In which lung zone is {name}?"),
-                    format!("{} zone.", capital(zone.word())),
-                );
-            }
-            detail(one, &mut put);
+            _ => {}
         }
     }
+    general(truth, random, &mut put);
+    pairs
+}
+
+/// Questions about the whole image.
+fn general(truth: &Truth, random: &mut Random, put: &mut impl FnMut(String, String)) {
     let normal = truth.is_normal();
     if normal || random.chance(0.5) {
         put(
@@ -128,29 +285,22 @@ pub(super) fn ask(truth: &Truth, random: &mut Random) -> Vec<QuestionAnswer> {
         put("Which devices are seen?".to_owned(), seen);
         put("How many devices are there?".to_owned(), format!("{}.", devices.len()));
     }
-    pairs
 }
 
 fn detail(finding: &Finding, put: &mut impl FnMut(String, String)) {
     match finding.kind {
         Kind::RibFracture { rib, last } if rib == last => {
-            put("Which rib is fractured?".into(), format!("The {} rib.", ordinal(rib)));
+            put(ONE_RIB.into(), format!("The {} rib.", ordinal(rib)));
         }
         Kind::RibFracture { rib, last } => put(
-            "Which ribs are fractured?".into(),
+            RIBS.into(),
             format!("The {} to the {} rib.", ordinal(rib), ordinal(last)),
         ),
-        Kind::Pacemaker { leads } => put("How many leads does the pacemaker have?".into(), format!("{leads}.")),
-        Kind::SternalWires { count } => put("How many sternal wires are there?".into(), format!("{count}.")),
+        Kind::Pacemaker { leads } => put(LEADS.into(), format!("{leads}.")),
+        Kind::SternalWires { count } => put(WIRES.into(), format!("{count}.")),
         Kind::CentralLine { approach, tip } => {
-            put(
-                "Where does the central line end?".into(),
-                format!("{}.", capital(tip_place(tip))),
-            );
-            put(
-                "What kind of central line is it?".into(),
-                format!("{}.", capital(line(approach))),
-            );
+            put(LINE_END.into(), format!("{}.", capital(tip_place(tip))));
+            put(LINE_KIND.into(), format!("{}.", capital(line(approach))));
         }
         Kind::EndotrachealTube { position, .. } => {
             let answer = match position {
@@ -159,7 +309,7 @@ fn detail(finding: &Finding, put: &mut impl FnMut(String, String)) {
                 TubePosition::Low => "Too low.",
                 TubePosition::RightMainBronchus => "In the right main bronchus.",
             };
-            put("How is the endotracheal tube positioned?".into(), answer.into());
+            put(TUBE.into(), answer.into());
         }
         _ => {}
     }

@@ -105,15 +105,9 @@ fn every_finding_is_reported_with_its_side_and_nothing_present_is_denied() {
 fn yes_and_no_are_balanced_for_every_topic_and_a_third_is_normal() {
     let (mut yes, mut no, mut normal) = (0.0, 0.0, 0.0);
     let total = 4000;
-    for index in 0..total {
-        let chosen = finding::choose(&mut Random::new(3, index, Purpose::Findings));
-        let truth = Truth {
-            findings: chosen.findings,
-            view: chosen.view,
-            ..phantom_truth()
-        };
+    for (truth, pairs) in questioned(total) {
         normal += f32::from(u8::from(truth.is_normal()));
-        for pair in questions::ask(&truth, &mut Random::new(3, index, Purpose::Questions)) {
+        for pair in pairs {
             yes += f32::from(u8::from(pair.answer == "Yes."));
             no += f32::from(u8::from(pair.answer == "No."));
         }
@@ -124,10 +118,9 @@ fn yes_and_no_are_balanced_for_every_topic_and_a_third_is_normal() {
     assert!((normal - 0.34).abs() < 0.04, "{normal}");
 }
 
-#[test]
-fn a_question_that_names_a_side_agrees_with_the_one_that_asks_for_it() {
-    let (mut yes, mut no) = (0, 0);
-    for index in 0..2000 {
+/// Findings of `total` studies, without their pictures, and what is asked about them.
+fn questioned(total: u64) -> impl Iterator<Item = (Truth, Vec<QuestionAnswer>)> {
+    (0..total).map(|index| {
         let chosen = finding::choose(&mut Random::new(3, index, Purpose::Findings));
         let truth = Truth {
             findings: chosen.findings,
@@ -135,6 +128,14 @@ fn a_question_that_names_a_side_agrees_with_the_one_that_asks_for_it() {
             ..phantom_truth()
         };
         let pairs = questions::ask(&truth, &mut Random::new(3, index, Purpose::Questions));
+        (truth, pairs)
+    })
+}
+
+#[test]
+fn a_given_side_is_asked_after_where_it_has_the_finding_and_where_the_other_or_neither_has() {
+    let (mut one, mut both, mut none) = ([0_u32, 0], 0_u32, 0_u32);
+    for (index, (_, pairs)) in questioned(4000).enumerate() {
         for pair in &pairs {
             let named = pair
                 .question
@@ -142,16 +143,101 @@ fn a_question_that_names_a_side_agrees_with_the_one_that_asks_for_it() {
                 .and_then(|q| q.split_once(" on the "));
             let Some((name, side)) = named else { continue };
             let open = format!("On which side is {name}?");
-            let told = pairs.iter().find(|p| p.question == open).expect("it is asked too");
-            let same = told.answer.to_lowercase().trim_end_matches('.') == side.trim_end_matches('?');
-            assert_eq!(pair.answer == "Yes.", same, "study {index}: {pair:?}, {told:?}");
-            (yes, no) = (yes + usize::from(same), no + usize::from(!same));
+            let told = pairs
+                .iter()
+                .find(|p| p.question == open)
+                .map(|p| p.answer.to_lowercase());
+            let yes = match told.as_deref() {
+                Some("both sides.") => {
+                    both += 1;
+                    true
+                }
+                Some(answer) if !answer.starts_with("there is no ") => {
+                    let same = answer.trim_end_matches('.') == side.trim_end_matches('?');
+                    one[usize::from(same)] += 1;
+                    same
+                }
+                _ => {
+                    none += 1;
+                    false
+                }
+            };
+            assert_eq!(pair.answer == "Yes.", yes, "study {index}: {pair:?}, {told:?}");
         }
     }
+    let (yes, no) = (one[1] + both, one[0] + none);
     assert!(
-        yes > 100 && no > 100 && yes.abs_diff(no) < (yes + no) / 10,
-        "{yes} yes, {no} no"
+        both > 50 && none > 200 && one[0] > 200,
+        "{one:?}, {both} both, {none} none"
     );
+    assert!(yes.abs_diff(no) < (yes + no) / 10, "{yes} yes, {no} no");
+}
+
+#[test]
+fn a_question_that_presupposes_what_is_not_there_is_told_so() {
+    let mut told = std::collections::BTreeSet::new();
+    let (mut there, mut missing) = (0, 0);
+    for (truth, pairs) in questioned(4000) {
+        for pair in pairs {
+            let Some(name) = pair
+                .answer
+                .strip_prefix("There is no ")
+                .or_else(|| pair.answer.strip_prefix("There are no "))
+            else {
+                there += usize::from(pair.question.starts_with("On which side"));
+                continue;
+            };
+            missing += usize::from(pair.question.starts_with("On which side"));
+            let name = name.trim_end_matches('.');
+            let present = match name {
+                "pleural effusion" => truth.any(|kind| *kind == Kind::PleuralEffusion),
+                "pneumothorax" => truth.any(|kind| *kind == Kind::Pneumothorax),
+                "rib fracture" => truth.any(|kind| matches!(kind, Kind::RibFracture { .. })),
+                _ => false,
+            };
+            assert!(!present, "{pair:?} of {:?}", truth.findings);
+            told.insert((name.to_owned(), pair.question));
+        }
+    }
+    assert_eq!(told.len(), 28, "{told:?}");
+    assert!(
+        missing * 3 > there && missing < there,
+        "{missing} of missing findings, {there} of others"
+    );
+}
+
+#[test]
+fn nobody_stands_up_with_a_tube_in_the_trachea() {
+    let tube = |truth: &Truth| truth.any(|kind| matches!(kind, Kind::EndotrachealTube { .. }));
+    let views: Vec<_> = questioned(4000)
+        .filter(|(truth, _)| tube(truth))
+        .map(|(truth, _)| truth.view)
+        .collect();
+    assert!(views.len() > 200 && views.iter().all(|view| *view == View::Ap));
+}
+
+#[test]
+fn a_lung_behind_much_fluid_is_not_called_clear() {
+    let drowned = Finding {
+        kind: Kind::PleuralEffusion,
+        side: Some(Side::Left),
+        zone: None,
+        severity: Some(Severity::Severe),
+        bounds: Bounds::EMPTY,
+    };
+    let clear = |findings: &[Finding]| {
+        (0..100).any(|index| {
+            let truth = Truth {
+                findings: findings.to_vec(),
+                ..phantom_truth()
+            };
+            let (report, _) = report::write(&truth, &mut Random::new(3, index, Purpose::Report));
+            ["lungs are clear", "lungs are well aerated"]
+                .iter()
+                .any(|words| report.to_string().contains(words))
+        })
+    };
+    assert!(clear(&[]) && !clear(&[drowned]));
 }
 
 fn phantom_truth() -> Truth {

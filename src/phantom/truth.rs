@@ -231,6 +231,11 @@ impl Kind {
         )
     }
 
+    /// Whether nobody who has it stands before a detector.
+    pub fn needs_a_bed(&self) -> bool {
+        matches!(self, Self::EndotrachealTube { .. })
+    }
+
     /// Whether both are findings of one kind, whatever their particulars.
     pub fn same(&self, other: &Self) -> bool {
         std::mem::discriminant(self) == std::mem::discriminant(other)

@@ -5,7 +5,9 @@ use std::io::{self, IsTerminal as _};
 use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
-use llm_cxr::config::{ApiKeys, DeviceChoice, LogFormat, ServeConfig, Speculation, log_bound, log_filter};
+use llm_cxr::config::{
+    ApiKeys, DeviceChoice, LogFormat, ServeConfig, Speculation, log_bound, log_filter, unknown_variables,
+};
 use llm_cxr::engine::torch::{KvBudget, TorchOptions};
 use llm_cxr::engine::{Engine, EngineConfig};
 use llm_cxr::http::server::{Ending, Server};
@@ -59,6 +61,12 @@ pub fn run(config: &ServeConfig) -> crate::CommandResult {
 
 fn serve(config: &ServeConfig, keys: ApiKeys, log: &LogWriter) -> Result<Ending, Box<dyn std::error::Error>> {
     let config = &within_open_files(config);
+    for name in unknown_variables(std::env::vars_os().map(|(name, _)| name)) {
+        tracing::warn!(
+            name,
+            "this variable is no setting of the server and does nothing; `llm-cxr serve --help` lists them"
+        );
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     // From here on a signal is an orderly end, also while the bundle is opened and the model loads.
     let signals = {

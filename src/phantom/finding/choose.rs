@@ -41,13 +41,16 @@ pub(in crate::phantom) fn choose(random: &mut Random) -> Chosen {
         Story::AfterSurgery | Story::HeartFailure | Story::Trauma => 0.55,
         _ => 0.33,
     };
-    let view = if random.chance(bedside) { View::Ap } else { View::Pa };
+    let mut view = if random.chance(bedside) { View::Ap } else { View::Pa };
     let mut list = List::default();
     match story {
         Story::Nothing => {
             if random.chance(0.12) {
                 let device = random.below(4);
                 list.device(device, random);
+                if list.0.iter().any(|finding| finding.kind.needs_a_bed()) {
+                    view = View::Ap;
+                }
             }
         }
         Story::Single => match random.below(10) {

@@ -2,12 +2,16 @@
 
 use super::wording::in_lung;
 use crate::phantom::random::Random;
-use crate::phantom::truth::{Kind, Truth};
+use crate::phantom::truth::{Finding, Kind, Severity, Truth};
 
 /// Sentences on what is not there. Adds the observations they name to `denied`.
 pub(super) fn absences(truth: &Truth, denied: &mut Vec<&'static str>, random: &mut Random) -> Vec<String> {
     let mut sentences = Vec::new();
-    let lungs_clear = !truth.any(in_lung);
+    // Nobody calls a lung clear that much fluid hides or that has collapsed.
+    let hidden = |finding: &Finding| {
+        finding.severity == Some(Severity::Severe) && matches!(finding.kind, Kind::PleuralEffusion | Kind::Pneumothorax)
+    };
+    let lungs_clear = !truth.any(in_lung) && !truth.findings.iter().any(hidden);
     if lungs_clear && random.chance(0.75) {
         denied.extend(["Consolidation", "Lung Opacity"]);
         sentences.push(

@@ -107,7 +107,7 @@ pub struct FinetuneSettings {
     /// turn; 1, each wording as often as any other
     #[arg(long, default_value_t = FinetuneSettings::default().question_power)]
     pub question_power: f64,
-    /// Share of the questions whether a finding is there that are asked in other words
+    /// Share of the questions that are asked in other words, of those that the trainer knows other words for
     #[arg(long, default_value_t = FinetuneSettings::default().reword_questions)]
     pub reword_questions: f64,
     /// Share of the drawings that are learned without their report: what guidance holds a drawing against (see --guidance)

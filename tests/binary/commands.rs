@@ -1,0 +1,206 @@
+//! The commands for single images and for bundles.
+
+use std::process::{Command, Stdio};
+
+use llm_cxr::labeler;
+use llm_cxr::phantom::Label;
+use serde_json::{Value, json};
+
+use super::house::*;
+
+#[test]
+fn the_offline_commands_say_what_the_server_says() {
+    let folder = temporary();
+    let image = radiograph(folder.path());
+    let server = Server::start(bundle(), &[]);
+    let served = server.post(
+        "/v1/report",
+        &json!({"image": base64(&image), "max_tokens": 16, "include": ["token_ids", "codes"]}),
+    );
+    let model = ["--model", text(bundle()), "--device", "cpu"];
+
+    let mut args = vec!["report", text(&image), "--json", "--max-tokens", "16"];
+    args.extend(model);
+    let offline: Value = serde_json::from_str(&succeed(SERVER, &args)).expect("JSON");
+    for field in ["report", "token_ids", "codes", "finish_reason"] {
+        assert_eq!(offline[field], served[field], "{field}");
+    }
+
+    let mut args = vec!["encode", text(&image)];
+    args.extend(model);
+    let encoded = succeed(SERVER, &args);
+    assert_eq!(
+        serde_json::from_str::<Value>(&encoded).expect("JSON")["codes"],
+        served["codes"]
+    );
+
+    let (codes, drawn) = (folder.path().join("codes.json"), folder.path().join("drawn.png"));
+    std::fs::write(&codes, encoded).expect("a file");
+    let mut args = vec!["decode", text(&codes), "-o", text(&drawn)];
+    args.extend(model);
+    succeed(SERVER, &args);
+    let drawn = std::fs::read(&drawn).expect("an image");
+    assert!(
+        drawn.windows(9).any(|w| w == b"Synthetic"),
+        "the file says that it is synthetic"
+    );
+
+    let asked = server.post(
+        "/v1/vqa",
+        &json!({"image": base64(&image), "question": "Is it?", "max_tokens": 4, "include": ["probabilities"]}),
+    );
+    let mut args = vec!["ask", text(&image), "Is it?", "--json", "--max-tokens", "4"];
+    args.extend(model);
+    let answer: Value = serde_json::from_str(&succeed(SERVER, &args)).expect("JSON");
+    assert_eq!(answer["answers"][0]["answer"], asked["answers"][0], "{answer}");
+    assert_eq!(answer["answers"][0]["p_yes"], asked["p_yes"][0], "{answer}");
+
+    let there = server.post(
+        "/v1/generate-image",
+        &json!({"text": "Left effusion.", "seed": 7, "include": ["codes"]}),
+    );
+    let file = folder.path().join("drawn-here.png");
+    let mut args = vec!["draw", "Left effusion.", "--seed", "7", "--json", "-o", text(&file)];
+    args.extend(model);
+    let here: Value = serde_json::from_str(&succeed(SERVER, &args)).expect("JSON");
+    assert_eq!(here["codes"], there["codes"][0], "{here}");
+    assert_eq!(here["synthetic"], true);
+}
+
+#[test]
+fn the_demo_reads_the_same_findings_with_every_instruction_set_of_this_machine() {
+    let folder = temporary();
+    let data = folder.path().join("phantoms");
+    let args = [
+        "phantom",
+        "--out",
+        text(&data),
+        "--studies",
+        "1",
+        "--seed",
+        "11",
+        "--size",
+        "256",
+    ];
+    succeed(TRAINER, &args);
+    let patient = "files/p10/p10000000/s50000000";
+    let image = std::fs::read_dir(data.join(patient))
+        .expect("a study")
+        .next()
+        .expect("an image")
+        .expect("a file")
+        .path();
+    let mut read = Vec::new();
+    for kernels in [
+        "portable",
+        "avx2",
+        "avx-vnni",
+        "avx512",
+        "avx512-vnni",
+        "avx512-bf16",
+        "auto",
+    ] {
+        for weights in ["native", "int8", "int4"] {
+            let mut args = vec!["report", text(&image), "--model", "models/demo", "--device", "cpu"];
+            args.extend(["--cpu-kernels", kernels, "--weights", weights]);
+            let output = run(SERVER, &args);
+            if output.status.success() {
+                let report = String::from_utf8_lossy(&output.stdout).into_owned();
+                // What is there for sure and what may be there are a matter of words.
+                let there = labeler::read(&report)
+                    .labels
+                    .map(|label| matches!(label, Label::Positive | Label::Uncertain));
+                read.push((kernels, weights, there));
+            } else {
+                let reason = String::from_utf8_lossy(&output.stderr);
+                assert!(reason.contains("this processor has portable"), "{kernels}: {reason}");
+            }
+        }
+    }
+    assert!(read.len() >= 6, "portable kernels and the best run everywhere");
+    let (_, _, first) = read[0];
+    assert!(first.contains(&true), "the consolidation is seen");
+    for (kernels, weights, there) in read {
+        assert_eq!(there, first, "{kernels}, {weights}");
+    }
+}
+
+#[test]
+fn published_formats_are_converted_and_served() {
+    let folder = temporary();
+    let out = folder.path().join("converted");
+    let llm = folder.path().join("llm");
+    std::fs::create_dir(&llm).expect("a folder");
+    for entry in std::fs::read_dir(fixture("checkpoint/llm")).expect("the fixture") {
+        let entry = entry.expect("an entry");
+        std::fs::copy(entry.path(), llm.join(entry.file_name())).expect("a copy");
+    }
+    std::fs::copy(fixture("vocabulary/tokenizer.json"), llm.join("tokenizer.json")).expect("a copy");
+    let (yaml, checkpoint) = (fixture("model/vqgan-colour.yaml"), fixture("checkpoint/vqgan.ckpt"));
+    let parts = [
+        "--llm",
+        text(&llm),
+        "--vqgan-config",
+        text(&yaml),
+        "--vqgan-checkpoint",
+        text(&checkpoint),
+    ];
+    succeed(SERVER, &[&["convert", "--out", text(&out)], &parts[..]].concat());
+    let shown = succeed(SERVER, &["inspect", "--model", text(&out), "--verify"]);
+    assert!(shown.contains("converted"), "{shown}");
+    let server = Server::start(&out, &[]);
+    let info: Value = serde_json::from_slice(&server.get("/v1/info").1).expect("JSON");
+    assert_eq!(info["model"]["trained"], true, "{info}");
+    assert_eq!(server.terminate(), Some(0));
+}
+
+#[test]
+fn a_quantised_bundle_is_made_and_says_what_its_original_says_in_these_bits() {
+    let folder = temporary();
+    let (image, small) = (radiograph(folder.path()), folder.path().join("small"));
+    let made = [
+        "quantise",
+        "--model",
+        "models/demo",
+        "--weights",
+        "int4",
+        "--out",
+        text(&small),
+    ];
+    assert!(succeed(SERVER, &made).contains("is a bundle"));
+    let report = |model: &str, more: &[&str]| {
+        let args = ["report", text(&image), "--device", "cpu", "--model", model];
+        succeed(SERVER, &[&args[..], more].concat())
+    };
+    assert_eq!(report(text(&small), &[]), report("models/demo", &["--weights", "int4"]));
+    let server = Server::start(&small, &[]);
+    let info: Value = serde_json::from_slice(&server.get("/v1/info").1).expect("JSON");
+    assert_eq!(info["model"]["weights"], "int4", "{info}");
+    assert_eq!(server.terminate(), Some(0));
+    let again = fail(
+        SERVER,
+        &[
+            "quantise",
+            "--model",
+            text(&small),
+            "--weights",
+            "int8",
+            "--out",
+            "never",
+        ],
+    );
+    assert!(again.contains("quantised already"), "{again}");
+}
+
+#[test]
+fn a_command_whose_reader_has_gone_ends_without_a_word() {
+    let mut child = Command::new(SERVER)
+        .arg("openapi")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}

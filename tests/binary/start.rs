@@ -1,0 +1,103 @@
+//! Starts that are refused, and who is let in.
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use super::house::*;
+
+#[test]
+fn a_flipped_byte_in_a_weight_file_is_refused_at_start() {
+    let folder = temporary();
+    let broken = folder.path().join("broken");
+    copy(&broken);
+    let path = broken.join("model.safetensors");
+    let mut bytes = std::fs::read(&path).expect("weights");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&path, bytes).expect("written");
+    let error = fail(
+        SERVER,
+        &[
+            "serve",
+            "--model",
+            text(&broken),
+            "--listen",
+            "127.0.0.1:0",
+            "--device",
+            "cpu",
+        ],
+    );
+    assert!(error.contains("model.safetensors"), "{error}");
+}
+
+#[test]
+fn a_wrong_start_ends_with_its_reason() {
+    let folder = temporary();
+    let missing = text(folder.path());
+    let cases: [(&[&str], &str); 4] = [
+        (&["--model", missing], "bundle"),
+        (&["--listen", "0.0.0.0:0"], "--allow-anonymous"),
+        (&["--kv-tokens", "100"], "context"),
+        (&["--device", "cuda:77"], "cuda:77"),
+    ];
+    for (more, word) in cases {
+        let mut args = vec!["serve", "--listen", "127.0.0.1:0"];
+        if !more.contains(&"--model") {
+            args.extend(["--model", text(bundle())]);
+        }
+        if more.contains(&"--listen") {
+            args.drain(1..3);
+        }
+        args.extend(more);
+        let error = fail(SERVER, &args);
+        assert!(error.contains(word), "{more:?}: {error}");
+    }
+}
+
+#[test]
+fn a_port_that_is_taken_ends_the_start_with_one_message_before_anything_is_loaded() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("bound").to_string();
+    let mut args = vec!["serve", "--model", text(bundle()), "--device", "cpu"];
+    args.extend(["--log-level", "error", "--listen", address.as_str()]);
+    let output = run(SERVER, &args);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    let begins = format!("llm-cxr: cannot listen on {address}: ");
+    assert!(
+        told.starts_with(&begins) && told.ends_with("; give another --listen\n"),
+        "{told}"
+    );
+    assert_eq!(told.lines().count(), 1, "{told}");
+    assert!(!told.contains("panicked"), "{told}");
+}
+
+#[test]
+fn a_level_of_the_log_that_is_none_is_refused_at_start() {
+    let error = fail(SERVER, &["serve", "--model", text(bundle()), "--log-level", "warning"]);
+    assert!(error.contains("--log-level") && error.contains("warn"), "{error}");
+}
+
+#[test]
+fn a_key_is_hashed_from_standard_input_and_lets_its_owner_in() {
+    let key = "a-key-for-this-test-only";
+    let mut child = Command::new(SERVER)
+        .arg("hash-key")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    child
+        .stdin
+        .take()
+        .expect("stdin")
+        .write_all(key.as_bytes())
+        .expect("written");
+    let hash = String::from_utf8(child.wait_with_output().expect("ends").stdout).expect("UTF-8");
+    let server = Server::start(bundle(), &["--api-key-hash", hash.trim()]);
+    assert_eq!(server.get("/v1/info").0, 401);
+    let with_key = reqwest::Client::new()
+        .get(format!("{}/v1/info", server.url))
+        .bearer_auth(key);
+    assert_eq!(server.ask(with_key).0, 200);
+}
