@@ -56,11 +56,12 @@ fn refusal() -> String {
     response("429 Too Many Requests", &more, &body)
 }
 
-/// A whole response, after which the connection is closed. `more` are header lines.
+/// A whole response, after which the connection is closed. `more` are header lines. As of any answer, nobody is to keep it or to guess what it is.
 fn response(status: &str, more: &str, body: &str) -> String {
     let length = body.len();
     format!(
-        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n{more}connection: close\r\n\r\n{body}"
+        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\ncache-control: no-store\r\n\
+         x-content-type-options: nosniff\r\n{more}connection: close\r\n\r\n{body}"
     )
 }
 

@@ -96,6 +96,17 @@ async fn a_connection_too_many_is_told_so() {
             answer.starts_with(&format!("HTTP/1.1 {status}")) && answer.contains(body),
             "{path}: {answer}"
         );
+        assert_eq!(
+            answer.contains("\r\nretry-after: 1\r\n"),
+            status == 429,
+            "{path}: {answer}"
+        );
+        for handling in ["cache-control: no-store", "x-content-type-options: nosniff"] {
+            assert!(
+                answer.contains(&format!("\r\n{handling}\r\n")),
+                "{path} lacks {handling}: {answer}"
+            );
+        }
     }
     let told = "llm_cxr_http_requests_total{route=\"unmatched\",method=\"other\",status=\"429\"}";
     let metrics = house.get("/metrics").await.ok().text();

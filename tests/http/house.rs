@@ -139,11 +139,15 @@ impl House {
         let response = self.app.clone().oneshot(request).await.expect("a router does not fail");
         let (head, body) = response.into_parts();
         let bytes = body.collect().await.expect("a body").to_bytes().to_vec();
-        Answer {
+        let answer = Answer {
             status: head.status,
             headers: head.headers,
             bytes,
-        }
+        };
+        // Whatever was asked: nobody keeps an answer, and no browser guesses what it is.
+        let handling = (answer.header("cache-control"), answer.header("x-content-type-options"));
+        assert_eq!(handling, ("no-store", "nosniff"), "{}", answer.status);
+        answer
     }
 
     pub async fn get(&self, path: &str) -> Answer {
@@ -239,6 +243,13 @@ impl Answer {
             (status, code),
             "{}",
             self.text()
+        );
+        assert_eq!(self.header("content-type"), "application/json");
+        let wait = self.headers.get("retry-after").map(|_| self.header("retry-after"));
+        assert_eq!(wait.is_some(), [429, 503].contains(&status), "{status} with {wait:?}");
+        assert!(
+            wait.is_none_or(|wait| wait.parse::<u64>().is_ok_and(|seconds| seconds >= 1)),
+            "no time to wait: {wait:?}"
         );
         let error = &self.json()["error"];
         assert_eq!(error["request_id"].as_str(), Some(self.header("x-request-id")));
