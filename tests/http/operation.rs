@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::PoisonError;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::http::Request;
 use llm_cxr::config::hash_key;
 use llm_cxr::engine::BackendError;
 use llm_cxr::engine::scripted::Fault;
+use llm_cxr::service::{Limits, ModelCard};
+use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -71,6 +73,101 @@ async fn facts_are_told() {
         (&json!("ready"), &json!("scripted"), &json!(512))
     );
     assert_eq!(info["disclaimer"], llm_cxr::RESEARCH_NOTICE);
+}
+
+#[tokio::test]
+async fn the_facts_tell_the_limits_and_defaults_that_hold_here() {
+    let mut plan = Plan {
+        card: ModelCard {
+            temperature: 0.8,
+            top_p: 0.9,
+            guidance: 2.5,
+            report_max_tokens: 11,
+            vqa_max_tokens: 12,
+            instruct_max_tokens: 13,
+            ..card()
+        },
+        limits: Limits {
+            text_bytes: 5000,
+            questions: 3,
+            images: 2,
+            ..Limits::default()
+        },
+        ..Plan::default()
+    };
+    plan.config.max_body_bytes = 70_000;
+    plan.config.max_image_pixels = 90_000;
+    plan.config.request_timeout = Duration::from_millis(2500);
+    let house = House::ready(plan).await;
+    let info = house.get("/v1/info").await.ok().json();
+    assert_eq!(
+        info["limits"],
+        json!({
+            "body_bytes": 70_000,
+            "image_pixels": 90_000,
+            "text_bytes": 5000,
+            "questions": 3,
+            "images": 2,
+            "request_seconds": 2.5,
+        })
+    );
+    assert_eq!(
+        info["model"]["defaults"],
+        json!({
+            "temperature": 0.8,
+            "top_p": 0.9,
+            "guidance": 2.5,
+            "report_max_tokens": 11,
+            "vqa_max_tokens": 12,
+            "instruct_max_tokens": 13,
+        })
+    );
+    house.state.life.drain();
+    assert_eq!(house.get("/v1/info").await.ok().json()["state"], "draining");
+}
+
+#[tokio::test]
+async fn a_request_is_counted_once_and_with_no_more_time_than_it_took() {
+    let house = House::plain().await;
+    // A recorder of this thread alone: it serves this test's requests, and those of other tests are counted elsewhere.
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let recording = metrics::set_default_local_recorder(&recorder);
+    let begun = Instant::now();
+    house
+        .json("/v1/instruct", json!({"instruction": "Say hello."}))
+        .await
+        .ok();
+    house.json("/v1/vqa", json!({})).await.refused(400, "missing_field");
+    let took = begun.elapsed().as_secs_f64();
+    drop(recording);
+    let text = recorder.handle().render();
+    let mut counted: Vec<&str> = text
+        .lines()
+        .filter(|line| line.starts_with("llm_cxr_http_requests_total{") || line.starts_with("llm_cxr_errors_total{"))
+        .collect();
+    counted.sort_unstable();
+    assert_eq!(
+        counted,
+        [
+            "llm_cxr_errors_total{code=\"missing_field\"} 1",
+            "llm_cxr_http_requests_total{route=\"/v1/instruct\",method=\"POST\",status=\"200\"} 1",
+            "llm_cxr_http_requests_total{route=\"/v1/vqa\",method=\"POST\",status=\"400\"} 1",
+        ]
+    );
+    let value = |meter: &str, route: &str| -> f64 {
+        let name = format!("llm_cxr_http_request_seconds_{meter}{{route=\"{route}\"}} ");
+        let told = text.lines().find_map(|line| line.strip_prefix(name.as_str()));
+        told.and_then(|value| value.parse().ok())
+            .unwrap_or_else(|| panic!("{name}is not in:\n{text}"))
+    };
+    let seconds = ["/v1/instruct", "/v1/vqa"].map(|route| {
+        assert_eq!(value("count", route), 1.0);
+        value("sum", route)
+    });
+    assert!(
+        seconds.iter().all(|spent| *spent > 0.0) && seconds.iter().sum::<f64>() <= took,
+        "{seconds:?} of {took}"
+    );
 }
 
 #[tokio::test]
@@ -357,6 +454,36 @@ async fn a_web_page_may_call_only_from_an_origin_that_was_named() {
             .header("access-control-allow-origin"),
         ""
     );
+}
+
+#[tokio::test]
+async fn a_web_page_asks_without_a_key_what_it_may_send_and_may_read_why_it_was_refused() {
+    const ORIGIN: &str = "https://viewer.example.org";
+    fn names(list: &str) -> Vec<&str> {
+        list.split(',').map(str::trim).collect()
+    }
+    let mut plan = keyed("sesame");
+    plan.config.cors_origin = vec![ORIGIN.to_owned()];
+    let house = House::ready(plan).await;
+    let asked = Request::options("/v1/report")
+        .header("origin", ORIGIN)
+        .header("access-control-request-method", "POST")
+        .header("access-control-request-headers", "authorization,content-type");
+    let answer = house.send(asked.body(Body::empty()).expect("a request")).await.ok();
+    assert_eq!(answer.header("access-control-allow-origin"), ORIGIN);
+    assert!(names(answer.header("access-control-allow-methods")).contains(&"POST"));
+    assert_eq!(
+        answer.header("access-control-allow-headers"),
+        "authorization,content-type"
+    );
+    let keyless = Request::get("/v1/models").header("origin", ORIGIN);
+    let answer = house.send(keyless.body(Body::empty()).expect("a request")).await;
+    answer.refused(401, "missing_api_key");
+    assert_eq!(answer.header("access-control-allow-origin"), ORIGIN);
+    let exposed = names(answer.header("access-control-expose-headers"));
+    for header in ["x-request-id", "x-seed", "retry-after"] {
+        assert!(exposed.contains(&header), "{header} is not among {exposed:?}");
+    }
 }
 
 #[tokio::test]
