@@ -135,6 +135,54 @@ async fn a_stop_text_ends_the_reply_and_is_not_part_of_it() {
         .json();
     assert_eq!(answer["choices"][0]["message"]["content"], "The heart");
     assert_eq!(answer["choices"][0]["finish_reason"], "stop");
+    let answer = house
+        .json("/v1/chat/completions", ask(json!({"stop": ["lungs", " is"]})))
+        .await
+        .ok()
+        .json();
+    assert_eq!(answer["choices"][0]["message"]["content"], "The heart");
+}
+
+#[tokio::test]
+async fn four_stop_texts_of_256_bytes_at_most_are_taken() {
+    let house = House::plain().await;
+    for stop in [json!(["w", "x", "y", "z"]), json!("x".repeat(256)), json!([])] {
+        house
+            .json("/v1/chat/completions", ask(json!({"stop": stop})))
+            .await
+            .ok();
+    }
+    for stop in [
+        json!(["v", "w", "x", "y", "z"]),
+        json!(""),
+        json!(["x", ""]),
+        json!("x".repeat(257)),
+    ] {
+        let answer = house.json("/v1/chat/completions", ask(json!({"stop": stop}))).await;
+        answer.refused(400, "invalid_parameter");
+        assert_eq!(answer.json()["error"]["param"], "stop");
+    }
+}
+
+#[tokio::test]
+async fn a_reply_that_a_stop_text_ends_counts_its_prompt_as_ever_and_the_tokens_up_to_there() {
+    let house = House::plain().await;
+    let url = format!("data:image/png;base64,{}", base64(&png(20, 20)));
+    let content = json!([{"type": "text", "text": "What is seen?"}, {"type": "image_url", "image_url": {"url": url}}]);
+    for asked in [
+        ask(json!({})),
+        ask(json!({"messages": [{"role": "user", "content": content}]})),
+    ] {
+        let usage = async |stop: Value| {
+            let mut body = asked.clone();
+            body["stop"] = stop;
+            let answer = house.json("/v1/chat/completions", body).await.ok().json();
+            ["prompt_tokens", "completion_tokens"].map(|name| answer["usage"][name].as_u64().expect("a number"))
+        };
+        let ([prompt, whole], [same, cut]) = (usage(json!(null)).await, usage(json!(" is")).await);
+        assert_eq!(same, prompt);
+        assert!((1..whole).contains(&cut), "{cut} of {whole} tokens");
+    }
 }
 
 #[tokio::test]

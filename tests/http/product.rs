@@ -58,6 +58,22 @@ async fn a_report_comes_the_same_from_json_multipart_and_a_raw_body() {
 }
 
 #[tokio::test]
+async fn a_report_that_is_to_be_sampled_takes_the_bundles_nucleus_and_tells_what_it_took() {
+    let house = House::plain().await;
+    let sampling = async |options: Value| {
+        let mut body = options;
+        body["image"] = base64(&png(16, 16)).into();
+        house.json("/v1/report", body).await.ok().json()["sampling"].clone()
+    };
+    assert_eq!(
+        sampling(json!({"temperature": 0.7, "seed": 5})).await,
+        json!({"temperature": 0.7, "top_p": 0.92, "top_k": 0, "seed": 5})
+    );
+    let own = json!({"temperature": 0.7, "top_p": 0.5, "top_k": 3, "seed": 5});
+    assert_eq!(sampling(own.clone()).await, own);
+}
+
+#[tokio::test]
 async fn an_untrained_model_says_so_in_every_answer() {
     let plan = Plan::default();
     let card = llm_cxr::service::ModelCard {
@@ -102,6 +118,16 @@ async fn what_a_bundle_wants_said_is_said_with_its_answers() {
         .json();
     assert_eq!(answer["warning"], "It misses small findings.");
     assert_eq!(answer["model"]["trained"], true);
+    // A file has no place for it but beside.
+    let request = Request::post("/v1/generate-image")
+        .header("accept", "image/png")
+        .header("content-type", "application/json");
+    let body = Body::from(json!({"text": "Clear."}).to_string());
+    let file = house.send(request.body(body).expect("a request")).await.ok();
+    assert_eq!(
+        (file.header("content-type"), file.header("x-warning")),
+        ("image/png", "It misses small findings.")
+    );
 }
 
 #[tokio::test]
@@ -246,6 +272,7 @@ async fn an_image_is_sent_as_bytes_to_those_who_ask_for_it() {
     );
     assert!(png.bytes.starts_with(b"\x89PNG") && png.text().contains("Synthetic"));
     assert_eq!(png.header("x-disclaimer"), llm_cxr::RESEARCH_NOTICE);
+    assert!(!png.headers.contains_key("x-warning"));
     let jpeg = ask("image/jpeg", json!({"text": "Clear."})).await.ok();
     assert!(jpeg.bytes.starts_with(b"\xff\xd8\xff"));
     ask("image/png", json!({"text": "Clear.", "n": 2}))

@@ -91,9 +91,11 @@ async fn every_reading_sees_a_view_of_its_own_and_questions_share_them() {
         (&told[0]["answer"], &told[1]["answer"]),
         (&json!("No."), &json!("Yes."))
     );
-    for one in told {
+    // One of the first question's three readings says yes, and two of the second's do.
+    for (one, mean) in told.into_iter().zip([1.0 / 3.0, 2.0 / 3.0]) {
         assert!((one["agreement"].as_f64().expect("a number") - 2.0 / 3.0).abs() < 1e-12);
-        assert!(one["p_yes"].is_number());
+        let p_yes = one["p_yes"].as_f64().expect("a number");
+        assert!((p_yes - mean).abs() < 0.02, "{p_yes} is not the mean, {mean}");
     }
 }
 

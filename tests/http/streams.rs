@@ -50,6 +50,25 @@ async fn a_streamed_drawing_tells_its_progress() {
 }
 
 #[tokio::test]
+async fn no_proxy_is_to_hold_a_stream_back() {
+    let house = House::plain().await;
+    let image = base64(&png(16, 16));
+    let messages = json!([{"role": "user", "content": "Say hello."}]);
+    for (path, body) in [
+        ("/v1/report", json!({"image": image, "stream": true})),
+        ("/v1/generate-image", json!({"text": "Clear.", "stream": true})),
+        (
+            "/v1/chat/completions",
+            json!({"model": "scripted", "messages": messages, "stream": true}),
+        ),
+    ] {
+        let answer = house.json(path, body).await.ok();
+        assert!(answer.header("content-type").starts_with("text/event-stream"), "{path}");
+        assert_eq!(answer.header("x-accel-buffering"), "no", "{path}");
+    }
+}
+
+#[tokio::test]
 async fn a_fault_in_the_middle_of_a_stream_is_its_last_event() {
     let house = House::plain().await;
     house.controls.fail_step(2, llm_cxr::engine::scripted::Fault::Panic);
