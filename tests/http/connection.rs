@@ -54,6 +54,43 @@ async fn a_body_that_stops_half_way_is_answered_and_its_connection_closed() {
 }
 
 #[tokio::test]
+async fn a_head_that_is_not_http_or_too_large_is_refused_before_it_is_a_request() {
+    let house = House::plain().await;
+    let served = house.serve().await;
+    let head = |more: &str| format!("GET /livez HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{more}").into_bytes();
+    let lines = |count: usize| head(&format!("{}\r\n", "x-line: 1\r\n".repeat(count - 2)));
+    let long = head(&format!("x-long: {}\r\n\r\n", "a".repeat(60 << 10)));
+    // No byte more than the server reads: those it left unread could reset the connection before the answer is seen.
+    let mut endless = head("x-long: ");
+    endless.resize(64 << 10, b'a');
+    for (what, head, status) in [
+        (
+            "a greeting of TLS",
+            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(),
+            400,
+        ),
+        ("words", b"this is no request\r\n\r\n".to_vec(), 400),
+        ("100 lines", lines(100), 200),
+        ("101 lines", lines(101), 431),
+        ("less than 64 KiB", long, 200),
+        ("64 KiB and no end", endless, 431),
+    ] {
+        let mut stream = TcpStream::connect(served.address).await.expect("connected");
+        soon(stream.write_all(&head)).await.expect("written");
+        let answer = read_all(&mut stream).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{what}: {answer}");
+    }
+    let (mut sender, _ended) = http2(&served, 65_535).await;
+    for (length, status) in [(30 << 10, 200), (40 << 10, 431)] {
+        let mut request = http2_request(&served, "/livez", "");
+        let value = "a".repeat(length).parse().expect("the value of a header");
+        request.headers_mut().insert("x-long", value);
+        let answer = soon(sender.send_request(request)).await.expect("answered");
+        assert_eq!(answer.status(), status, "{length} bytes over HTTP/2");
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_is_refused_while_it_sends_gets_its_answer() {
     let house = House::plain().await;
     let served = house.serve().await;
