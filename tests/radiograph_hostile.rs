@@ -148,6 +148,27 @@ fn a_png_of_sixty_thousand_on_a_side_is_refused_from_its_header() {
 }
 
 #[test]
+fn a_strip_that_is_a_pixel_too_long_is_refused_however_few_pixels_it_has() {
+    let strip = |width: u32, height: u32| {
+        let data = zeros((width as usize + 1) * height as usize);
+        png(&[header(width, height, 8, 0), chunk(b"IDAT", &data)])
+    };
+    for preprocess in BOTH {
+        for (width, height) in [(1, 16_384), (16_384, 1)] {
+            let raster = outcome(&strip(width, height), preprocess);
+            assert!(raster.is_ok(), "{width}×{height}: {raster:?}");
+        }
+        for (width, height) in [(1, 16_385), (16_385, 1)] {
+            let refused = outcome(&strip(width, height), preprocess);
+            assert!(
+                matches!(refused, Err(RadiographError::TooManyPixels { max_side: 16_384, .. })),
+                "{width}×{height}: {refused:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_jpeg_whose_header_lies_about_its_size_is_refused_from_its_header() {
     let mut file = write(&picture(16, 16), ImageFormat::Jpeg, &[]).unwrap();
     let frame = file.windows(2).position(|marker| marker == b"\xff\xc0").unwrap();

@@ -21,12 +21,18 @@ async fn healthy(house: &House) {
 #[tokio::test]
 async fn bodies_that_are_nothing_or_of_the_wrong_kind_are_refused() {
     let house = House::plain().await;
-    for path in [
-        "/v1/report",
-        "/v1/vqa",
-        "/v1/instruct",
-        "/v1/generate-image",
-        "/v1/chat/completions",
+    let image = base64(&png(16, 16));
+    let messages = json!([{"role": "user", "content": "Say hello."}]);
+    for (path, mut sound) in [
+        ("/v1/report", json!({"image": image})),
+        ("/v1/vqa", json!({"image": image, "question": "Is it?"})),
+        ("/v1/instruct", json!({"instruction": "Say hello."})),
+        ("/v1/generate-image", json!({"text": "Clear."})),
+        (
+            "/v1/chat/completions",
+            json!({"model": "scripted", "messages": messages}),
+        ),
+        ("/v1/images/generations", json!({"prompt": "Clear."})),
     ] {
         house
             .post(path, "application/json", "")
@@ -48,9 +54,10 @@ async fn bodies_that_are_nothing_or_of_the_wrong_kind_are_refused() {
             .post(path, "text/plain", "hello")
             .await
             .refused(415, "unsupported_media_type");
-        house
-            .json(path, json!({"text": "a", "instruction": "a", "surprise": 1}))
-            .await;
+        sound["surprise"] = json!(1);
+        let answer = house.json(path, sound).await;
+        answer.refused(400, "unknown_field");
+        assert_eq!(answer.json()["error"]["param"], "surprise", "{path}");
     }
     let deep = format!("{{\"text\": {}1{}}}", "[".repeat(5000), "]".repeat(5000));
     house
@@ -203,7 +210,9 @@ async fn options_out_of_range_are_refused_by_name() {
         ("guidance", json!(10.5)),
         ("max_tokens", json!(0)),
         ("seed", json!(1u64 << 53)),
+        ("top_k", json!(facts().vocabulary + 1)),
         ("n", json!(0)),
+        ("n", json!(9)),
         ("n", json!(1_000_000)),
         ("format", json!("gif")),
         ("constraint", json!("maybe")),
@@ -229,6 +238,46 @@ async fn options_out_of_range_are_refused_by_name() {
         answer.refused(400, "invalid_field");
         assert_eq!(answer.json()["error"]["param"], option);
     }
+    healthy(&house).await;
+}
+
+#[tokio::test]
+async fn options_at_the_ends_of_their_ranges_are_taken() {
+    let house = House::plain().await;
+    for (option, value) in [
+        ("temperature", json!(0)),
+        ("temperature", json!(2)),
+        ("top_p", json!(0.001)),
+        ("top_p", json!(1)),
+        ("top_k", json!(0)),
+        ("top_k", json!(facts().vocabulary)),
+        ("guidance", json!(1)),
+        ("guidance", json!(10)),
+        ("max_tokens", json!(CODES_PER_IMAGE + 3)),
+        ("seed", json!(0)),
+        ("seed", json!((1u64 << 53) - 1)),
+        ("n", json!(1)),
+        ("n", json!(8)),
+    ] {
+        let answer = house
+            .json("/v1/generate-image", json!({"text": "Clear.", option: value}))
+            .await
+            .ok();
+        let drawn = answer.json()["images"].as_array().map(Vec::len);
+        let wanted = if option == "n" { value.as_u64() } else { Some(1) };
+        assert_eq!(drawn.map(|count| count as u64), wanted, "{option}: {value}");
+    }
+    let image = base64(&png(16, 16));
+    let body = json!({"image": image, "readings": 16});
+    let answer = house.json("/v1/report", body).await.ok().json();
+    assert_eq!(answer["readings"]["count"], 16);
+    let questions = |count: usize| -> Vec<String> { (0..count).map(|i| format!("Is it {i}?")).collect() };
+    let ask = |count: usize| house.json("/v1/vqa", json!({"image": image, "questions": questions(count)}));
+    let answer = ask(16).await.ok().json();
+    assert_eq!(answer["answers"].as_array().map(Vec::len), Some(16));
+    let answer = ask(17).await;
+    answer.refused(400, "invalid_parameter");
+    assert_eq!(answer.json()["error"]["param"], "questions");
     healthy(&house).await;
 }
 

@@ -129,32 +129,100 @@ async fn every_event_of_a_stream_fits_its_schema() {
     }
 }
 
+/// The fields that a path says it takes when it is sent one that it does not know beside those of `body`.
+async fn taken(house: &House, path: &str, mut body: Value) -> BTreeSet<String> {
+    body["no_such_field"] = json!(1);
+    let answer = house.json(path, body).await;
+    answer.refused(400, "unknown_field");
+    let error = answer.json()["error"].clone();
+    let message = error["message"].as_str().unwrap_or_default();
+    let names = message
+        .split_once("it takes: ")
+        .map(|(_, names)| names.trim_end_matches('.'));
+    names.unwrap_or_default().split(", ").map(str::to_owned).collect()
+}
+
+/// The fields of a schema of the contract.
+fn described(schema: &str) -> BTreeSet<String> {
+    let contract = document();
+    let properties = contract["components"]["schemas"][schema]["properties"].as_object();
+    properties.expect("properties").keys().cloned().collect()
+}
+
 #[tokio::test]
 async fn requests_take_exactly_the_fields_of_their_schemas() {
     let house = House::plain().await;
     let image = base64(&png(16, 16));
-    let contract = document();
     for (schema, path, body) in [
         ("ReportRequest", "/v1/report", json!({"image": image})),
         ("VqaRequest", "/v1/vqa", json!({"image": image, "question": "Is it?"})),
         ("GenerateImageRequest", "/v1/generate-image", json!({"text": "Clear."})),
         ("InstructRequest", "/v1/instruct", json!({"instruction": "Say hello."})),
     ] {
-        let mut body = body;
-        body["no_such_field"] = json!(1);
-        let message = house.json(path, body).await.json()["error"]["message"]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned();
-        let taken = message
-            .split_once("it takes: ")
-            .map(|(_, names)| names.trim_end_matches('.'))
-            .unwrap_or_default();
-        let taken: BTreeSet<&str> = taken.split(", ").collect();
-        let properties = contract["components"]["schemas"][schema]["properties"]
-            .as_object()
-            .expect("properties");
-        assert_eq!(taken, properties.keys().map(String::as_str).collect(), "{path}");
+        assert_eq!(taken(&house, path, body).await, described(schema), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn requests_in_the_openai_way_take_the_fields_of_their_schemas_and_what_clients_send_besides() {
+    /// What changes nothing, and what is refused where it asks for something.
+    const CHAT: &[&str] = &[
+        "user",
+        "store",
+        "metadata",
+        "service_tier",
+        "prompt_cache_key",
+        "prompt_cache_retention",
+        "prediction",
+        "safety_identifier",
+        "parallel_tool_calls",
+        "reasoning_effort",
+        "verbosity",
+        "tools",
+        "tool_choice",
+        "functions",
+        "function_call",
+        "response_format",
+        "logprobs",
+        "top_logprobs",
+        "frequency_penalty",
+        "presence_penalty",
+        "logit_bias",
+        "modalities",
+    ];
+    const IMAGES: &[&str] = &[
+        "quality",
+        "style",
+        "background",
+        "moderation",
+        "user",
+        "output_compression",
+        "partial_images",
+        "stream",
+    ];
+    let house = House::plain().await;
+    let messages = json!([{"role": "user", "content": "Say hello."}]);
+    for (schema, path, body, besides) in [
+        (
+            "ChatRequest",
+            "/v1/chat/completions",
+            json!({"model": "scripted", "messages": messages}),
+            CHAT,
+        ),
+        (
+            "ImagesRequest",
+            "/v1/images/generations",
+            json!({"prompt": "Clear."}),
+            IMAGES,
+        ),
+    ] {
+        let (taken, described) = (taken(&house, path, body).await, described(schema));
+        assert!(
+            described.is_subset(&taken),
+            "{path}: not all of {described:?} in {taken:?}"
+        );
+        let rest: BTreeSet<&str> = taken.difference(&described).map(String::as_str).collect();
+        assert_eq!(rest, besides.iter().copied().collect(), "{path}");
     }
 }
 
