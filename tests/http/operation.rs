@@ -210,7 +210,13 @@ async fn the_meter_of_readiness_says_what_the_probe_says() {
     drop(go);
     house.state.assistant.engine().ready().await.expect("it loads");
     house.controls.fail_always(Some(Fault::Error));
-    assert_eq!(both(&house).await, (503, false, true), "while the device fails");
+    // The meter does not wait long for a device, and on a busy machine this one may be slow to say that it fails.
+    soon(async {
+        while both(&house).await != (503, false, true) {
+            tokio::time::sleep(Duration::from_millis(2)).await
+        }
+    })
+    .await;
     house.controls.fail_always(None);
     assert_eq!(both(&house).await, (200, true, false), "when all is well");
     house.state.life.drain();
