@@ -202,6 +202,32 @@ mod tests {
     }
 
     #[test]
+    fn a_keys_file_without_a_key_is_refused_wherever_the_server_listens() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("keys");
+        for contents in ["", "# ward 7\n\n"] {
+            std::fs::write(&path, contents).expect("written");
+            for address in [[0u8, 0, 0, 0], [127, 0, 0, 1]] {
+                let keyless = ServeConfig {
+                    listen: (address, 8080).into(),
+                    api_keys_file: Some(path.clone()),
+                    ..sound()
+                };
+                let told = problems(&keyless);
+                assert_eq!(told.len(), 1, "{contents:?}, {address:?}: {told:?}");
+                assert!(told[0].contains("holds no key"), "{told:?}");
+            }
+        }
+        std::fs::write(&path, super::super::hash_key("k")).expect("written");
+        let keyed = ServeConfig {
+            listen: ([0, 0, 0, 0], 8080).into(),
+            api_keys_file: Some(path),
+            ..sound()
+        };
+        assert!(keyed.check().expect("a key").admit("k"));
+    }
+
+    #[test]
     fn a_word_that_is_no_level_is_refused_rather_than_taken_for_a_target_and_levels_are_told() {
         let told = |level: &str| {
             problems(&ServeConfig {

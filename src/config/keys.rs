@@ -137,4 +137,19 @@ mod tests {
         let error = ApiKeys::new(&[], Some(&path)).expect_err("not a hash");
         assert!(matches!(error, KeyError::NotADigestInFile { line: 2, .. }));
     }
+
+    #[test]
+    fn every_key_is_let_in_those_given_and_those_of_the_file_and_no_other() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("keys");
+        std::fs::write(&path, format!("{}\n{}\n", hash_key("c"), hash_key("d"))).expect("written");
+        let given: [KeyDigest; 2] = ["a", "b"].map(|key| hash_key(key).parse().expect("a hash parses"));
+        let keys = ApiKeys::new(&given, Some(&path)).expect("read");
+        for key in ["a", "b", "c", "d"] {
+            assert!(keys.admit(key), "{key}");
+        }
+        for key in ["e", "", "A", hash_key("a").as_str()] {
+            assert!(!keys.admit(key), "{key}");
+        }
+    }
 }
