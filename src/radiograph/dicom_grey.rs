@@ -26,6 +26,14 @@ impl Stored {
             false => value,
         }
     }
+
+    /// The least value and the greatest.
+    fn range(self) -> [i32; 2] {
+        match self.signed {
+            true => [-(1 << (self.bits - 1)), (1 << (self.bits - 1)) - 1],
+            false => [0, (1 << self.bits) - 1],
+        }
+    }
 }
 
 /// A look-up table (C.11.1.1.1): entry 0 belongs to `first` and all below it, the last one to all above.
@@ -57,6 +65,14 @@ impl Modality {
         match self {
             Self::Rescale { slope, intercept } => f64::from(value) * slope + intercept,
             Self::Table(table) => table.entry(f64::from(value)),
+        }
+    }
+
+    /// Whether it can give values below nought. What follows it takes numbers of that type (C.11.2.1.1), whatever the stored ones are.
+    pub(super) fn is_signed(&self, stored: Stored) -> bool {
+        match self {
+            Self::Rescale { .. } => stored.range().into_iter().any(|value| self.apply(value) < 0.0),
+            Self::Table(_) => false,
         }
     }
 }

@@ -13,6 +13,10 @@
 //! is allocated for pixels, work is bounded by [`DecodeLimits`], and every refusal is a [`RadiographError`].
 
 mod dicom_grey;
+#[cfg(test)]
+pub(crate) mod dicom_sample;
+#[cfg(test)]
+mod dicom_syntax_tests;
 mod error;
 mod exif;
 mod for_model;
@@ -20,6 +24,8 @@ mod limits;
 mod pixels;
 mod raster;
 mod read_dicom;
+#[cfg(test)]
+mod read_dicom_tests;
 mod read_jpeg;
 mod read_png;
 mod resample;
@@ -31,8 +37,6 @@ pub use for_model::for_model;
 pub use limits::{DecodeLimits, MAX_PIXELS};
 pub use pixels::Pixels;
 pub use raster::{Channels, Raster};
-#[cfg(test)]
-pub(crate) use read_dicom::sample as dicom_sample;
 pub use read_dicom::{DicomError, is_dicom, read_dicom};
 pub use write::write;
 

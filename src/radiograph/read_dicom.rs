@@ -113,7 +113,7 @@ fn display(object: &Object, decoded: &DecodedPixelData<'_>) -> Result<Display, D
             Modality::Rescale { slope, intercept }
         }
     };
-    let interest = match table(object, tags::VOILUT_SEQUENCE, stored.signed)? {
+    let interest = match table(object, tags::VOILUT_SEQUENCE, modality.is_signed(stored))? {
         Some(table) => Interest::Table(table),
         None => window(decoded).unwrap_or(Interest::Used),
     };
@@ -143,7 +143,7 @@ fn window(decoded: &DecodedPixelData<'_>) -> Option<Interest> {
     })
 }
 
-/// The first table of a sequence of them (PS3.3 C.11.1.1).
+/// The first table of a sequence of them (PS3.3 C.11.1.1, C.11.2.1.1); `signed`: whether what goes in may lie below nought.
 fn table(object: &Object, sequence: Tag, signed: bool) -> Result<Option<Table>, DicomError> {
     let Some(item) = object.get(sequence).and_then(|sequence| sequence.items()?.first()) else {
         return Ok(None);
@@ -153,7 +153,7 @@ fn table(object: &Object, sequence: Tag, signed: bool) -> Result<Option<Table>, 
         let &[count, first, bits] = descriptor.as_slice() else {
             return None;
         };
-        // As 16 bits, 0 stands for 65,536; and what is first is of the pixels' own type, whichever the file calls it.
+        // As 16 bits, 0 stands for 65,536; and what is first is of the type of what goes in, whichever the file calls it.
         let count = if count == 0 {
             1 << 16
         } else {
@@ -187,67 +187,10 @@ fn padding(object: &Object, signed: bool) -> Option<RangeInclusive<i32>> {
     Some(value.min(limit)..=value.max(limit))
 }
 
-/// DICOM files for tests.
-#[cfg(test)]
-pub(crate) mod sample {
-    /// An element in explicit VR little endian, of a VR with a length of 16 bits.
-    fn element(tag: (u16, u16), vr: &str, value: &[u8]) -> Vec<u8> {
-        let length = u16::try_from(value.len()).unwrap();
-        [
-            &tag.0.to_le_bytes()[..],
-            &tag.1.to_le_bytes(),
-            vr.as_bytes(),
-            &length.to_le_bytes(),
-            value,
-        ]
-        .concat()
-    }
-
-    /// A 16-bit picture of 12 bits stored, written by hand from DICOM PS3.5 and PS3.10.
-    pub(crate) fn file(
-        photometric: &str,
-        window: Option<(&str, &str)>,
-        (width, height): (u16, u16),
-        pixels: &[u16],
-    ) -> Vec<u8> {
-        let meta = [
-            element((2, 2), "UI", b"1.2.840.10008.5.1.4.1.1.1\0"),
-            element((2, 3), "UI", b"1.2.3.4\0"),
-            element((2, 0x10), "UI", b"1.2.840.10008.1.2.1\0"),
-            element((2, 0x12), "UI", b"1.2.3\0"),
-        ]
-        .concat();
-        let length = u32::try_from(meta.len()).unwrap();
-        let mut file = [
-            &[0; 128][..],
-            b"DICM",
-            &element((2, 0), "UL", &length.to_le_bytes()),
-            &meta,
-            &element((0x28, 2), "US", &1u16.to_le_bytes()),
-            &element((0x28, 4), "CS", photometric.as_bytes()),
-            &element((0x28, 0x10), "US", &height.to_le_bytes()),
-            &element((0x28, 0x11), "US", &width.to_le_bytes()),
-            &element((0x28, 0x100), "US", &16u16.to_le_bytes()),
-            &element((0x28, 0x101), "US", &12u16.to_le_bytes()),
-            &element((0x28, 0x102), "US", &11u16.to_le_bytes()),
-            &element((0x28, 0x103), "US", &0u16.to_le_bytes()),
-        ]
-        .concat();
-        if let Some((centre, width)) = window {
-            file.extend(element((0x28, 0x1050), "DS", centre.as_bytes()));
-            file.extend(element((0x28, 0x1051), "DS", width.as_bytes()));
-        }
-        file.extend([0xe0, 0x7f, 0x10, 0x00, b'O', b'W', 0, 0]);
-        file.extend((pixels.len() as u32 * 2).to_le_bytes());
-        file.extend(pixels.iter().flat_map(|pixel| pixel.to_le_bytes()));
-        file
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::sample::file;
     use super::*;
+    use crate::radiograph::dicom_sample::file;
 
     fn samples(file: &[u8]) -> Vec<u8> {
         read_dicom(file, &DecodeLimits::default()).unwrap().samples().to_vec()

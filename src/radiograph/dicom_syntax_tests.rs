@@ -1,0 +1,247 @@
+//! The transfer syntaxes that `docs/operations.md` promises: what is decoded are the pixels that were coded.
+
+use super::dicom_sample::{Coding, Picture, window};
+use super::{Channels, DecodeLimits, DicomError, ImageFormat, Pixels, Preprocess, Raster, read, read_dicom, write};
+
+const WIDTH: u16 = 40;
+const HEIGHT: u16 = 32;
+const RLE: &str = "1.2.840.10008.1.2.5";
+const BASELINE: &str = "1.2.840.10008.1.2.4.50";
+const EXTENDED: &str = "1.2.840.10008.1.2.4.51";
+
+fn each_pixel(value: impl Fn(u16, u16) -> u16) -> Vec<u16> {
+    let places = (0..HEIGHT).flat_map(|y| (0..WIDTH).map(move |x| (x, y)));
+    places.map(|(x, y)| value(x, y)).collect()
+}
+
+/// 256 levels without order, with flat rows between. As `tests/fixtures/make_dicom_fixtures.py` has them.
+fn levels() -> Vec<u16> {
+    each_pixel(|x, y| {
+        if y % 4 == 0 {
+            8 * y
+        } else {
+            (7 * x + 13 * y + x * y) % 256
+        }
+    })
+}
+
+/// What lossy coding keeps. As `tests/fixtures/make_dicom_fixtures.py` has it.
+fn ramp() -> Vec<u16> {
+    each_pixel(|x, y| 20 + 2 * x + 3 * y)
+}
+
+/// 8 bits, with the window that shows each sample as it is.
+fn eight(samples: &[u16]) -> Picture {
+    Picture {
+        allocated: 8,
+        stored: 8,
+        ..Picture::grey((WIDTH, HEIGHT), samples, window("128 ", "256 "))
+    }
+}
+
+/// Samples from 1000 on, which takes both bytes, with the window that shows 1000 as 0, 1001 as 1, and so on.
+fn sixteen(levels: &[u16]) -> Picture {
+    let samples: Vec<u16> = levels.iter().map(|level| 1000 + level).collect();
+    Picture::grey((WIDTH, HEIGHT), &samples, window("1128", "256 "))
+}
+
+fn raster(file: &[u8]) -> Raster {
+    read_dicom(file, &DecodeLimits::default()).unwrap()
+}
+
+#[track_caller]
+fn assert_same(file: &[u8], levels: &[u16]) {
+    let seen: Vec<u16> = raster(file).samples().iter().map(|&sample| sample.into()).collect();
+    assert_eq!(seen, levels);
+}
+
+#[track_caller]
+fn assert_near(seen: &[u8], right: &[u8]) {
+    assert_eq!(seen.len(), right.len());
+    let furthest = seen.iter().zip(right).map(|(one, other)| one.abs_diff(*other)).max();
+    assert!(furthest <= Some(2), "{furthest:?} levels away");
+}
+
+fn bytes(samples: &[u16]) -> Vec<u8> {
+    samples.iter().map(|&sample| sample as u8).collect()
+}
+
+fn fixture(name: &str) -> Vec<u8> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/dicom");
+    std::fs::read(folder.join(name)).unwrap()
+}
+
+/// PackBits (PS3.5, G.3.1), to an even length.
+fn packed(bytes: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut rest = bytes;
+    while let Some(first) = rest.first() {
+        let same = rest.iter().take(128).take_while(|byte| *byte == first).count();
+        let apart = rest.windows(2).take(128).take_while(|two| two[0] != two[1]).count();
+        let taken = if same > 1 {
+            out.extend([(1 - same as i32) as u8, *first]);
+            same
+        } else {
+            let apart = apart.max(1);
+            out.push((apart - 1) as u8);
+            out.extend(&rest[..apart]);
+            apart
+        };
+        rest = &rest[taken..];
+    }
+    out.resize(out.len().next_multiple_of(2), 0);
+    out
+}
+
+/// A frame of RLE (PS3.5, G.5): where the segments are, and the segments.
+fn rle(segments: &[Vec<u8>]) -> Vec<u8> {
+    let mut head = vec![segments.len() as u32];
+    let mut place = 64;
+    for segment in segments {
+        head.push(place);
+        place += segment.len() as u32;
+    }
+    head.resize(16, 0);
+    let mut frame: Vec<u8> = head.iter().flat_map(|number| number.to_le_bytes()).collect();
+    frame.extend(segments.concat());
+    frame
+}
+
+/// Lossless JPEG of one component (T.81, annex H): what a sample differs from its left neighbour by, the first of a row from the one above.
+fn lossless(bits: u8, samples: &[u16]) -> Vec<u8> {
+    let width = usize::from(WIDTH);
+    let mut coded: Vec<bool> = Vec::new();
+    let mut put = |value: i32, count: u32| coded.extend((0..count).rev().map(|bit| (value >> bit) & 1 == 1));
+    for (at, &sample) in samples.iter().enumerate() {
+        let predicted = match (at % width, at / width) {
+            (0, 0) => 1i32 << (bits - 1),
+            (0, _) => i32::from(samples[at - width]),
+            _ => i32::from(samples[at - 1]),
+        };
+        let difference = i32::from(sample) - predicted;
+        let size = 32 - difference.unsigned_abs().leading_zeros();
+        // The table below gives each size the code of five bits that is its number.
+        put(size as i32, 5);
+        put(if difference < 0 { difference - 1 } else { difference }, size);
+    }
+    coded.resize(coded.len().next_multiple_of(8), true);
+    let mut file = vec![0xff, 0xd8, 0xff, 0xc3, 0, 11, bits];
+    file.extend([HEIGHT.to_be_bytes(), WIDTH.to_be_bytes()].concat());
+    file.extend([1, 1, 0x11, 0, 0xff, 0xc4, 0, 35, 0]);
+    // Codes of each length, from 1 to 16.
+    file.extend([0, 0, 0, 0, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    file.extend(0u8..16);
+    file.extend([0xff, 0xda, 0, 8, 1, 1, 0, 1, 0, 0]);
+    for eight in coded.chunks(8) {
+        let byte = eight.iter().fold(0u8, |byte, &bit| (byte << 1) | u8::from(bit));
+        file.push(byte);
+        if byte == 0xff {
+            file.push(0);
+        }
+    }
+    file.extend([0xff, 0xd9]);
+    file
+}
+
+/// The repository's own JPEG of a ramp.
+fn jpeg() -> Vec<u8> {
+    let rgb = bytes(&ramp()).into_iter().flat_map(|level| [level; 3]).collect();
+    let pixels = Pixels::new(WIDTH.into(), HEIGHT.into(), rgb).unwrap();
+    write(&pixels, ImageFormat::Jpeg, &[]).unwrap()
+}
+
+#[test]
+fn plain_pixels_are_read_in_either_order_of_bytes_with_and_without_types() {
+    for coding in [Coding::ImplicitLittle, Coding::ExplicitLittle, Coding::ExplicitBig] {
+        assert_same(&eight(&levels()).plain(coding), &levels());
+        assert_same(&sixteen(&levels()).plain(coding), &levels());
+    }
+}
+
+#[test]
+fn a_deflated_data_set_is_read() {
+    for picture in [eight(&levels()), sixteen(&levels())] {
+        let file = picture.deflated();
+        assert!(file.len() < picture.plain(Coding::ExplicitLittle).len());
+        assert_same(&file, &levels());
+    }
+}
+
+#[test]
+fn run_lengths_are_read() {
+    let picture = eight(&levels());
+    let frame = rle(&[packed(&bytes(&picture.samples))]);
+    assert_same(&picture.coded(RLE, &frame), &levels());
+    // The high bytes first.
+    let picture = sixteen(&levels());
+    let high: Vec<u8> = picture.samples.iter().map(|sample| (sample >> 8) as u8).collect();
+    let frame = rle(&[packed(&high), packed(&bytes(&picture.samples))]);
+    assert_same(&picture.coded(RLE, &frame), &levels());
+}
+
+#[test]
+fn lossless_jpeg_is_read() {
+    for syntax in ["1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70"] {
+        let picture = eight(&levels());
+        assert_same(&picture.coded(syntax, &lossless(8, &picture.samples)), &levels());
+        let picture = sixteen(&levels());
+        for bits in [12, 16] {
+            assert_same(&picture.coded(syntax, &lossless(bits, &picture.samples)), &levels());
+        }
+    }
+}
+
+#[test]
+fn lossy_jpeg_of_eight_bits_is_read() {
+    for syntax in [BASELINE, EXTENDED] {
+        let seen = raster(&eight(&ramp()).coded(syntax, &jpeg()));
+        assert_near(seen.samples(), &bytes(&ramp()));
+    }
+}
+
+#[test]
+fn lossy_jpeg_in_colour_is_read_as_a_jpeg_file_is() {
+    let coloured = |level: u8| [level, 220 - level, 100];
+    let rgb = bytes(&ramp()).into_iter().flat_map(coloured).collect();
+    let pixels = Pixels::new(WIDTH.into(), HEIGHT.into(), rgb).unwrap();
+    let jpeg = write(&pixels, ImageFormat::Jpeg, &[]).unwrap();
+    let picture = Picture {
+        photometric: "YBR_FULL_422",
+        channels: 3,
+        ..eight(&[])
+    };
+    let seen = raster(&picture.coded(BASELINE, &jpeg));
+    let right = read(&jpeg, &DecodeLimits::default(), Preprocess::Default).unwrap();
+    assert_eq!(seen.channels(), Channels::Rgb);
+    assert_near(seen.samples(), right.samples());
+}
+
+#[test]
+fn jpeg_2000_is_read() {
+    for syntax in ["1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91"] {
+        assert_same(&eight(&levels()).coded(syntax, &fixture("lossless-8.j2k")), &levels());
+        assert_same(
+            &sixteen(&levels()).coded(syntax, &fixture("lossless-16.j2k")),
+            &levels(),
+        );
+    }
+    let lossy = eight(&ramp()).coded("1.2.840.10008.1.2.4.91", &fixture("lossy-8.j2k"));
+    assert_near(raster(&lossy).samples(), &bytes(&ramp()));
+}
+
+#[test]
+fn what_is_promised_not_to_be_read_is_refused_for_its_pixels() {
+    let refused = |file: &[u8]| read_dicom(file, &DecodeLimits::default()).err();
+    let (jpeg_ls, jpeg_xl) = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.110");
+    for syntax in [jpeg_ls, jpeg_xl] {
+        let file = eight(&ramp()).coded(syntax, &jpeg());
+        assert_eq!(refused(&file), Some(DicomError::Pixels), "{syntax}");
+    }
+    // A lossy JPEG that says that its samples have 12 bits.
+    let mut twelve = jpeg();
+    let frame = twelve.windows(2).position(|marker| marker == b"\xff\xc0").unwrap();
+    twelve[frame + 1] = 0xc1;
+    twelve[frame + 4] = 12;
+    let file = sixteen(&ramp()).coded(EXTENDED, &twelve);
+    assert_eq!(refused(&file), Some(DicomError::Pixels));
+}

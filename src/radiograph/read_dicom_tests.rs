@@ -1,0 +1,156 @@
+//! What a file says of how it is shown, each in a file of its own.
+
+use super::dicom_sample::{Coding, Element, Picture, element, sequence, window, words};
+use super::{DecodeLimits, DicomError, read_dicom};
+
+const DESCRIPTOR: (u16, u16) = (0x28, 0x3002);
+const DATA: (u16, u16) = (0x28, 0x3006);
+const MODALITY_TABLES: (u16, u16) = (0x28, 0x3000);
+const INTEREST_TABLES: (u16, u16) = (0x28, 0x3010);
+
+fn outcome(picture: &Picture) -> Result<Vec<u8>, DicomError> {
+    let file = picture.plain(Coding::ExplicitLittle);
+    read_dicom(&file, &DecodeLimits::default()).map(|raster| raster.samples().to_vec())
+}
+
+/// One row.
+fn grey(samples: &[u16], more: Vec<Element>) -> Picture {
+    Picture::grey((samples.len() as u16, 1), samples, more)
+}
+
+fn shown(samples: &[u16], more: Vec<Element>) -> Vec<u8> {
+    outcome(&grey(samples, more)).unwrap()
+}
+
+/// A sequence of one table: its number of entries, the first value mapped, bits of an entry.
+fn table(tables: (u16, u16), vr: &'static str, descriptor: [u16; 3], entries: &[u16]) -> Element {
+    sequence(
+        tables,
+        &[words(DESCRIPTOR, vr, &descriptor), words(DATA, "OW", entries)],
+    )
+}
+
+fn rescale(slope: &str, intercept: &str) -> Vec<Element> {
+    vec![
+        element((0x28, 0x1052), "DS", intercept.as_bytes()),
+        element((0x28, 0x1053), "DS", slope.as_bytes()),
+    ]
+}
+
+#[test]
+fn rescale_comes_before_the_window() {
+    let pixels = [0, 911, 912, 962, 1012, 1062, 1112, 4095];
+    let more = [rescale("2 ", "-1024 "), window("1000", "400 ")].concat();
+    for (pixel, seen) in pixels.into_iter().zip(shown(&pixels, more)) {
+        let value = 2.0 * f64::from(pixel) - 1024.0;
+        // PS3.3 C.11.2.1.2.1.
+        let right = (((value - 999.5) / 399.0 + 0.5) * 255.0).clamp(0.0, 255.0);
+        assert!((f64::from(seen) - right).abs() < 0.51, "{pixel}: {seen}, not {right}");
+    }
+}
+
+#[test]
+fn a_negative_slope_turns_the_picture_over() {
+    let pixels = [0, 1000, 2000, 4000];
+    assert_eq!(shown(&pixels, rescale("-1", "4000")), [255, 191, 128, 0]);
+    assert_eq!(shown(&pixels, rescale("1 ", "4000")), [0, 64, 128, 255]);
+}
+
+#[test]
+fn padding_of_the_file_is_black_and_no_part_of_the_range() {
+    let padding = |value: u16| words((0x28, 0x120), "US", &[value]);
+    let limit = |value: u16| words((0x28, 0x121), "US", &[value]);
+    let pixels = [4095, 4000, 100, 200];
+    assert_eq!(shown(&pixels, vec![padding(4095)]), [0, 255, 0, 7]);
+    assert_eq!(shown(&pixels, vec![padding(4095), limit(4000)]), [0, 0, 0, 255]);
+    assert_eq!(shown(&pixels, vec![padding(4000), limit(4095)]), [0, 0, 0, 255]);
+    let inverted = Picture {
+        photometric: "MONOCHROME1 ",
+        ..grey(&[4095, 150, 100, 200], vec![padding(4095)])
+    };
+    assert_eq!(outcome(&inverted), Ok(vec![0, 127, 255, 0]));
+    // Of signed pixels, whichever type the file calls it.
+    for vr in ["SS", "US"] {
+        let signed = Picture {
+            signed: true,
+            ..grey(
+                &[-2000i16 as u16, 0, 500, 1000],
+                vec![words((0x28, 0x120), vr, &[-2000i16 as u16])],
+            )
+        };
+        assert_eq!(outcome(&signed), Ok(vec![0, 0, 128, 255]), "{vr}");
+    }
+}
+
+#[test]
+fn a_table_of_interest_is_looked_up_and_goes_before_a_window() {
+    let mut more = window("2048", "4096");
+    more.push(table(INTEREST_TABLES, "US", [3, 100, 8], &[10, 200, 60]));
+    assert_eq!(shown(&[0, 100, 101, 102, 4095], more), [10, 10, 200, 60, 60]);
+    let wide = table(INTEREST_TABLES, "US", [3, 7, 16], &[0, 0x8000, 0xffff]);
+    assert_eq!(shown(&[7, 8, 9], vec![wide]), [0, 128, 255]);
+    // 65,536 entries are written as 0.
+    let falling: Vec<u16> = (0..=u16::MAX).rev().collect();
+    let whole = table(INTEREST_TABLES, "US", [0, 0, 16], &falling);
+    assert_eq!(shown(&[0, 4095], vec![whole]), [255, 239]);
+}
+
+#[test]
+fn a_table_with_entries_missing_or_of_no_bits_is_damage() {
+    for descriptor in [[4, 0, 8], [3, 0, 0], [3, 0, 17]] {
+        for tables in [MODALITY_TABLES, INTEREST_TABLES] {
+            let broken = grey(&[0, 1], vec![table(tables, "US", descriptor, &[1, 2, 3])]);
+            assert_eq!(outcome(&broken), Err(DicomError::Pixels), "{descriptor:?}");
+        }
+    }
+}
+
+#[test]
+fn a_modality_table_comes_before_what_is_of_interest() {
+    let modality = table(MODALITY_TABLES, "US", [4, 1000, 12], &[100, 300, 200, 400]);
+    let pixels = [0, 1000, 1001, 1002, 1003, 4095];
+    let mut more = vec![modality];
+    assert_eq!(shown(&pixels, more.clone()), [0, 0, 170, 85, 255, 255]);
+    more.extend(window("200 ", "1 "));
+    assert_eq!(shown(&pixels, more), [0, 0, 255, 255, 255, 255]);
+}
+
+#[test]
+fn a_table_of_interest_begins_in_the_type_of_what_goes_into_it() {
+    // Below nought by the rescale, though the pixels are not.
+    for vr in ["SS", "US"] {
+        let mut more = rescale("1 ", "-1024 ");
+        more.push(table(INTEREST_TABLES, vr, [3, -24i16 as u16, 8], &[0, 128, 255]));
+        assert_eq!(shown(&[0, 1000, 1001, 1002, 1500], more), [0, 0, 128, 255, 255], "{vr}");
+    }
+    // What a table gives is never below nought, though the pixels are.
+    let signed = Picture {
+        signed: true,
+        ..grey(
+            &[-1i16 as u16, 0, 1],
+            vec![
+                table(MODALITY_TABLES, "SS", [3, -1i16 as u16, 16], &[49_999, 50_000, 50_001]),
+                table(INTEREST_TABLES, "US", [3, 49_999, 8], &[0, 100, 255]),
+            ],
+        )
+    };
+    assert_eq!(outcome(&signed), Ok(vec![0, 100, 255]));
+}
+
+#[test]
+fn the_function_of_the_window_is_taken_from_the_file() {
+    let through = |function: &str, centre: &str, width: &str, pixels: &[u16]| {
+        let mut more = window(centre, width);
+        more.push(element((0x28, 0x1056), "CS", function.as_bytes()));
+        shown(pixels, more)
+    };
+    let pixels = [7, 8, 9, 10, 11, 12];
+    assert_eq!(through("LINEAR", "10", "4 ", &pixels), [0, 0, 85, 170, 255, 255]);
+    assert_eq!(through("LINEAR_EXACT", "10", "4 ", &pixels), [0, 0, 64, 128, 191, 255]);
+    let pixels = [0, 50, 100, 125, 200];
+    for (pixel, seen) in pixels.into_iter().zip(through("SIGMOID ", "100 ", "50", &pixels)) {
+        // PS3.3 C.11.2.1.3.1.
+        let right = 255.0 / (1.0 + (-4.0 * (f64::from(pixel) - 100.0) / 50.0).exp());
+        assert!((f64::from(seen) - right).abs() < 0.51, "{pixel}: {seen}, not {right}");
+    }
+}
