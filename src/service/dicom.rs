@@ -257,6 +257,26 @@ mod tests {
     }
 
     #[tokio::test]
+    #[cfg(target_os = "linux")]
+    async fn a_worker_gets_no_environment_but_where_libraries_are_and_stands_at_the_root_in_a_group_of_its_own() {
+        let beside = |(name, _): (std::ffi::OsString, _)| name != "LD_LIBRARY_PATH";
+        assert!(std::env::vars_os().any(beside), "there is something to keep back");
+        let told = told(
+            r#"cat >/dev/null
+            read -r process name state parent group rest </proc/$$/stat
+            [ "$process" = "$group" ] && group=own
+            said="$group $(pwd -P) $(tr '\0' '\n' </proc/$$/environ | cut -d= -f1 | tr '\n' ' ')"
+            printf '{"Pixels":{"width":%d,"height":1,"colour":false}}\n%s' "${#said}" "$said""#,
+        )
+        .await
+        .expect("pixels");
+        let said = String::from_utf8_lossy(told.samples()).into_owned();
+        let mut words = said.split_whitespace();
+        assert_eq!((words.next(), words.next()), (Some("own"), Some("/")), "{said}");
+        assert!(words.all(|name| name == "LD_LIBRARY_PATH"), "{said}");
+    }
+
+    #[tokio::test]
     async fn a_worker_that_a_file_breaks_or_takes_over_is_an_error_of_the_file() {
         for script in [
             "cat >/dev/null; kill -XCPU $$",

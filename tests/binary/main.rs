@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods)] // `reqwest::get` polls for readiness; every wait is bounded.
 
 mod commands;
+mod dicom_worker;
 mod house;
 mod log;
 mod served;
