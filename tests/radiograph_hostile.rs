@@ -4,6 +4,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::io::Write;
 use std::path::Path;
+use std::process::Command;
 
 use llm_cxr::radiograph::{
     Channels, DecodeLimits, ImageFormat, Pixels, Preprocess, RadiographError, Raster, for_model, prepare, read, write,
@@ -328,6 +329,68 @@ fn an_image_at_the_limit_is_read_within_the_memory_the_limits_promise() {
         assert!(result.is_ok(), "{result:?}");
         assert!(peak < 15 << 20, "{bits} bits, colour type {colour}: {peak} bytes");
     }
+}
+
+/// A progressive JPEG of four components without subsampling, of which the decoder keeps all coefficients.
+fn four_components(width: usize, height: usize) -> Vec<u8> {
+    let mut encoder = mozjpeg::Compress::new(mozjpeg::ColorSpace::JCS_CMYK);
+    encoder.set_size(width, height);
+    encoder.set_fastest_defaults();
+    encoder.set_progressive_mode();
+    let mut started = encoder.start_compress(Vec::new()).unwrap();
+    let row: Vec<u8> = (0..width * 4).map(|i| (i / 16 % 251) as u8).collect();
+    for _ in 0..height {
+        started.write_scanlines(&row).unwrap();
+    }
+    started.finish().unwrap()
+}
+
+/// The decoder of JPEG is C's, and takes its memory past Rust's allocator: what counts is what the system sees. A process never gives back its
+/// peak, so each file is read in one of its own, which is this very test, told which file.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_jpeg_at_the_limit_is_read_within_the_memory_the_limits_promise() {
+    const NAME: &str = "a_jpeg_at_the_limit_is_read_within_the_memory_the_limits_promise";
+    const FILE: &str = "LLM_CXR_TEST_JPEG";
+    const SIDE: usize = 2048;
+    let pixels = (SIDE * SIDE) as u64;
+    if let Some(path) = std::env::var_os(FILE) {
+        let limits = DecodeLimits {
+            max_pixels: pixels,
+            ..DecodeLimits::default()
+        };
+        let raster = read(&std::fs::read(path).unwrap(), &limits, Preprocess::Default).unwrap();
+        assert_eq!(raster.channels(), Channels::Rgb);
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let peak = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+        println!("{peak}");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let peak_of_reading = |side: usize| {
+        let path = folder.path().join(format!("{side}.jpg"));
+        let file = four_components(side, side);
+        std::fs::write(&path, &file).unwrap();
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", NAME, "--nocapture"])
+            .env(FILE, &path)
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{told}");
+        let kilobytes = told
+            .split("VmHWM:")
+            .nth(1)
+            .and_then(|rest| rest.split_whitespace().next());
+        let kilobytes: u64 = kilobytes.and_then(|word| word.parse().ok()).expect(&told);
+        (kilobytes << 10, file.len() as u64)
+    };
+    let (least, _) = peak_of_reading(16);
+    let (most, length) = peak_of_reading(SIDE);
+    let taken = most.saturating_sub(least);
+    // Coefficients alone are eight bytes a pixel: less would mean that they were not seen.
+    assert!(taken > 8 * pixels, "{taken} bytes were seen");
+    assert!(taken < length + 15 * pixels + (8 << 20), "{taken} bytes");
 }
 
 proptest! {
