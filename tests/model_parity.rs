@@ -209,9 +209,15 @@ fn the_demo_gives_an_image_the_same_codes_however_its_memory_is_laid_out() {
     let images: Vec<Arc<Pixels>> = (-3..=3)
         .flat_map(|right| [-2, 0, 3].map(|down| Arc::new(image.moved(right, down))))
         .collect();
-    // Planar memory as the reference has it, and channels-last with norms of our own, which the server takes where it draws in bf16.
-    let codes = [Kind::Float, Kind::BFloat16].map(|decoder| {
-        let model = Vqgan::load(&bundle.vqgan, &bundle.vqgan_weights().unwrap(), decoder, Device::Cpu).unwrap();
+    // Planar memory as the reference has it, and channels-last with norms of our own, which the server takes unless it is told to compute in f32.
+    let codes = [Vqgan::load, Vqgan::load_for_speed].map(|load| {
+        let model = load(
+            &bundle.vqgan,
+            &bundle.vqgan_weights().unwrap(),
+            Kind::Float,
+            Device::Cpu,
+        )
+        .unwrap();
         let each = images
             .iter()
             .flat_map(|image| model.codes(finish(&model, model.begin_encode(std::slice::from_ref(image)))));

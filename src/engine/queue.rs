@@ -1,8 +1,8 @@
 //! The admission queue: bounded in jobs and in bytes, first come first served, pure (time is passed in).
 //!
 //! `push` never waits and never drops: when there is no room it hands the item back, and the caller is told when to try again.
-//! Fairness is that of one line: a job that asks for much waits for its turn like any other, and nobody overtakes it *here*;
-//! the scheduler decides what runs side by side. Who has left or is too late is taken out before it can join a batch.
+//! Fairness is that of one line, in which few may pass who asks for much: whoever takes from it says who may, and nobody is passed by more than
+//! [`MOST_PASSES`]. The scheduler decides what runs side by side. Who has left or is too late is taken out before it can join a batch.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -13,6 +13,9 @@ const NEWEST: u32 = 8;
 const RETRY: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(120);
 /// Advice while nothing has been finished yet.
 const RETRY_UNKNOWN: Duration = Duration::from_secs(2);
+
+/// So many may pass the first in the line before it is taken.
+const MOST_PASSES: u32 = 16;
 
 /// An item that found no room, and when to try again.
 #[derive(Debug)]
@@ -36,6 +39,17 @@ struct Entry<T> {
     item: T,
     bytes: usize,
     deadline: Option<Instant>,
+    /// How many have passed it while it was the first.
+    passed: u32,
+}
+
+/// Where in the line an item stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// It is the first.
+    First,
+    /// It would pass the first.
+    Behind,
 }
 
 /// A bounded first-in first-out queue.
@@ -87,7 +101,12 @@ impl<T> Queue<T> {
         }
         self.since.get_or_insert(now);
         self.bytes += bytes;
-        self.entries.push_back(Entry { item, bytes, deadline });
+        self.entries.push_back(Entry {
+            item,
+            bytes,
+            deadline,
+            passed: 0,
+        });
         Ok(())
     }
 
@@ -98,13 +117,23 @@ impl<T> Queue<T> {
         Some(entry.item)
     }
 
-    /// Takes the first item if it is `wanted`; nobody behind it is looked at, so nobody overtakes.
-    pub fn pop_if(&mut self, wanted: impl FnOnce(&T) -> bool) -> Option<T> {
-        if wanted(&self.entries.front()?.item) {
-            self.pop()
-        } else {
-            None
+    /// Takes the first item if it is `wanted`; otherwise the first behind it that is, unless too many have passed the first one already.
+    pub fn pop_if(&mut self, mut wanted: impl FnMut(&T, Place) -> bool) -> Option<T> {
+        let first = self.entries.front()?;
+        if wanted(&first.item, Place::First) {
+            return self.pop();
         }
+        if first.passed >= MOST_PASSES {
+            return None;
+        }
+        let mut behind = self.entries.iter().skip(1);
+        let place = 1 + behind.position(|entry| wanted(&entry.item, Place::Behind))?;
+        let entry = self.entries.remove(place)?;
+        if let Some(first) = self.entries.front_mut() {
+            first.passed += 1;
+        }
+        self.bytes -= entry.bytes;
+        Some(entry.item)
     }
 
     /// Takes out all whose caller `left` or whose deadline has passed.
@@ -198,6 +227,28 @@ mod tests {
         assert_eq!(queue.pop(), Some(1));
         queue.push(5, 20, None, now).unwrap();
         assert_eq!(queue.bytes(), 25);
+    }
+
+    #[test]
+    fn few_pass_the_first_and_only_those_that_may() {
+        let now = Instant::now();
+        let mut queue = Queue::new(100, 1000);
+        for item in 0..60 {
+            queue.push(item, 1, None, now).unwrap();
+        }
+        let mut passing = Vec::new();
+        while let Some(item) = queue.pop_if(|item, place| place == Place::Behind && item % 2 == 1) {
+            passing.push(item);
+        }
+        assert_eq!(passing, (0..MOST_PASSES).map(|n| 2 * n + 1).collect::<Vec<_>>());
+        assert_eq!((queue.len(), queue.bytes()), (44, 44));
+        assert_eq!(queue.pop_if(|_, place| place == Place::First), Some(0));
+        assert_eq!(
+            queue.pop_if(|&item, place| place == Place::Behind && item == 33),
+            Some(33)
+        );
+        assert_eq!(queue.pop_if(|_, _| false), None);
+        assert_eq!((queue.pop(), queue.pop()), (Some(2), Some(4)));
     }
 
     #[test]

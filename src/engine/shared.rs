@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::queue::{Full, Queue, Removed};
+use super::queue::{Full, Place, Queue, Removed};
 use super::{EngineConfig, EngineError, Event, Facts, Job, Stats, TokenRules};
 
 /// A job that was admitted, and where its events go.
@@ -249,7 +249,7 @@ impl Shared {
 
     /// Takes what has come. `room` says whether one more job may join after so many just taken; with `idle` it waits until
     /// there is something.
-    pub(super) fn take_mail(&self, idle: bool, mut room: impl FnMut(&Job) -> bool) -> Mail {
+    pub(super) fn take_mail(&self, idle: bool, mut room: impl FnMut(&Job, Place) -> bool) -> Mail {
         let mut mailbox = lock(&self.mailbox);
         loop {
             let mut mail = Mail {
@@ -257,7 +257,7 @@ impl Shared {
                 ..Mail::default()
             };
             mail.health = std::mem::take(&mut mailbox.health);
-            while let Some(ticket) = mailbox.queue.pop_if(|ticket| room(&ticket.job)) {
+            while let Some(ticket) = mailbox.queue.pop_if(|ticket, place| room(&ticket.job, place)) {
                 mail.joining.push(ticket);
             }
             let nothing = mail.joining.is_empty() && mail.removed.is_empty() && mail.health.is_empty();

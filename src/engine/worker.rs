@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use tokio::sync::mpsc;
 
-use super::queue::Removed;
+use super::queue::{Place, Removed};
 use super::scheduler::{JobId, Plan, Scheduler};
 use super::shared::{Mail, Phase, Shared, Ticket};
 use super::{Backend, BackendError, EngineError, Event, Facts, Stats, admission, metrics};
@@ -148,7 +148,10 @@ impl Worker {
     fn turn(&mut self) -> Turn {
         let idle = self.scheduler.is_empty() && !self.scheduler.vision_under_way();
         let mut room = self.scheduler.room();
-        let mail = self.shared.take_mail(idle, |job| room.take(job));
+        let mail = self.shared.take_mail(idle, |job, place| match place {
+            Place::First => room.take(job),
+            Place::Behind => room.pass(job),
+        });
         let over = mail.over;
         self.receive(mail);
         self.let_go();

@@ -3,7 +3,8 @@
 //! A job may bring hundreds of sequences, so places do not go by arrival alone: jobs take turns. Whoever has waited longest since its last turn
 //! has the next one, with the first of its sequences that waits. If that does not fit, it holds the line until it does: nobody overtakes it,
 //! however small, and once what runs has left it fits (admission saw to that). Prompts take turns in the same way, one whole prompt at a time.
-//! A job that is alone has every turn, and so all places.
+//! A job that is alone has every turn, and so all places. One that has them all keeps them until its sequences end; what waits then is not only
+//! the next large job: small ones may join before those that stand in front of them in the queue, and wait for their turn here.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -14,6 +15,9 @@ use crate::engine::{Job, Rule};
 
 /// Most jobs that wait for more places than they have while others still join. More of them would only slow each other down.
 const MOST_CROWDED: usize = 4;
+
+/// Jobs are small that take one part in so many of the batch, and so are those together that pass a larger one.
+const SMALL: usize = 3;
 
 /// Since when a job waits for its turns. Turns and arrivals are counted together, so no two of these are the same.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +43,8 @@ impl Turns {
 pub(in crate::engine) struct Room {
     pub(super) seats: usize,
     pub(super) vision: usize,
+    /// Seats of jobs that may pass larger ones.
+    pub(super) small: usize,
 }
 
 impl Room {
@@ -54,6 +60,19 @@ impl Room {
         self.vision = self.vision.saturating_sub(images);
         true
     }
+
+    /// Whether the job may join before larger ones that came first: as long as all that wait for their first place are small together. If so
+    /// its part of the room is taken.
+    pub(in crate::engine) fn pass(&mut self, job: &Job) -> bool {
+        let (sequences, images) = (job.seats(), job.images.len() + job.codes.len());
+        if sequences > self.small || images > self.vision {
+            return false;
+        }
+        self.small -= sequences;
+        self.seats = self.seats.saturating_sub(sequences);
+        self.vision -= images;
+        true
+    }
 }
 
 impl Scheduler {
@@ -61,13 +80,16 @@ impl Scheduler {
     /// where it is bounded and counted; so nobody joins while a job waits for its first place. Jobs that wait for more places than they have
     /// count for no more than their share of the batch, so others join beside them, and take turns with them.
     pub(in crate::engine) fn room(&self) -> Room {
-        let (mut seated, mut blocked, mut crowded) = (0, false, Vec::new());
+        let (mut seated, mut blocked, mut crowded, mut outside) = (0, false, Vec::new(), 0);
         for job in self.jobs.values() {
             let (mut seats, mut placed, mut waits) = (0, false, false);
             for (_, sequence) in self.sequences.range(job.keys.clone()) {
                 seats += usize::from(sequence.phase != Phase::Drawing);
                 placed |= sequence.span().is_some();
                 waits |= sequence.phase == Phase::WaitingForKv && sequence.role != Role::Guide;
+            }
+            if !placed {
+                outside += seats;
             }
             match (waits, placed) {
                 (false, _) => seated += seats,
@@ -86,6 +108,7 @@ impl Scheduler {
                 self.max_batch.saturating_sub(seated)
             },
             vision: (2 * self.facts.vision_batch).saturating_sub(self.lines.waiting()),
+            small: (self.max_batch / SMALL).max(1).saturating_sub(outside),
         }
     }
 

@@ -93,6 +93,28 @@ fn others_join_beside_a_large_job_and_none_while_one_waits_for_its_first_place()
 }
 
 #[test]
+fn a_small_job_passes_large_ones_that_wait_in_the_queue_and_has_the_next_place() {
+    let mut bench = bench(6);
+    let large = bench.submit(texts(6));
+    bench.step();
+    assert!(!bench.scheduler.room().take(&texts(1)), "all places are taken");
+    let mut room = bench.scheduler.room();
+    assert!(!room.pass(&texts(3)), "that is half of the batch");
+    assert!(room.pass(&texts(1)) && room.pass(&texts(1)));
+    assert!(!room.pass(&texts(1)), "two are a third of the batch");
+    let small = bench.submit(texts(2));
+    assert!(!bench.scheduler.room().pass(&texts(1)), "they have no place yet");
+    assert!(!bench.scheduler.room().take(&texts(6)));
+    steps_until(&mut bench, |bench| ended(bench, large));
+    bench.step();
+    assert!(bench.scheduler.room().take(&texts(6)));
+    let next = bench.submit(texts(6));
+    steps_until(&mut bench, |bench| ended(bench, small));
+    assert!(!ended(&bench, next));
+    bench.finish().unwrap();
+}
+
+#[test]
 fn few_large_jobs_run_at_a_time() {
     let mut bench = bench(8);
     let mut joined = 0;

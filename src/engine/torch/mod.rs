@@ -119,7 +119,12 @@ fn put(bundle: &Bundle, options: &TorchOptions, on: Device) -> Result<Box<dyn Ba
     let neox = Neox::load_as(&bundle.neox, &weights, held, kind, on).map_err(|e| said(&e))?;
     let weights = bundle.vqgan_weights().map_err(|e| said(&e))?;
     let drawing = device::drawing_kind(kind, on);
-    let vqgan = Vqgan::load(&bundle.vqgan, &weights, drawing, on).map_err(|e| said(&e))?;
+    // Who asks for f32 gets the reference's pixels and codes, to the bit on a CPU.
+    let load = match kind {
+        Kind::Float => Vqgan::load,
+        _ => Vqgan::load_for_speed,
+    };
+    let vqgan = load(&bundle.vqgan, &weights, drawing, on).map_err(|e| said(&e))?;
     // On a CPU one image at a time is fastest, and an image's codes cannot depend on its company, not even by a rounding.
     let vision_batch = if on.is_cuda() { 16 } else { 1 };
     let mut backend = TorchBackend::new(neox, vqgan, kv_tokens, vision_batch, kind, on);
