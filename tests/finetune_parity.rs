@@ -96,13 +96,16 @@ fn six_steps_of_training_give_the_losses_gradients_and_weights_of_transformers()
                 );
                 optimizer.step(model.trainable(), &gradient, schedule.rate(step as u64));
             }
+            let mut compared = 0;
             for (key, ours) in model.named() {
                 let after = format!("after.{key}");
                 if fixture.weights.info(&after).is_some() {
                     let error = (ours - fixture.get(&after)).abs().max().double_value(&[]);
                     assert!(error < TOLERANCE, "{name}: {key} differs by {error}");
+                    compared += 1;
                 }
             }
+            assert_eq!(compared, 3, "{name}: a first, a middle and the last tensor");
         }
     }
 }

@@ -104,6 +104,7 @@ fn real_radiographs_equal_pillow_where_they_are_at_hand() {
     if !folder.is_dir() {
         return;
     }
+    let mut seen = 0;
     for (name, expected) in &expectations("radiograph-shared.json") {
         let Ok(bytes) = std::fs::read(folder.join(name)) else {
             continue;
@@ -114,6 +115,8 @@ fn real_radiographs_equal_pillow_where_they_are_at_hand() {
                 None,
                 "{name}"
             );
+            seen += 1;
         }
     }
+    assert!(seen >= 20, "{seen} of the files are the ones that the fixture was made of");
 }

@@ -189,6 +189,7 @@ fn a_run_that_was_stopped_ends_with_the_same_bits_and_leaves_a_whole_bundle() {
     let whole = world.settings("whole");
     assert_eq!(train(&whole, Device::Cpu, || false).unwrap(), Outcome::Finished);
     let parted = world.settings("parted");
+    let mut stops = 0;
     for _ in 0..20 {
         let asked = AtomicU64::new(0);
         let stop = || asked.fetch_add(1, Ordering::Relaxed) == 1;
@@ -196,7 +197,9 @@ fn a_run_that_was_stopped_ends_with_the_same_bits_and_leaves_a_whole_bundle() {
             Outcome::Finished => break,
             Outcome::Stopped(step) => assert!(step < 6),
         }
+        stops += 1;
     }
+    assert!((2..20).contains(&stops), "stopped {stops} times");
     assert_eq!(weights(&whole.out), weights(&parted.out));
     let bundle = Bundle::open(&whole.out.join("bundle")).unwrap();
     bundle.verify(&mut |_| {}).unwrap();
