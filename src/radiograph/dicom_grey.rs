@@ -6,6 +6,8 @@
 
 use std::ops::RangeInclusive;
 
+use super::ends::ends;
+
 /// Where a value lies in a sample of up to 16 bits.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stored {
@@ -94,7 +96,7 @@ pub(super) enum Interest {
         ramp: Ramp,
     },
     Table(Table),
-    /// From the least to the greatest that occurs, where the file does not say.
+    /// From the least to the greatest that occurs, outliers aside, where the file does not say.
     Used,
 }
 
@@ -111,24 +113,28 @@ pub(super) struct Display {
 }
 
 impl Display {
+    fn is_padding(&self, value: i32) -> bool {
+        self.padding.as_ref().is_some_and(|range| range.contains(&value))
+    }
+
+    /// The least value that occurs and the greatest, padding and outliers aside.
+    fn used(&self, samples: &[u16]) -> Option<(f64, f64)> {
+        ends(samples.iter().copied(), |sample| {
+            let value = self.stored.value(sample);
+            (!self.is_padding(value)).then(|| self.modality.apply(value))
+        })
+    }
+
     /// 8-bit grey of the samples, 0 black.
     pub(super) fn grey(&self, samples: &[u16]) -> Vec<u8> {
-        let is_padding = |value: i32| self.padding.as_ref().is_some_and(|range| range.contains(&value));
         let (least, greatest) = match self.interest {
-            Interest::Used => samples
-                .iter()
-                .map(|&sample| self.stored.value(sample))
-                .filter(|&value| !is_padding(value))
-                .map(|value| self.modality.apply(value))
-                .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
-                    (low.min(value), high.max(value))
-                }),
+            Interest::Used => match self.used(samples).filter(|(least, greatest)| least < greatest) {
+                Some(used) => used,
+                // Of a picture of one value, or of nothing but padding, nothing can be told.
+                None => return vec![0; samples.len()],
+            },
             _ => (0.0, 1.0),
         };
-        // Of a picture of one value, or of nothing but padding, nothing can be told.
-        if matches!(self.interest, Interest::Used) && least >= greatest {
-            return vec![0; samples.len()];
-        }
         let share = |value: f64| match &self.interest {
             Interest::Used => (value - least) / (greatest - least),
             Interest::Table(table) => table.entry(value) / f64::from((1u32 << table.bits) - 1),
@@ -142,7 +148,7 @@ impl Display {
         };
         let grey = |sample: u16| {
             let value = self.stored.value(sample);
-            if is_padding(value) {
+            if self.is_padding(value) {
                 return 0;
             }
             let level = (share(self.modality.apply(value)).clamp(0.0, 1.0) * 255.0).round() as u8;
@@ -213,6 +219,27 @@ mod tests {
         assert_eq!(inverted.grey(&[7, 7]), [0, 0]);
         let many: Vec<u16> = (0..70_000).map(|i| (i % 3) as u16).collect();
         assert_eq!(display(16, false).grey(&many)[..4], [0, 128, 255, 0]);
+    }
+
+    #[test]
+    fn one_pixel_does_not_decide_how_bright_all_others_are() {
+        let sound: Vec<u16> = (0..4096).map(|i| 300 + i * 7 % 3500).collect();
+        let mut struck = sound.clone();
+        let (hot, dead) = (1000, 2000);
+        (struck[hot], struck[dead]) = (65_535, 0);
+        for inverted in [false, true] {
+            let display = Display {
+                inverted,
+                ..display(16, false)
+            };
+            let (before, after) = (display.grey(&sound), display.grey(&struck));
+            let extremes = if inverted { (0, 255) } else { (255, 0) };
+            assert_eq!((after[hot], after[dead]), extremes);
+            for (at, (before, after)) in before.into_iter().zip(after).enumerate() {
+                let same = [hot, dead].contains(&at) || before.abs_diff(after) <= 1;
+                assert!(same, "pixel {at}: {after}, not {before}");
+            }
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! The VQ-GAN was trained on what Pillow 10.0.1 gives, and one grey level can flip a code, so parity is per pixel:
 //! [`Preprocess::Compat`] is the original's behaviour in every respect. [`Preprocess::Default`] differs only where the
 //! original loses the picture: it honours EXIF orientation, composites alpha on black, maps 16-bit samples by the window
-//! they use, and refuses files whose coded data are damaged.
+//! they use (outliers aside, see `ends`), and refuses files whose coded data are damaged.
 //!
 //! Everything here may be hostile. The format is sniffed from the bytes, sizes are checked from the header before anything
 //! is allocated for pixels, work is bounded by [`DecodeLimits`], and every refusal is a [`RadiographError`].
@@ -17,6 +17,7 @@ mod dicom_grey;
 pub(crate) mod dicom_sample;
 #[cfg(test)]
 mod dicom_syntax_tests;
+mod ends;
 mod error;
 mod exif;
 mod for_model;

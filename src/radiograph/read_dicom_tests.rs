@@ -154,3 +154,21 @@ fn the_function_of_the_window_is_taken_from_the_file() {
         assert!((f64::from(seen) - right).abs() < 0.51, "{pixel}: {seen}, not {right}");
     }
 }
+
+#[test]
+fn a_hot_pixel_of_a_file_without_a_window_leaves_all_others_as_they_are() {
+    let picture = |samples: &[u16]| Picture {
+        stored: 16,
+        ..Picture::grey((64, 64), samples, rescale("2 ", "-1024 "))
+    };
+    let mut samples: Vec<u16> = (0..4096).map(|i| 300 + i * 7 % 3500).collect();
+    let before = outcome(&picture(&samples)).unwrap();
+    (samples[9], samples[99]) = (65_535, 0);
+    let after = outcome(&picture(&samples)).unwrap();
+    assert_eq!((after[9], after[99]), (255, 0));
+    let changed = before
+        .iter()
+        .zip(&after)
+        .filter(|(one, other)| one.abs_diff(**other) > 1);
+    assert!(changed.count() <= 2);
+}

@@ -3,6 +3,7 @@
 //! Here the two kinds of preprocessing differ in what a sample means. Pillow's ways: grey of 16 bits is clipped at 255,
 //! other 16-bit samples lose their low byte, transparency is ignored.
 
+use super::ends::ends;
 use super::{Channels, Preprocess};
 
 /// What the samples of a PNG without palette are.
@@ -57,9 +58,9 @@ pub(super) fn from_bytes(stored: &[u8], layout: Layout, preprocess: Preprocess) 
 /// Samples of 16 bits, high byte first.
 ///
 /// By default they are mapped by the window they use: the least and the greatest sample of all pixels that are not wholly
-/// transparent become 0 and 255, all colours alike. Detectors give 10 to 14 bits, and writers store them at either end of
-/// the 16, mostly without saying so in sBIT; the window is right for all of them. An image of one value keeps its share
-/// of 65,535.
+/// transparent, outliers aside (see [`ends`]), become 0 and 255, all colours alike. Detectors give 10 to 14 bits, and
+/// writers store them at either end of the 16, mostly without saying so in sBIT; the window is right for all of them. An
+/// image of one value keeps its share of 65,535.
 pub(super) fn from_words(stored: &[u8], layout: Layout, preprocess: Preprocess) -> Vec<u8> {
     let colours = layout.channels.count();
     let words = || stored.as_chunks::<2>().0.iter().map(|&bytes| u16::from_be_bytes(bytes));
@@ -82,24 +83,16 @@ pub(super) fn from_words(stored: &[u8], layout: Layout, preprocess: Preprocess) 
         };
         (colour, u64::from(opacity))
     });
-    let (mut least, mut greatest) = (u16::MAX, 0);
-    for (colour, opacity) in pixels.clone() {
-        if opacity > 0 {
-            for &sample in &colour[..colours] {
-                least = least.min(sample);
-                greatest = greatest.max(sample);
-            }
-        }
-    }
-    let (least, range) = if greatest > least {
-        (least, greatest - least)
-    } else {
-        (0, u16::MAX)
-    };
-    let range = u64::from(range);
+    let visible = pixels.clone().filter(|&(_, opacity)| opacity > 0);
+    let visible = visible.flat_map(|(colour, _)| colour.into_iter().take(colours));
+    let (least, greatest) = ends(visible, |sample| Some(f64::from(sample)))
+        .filter(|(least, greatest)| least < greatest)
+        .map_or((0, u16::MAX), |(least, greatest)| (least as u16, greatest as u16));
+    let range = u64::from(greatest - least);
     let mut out = Vec::with_capacity(stored.len() / (2 * layout.stored()) * colours);
     for (colour, opacity) in pixels {
-        let share = |sample: u16| scaled(u64::from(sample.saturating_sub(least)) * 255, opacity, range * 0xffff);
+        let above = |sample: u16| u64::from(sample.clamp(least, greatest) - least);
+        let share = |sample: u16| scaled(above(sample) * 255, opacity, range * 0xffff);
         out.extend(colour[..colours].iter().map(|&sample| share(sample)));
     }
     out
@@ -164,6 +157,33 @@ mod tests {
     fn an_image_of_one_value_keeps_its_brightness() {
         assert_eq!(from_words(&words(&[32768; 3]), GREY, Preprocess::Default), [128; 3]);
         assert_eq!(from_words(&words(&[0; 3]), GREY, Preprocess::Default), [0; 3]);
+    }
+
+    #[test]
+    fn a_hot_pixel_and_a_dead_one_leave_all_other_grey_levels_as_they_were() {
+        // 12 bits in 16.
+        let mut samples: Vec<u16> = (0..4096).map(|i| 300 + i * 7 % 3500).collect();
+        let before = from_words(&words(&samples), GREY, Preprocess::Default);
+        let (hot, dead) = (1000, 2000);
+        (samples[hot], samples[dead]) = (65_535, 0);
+        let after = from_words(&words(&samples), GREY, Preprocess::Default);
+        assert_eq!((after[hot], after[dead]), (255, 0));
+        for (at, (before, after)) in before.into_iter().zip(after).enumerate() {
+            let same = [hot, dead].contains(&at) || before.abs_diff(after) <= 1;
+            assert!(same, "pixel {at}: {after}, not {before}");
+        }
+        // The published way clips, and knows no window.
+        let compat = from_words(&words(&samples), GREY, Preprocess::Compat);
+        let clipped: Vec<u8> = samples.iter().map(|&sample| sample.min(255) as u8).collect();
+        assert_eq!(compat, clipped);
+    }
+
+    #[test]
+    fn a_marker_of_a_hundredth_of_the_area_does_not_dim_the_rest() {
+        let marked: Vec<u16> = (0..10_000).map(|i| if i < 100 { 65_535 } else { i % 4096 }).collect();
+        let seen = from_words(&words(&marked), GREY, Preprocess::Default);
+        assert_eq!((seen[0], seen[4096], seen[4096 + 4095]), (255, 0, 255));
+        assert!(seen[4096 + 2048].abs_diff(128) <= 1);
     }
 
     #[test]
