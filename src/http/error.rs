@@ -288,7 +288,7 @@ impl From<RadiographError> for ApiError {
             RadiographError::UnknownFormat => ErrorCode::UnknownImageFormat,
             RadiographError::TooLarge { .. } | RadiographError::TooManyPixels { .. } => ErrorCode::ImageTooLarge,
             RadiographError::Corrupt { .. } => ErrorCode::CorruptImage,
-            RadiographError::Unsupported { .. } => ErrorCode::UnsupportedImage,
+            RadiographError::Unsupported { .. } | RadiographError::OneLevel => ErrorCode::UnsupportedImage,
             RadiographError::Unwritable { .. } => ErrorCode::Internal,
         };
         Self::about(code, "image", error.to_string())

@@ -11,6 +11,9 @@ pub enum RadiographError {
     /// The signature is neither that of PNG nor that of JPEG.
     #[error("The image is neither PNG nor JPEG nor a DICOM file. Convert it to one of these and send it again.")]
     UnknownFormat,
+    /// All pixels of the picture are alike, as the model would see them.
+    #[error("The image has one grey level only; nothing can be read from it. Send a radiograph.")]
+    OneLevel,
     /// The file has more bytes than the limit.
     #[error("The image file has {bytes} bytes; at most {max_bytes} are accepted. Send a smaller file.")]
     TooLarge {

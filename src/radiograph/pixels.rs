@@ -58,6 +58,11 @@ impl Pixels {
         &self.rgb
     }
 
+    /// Whether all pixels are alike, so that there is nothing to be seen.
+    pub fn are_alike(&self) -> bool {
+        self.rgb.as_chunks::<3>().0.windows(2).all(|two| two[0] == two[1])
+    }
+
     /// Memory held, in bytes.
     pub fn bytes(&self) -> usize {
         self.rgb.len()
@@ -74,6 +79,15 @@ impl std::fmt::Debug for Pixels {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pixels_of_one_colour_are_alike_and_one_that_differs_is_seen() {
+        let mut rgb = [7u8, 8, 9].repeat(6);
+        let alike = |rgb: &[u8]| Pixels::new(3, 2, rgb.to_vec()).unwrap().are_alike();
+        assert!(alike(&rgb));
+        rgb[17] = 10;
+        assert!(!alike(&rgb));
+    }
 
     #[test]
     fn what_is_moved_leaves_its_edge_behind() {

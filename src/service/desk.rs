@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::ServiceError;
 use super::dicom::DicomReader;
-use crate::radiograph::{self, DecodeLimits, ImageFormat, Pixels, Preprocess};
+use crate::radiograph::{self, DecodeLimits, ImageFormat, Pixels, Preprocess, RadiographError};
 
 /// Reads and writes radiographs. Cheap to clone; clones share the workers.
 #[derive(Clone, Debug)]
@@ -43,16 +43,23 @@ impl ImageDesk {
     }
 
     /// Reads a PNG, JPEG or DICOM file into the model's pixels.
+    ///
+    /// A picture of one level is refused: the model would write a report of it all the same, and all its readings would agree.
     pub async fn read(&self, file: Bytes) -> Result<Arc<Pixels>, ServiceError> {
-        if radiograph::is_dicom(&file) {
-            return self.read_dicom(file).await;
+        let pixels = if radiograph::is_dicom(&file) {
+            self.read_dicom(file).await?
+        } else {
+            let desk = self.clone();
+            let read = move || radiograph::prepare(&file, &desk.limits, desk.preprocess, desk.side);
+            self.work(read).await??
+        };
+        if pixels.are_alike() {
+            return Err(RadiographError::OneLevel.into());
         }
-        let desk = self.clone();
-        let read = move || radiograph::prepare(&file, &desk.limits, desk.preprocess, desk.side);
-        Ok(Arc::new(self.work(read).await??))
+        Ok(Arc::new(pixels))
     }
 
-    async fn read_dicom(&self, file: Bytes) -> Result<Arc<Pixels>, ServiceError> {
+    async fn read_dicom(&self, file: Bytes) -> Result<Pixels, ServiceError> {
         let reader = self.dicom.as_ref().ok_or(ServiceError::DicomOff)?;
         let place = self.place().await?;
         let raster = reader.read(&file, &self.limits).await?;
@@ -61,10 +68,7 @@ impl ImageDesk {
             let _place = place;
             radiograph::for_model(&raster, side)
         };
-        let pixels = tokio::task::spawn_blocking(fit)
-            .await
-            .map_err(|_| ServiceError::Worker)?;
-        Ok(Arc::new(pixels))
+        tokio::task::spawn_blocking(fit).await.map_err(|_| ServiceError::Worker)
     }
 
     /// Writes a drawn image; its metadata says that it is synthetic and what it is not for.
@@ -90,5 +94,50 @@ impl ImageDesk {
             work()
         });
         done.await.map_err(|_| ServiceError::Worker)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn refusal(file: Vec<u8>, preprocess: Preprocess) -> Option<ServiceError> {
+        let desk = ImageDesk::new(1, DecodeLimits::default(), preprocess, 16);
+        desk.read(file.into()).await.err()
+    }
+
+    #[track_caller]
+    fn assert_one_level(refusal: Option<ServiceError>) {
+        assert!(
+            matches!(refusal, Some(ServiceError::Image(RadiographError::OneLevel))),
+            "{refusal:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_picture_of_one_grey_level_is_refused_whichever_it_is_and_however_images_are_read() {
+        for preprocess in [Preprocess::Default, Preprocess::Compat] {
+            for level in [0, 128, 255] {
+                for format in [ImageFormat::Png, ImageFormat::Jpeg] {
+                    let pixels = Pixels::new(40, 30, vec![level; 40 * 30 * 3]).expect("the size fits");
+                    let file = radiograph::write(&pixels, format, &[]).expect("written");
+                    assert_one_level(refusal(file, preprocess).await);
+                }
+            }
+            let rgb = (0..40 * 30 * 3).map(|i| (i / 40) as u8).collect();
+            let ramp = Pixels::new(40, 30, rgb).expect("the size fits");
+            let file = radiograph::write(&ramp, ImageFormat::Png, &[]).expect("written");
+            assert!(refusal(file, preprocess).await.is_none());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_picture_that_is_wholly_transparent_is_refused_unless_opacity_is_ignored() {
+        let clear = image::GrayAlphaImage::from_fn(40, 30, |x, y| image::LumaA([(3 * x + y) as u8, 0]));
+        let mut file = std::io::Cursor::new(Vec::new());
+        clear.write_to(&mut file, image::ImageFormat::Png).expect("written");
+        let file = file.into_inner();
+        assert_one_level(refusal(file.clone(), Preprocess::Default).await);
+        assert!(refusal(file, Preprocess::Compat).await.is_none());
     }
 }

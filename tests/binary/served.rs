@@ -123,7 +123,7 @@ fn what_the_flags_say_is_what_the_server_does() {
     );
 
     let small = folder.path().join("small.png");
-    image::GrayImage::from_pixel(90, 90, image::Luma([128]))
+    image::GrayImage::from_fn(90, 90, |x, y| image::Luma([(x + y) as u8]))
         .save(&small)
         .expect("a PNG");
     let read = post(&base64(&small));

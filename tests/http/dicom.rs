@@ -3,6 +3,7 @@
 use axum::body::Body;
 use axum::http::Request;
 use llm_cxr::config::{Dicom, ServeConfig};
+use llm_cxr::radiograph::{self, ImageFormat, Pixels};
 use serde_json::{Value, json};
 
 use crate::house::*;
@@ -56,6 +57,12 @@ fn file(syntax: &[u8], (rows, columns): (u16, u16), pixels: bool) -> Vec<u8> {
 
 fn sound() -> Vec<u8> {
     file(EXPLICIT_LITTLE, (64, 64), true)
+}
+
+/// Where an element of group 0028 begins.
+fn place(file: &[u8], number: u16) -> usize {
+    let tag = [[0x28, 0], number.to_le_bytes()].concat();
+    file.windows(4).position(|four| four == tag).expect("it is there")
 }
 
 async fn raw(house: &House, path: &str, kind: &str, bytes: Vec<u8>) -> Answer {
@@ -114,6 +121,31 @@ async fn a_dicom_file_that_cannot_be_read_is_refused_by_what_is_wrong() {
         answer.refused(status, code);
     }
     raw(&house, "/v1/report", "application/dicom", sound()).await.ok();
+}
+
+#[tokio::test]
+async fn a_picture_of_one_grey_level_gets_no_report() {
+    let house = House::plain().await;
+    let mut grey = sound();
+    let pixels = grey.len() - 64 * 64;
+    grey[pixels..].fill(7);
+    let mut inverted = grey.clone();
+    let digit = place(&inverted, 0x04) + 8 + "MONOCHROME".len();
+    inverted[digit] = b'1';
+    let white = Pixels::new(40, 30, vec![255; 40 * 30 * 3]).expect("the size fits");
+    let white = radiograph::write(&white, ImageFormat::Png, &[]).expect("written");
+    for (kind, bytes) in [
+        ("application/dicom", grey),
+        ("application/dicom", inverted),
+        ("image/png", white),
+    ] {
+        let question = json!({"image": base64(&bytes), "question": "Is it?"});
+        house.json("/v1/vqa", question).await.refused(400, "unsupported_image");
+        let answer = raw(&house, "/v1/report", kind, bytes).await;
+        assert!(answer.text().contains("one grey level"), "{}", answer.text());
+        answer.refused(400, "unsupported_image");
+        assert_eq!(answer.json()["error"]["param"], "image");
+    }
 }
 
 #[tokio::test]
