@@ -285,7 +285,7 @@ impl From<RadiographError> for ApiError {
     fn from(error: RadiographError) -> Self {
         let code = match error {
             RadiographError::Empty => ErrorCode::EmptyImage,
-            RadiographError::UnknownFormat => ErrorCode::UnknownImageFormat,
+            RadiographError::UnknownFormat | RadiographError::NoDicomHeader => ErrorCode::UnknownImageFormat,
             RadiographError::TooLarge { .. } | RadiographError::TooManyPixels { .. } => ErrorCode::ImageTooLarge,
             RadiographError::Corrupt { .. } => ErrorCode::CorruptImage,
             RadiographError::Unsupported { .. } | RadiographError::OneLevel => ErrorCode::UnsupportedImage,
@@ -299,9 +299,9 @@ impl From<DicomError> for ApiError {
     fn from(error: DicomError) -> Self {
         let code = match error {
             DicomError::Limits(error) => return error.into(),
-            DicomError::Attributes => ErrorCode::CorruptImage,
+            DicomError::Attributes | DicomError::Lacks(_) => ErrorCode::CorruptImage,
             DicomError::NoPixels | DicomError::Exhausted => ErrorCode::UnsupportedImage,
-            DicomError::Pixels => ErrorCode::DicomNotSupported,
+            DicomError::Pixels | DicomError::Depth(_) => ErrorCode::DicomNotSupported,
         };
         Self::about(code, "image", sentence(&error.to_string()))
     }

@@ -11,6 +11,11 @@ pub enum RadiographError {
     /// The signature is neither that of PNG nor that of JPEG.
     #[error("The image is neither PNG nor JPEG nor a DICOM file. Convert it to one of these and send it again.")]
     UnknownFormat,
+    /// DICOM elements without what a DICOM file begins with.
+    #[error(
+        "The file lacks the DICOM Part 10 header (128 bytes and `DICM`). Write it with file meta information and send it again."
+    )]
+    NoDicomHeader,
     /// All pixels of the picture are alike, as the model would see them.
     #[error("The image has one grey level only; nothing can be read from it. Send a radiograph.")]
     OneLevel,

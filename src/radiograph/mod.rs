@@ -38,7 +38,7 @@ pub use for_model::for_model;
 pub use limits::{DecodeLimits, MAX_PIXELS};
 pub use pixels::Pixels;
 pub use raster::{Channels, Raster};
-pub use read_dicom::{DicomError, is_dicom, read_dicom};
+pub use read_dicom::{DicomError, PixelAttribute, is_dicom, read_dicom};
 pub use write::write;
 
 /// How a file becomes a raster.
@@ -103,9 +103,11 @@ pub fn read(bytes: &[u8], limits: &DecodeLimits, preprocess: Preprocess) -> Resu
         return Err(RadiographError::Empty);
     }
     limits.check_bytes(bytes.len())?;
-    match ImageFormat::sniff(bytes).ok_or(RadiographError::UnknownFormat)? {
-        ImageFormat::Png => read_png::read(bytes, limits, preprocess),
-        ImageFormat::Jpeg => read_jpeg::read(bytes, limits, preprocess),
+    match ImageFormat::sniff(bytes) {
+        Some(ImageFormat::Png) => read_png::read(bytes, limits, preprocess),
+        Some(ImageFormat::Jpeg) => read_jpeg::read(bytes, limits, preprocess),
+        None if read_dicom::lacks_its_header(bytes) => Err(RadiographError::NoDicomHeader),
+        None => Err(RadiographError::UnknownFormat),
     }
 }
 

@@ -23,9 +23,17 @@ pub enum DicomError {
     /// Not a DICOM file, or cut off before its pixels.
     #[error("the DICOM file's attributes cannot be read; export or transfer it again")]
     Attributes,
-    /// No picture within, or one without rows and columns.
+    /// No picture within, or one of no rows or columns.
     #[error("the DICOM file holds no picture: only objects with pixel data can be used")]
     NoPixels,
+    /// What its pixels cannot be read without is missing, or has no value.
+    #[error("the DICOM file has no value for `{0:?}`, without which its pixels cannot be read; export it again")]
+    Lacks(PixelAttribute),
+    /// Samples that take so many bits are not read.
+    #[error(
+        "the DICOM file has `BitsAllocated` {0}, and only grey of 8 or 16 bits and colour of 8 are read; export it so, or as PNG or JPEG"
+    )]
+    Depth(u32),
     /// Pixels in a transfer syntax or colour model without a decoder here, or damaged ones.
     #[error(
         "the DICOM file's pixels cannot be decoded: they are damaged, or in a form that is not read here (JPEG-LS, JPEG XL, 12-bit lossy \
@@ -39,9 +47,46 @@ pub enum DicomError {
     Exhausted,
 }
 
+/// An attribute that every picture of a DICOM file must have (PS3.3 C.7.6.3), by its keyword.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+pub enum PixelAttribute {
+    /// Height.
+    Rows,
+    /// Width.
+    Columns,
+    /// One for grey, three for colour.
+    SamplesPerPixel,
+    /// What samples mean.
+    PhotometricInterpretation,
+    /// Bits of a sample as it lies in the file.
+    BitsAllocated,
+    /// Bits of it that count.
+    BitsStored,
+    /// The most significant of them.
+    HighBit,
+    /// Whether they have a sign.
+    PixelRepresentation,
+}
+
 /// Whether `bytes` are a DICOM file by its prefix (DICOM PS3.10, 7.1).
 pub fn is_dicom(bytes: &[u8]) -> bool {
     bytes.get(128..132) == Some(b"DICM")
+}
+
+/// Whether `bytes`, which are no DICOM file, begin as what stands in one after the 128 bytes of its prefix: `DICM`, or an element of the file's
+/// meta information (group 2) or of the first group of nearly every data set (8), with its type or a short length (PS3.5, 7.1).
+pub(super) fn lacks_its_header(bytes: &[u8]) -> bool {
+    let Some(&[group_low, group_high, _, _, rest @ ..]) = bytes.first_chunk::<8>() else {
+        return bytes.starts_with(b"DICM");
+    };
+    let typed = rest[..2].iter().all(u8::is_ascii_uppercase);
+    let untyped = u32::from_le_bytes(rest) <= 256 && rest[0] & 1 == 0;
+    match [group_low, group_high] {
+        [2 | 8, 0] => typed || untyped,
+        // Big endian.
+        [0, 8] => typed,
+        _ => bytes.starts_with(b"DICM"),
+    }
 }
 
 /// Reads the first frame of a DICOM file as 8-bit grey or RGB.
@@ -58,14 +103,31 @@ fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<Raster, DicomError> {
     let object = OpenFileOptions::new()
         .from_reader(bytes)
         .map_err(|_| DicomError::Attributes)?;
-    let number = |tag| object.get(tag).and_then(|element| element.to_int::<u32>().ok());
-    let (width, height) = number(tags::COLUMNS)
-        .zip(number(tags::ROWS))
-        .filter(|&(width, height)| width > 0 && height > 0)
-        .ok_or(DicomError::NoPixels)?;
-    limits.check_size(width, height)?;
     if object.get(tags::PIXEL_DATA).is_none() {
         return Err(DicomError::NoPixels);
+    }
+    let number = |tag, attribute| {
+        let number = object.get(tag).and_then(|element| element.to_int::<u32>().ok());
+        number.ok_or(DicomError::Lacks(attribute))
+    };
+    let height = number(tags::ROWS, PixelAttribute::Rows)?;
+    let width = number(tags::COLUMNS, PixelAttribute::Columns)?;
+    if width == 0 || height == 0 {
+        return Err(DicomError::NoPixels);
+    }
+    limits.check_size(width, height)?;
+    // The decoder wants all of them, and would only say that it does not decode.
+    let channels = number(tags::SAMPLES_PER_PIXEL, PixelAttribute::SamplesPerPixel)?;
+    let photometric = object.get(tags::PHOTOMETRIC_INTERPRETATION);
+    if photometric.is_none_or(|element| element.to_str().is_ok_and(|text| text.trim().is_empty())) {
+        return Err(DicomError::Lacks(PixelAttribute::PhotometricInterpretation));
+    }
+    let allocated = number(tags::BITS_ALLOCATED, PixelAttribute::BitsAllocated)?;
+    number(tags::BITS_STORED, PixelAttribute::BitsStored)?;
+    number(tags::HIGH_BIT, PixelAttribute::HighBit)?;
+    number(tags::PIXEL_REPRESENTATION, PixelAttribute::PixelRepresentation)?;
+    if !matches!((allocated, channels), (8, _) | (16, 1)) {
+        return Err(DicomError::Depth(allocated));
     }
     let decoded = object.decode_pixel_data_frame(0).map_err(|_| DicomError::Pixels)?;
     let (width, height) = (decoded.columns() as usize, decoded.rows() as usize);
@@ -190,6 +252,7 @@ fn padding(object: &Object, signed: bool) -> Option<RangeInclusive<i32>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::radiograph::Preprocess;
     use crate::radiograph::dicom_sample::file;
 
     fn samples(file: &[u8]) -> Vec<u8> {
@@ -238,6 +301,32 @@ mod tests {
             read_dicom(&odd, &DecodeLimits::default()).err(),
             Some(DicomError::Pixels)
         );
+    }
+
+    #[test]
+    fn a_file_without_its_prefix_is_told_from_what_is_no_dicom() {
+        let whole = file("MONOCHROME2 ", None, (2, 2), &[1, 2, 3, 4]);
+        let data_set = whole.windows(4).position(|four| four == [0x28, 0, 2, 0]).unwrap();
+        let explicit = [&[8, 0, 0x16, 0, b'U', b'I', 2, 0, b'1', 0][..], &whole[data_set..]].concat();
+        let implicit = [8, 0, 0x16, 0, 2, 0, 0, 0, b'1', 0];
+        let big_endian = [0, 8, 0, 0x16, b'U', b'I', 0, 2, b'1', 0];
+        for headless in [&whole[128..], &whole[132..], &explicit, &implicit, &big_endian] {
+            assert!(
+                !is_dicom(headless) && lacks_its_header(headless),
+                "{:?}",
+                &headless[..8]
+            );
+            let refused = crate::radiograph::read(headless, &DecodeLimits::default(), Preprocess::Default);
+            assert_eq!(refused, Err(RadiographError::NoDicomHeader));
+        }
+        for other in [
+            &b"DIC"[..],
+            b"GIF89a..",
+            &[0; 200],
+            &[8, 0, 0x16, 0, 0xff, 0xff, 0xff, 0xff],
+        ] {
+            assert!(!lacks_its_header(other), "{other:?}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What a file says of how it is shown, each in a file of its own.
 
 use super::dicom_sample::{Coding, Element, Picture, element, sequence, window, words};
-use super::{DecodeLimits, DicomError, read_dicom};
+use super::{DecodeLimits, DicomError, PixelAttribute, read_dicom};
 
 const DESCRIPTOR: (u16, u16) = (0x28, 0x3002);
 const DATA: (u16, u16) = (0x28, 0x3006);
@@ -171,4 +171,53 @@ fn a_hot_pixel_of_a_file_without_a_window_leaves_all_others_as_they_are() {
         .zip(&after)
         .filter(|(one, other)| one.abs_diff(**other) > 1);
     assert!(changed.count() <= 2);
+}
+
+#[test]
+fn what_pixels_cannot_be_read_without_is_named_where_it_is_missing_or_empty() {
+    let whole = grey(&[0, 1, 2, 3], Vec::new()).plain(Coding::ExplicitLittle);
+    for (number, attribute) in [
+        (0x0002u16, PixelAttribute::SamplesPerPixel),
+        (0x0004, PixelAttribute::PhotometricInterpretation),
+        (0x0010, PixelAttribute::Rows),
+        (0x0011, PixelAttribute::Columns),
+        (0x0100, PixelAttribute::BitsAllocated),
+        (0x0101, PixelAttribute::BitsStored),
+        (0x0102, PixelAttribute::HighBit),
+        (0x0103, PixelAttribute::PixelRepresentation),
+    ] {
+        let [low, high] = number.to_le_bytes();
+        let at = whole.windows(4).position(|four| four == [0x28, 0, low, high]).unwrap();
+        let behind = &whole[at + 8 + usize::from(whole[at + 6])..];
+        let missing = [&whole[..at], behind].concat();
+        let empty = [&whole[..at + 6], &[0, 0], behind].concat();
+        for file in [missing, empty] {
+            let refused = read_dicom(&file, &DecodeLimits::default()).err().unwrap();
+            assert_eq!(refused, DicomError::Lacks(attribute));
+            assert!(refused.to_string().contains(&format!("`{attribute:?}`")), "{refused}");
+        }
+    }
+}
+
+#[test]
+fn samples_of_a_size_that_is_not_read_are_refused_for_their_size() {
+    for (allocated, channels, photometric) in [
+        (1, 1, "MONOCHROME2 "),
+        (12, 1, "MONOCHROME2 "),
+        (32, 1, "MONOCHROME1 "),
+        (16, 3, "RGB "),
+    ] {
+        let picture = Picture {
+            allocated,
+            channels,
+            photometric,
+            ..grey(&[0; 24], Vec::new())
+        };
+        assert_eq!(outcome(&picture), Err(DicomError::Depth(allocated.into())));
+    }
+    let palette = Picture {
+        photometric: "PALETTE COLOR ",
+        ..grey(&[0, 1], Vec::new())
+    };
+    assert_eq!(outcome(&palette), Err(DicomError::Pixels));
 }

@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 
 use super::ServiceError;
-use crate::radiograph::{Channels, DecodeLimits, DicomError, RadiographError, Raster, read_dicom};
+use crate::radiograph::{Channels, DecodeLimits, DicomError, PixelAttribute, RadiographError, Raster, read_dicom};
 
 /// Longest first line of what a worker says.
 const LINE: usize = 256;
@@ -54,6 +54,8 @@ enum Told {
     /// As [`DicomError`] has them.
     Attributes,
     NoPixels,
+    Lacks(PixelAttribute),
+    Depth(u32),
     Undecodable,
 }
 
@@ -78,6 +80,8 @@ pub fn work(mut input: impl Read, mut output: impl Write, limits: &DecodeLimits)
         },
         Err(DicomError::Attributes) => Told::Attributes,
         Err(DicomError::NoPixels) => Told::NoPixels,
+        Err(DicomError::Lacks(attribute)) => Told::Lacks(*attribute),
+        Err(DicomError::Depth(bits)) => Told::Depth(*bits),
         Err(_) => Told::Undecodable,
     };
     serde_json::to_writer(&mut output, &told)?;
@@ -203,6 +207,8 @@ async fn converse(worker: &mut Child, file: &[u8], limits: &DecodeLimits) -> io:
         }
         Told::Attributes => return Ok(Err(DicomError::Attributes)),
         Told::NoPixels => return Ok(Err(DicomError::NoPixels)),
+        Told::Lacks(attribute) => return Ok(Err(DicomError::Lacks(attribute))),
+        Told::Depth(bits) => return Ok(Err(DicomError::Depth(bits))),
         Told::Undecodable => return Ok(Err(DicomError::Pixels)),
     };
     // A worker that was taken over may say anything.
@@ -249,6 +255,11 @@ mod tests {
         assert_eq!((grey.width(), grey.height(), grey.samples()), (2, 2, &b"abcd"[..]));
         let none = told(r#"cat >/dev/null; echo '"NoPixels"'"#).await;
         assert!(matches!(none, Err(ServiceError::Dicom(DicomError::NoPixels))));
+        let lacks = told(r#"cat >/dev/null; echo '{"Lacks":"BitsStored"}'"#).await;
+        let named = DicomError::Lacks(PixelAttribute::BitsStored);
+        assert!(matches!(lacks, Err(ServiceError::Dicom(error)) if error == named));
+        let deep = told(r#"cat >/dev/null; echo '{"Depth":32}'"#).await;
+        assert!(matches!(deep, Err(ServiceError::Dicom(DicomError::Depth(32)))));
         let many = told(r#"cat >/dev/null; echo '{"TooManyPixels":{"width":65535,"height":65535}}'"#).await;
         let Err(ServiceError::Dicom(DicomError::Limits(error))) = many else {
             panic!("not refused for its size")
@@ -282,6 +293,7 @@ mod tests {
             "cat >/dev/null; kill -XCPU $$",
             "cat >/dev/null; kill -6 $$",
             "cat >/dev/null; echo nonsense",
+            r#"cat >/dev/null; echo '{"Lacks":"PatientName"}'"#,
             "cat >/dev/null; exec cat /dev/zero",
             r#"cat >/dev/null; echo '{"Pixels":{"width":2,"height":2,"colour":false}}'; printf 'abc'"#,
             r#"cat >/dev/null; echo '{"Pixels":{"width":4294967296,"height":4294967296,"colour":true}}'; exec cat /dev/zero"#,

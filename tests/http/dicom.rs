@@ -124,6 +124,37 @@ async fn a_dicom_file_that_cannot_be_read_is_refused_by_what_is_wrong() {
 }
 
 #[tokio::test]
+async fn a_refusal_of_a_dicom_file_names_what_is_wrong_with_it() {
+    let house = House::plain().await;
+    let lacking = |number: u16| {
+        let mut file = sound();
+        let at = place(&file, number);
+        let length = 8 + usize::from(file[at + 6]);
+        file.drain(at..at + length);
+        file
+    };
+    let of_bits = |bits: u8| {
+        let mut file = sound();
+        let at = place(&file, 0x100);
+        file[at + 8] = bits;
+        file
+    };
+    for (bytes, status, code, named) in [
+        (lacking(0x04), 400, "corrupt_image", "`PhotometricInterpretation`"),
+        (lacking(0x10), 400, "corrupt_image", "`Rows`"),
+        (lacking(0x101), 400, "corrupt_image", "`BitsStored`"),
+        (of_bits(1), 415, "dicom_not_supported", "`BitsAllocated` 1,"),
+        (of_bits(32), 415, "dicom_not_supported", "`BitsAllocated` 32,"),
+        (sound()[132..].to_vec(), 400, "unknown_image_format", "Part 10"),
+    ] {
+        let answer = raw(&house, "/v1/report", "application/dicom", bytes).await;
+        let text = answer.text();
+        assert!(text.contains(named) && !text.contains("CANARY"), "{text}");
+        answer.refused(status, code);
+    }
+}
+
+#[tokio::test]
 async fn a_picture_of_one_grey_level_gets_no_report() {
     let house = House::plain().await;
     let mut grey = sound();
