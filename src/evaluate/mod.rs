@@ -37,7 +37,6 @@ pub use studies::{Skipped, Studies, Study};
 pub use tasks::{Answers, Drawings, Perplexity, PresenceScores, Progress, Reconstruction, Reports};
 
 use std::cell::RefCell;
-use std::io::Write;
 use std::path::Path;
 
 use clap::ValueEnum;
@@ -45,6 +44,8 @@ use serde::Serialize;
 
 use crate::model::bundle::{Bundle, folders};
 use crate::model::device::{self, DeviceChoice, arithmetic};
+use crate::train::common::store::write_whole;
+use crate::train::data::SKIPPED;
 use subject::Subject;
 use tasks::Context;
 use torch::{Reader, VqganProbe};
@@ -80,7 +81,7 @@ pub struct Material {
     pub name: String,
     /// Images measured.
     pub images: usize,
-    /// What the data set's reader used and left out.
+    /// How many there are, and what the data set's reader left out.
     pub account: String,
 }
 
@@ -117,7 +118,7 @@ pub struct Evaluation {
 }
 
 /// Measures a bundle and writes `report.json`, `report.html`, and what was said on each study (`reports.jsonl`, `answers.jsonl`) to
-/// the settings' folder.
+/// the settings' folder; with a list of what of the data was not used (`skipped.jsonl`), where there is any.
 ///
 /// # Errors
 /// Settings, bundle, classifier or data that cannot be used, a measurement for which every study failed, files that cannot be written.
@@ -136,8 +137,12 @@ pub fn evaluate(
         .map(|folder| Reader::open(folder, on))
         .transpose()?;
     let s = settings;
-    let studies = Studies::collect(&s.data, s.questions.as_deref(), s.split, s.limit, s.seed)?;
+    let mut studies = Studies::collect(&s.data, s.questions.as_deref(), s.split, s.limit, s.seed)?;
     std::fs::create_dir_all(&s.out).map_err(EvaluateError::io(&s.out))?;
+    if studies.account.write_skipped(&s.out.join(SKIPPED))? {
+        let note = studies.account.told_in(SKIPPED);
+        studies.account.note(note);
+    }
     let context = Context {
         settings,
         studies: &studies,
@@ -162,7 +167,7 @@ pub fn evaluate(
         data: Material {
             name: base_name(&s.data),
             images: studies.list.len(),
-            account: studies.account.to_string(),
+            account: studies.told(),
         },
         incomplete: false,
         reports: None,
@@ -332,32 +337,19 @@ impl Evaluation {
             }
         }
         let json = serde_json::to_string_pretty(self).map_err(|e| EvaluateError::Settings(e.to_string()))?;
-        put(folder, "report.json", format!("{json}\n").as_bytes())?;
-        put(folder, "report.html", show::page(self).as_bytes())?;
+        write_whole(&folder.join("report.json"), format!("{json}\n").as_bytes())?;
+        write_whole(&folder.join("report.html"), show::page(self).as_bytes())?;
         let lines = |values: Vec<serde_json::Value>| values.iter().map(|v| format!("{v}\n")).collect::<String>();
         if let Some(reports) = &self.reports {
             let line = |(id, reference, generated): &(String, String, String)| serde_json::json!({"id": id, "reference": reference, "generated": generated});
-            put(
-                folder,
-                REPORTS,
-                lines(reports.texts.iter().map(line).collect()).as_bytes(),
-            )?;
+            let text = lines(reports.texts.iter().map(line).collect());
+            write_whole(&folder.join(REPORTS), text.as_bytes())?;
         }
         if let Some(vqa) = &self.vqa {
             let values: Result<Vec<_>, _> = vqa.answered.iter().map(serde_json::to_value).collect();
             let values = values.map_err(|e| EvaluateError::Settings(e.to_string()))?;
-            put(folder, ANSWERS, lines(values).as_bytes())?;
+            write_whole(&folder.join(ANSWERS), lines(values).as_bytes())?;
         }
         Ok(())
     }
-}
-
-fn put(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), EvaluateError> {
-    let (path, new) = (folder.join(name), folder.join(format!("{name}.new")));
-    let written = std::fs::File::create(&new).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()
-    });
-    written.map_err(EvaluateError::io(&new))?;
-    std::fs::rename(&new, &path).map_err(EvaluateError::io(&path))
 }

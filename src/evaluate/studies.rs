@@ -57,6 +57,8 @@ pub struct Skipped {
 pub struct Studies {
     /// In the data's order.
     pub list: Vec<Study>,
+    /// How many frontal images the split has, measured or not.
+    pub found: usize,
     /// What the data set's reader left out, in words.
     pub account: Account,
 }
@@ -116,7 +118,8 @@ impl Studies {
                 data.display()
             )));
         }
-        if limit > 0 && limit < list.len() {
+        let found = list.len();
+        if limit > 0 && limit < found {
             let mut random = ChaCha8Rng::seed_from_u64(seed);
             let mut chosen = index::sample(&mut random, list.len(), limit).into_vec();
             chosen.sort_unstable();
@@ -125,7 +128,20 @@ impl Studies {
                 .filter_map(|place| list.get(place).cloned())
                 .collect();
         }
-        Ok(Self { list, account })
+        Ok(Self { list, found, account })
+    }
+
+    /// How many images there are and are measured, and what the data set's reader left out.
+    pub fn told(&self) -> String {
+        let account = self.account.to_string();
+        // The first line counts what was read, of which a limit may leave a part.
+        let left_out = account.lines().skip(1).map(|line| format!("\n{line}"));
+        format!(
+            "{} images in the split, {} measured{}",
+            self.found,
+            self.list.len(),
+            left_out.collect::<String>()
+        )
     }
 
     /// Whose image each study is, as a place in the list: that of the patient's first one; its own where the patient is not known.
@@ -254,6 +270,7 @@ mod tests {
         };
         let studies = Studies {
             list: (0..30).map(study).collect(),
+            found: 30,
             account: Account::default(),
         };
         assert_eq!(studies.patients()[..7], [0, 0, 0, 3, 3, 3, 6]);
@@ -261,6 +278,23 @@ mod tests {
         assert!((0..30).all(|i| others[i] / 3 != i / 3));
         assert_ne!(others, studies.shuffled(2));
         assert_eq!(others, studies.shuffled(1));
+    }
+
+    #[test]
+    fn a_limit_is_told_beside_what_there_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("m.csv");
+        let rows: String = (0..9).map(|n| format!("{n}.png,test,PA\n")).collect();
+        std::fs::write(&path, format!("image,split,view\n{rows}x.png,test,LATERAL\n")).unwrap();
+        let told = |limit| {
+            let studies = Studies::collect(&path, None, SplitChoice::Test, limit, 1).unwrap();
+            studies.told()
+        };
+        assert_eq!(
+            told(4),
+            "9 images in the split, 4 measured\nskipped 1: view is not frontal (first: x.png)"
+        );
+        assert!(told(0).starts_with("9 images in the split, 9 measured\n"));
     }
 
     /// A DICOM file of 4 × 4 pixels.

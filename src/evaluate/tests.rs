@@ -154,6 +154,8 @@ fn a_study_that_cannot_be_read_is_named_and_the_others_are_measured() {
     named.sort_unstable();
     assert_eq!(named, ["1.png", "1.png", "gone.png", "gone.png"]);
     assert!(evaluation.text().contains("gone.png"));
+    assert!(evaluation.data.account.starts_with("4 images in the split, 4 measured"));
+    assert!(evaluation.text().contains("4 images in the split, 4 measured"));
     // Nothing to ask: a measurement that was named cannot be left out in silence.
     let report = || std::fs::read_to_string(settings.out.join("report.json"));
     std::fs::remove_file(settings.out.join("report.json")).unwrap();
@@ -164,6 +166,12 @@ fn a_study_that_cannot_be_read_is_named_and_the_others_are_measured() {
     let error = measure(&asked(&[Part::Vqa])).unwrap_err().to_string();
     assert!(error.contains("no question"), "{error}");
     assert!(report().is_err());
+    // A file that cannot take its place is not left beside it under another name.
+    std::fs::create_dir_all(settings.out.join("report.json/full")).unwrap();
+    let error = measure(&asked(&[Part::Reconstruction])).unwrap_err().to_string();
+    assert!(error.contains("report.json"), "{error}");
+    assert!(!settings.out.join("report.json.new").exists());
+    std::fs::remove_dir_all(settings.out.join("report.json")).unwrap();
     // What was measured besides is not lost.
     let error = measure(&asked(&[Part::Vqa, Part::Reconstruction]))
         .unwrap_err()

@@ -10,9 +10,19 @@ use super::Split;
 pub enum DataError {
     /// Neither layout.
     #[error(
-        "{} is no data set: give a folder in the MIMIC-CXR-JPG layout (with mimic-cxr-2.0.0-split.csv), or a manifest ending in .csv or .jsonl", .0.display()
+        "{} is no data set: give a folder in the MIMIC-CXR-JPG layout (with mimic-cxr-2.0.0-split.csv), or a manifest ending in .csv or .jsonl \
+         (`pretrain --text` takes .txt too)", .0.display()
     )]
     Unknown(PathBuf),
+    /// Nothing is there.
+    #[error("{} is no data set: nothing is there; look at the path", .0.display())]
+    NotThere(PathBuf),
+    /// Nothing is there, and the path ends as a share does that is none.
+    #[error("{} is no data set: nothing is there; if a share is meant by what stands behind the @, it must be a number above 0", .0.display())]
+    Share(PathBuf),
+    /// A table without a line.
+    #[error("{} is empty: its first line must name its columns", .0.display())]
+    Empty(PathBuf),
     /// The operating system refused.
     #[error("{}: {reason}", .path.display())]
     Io {

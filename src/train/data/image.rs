@@ -15,10 +15,10 @@ pub enum ImageFault {
     #[error("{0}")]
     Io(#[from] io::Error),
     /// A DICOM file that is damaged or of a kind that is not read.
-    #[error(transparent)]
+    #[error("{}", own_dicom(.0))]
     Dicom(#[from] DicomError),
     /// Not a PNG, JPEG or DICOM file, or a damaged one.
-    #[error(transparent)]
+    #[error("{}", own(.0))]
     Decode(#[from] RadiographError),
 }
 
@@ -30,6 +30,33 @@ impl ImageFault {
             Self::Dicom(_) => "DICOM file is damaged or of a kind that is not read; export it as PNG or JPEG",
             Self::Decode(_) => "image does not decode",
         }
+    }
+}
+
+/// What is wrong with a file of one's own. Nothing was sent, so what is to be done is not what a server tells its client.
+fn own(error: &RadiographError) -> String {
+    match error {
+        RadiographError::Empty => "the image file is empty; copy it again".to_owned(),
+        RadiographError::UnknownFormat => {
+            "the image is neither PNG nor JPEG nor a DICOM file; convert it to one of these".to_owned()
+        }
+        RadiographError::TooManyPixels {
+            width,
+            height,
+            max_side,
+            max_pixels,
+        } => format!(
+            "the image is {width} × {height} pixels; at most {max_side} on a side and {max_pixels} in all are read; make it smaller"
+        ),
+        other => other.to_string(),
+    }
+}
+
+/// [`own`] of a DICOM file.
+fn own_dicom(error: &DicomError) -> String {
+    match error {
+        DicomError::Limits(error) => own(error),
+        other => other.to_string(),
     }
 }
 
@@ -80,5 +107,14 @@ mod tests {
         assert!(reason(&path).contains("export it as PNG or JPEG"));
         fs::write(&path, "text").unwrap();
         assert!(reason(&path).contains("does not decode"));
+        // Nobody is asked to send a file of his own.
+        for text in ["text", ""] {
+            fs::write(&path, text).unwrap();
+            let told = read_image(&path, 8).err().unwrap().to_string();
+            assert!(
+                !told.to_lowercase().contains("send") && told.contains("the image"),
+                "{told}"
+            );
+        }
     }
 }

@@ -4,6 +4,8 @@ use serde_json::Value;
 
 /// Why a row is left out whose labels say something that is not understood: read wrongly, they would teach the opposite.
 pub(super) const VALUE: &str = "value of a label is not 1, 0, -1, true, false, yes, no, present, absent or uncertain (write `Name`, `Name=0` or `Name=-1`)";
+/// Why a study of a table of labels has none: a cell that is taken for empty would say that the finding is absent.
+pub(super) const TABLE_VALUE: &str = "value of a label is not 1, 0, -1, true, false, yes, no, present, absent, uncertain, empty or nan: its study has no labels";
 const FORM: &str = "labels are neither names nor an object of names and values";
 /// Why a row is left out whose labels are separated in another way: taken for one label, they would be one that no other image has.
 pub(super) const SEPARATOR: &str =
@@ -57,8 +59,14 @@ fn label(text: &str) -> Result<Option<(String, f32)>, &'static str> {
     }
 }
 
+/// Whether a cell of a table of labels says nothing; some programs write `nan` for that.
+pub(super) fn is_blank(cell: &str) -> bool {
+    let cell = cell.trim();
+    cell.is_empty() || cell.eq_ignore_ascii_case("nan")
+}
+
 /// What a value of a label means.
-fn number(text: &str) -> Option<f32> {
+pub(super) fn number(text: &str) -> Option<f32> {
     match text.trim().to_lowercase().as_str() {
         "true" | "yes" | "present" => Some(1.0),
         "false" | "no" | "absent" => Some(0.0),

@@ -84,6 +84,9 @@ fn columns(
     headers: &csv::StringRecord,
     account: &mut Account,
 ) -> Result<Vec<(&'static str, usize)>, DataError> {
+    if headers.iter().all(|header| plain(header).is_empty()) {
+        return Err(DataError::Empty(path.to_owned()));
+    }
     let (mut columns, mut others) = (Vec::<(&'static str, usize)>::new(), Vec::new());
     for (at, header) in headers.iter().enumerate() {
         let Some(name) = field(header) else {

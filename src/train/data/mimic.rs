@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
 
+use super::labels::{Labels, TABLE_VALUE, is_blank, number};
 use super::splits::{Place, Scope, SplitWatch};
 use super::{Account, DataError, Questions, Record, ReportSource, Split};
 
@@ -36,7 +37,11 @@ pub(super) fn visit<E: From<DataError>>(
     let scope = Scope::of(root, true);
     let rows = rows(&splits, &scope, watch, account)?;
     let taken = match table_file(root, METADATA) {
-        Some(path) => taken(&path)?,
+        Some(path) => {
+            let listed = taken(&path)?;
+            tell_unlisted(&rows, &listed, account);
+            listed
+        }
         None => {
             account.note(format!(
                 "{} has no metadata table ({METADATA}): views are unknown, and stage 2 uses none of its images",
@@ -45,7 +50,14 @@ pub(super) fn visit<E: From<DataError>>(
             HashMap::new()
         }
     };
-    let labels = table_file(root, LABELS).map_or_else(|| Ok(HashMap::new()), |path| labels(&path))?;
+    let labels = match table_file(root, LABELS) {
+        Some(path) => {
+            let listed = labels(&path, account)?;
+            tell_unlabelled(&rows, &listed, account);
+            listed
+        }
+        None => HashMap::new(),
+    };
     count_strangers(&rows, &labels, account);
     let first = earliest_frontal(&rows, &taken);
     let own = root.join("vqa");
@@ -118,6 +130,9 @@ fn table<const N: usize>(path: &Path, names: [&str; N]) -> Result<(Rows, [usize;
     };
     let mut reader = csv::Reader::from_reader(plain);
     let headers = reader.headers().map_err(|e| DataError::csv(path, e))?;
+    if headers.is_empty() {
+        return Err(DataError::Empty(path.to_owned()));
+    }
     let mut at = [0; N];
     for (slot, name) in at.iter_mut().zip(names) {
         *slot = headers
@@ -143,16 +158,17 @@ fn rows(
     for record in reader.records() {
         let record = record.map_err(|e| DataError::csv(path, e))?;
         let line = record.position().map_or(0, csv::Position::line);
+        let place = || place_in(path, line);
         let [id, study, subject, split] = at.map(|column| record.get(column).unwrap_or_default());
         // Names become paths: they may not lead elsewhere.
         let plain =
             |name: &str| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
         if !(plain(id) && plain(study) && plain(subject)) || id.starts_with('.') {
-            account.skip("row of the split table without proper ids", || format!("line {line}"));
+            account.skip("row of the split table without proper ids", place);
             continue;
         }
         let Some(split) = Split::parse(split) else {
-            account.skip("split is not train, validate or test", || format!("line {line}"));
+            account.skip("split is not train, validate or test", place);
             continue;
         };
         let table = path;
@@ -164,10 +180,16 @@ fn rows(
             line,
         };
         if rows.insert(id.to_owned(), row).is_some() {
-            account.skip("image is listed twice", || format!("line {line}"));
+            account.skip("image is listed twice", place);
         }
     }
     Ok(rows)
+}
+
+/// A line of one of the tables, as an account names it.
+fn place_in(table: &Path, line: u64) -> String {
+    let name = table.file_name().unwrap_or_default().to_string_lossy();
+    format!("line {line} of {name}")
 }
 
 /// When and from where each image was taken.
@@ -208,6 +230,29 @@ fn earliest_frontal(
     first
 }
 
+/// Tells how many images the metadata table lacks, as where half of it was copied.
+fn tell_unlisted(rows: &BTreeMap<String, Row>, taken: &HashMap<String, Taken>, account: &mut Account) {
+    let mut lacking = rows.keys().filter(|id| !taken.contains_key(*id));
+    if let Some(first) = lacking.next() {
+        account.note(format!(
+            "{} images of the split table are not in {METADATA} (first: {first}): their views are unknown, and stage 2 uses none of them",
+            lacking.count() + 1
+        ));
+    }
+}
+
+/// Tells how many studies the table of labels lacks.
+fn tell_unlabelled<V>(rows: &BTreeMap<String, Row>, labels: &HashMap<String, V>, account: &mut Account) {
+    let studies = rows.values().map(|row| row.study.as_str());
+    let lacking: BTreeSet<&str> = studies.filter(|study| !labels.contains_key(*study)).collect();
+    if let Some(first) = lacking.first() {
+        account.note(format!(
+            "{} studies of the split table have no row in {LABELS} (first: {first}): their labels are unknown",
+            lacking.len()
+        ));
+    }
+}
+
 /// Counts the studies of the table of labels that the split table does not know: their labels are nobody's.
 fn count_strangers<V>(rows: &BTreeMap<String, Row>, labels: &HashMap<String, V>, account: &mut Account) {
     let known: HashSet<&str> = rows.values().map(|row| row.study.as_str()).collect();
@@ -232,17 +277,25 @@ pub(super) fn label_names(root: &Path) -> Result<Vec<String>, DataError> {
     Ok(names.map(str::to_owned).collect())
 }
 
-/// Labels of each study that are mentioned.
-fn labels(path: &Path) -> Result<HashMap<String, Vec<(String, f32)>>, DataError> {
+/// Labels of each study that are mentioned. A study with a value that is not understood has none, and is counted: what is not mentioned is
+/// taken to be absent, so to leave out the one value would teach the opposite of what it may say.
+fn labels(path: &Path, account: &mut Account) -> Result<HashMap<String, Labels>, DataError> {
     let (mut reader, [study]) = table(path, ["study_id"])?;
     let headers = reader.headers().map_err(|e| DataError::csv(path, e))?.clone();
-    reader
-        .records()
-        .map(|record| {
-            let record = record.map_err(|e| DataError::csv(path, e))?;
-            let known = headers.iter().zip(&record).filter(|(name, _)| !name.ends_with("_id"));
-            let known = known.filter_map(|(name, value)| Some((name.to_owned(), value.trim().parse().ok()?)));
-            Ok((record.get(study).unwrap_or_default().to_owned(), known.collect()))
-        })
-        .collect()
+    let mut labels = HashMap::new();
+    for record in reader.records() {
+        let record = record.map_err(|e| DataError::csv(path, e))?;
+        let cells = headers.iter().zip(&record);
+        let said = cells.filter(|(name, value)| !name.ends_with("_id") && !is_blank(value));
+        let known: Option<Labels> = said
+            .map(|(name, value)| Some((name.to_owned(), number(value)?)))
+            .collect();
+        if known.is_none() {
+            let line = record.position().map_or(0, csv::Position::line);
+            account.skip(TABLE_VALUE, || place_in(path, line));
+        }
+        let study = record.get(study).unwrap_or_default().to_owned();
+        labels.insert(study, known.unwrap_or_default());
+    }
+    Ok(labels)
 }

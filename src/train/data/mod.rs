@@ -20,8 +20,10 @@ mod splits_tests;
 #[cfg(test)]
 mod tests;
 mod texts;
+#[cfg(test)]
+mod told_tests;
 
-pub use account::Account;
+pub use account::{Account, SKIPPED};
 pub use error::DataError;
 pub use image::{ImageFault, OWN_FILES, decode_image, read_image};
 pub use literal::{Literal, LiteralError, parse_literal};
@@ -31,6 +33,7 @@ pub use report::{Stage, parse_report};
 pub use splits::SplitWatch;
 pub use texts::texts;
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// What is read from a data set.
@@ -54,6 +57,12 @@ enum Kind {
 impl Dataset {
     /// Finds out what stands at `path`: a folder with `mimic-cxr-2.0.0-split.csv` (or `.csv.gz`), or a `.csv` or `.jsonl` file.
     pub fn open(path: &Path) -> Result<Self, DataError> {
+        if let Err(reason) = path.metadata() {
+            return Err(match reason.kind() {
+                ErrorKind::NotFound => absent(path),
+                _ => DataError::io(path, reason),
+            });
+        }
         let suffix = path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase);
         let kind = match suffix.as_deref() {
             _ if mimic::is_layout(path) => Kind::Mimic,
@@ -114,10 +123,24 @@ impl Dataset {
         account: &mut Account,
         each: &mut dyn FnMut(Record, &mut Account) -> Result<(), E>,
     ) -> Result<(), E> {
-        match self.kind {
+        account.reading(Some(&self.path));
+        let done = match self.kind {
             Kind::Mimic => mimic::visit(&self.path, self.questions.as_deref(), watch, account, each),
             Kind::Csv => manifest::visit_csv(&self.path, self.bare, watch, account, each),
             Kind::Lines => manifest::visit_lines(&self.path, self.bare, watch, account, each),
-        }
+        };
+        account.reading(None);
+        done
+    }
+}
+
+/// Why nothing is read from where nothing is: `data@0` names a file of that name, or is a share that is none.
+fn absent(path: &Path) -> DataError {
+    let behind = path.to_str().and_then(|text| text.rsplit_once('@'));
+    let share = behind.and_then(|(_, share)| share.parse::<f64>().ok());
+    let good = |share: f64| share > 0.0 && share.is_finite();
+    match share {
+        Some(share) if !good(share) => DataError::Share(path.to_owned()),
+        _ => DataError::NotThere(path.to_owned()),
     }
 }

@@ -55,8 +55,8 @@ impl ReportSource {
         let text = match self {
             Self::File(path) => {
                 let bytes = fs::read(path).map_err(|_| "report cannot be read")?;
-                // One odd byte (an old degree sign) is no reason to lose a report.
-                String::from_utf8_lossy(&bytes).into_owned()
+                // In another encoding every letter beyond a to z would be learned as one sign.
+                String::from_utf8(bytes).map_err(|_| "report is not UTF-8 text; save it as UTF-8")?
             }
             Self::Text(text) => {
                 let capital = capital_headings(text);

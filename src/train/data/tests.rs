@@ -3,7 +3,7 @@ use std::path::Path;
 
 use super::*;
 
-fn read(path: &Path) -> Result<(Vec<Record>, Account), DataError> {
+pub(super) fn read(path: &Path) -> Result<(Vec<Record>, Account), DataError> {
     let (mut records, mut account) = (Vec::new(), Account::default());
     Dataset::open(path)?.visit(&mut account, &mut |record, _| {
         records.push(record);
@@ -12,13 +12,13 @@ fn read(path: &Path) -> Result<(Vec<Record>, Account), DataError> {
     Ok((records, account))
 }
 
-fn write(root: &Path, name: &str, text: &str) {
+pub(super) fn write(root: &Path, name: &str, text: &str) {
     let path = root.join(name);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, text).unwrap();
 }
 
-fn mimic(splits: &str) -> tempfile::TempDir {
+pub(super) fn mimic(splits: &str) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path();
     write(
@@ -270,6 +270,17 @@ fn a_text_with_sections_is_parsed_like_a_file_and_one_without_is_used_as_it_is()
     assert!(read("FINDINGS: Clear.", Stage::Two).is_err());
     let missing = ReportSource::File("no-such-file".into());
     assert_eq!(missing.read(Stage::One), Err("report cannot be read"));
+}
+
+#[test]
+fn a_report_in_another_encoding_is_skipped_and_not_learned_with_wrong_letters() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s50.txt");
+    fs::write(&path, b"IMPRESSION: Gr\xf6\xdfe normal.").unwrap();
+    let report = ReportSource::File(path.clone());
+    assert!(report.read(Stage::One).unwrap_err().contains("not UTF-8"));
+    fs::write(&path, "IMPRESSION: Größe normal.").unwrap();
+    assert_eq!(report.read(Stage::One).unwrap(), "Größe normal.");
 }
 
 #[test]

@@ -33,6 +33,9 @@ pub enum EncodeError {
     /// Two at once would damage each other's records.
     #[error("another `encode` is at work on {}; wait for it, or choose another --out", .0.display())]
     Busy(PathBuf),
+    /// No image of the data set could be used.
+    #[error("no image was encoded: {0}")]
+    Nothing(String),
     /// The data set.
     #[error(transparent)]
     Data(#[from] DataError),

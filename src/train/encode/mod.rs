@@ -22,7 +22,7 @@ use rayon::prelude::*;
 
 use self::file::{CodeWriter, key};
 use self::stamp::{Content, Seen, Stamp};
-use super::data::{Account, Dataset, ImageFault, Record, decode_image};
+use super::data::{Account, Dataset, ImageFault, Record, SKIPPED, decode_image};
 use crate::model::vqgan::Vqgan;
 use crate::radiograph::Pixels;
 
@@ -52,12 +52,12 @@ enum Found {
 }
 
 /// Encodes every image of `dataset` that `out` does not hold yet or whose file has changed since, `batch` at a time; files are read and
-/// decoded in parallel. Images that cannot be read are counted and tried again by the next run. `progress` is told how many files are
-/// done.
+/// decoded in parallel. Images that cannot be read are counted, named in a file beside `out`, and tried again by the next run. `progress`
+/// is told how many files are done.
 ///
 /// # Errors
-/// When the data set cannot be read, when `out` cannot be written or holds other things than codes of this VQ-GAN, and while another
-/// process encodes to it.
+/// When the data set cannot be read or none of its images used, when `out` cannot be written or holds other things than codes of this
+/// VQ-GAN, and while another process encodes to it.
 pub fn encode(
     dataset: &Dataset,
     vqgan: &Vqgan,
@@ -67,7 +67,7 @@ pub fn encode(
     progress: &mut dyn FnMut(u64),
 ) -> Result<Account, EncodeError> {
     let (writer, cache) = CodeWriter::open(out, origin)?;
-    let mut encoding = Encoding { vqgan, writer };
+    let mut encoding = Encoding { vqgan, writer, kept: 0 };
     let mut met: HashSet<[u8; 16]> = HashSet::new();
     let (mut account, mut waiting, mut done) = (Account::default(), Vec::new(), 0u64);
     let damaged = cache.as_ref().map_or(0, CodeCache::damaged);
@@ -85,16 +85,17 @@ pub fn encode(
             // Named by an earlier row with another question.
             return Ok(());
         }
-        let stamp = match Stamp::of(&path) {
-            Ok(stamp) => stamp,
-            Err(fault) => {
-                account.skip(ImageFault::Io(fault).reason(), || record.id);
-                return Ok(());
-            }
-        };
         let before = cache
             .as_ref()
             .and_then(|cache| cache.seen(&record.id).zip(cache.get(&record.id)));
+        let stamp = match Stamp::of(&path) {
+            Ok(stamp) => stamp,
+            Err(fault) => {
+                encoding.kept += u64::from(before.is_some());
+                skip(&ImageFault::Io(fault), record.id, account);
+                return Ok(());
+            }
+        };
         if before.is_some_and(|(seen, _)| seen.stamp == stamp) {
             account.used(AS_THEY_WERE);
             return Ok(());
@@ -115,13 +116,49 @@ pub fn encode(
     done += waiting.len() as u64;
     encoding.batch(waiting, &mut account)?;
     progress(done);
-    encoding.writer.finish()?;
-    Ok(account)
+    let Encoding { writer, kept, .. } = encoding;
+    let used = [ENCODED, ENCODED_AGAIN, AS_THEY_WERE].map(|kind| account.count(kind));
+    let nothing = kept + used.iter().sum::<u64>() == 0;
+    if nothing && cache.as_ref().is_none_or(CodeCache::is_empty) {
+        // While it is held: a file without codes would pass for one that is done.
+        std::fs::remove_file(out).map_err(|e| EncodeError::io(out, e))?;
+    }
+    writer.finish()?;
+    account.keep_skipped(&skipped_beside(out))?;
+    match nothing {
+        true => Err(EncodeError::Nothing(why(&account))),
+        false => Ok(account),
+    }
+}
+
+/// Counts an image that cannot be read, with what is wrong with this one.
+fn skip(fault: &ImageFault, id: String, account: &mut Account) {
+    account.skip_for(fault.reason(), Some(fault.to_string()), || id);
+}
+
+/// Where the images that were skipped are named.
+fn skipped_beside(out: &Path) -> PathBuf {
+    let mut name = out.file_name().unwrap_or_default().to_owned();
+    name.push(".");
+    name.push(SKIPPED);
+    out.with_file_name(name)
+}
+
+/// Why there is nothing to encode, in one line.
+fn why(account: &Account) -> String {
+    let account = account.to_string();
+    let skipped: Vec<&str> = account.lines().skip(1).collect();
+    match skipped.is_empty() {
+        true => "the data set names none".to_owned(),
+        false => skipped.join("; "),
+    }
 }
 
 struct Encoding<'a> {
     vqgan: &'a Vqgan,
     writer: CodeWriter,
+    /// Images that cannot be read and that have codes of an earlier run.
+    kept: u64,
 }
 
 impl Encoding<'_> {
@@ -150,7 +187,10 @@ impl Encoding<'_> {
                     self.writer.append(&image.id, &seen, &codes)?;
                     account.used(AS_THEY_WERE);
                 }
-                Err(fault) => account.skip(fault.reason(), || image.id),
+                Err(fault) => {
+                    self.kept += u64::from(image.known.is_some());
+                    skip(&fault, image.id, account);
+                }
             }
         }
         let codes = match pixels.is_empty() {

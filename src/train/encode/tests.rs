@@ -208,3 +208,42 @@ fn images_whose_records_are_damaged_are_encoded_again_and_counted() {
         assert_eq!(codes.get(id), fresh.get(id), "{id}");
     }
 }
+
+#[test]
+fn an_encode_that_can_use_no_image_is_an_error_that_leaves_no_file_of_codes() {
+    let world = World::new();
+    for number in 0..4 {
+        fs::write(world.path(&format!("{number}.png")), "no picture").unwrap();
+    }
+    let data = Dataset::open(&world.path("data.csv")).unwrap();
+    let to = |name: &str| encode(&data, &world.vqgan, &world.origin, &world.path(name), 3, &mut |_| {});
+    let error = to("codes").unwrap_err().to_string();
+    assert!(
+        error.starts_with("no image was encoded: skipped 4: image does not decode") && !error.contains('\n'),
+        "{error}"
+    );
+    assert!(!world.path("codes").exists());
+    let named = fs::read_to_string(world.path("codes.skipped.jsonl")).unwrap();
+    assert_eq!(named.lines().count(), 4, "{named}");
+    assert!(
+        error.contains("codes.skipped.jsonl") && named.contains("\"id\":\"3.png\""),
+        "{named}"
+    );
+    // One good image makes a file, and the others are still named.
+    world.draw(0, 0);
+    assert_eq!(to("codes").unwrap().count(ENCODED), 1);
+    let named = fs::read_to_string(world.path("codes.skipped.jsonl")).unwrap();
+    assert!(
+        named.lines().count() == 3 && named.contains("neither PNG nor JPEG"),
+        "{named}"
+    );
+    // Codes of before are kept where their images are gone for now.
+    fs::remove_file(world.path("0.png")).unwrap();
+    assert_eq!(to("codes").unwrap().skipped("image file cannot be read"), 1);
+    assert!(world.cache("codes").get("0.png").is_some());
+    for number in 0..4 {
+        world.draw(number, number);
+    }
+    to("codes").unwrap();
+    assert!(!world.path("codes.skipped.jsonl").exists());
+}
