@@ -1,4 +1,7 @@
-//! Speed of the language model at a given shape, on random weights: prefill, decode, and the memory bandwidth they reach.
+//! Speed of the language model at a given shape, on random weights: prefill, decode, and the memory bandwidth they reach. The VQ-GAN's is
+//! in [`vqgan`].
+
+pub mod vqgan;
 
 use std::str::FromStr;
 use std::time::{Duration, Instant};

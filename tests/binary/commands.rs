@@ -155,6 +155,42 @@ fn published_formats_are_converted_and_served() {
 }
 
 #[test]
+fn a_published_vqgan_alone_is_converted_to_what_a_training_takes() {
+    let folder = temporary();
+    let (out, codes) = (folder.path().join("vqgan"), folder.path().join("codes"));
+    let (yaml, checkpoint) = (fixture("model/vqgan-colour.yaml"), fixture("checkpoint/vqgan.ckpt"));
+    let parts = ["--vqgan-config", text(&yaml), "--vqgan-checkpoint", text(&checkpoint)];
+    let made = succeed(SERVER, &[&["convert", "--out", text(&out)], &parts[..]].concat());
+    assert!(made.contains("vqgan --init"), "{made}");
+    radiograph(folder.path());
+    let manifest = folder.path().join("m.csv");
+    std::fs::write(&manifest, "image\nxray.png\n").expect("a manifest");
+    let args = ["encode", "--device", "cpu", "--data", text(&manifest)];
+    let args = [&args[..], &["--vqgan", text(&out), "--out", text(&codes)]].concat();
+    assert!(succeed(TRAINER, &args).contains("1 images encoded"));
+    let timed = [
+        "bench",
+        "--vqgan",
+        text(&out),
+        "--batch",
+        "2",
+        "--repeat",
+        "1",
+        "--json",
+    ];
+    let timed = succeed(SERVER, &[&timed[..], &["--dtype", "f32", "--device", "cpu"]].concat());
+    let timed: Value = serde_json::from_str(&timed).expect("JSON");
+    assert_eq!(timed["passes"][0]["images"], 2, "{timed}");
+    assert_eq!(timed["codes_equal"], 1.0, "{timed}");
+    // What is of the language model has no meaning without one.
+    let refused = fail(
+        SERVER,
+        &[&["convert", "--out", text(&out), "--name", "x"], &parts[..]].concat(),
+    );
+    assert!(refused.contains("--llm"), "{refused}");
+}
+
+#[test]
 fn a_quantised_bundle_is_made_and_says_what_its_original_says_in_these_bits() {
     let folder = temporary();
     let (image, small) = (radiograph(folder.path()), folder.path().join("small"));

@@ -4,6 +4,7 @@
 mod commands;
 mod dicom_worker;
 mod house;
+mod load;
 mod log;
 mod served;
 mod start;

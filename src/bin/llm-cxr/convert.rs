@@ -1,9 +1,9 @@
-//! `llm-cxr convert`: the published checkpoints become a bundle.
+//! `llm-cxr convert`: the published checkpoints become a bundle, or a VQ-GAN alone what a training begins with.
 
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use llm_cxr::model::convert::{ConvertOptions, TargetDtype, convert};
+use llm_cxr::model::convert::{ConvertOptions, TargetDtype, VqganOptions, convert, convert_vqgan};
 
 use crate::output_args::OutputArgs;
 use crate::{CommandResult, show};
@@ -11,11 +11,14 @@ use crate::{CommandResult, show};
 /// Turn a Hugging Face folder and a taming VQ-GAN into a model bundle.
 ///
 /// Pickled files are read without running anything that is in them. Nothing is fetched. `llm-cxr quantise` makes a smaller bundle of it.
+///
+/// Without --llm the VQ-GAN alone is converted, to a folder with config.yaml and model.safetensors that `llm-cxr-train` takes: vqgan --init,
+/// encode --vqgan, finetune --vqgan.
 #[derive(Args, Debug)]
 pub struct ConvertArgs {
     /// Folder of the language model: config.json, tokenizer.json and weights (safetensors or pytorch_model.bin, whole or sharded).
     #[arg(long, value_name = "DIR")]
-    llm: PathBuf,
+    llm: Option<PathBuf>,
     /// Configuration of the VQ-GAN, as taming-transformers writes it.
     #[arg(long, value_name = "YAML")]
     vqgan_config: PathBuf,
@@ -23,10 +26,10 @@ pub struct ConvertArgs {
     #[arg(long, value_name = "CKPT")]
     vqgan_checkpoint: PathBuf,
     /// Element type of the language model's weights in the bundle.
-    #[arg(long, value_enum, default_value = "keep")]
+    #[arg(long, value_enum, default_value = "keep", requires = "llm")]
     dtype: Dtype,
     /// Name of the bundle, shown in every answer; by default the folder's.
-    #[arg(long)]
+    #[arg(long, requires = "llm")]
     name: Option<String>,
     #[command(flatten)]
     output: OutputArgs,
@@ -44,8 +47,17 @@ enum Dtype {
 
 /// Runs the command.
 pub fn run(args: ConvertArgs) -> CommandResult {
+    let Some(llm) = args.llm else {
+        let options = VqganOptions {
+            config: args.vqgan_config,
+            checkpoint: args.vqgan_checkpoint,
+            out: args.output.out,
+            force: args.output.force,
+        };
+        return show::work(args.output.json, |progress| convert_vqgan(&options, progress));
+    };
     let options = ConvertOptions {
-        llm: args.llm,
+        llm,
         vqgan_config: args.vqgan_config,
         vqgan_checkpoint: args.vqgan_checkpoint,
         out: args.output.out,

@@ -1,5 +1,7 @@
 //! `llm-cxr load`: many clients against a running server; throughput and latency percentiles.
 
+mod summary;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -15,12 +17,13 @@ use serde_json::{Value, json};
 
 use crate::CommandResult;
 use crate::show::bar;
+use summary::{Sample, print, summarise};
 
 /// Puts a running server under load and prints throughput and latency percentiles.
 #[derive(Args, Debug)]
 pub struct LoadArgs {
     /// Address of the server
-    #[arg(long, default_value = "http://127.0.0.1:8080")]
+    #[arg(long, default_value = "http://127.0.0.1:8080", value_parser = address)]
     url: String,
     /// Clients that ask at the same time
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=4096))]
@@ -54,7 +57,7 @@ struct Mix(Vec<Kind>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum Kind {
+pub enum Kind {
     Report,
     Vqa,
     Image,
@@ -91,81 +94,54 @@ impl FromStr for Mix {
     }
 }
 
-/// How one request went: its code (`ok` or the server's error code), its time, the part of it that the server's own account
-/// (`timing_ms`) gives to waiting and to the model, its tokens.
-struct Sample {
-    kind: Kind,
-    code: String,
+/// What the clients saw.
+struct Seen {
+    samples: Vec<Sample>,
+    /// What was said at the first one of each kind of error.
+    first_errors: BTreeMap<String, String>,
     seconds: f64,
-    model_seconds: f64,
-    tokens: u64,
 }
 
-#[derive(Serialize)]
-struct Summary {
-    clients: u32,
-    seconds: f64,
-    requests: usize,
-    ok: usize,
-    requests_per_s: f64,
-    tokens_per_s: f64,
-    latency: BTreeMap<Kind, Latency>,
-    errors: BTreeMap<String, usize>,
+/// Why a request was not answered.
+struct Failure {
+    text: String,
+    /// The server asks to come back later, as it does under more load than it takes.
+    busy: bool,
 }
 
-/// Latency of the requests that succeeded, in seconds.
-#[derive(Serialize)]
-struct Latency {
-    ok: usize,
-    p50: f64,
-    p90: f64,
-    p95: f64,
-    p99: f64,
-    max: f64,
-    /// Median of what was spent outside of queue and model, on both sides of the connection: reading the image, tokenising, writing JSON
-    /// and images, HTTP; and this program's own part.
-    outside_p50: f64,
-}
+/// How long a polite client waits before it asks a busy server again.
+const BUSY: Duration = Duration::from_millis(200);
 
 pub fn run(args: LoadArgs) -> CommandResult {
     let images = images(&args.image)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let (samples, seconds) = runtime.block_on(drive(&args, images))?;
-    let summary = summarise(args.clients, samples, seconds);
+    let seen = runtime.block_on(drive(&args, images))?;
+    let summary = summarise(args.clients, &seen.samples, seen.first_errors, seen.seconds);
     match args.json {
         true => println!("{}", serde_json::to_string_pretty(&summary)?),
         false => print(&summary),
     }
-    Ok(())
+    match summary.ok {
+        0 => Err("no request was answered".into()),
+        _ => Ok(()),
+    }
 }
 
-async fn drive(args: &LoadArgs, images: Vec<String>) -> Result<(Vec<Sample>, f64), Box<dyn std::error::Error>> {
-    let client = reqwest::Client::builder().timeout(Duration::from_secs(600)).build()?;
+async fn drive(args: &LoadArgs, images: Vec<String>) -> Result<Seen, Box<dyn std::error::Error>> {
+    let caller = Caller {
+        client: reqwest::Client::builder().timeout(Duration::from_secs(600)).build()?,
+        url: args.url.clone(),
+        key: args.api_key.clone(),
+        readings: args.readings,
+        max_tokens: args.max_tokens,
+        images: Arc::new(images),
+    };
+    caller.greet().await.map_err(|e| format!("{}: {e}", args.url))?;
     let begun = Instant::now();
     let end = begun + args.duration;
     let bar = bar(args.duration.as_secs(), "load");
-    let images = Arc::new(images);
     let tasks: Vec<_> = (0..args.clients as usize)
-        .map(|number| {
-            let caller = Caller {
-                client: client.clone(),
-                url: args.url.trim_end_matches('/').to_owned(),
-                key: args.api_key.clone(),
-                readings: args.readings,
-                max_tokens: args.max_tokens,
-                images: images.clone(),
-            };
-            let mix = args.mix.0.clone();
-            tokio::spawn(async move {
-                let mut samples = Vec::new();
-                let mut turn = number;
-                while Instant::now() < end {
-                    samples.push(caller.ask(mix[turn % mix.len()], turn).await);
-                    turn += 1;
-                }
-                samples
-            })
-        })
+        .map(|number| tokio::spawn(client(caller.clone(), args.mix.0.clone(), number, end)))
         .collect();
     let ticker = tokio::spawn(async move {
         while Instant::now() < end {
@@ -174,14 +150,87 @@ async fn drive(args: &LoadArgs, images: Vec<String>) -> Result<(Vec<Sample>, f64
         }
         bar.finish_and_clear();
     });
-    let mut samples = Vec::new();
+    let (mut samples, mut first_errors) = (Vec::new(), BTreeMap::new());
     for task in tasks {
-        samples.extend(task.await?);
+        let (own, errors) = task.await?;
+        samples.extend(own);
+        for (code, text) in errors {
+            first_errors.entry(code).or_insert(text);
+        }
     }
     ticker.abort();
-    Ok((samples, begun.elapsed().as_secs_f64()))
+    Ok(Seen {
+        samples,
+        first_errors,
+        seconds: begun.elapsed().as_secs_f64(),
+    })
 }
 
+/// One client: asks until `end`, the `number`th request of the mix first. After a failure it waits, so that a server that is not there is
+/// not asked thousands of times a second.
+async fn client(
+    caller: Caller,
+    mix: Vec<Kind>,
+    number: usize,
+    end: Instant,
+) -> (Vec<Sample>, BTreeMap<String, String>) {
+    let (mut samples, mut errors) = (Vec::new(), BTreeMap::new());
+    let (mut turn, mut failures) = (number, 0);
+    while Instant::now() < end {
+        let (sample, failure) = caller.ask(mix[turn % mix.len()], turn).await;
+        turn += 1;
+        match failure {
+            None => failures = 0,
+            Some(failure) => {
+                let wait = match failure.busy {
+                    true => BUSY,
+                    false => pause(failures),
+                };
+                failures += 1;
+                errors.entry(sample.code.clone()).or_insert(failure.text);
+                tokio::time::sleep(wait.min(end.saturating_duration_since(Instant::now()))).await;
+            }
+        }
+        samples.push(sample);
+    }
+    (samples, errors)
+}
+
+/// How long a client waits after a failure that follows on so many others: 50 ms, each time twice as long, at most 1 s.
+fn pause(before: u32) -> Duration {
+    Duration::from_millis(50u64 << before.min(5)).min(Duration::from_secs(1))
+}
+
+/// An address that can be asked.
+fn address(text: &str) -> Result<String, String> {
+    match text.split_once("://") {
+        Some(("http", host)) if !host.trim_matches('/').is_empty() => Ok(text.trim_end_matches('/').to_owned()),
+        Some(("https", _)) => {
+            Err("https is not spoken here: give the http:// address behind the proxy that adds TLS".to_owned())
+        }
+        _ => Err("an address begins with http://, as http://127.0.0.1:8080 does".to_owned()),
+    }
+}
+
+/// What the server says of an error, in one line.
+fn refusal(status: u16, body: &Value) -> String {
+    match body["error"]["message"].as_str() {
+        Some(message) => format!("{status}: {message}"),
+        None => format!("the answer's status is {status}"),
+    }
+}
+
+/// An error with its causes: the outermost one alone does not say that nobody listens.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let (mut text, mut cause) = (error.to_string(), error.source());
+    while let Some(inner) = cause {
+        text.push_str(&format!(": {inner}"));
+        cause = inner.source();
+    }
+    text
+}
+
+#[derive(Clone)]
 struct Caller {
     client: reqwest::Client,
     url: String,
@@ -192,8 +241,33 @@ struct Caller {
 }
 
 impl Caller {
-    async fn ask(&self, kind: Kind, turn: usize) -> Sample {
+    /// Asks once whether a server is there that lets this client in and is ready.
+    async fn greet(&self) -> Result<(), String> {
+        let request = self.client.get(format!("{}/v1/info", self.url));
+        let request = self.with_key(request).timeout(Duration::from_secs(30));
+        let response = request.send().await.map_err(|e| with_causes(&e))?;
+        let status = response.status().as_u16();
+        let body: Value = response.json().await.unwrap_or(Value::Null);
+        match (status, body["state"].as_str()) {
+            (200, Some("ready")) => Ok(()),
+            (200, Some(state)) => Err(format!(
+                "the server's state is `{state}`; begin when /readyz answers 200"
+            )),
+            (200, None) => Err("what answers there is not llm-cxr".to_owned()),
+            (status, _) => Err(refusal(status, &body)),
+        }
+    }
+
+    fn with_key(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
+        match &self.key {
+            Some(key) => request.bearer_auth(key),
+            None => request,
+        }
+    }
+
+    async fn ask(&self, kind: Kind, turn: usize) -> (Sample, Option<Failure>) {
         let begun = Instant::now();
+        let mut failure = None;
         let (code, tokens, model) = match self.send(kind, turn).await {
             Ok((200, body)) => {
                 let phases = ["queue", "encode", "prefill", "decode", "draw"];
@@ -208,24 +282,29 @@ impl Caller {
                 let code = body["error"]["code"]
                     .as_str()
                     .map_or_else(|| status.to_string(), str::to_owned);
-                if status == 429 {
-                    // A polite client waits a little before it asks again.
-                    tokio::time::sleep(Duration::from_millis(200)).await;
-                }
+                failure = Some(Failure {
+                    text: refusal(status, &body),
+                    busy: status == 429,
+                });
                 (code, 0, 0.0)
             }
             Err(error) => {
                 let what = if error.is_timeout() { "timeout" } else { "connection" };
+                failure = Some(Failure {
+                    text: with_causes(&error),
+                    busy: false,
+                });
                 (what.to_owned(), 0, 0.0)
             }
         };
-        Sample {
+        let sample = Sample {
             kind,
             code,
             seconds: begun.elapsed().as_secs_f64(),
             model_seconds: model,
             tokens,
-        }
+        };
+        (sample, failure)
     }
 
     async fn send(&self, kind: Kind, turn: usize) -> Result<(u16, Value), reqwest::Error> {
@@ -251,11 +330,8 @@ impl Caller {
         if let (Some(readings), Kind::Report) = (self.readings, kind) {
             body["readings"] = readings.into();
         }
-        let mut request = self.client.post(format!("{}{path}", self.url)).json(&body);
-        if let Some(key) = &self.key {
-            request = request.bearer_auth(key);
-        }
-        let response = request.send().await?;
+        let request = self.client.post(format!("{}{path}", self.url)).json(&body);
+        let response = self.with_key(request).send().await?;
         let status = response.status().as_u16();
         Ok((status, response.json().await.unwrap_or(Value::Null)))
     }
@@ -275,81 +351,6 @@ fn images(paths: &[PathBuf]) -> Result<Vec<String>, Box<dyn std::error::Error>> 
         .collect()
 }
 
-fn summarise(clients: u32, samples: Vec<Sample>, seconds: f64) -> Summary {
-    let mut times: BTreeMap<Kind, (Vec<f64>, Vec<f64>)> = BTreeMap::new();
-    let mut errors = BTreeMap::new();
-    let (mut ok, mut tokens) = (0, 0);
-    for sample in &samples {
-        if sample.code == "ok" {
-            ok += 1;
-            tokens += sample.tokens;
-            let (whole, outside) = times.entry(sample.kind).or_default();
-            whole.push(sample.seconds);
-            outside.push((sample.seconds - sample.model_seconds).max(0.0));
-        } else {
-            *errors.entry(sample.code.clone()).or_insert(0) += 1;
-        }
-    }
-    Summary {
-        clients,
-        seconds,
-        requests: samples.len(),
-        ok,
-        requests_per_s: ok as f64 / seconds,
-        tokens_per_s: tokens as f64 / seconds,
-        latency: times
-            .into_iter()
-            .map(|(kind, (whole, outside))| (kind, latency(whole, outside)))
-            .collect(),
-        errors,
-    }
-}
-
-/// Of as many times, at least one, and their parts outside of the model.
-fn latency(mut times: Vec<f64>, mut outside: Vec<f64>) -> Latency {
-    times.sort_by(f64::total_cmp);
-    outside.sort_by(f64::total_cmp);
-    // Nearest rank.
-    let rank = |of: &[f64], share: f64| of[((share * of.len() as f64).ceil() as usize).clamp(1, of.len()) - 1];
-    let at = |share| rank(&times, share);
-    Latency {
-        outside_p50: rank(&outside, 0.5),
-        ok: times.len(),
-        p50: at(0.5),
-        p90: at(0.9),
-        p95: at(0.95),
-        p99: at(0.99),
-        max: at(1.0),
-    }
-}
-
-fn print(s: &Summary) {
-    println!(
-        "{} clients, {:.1} s: {} requests, {} answered, {:.2} requests/s, {:.1} tokens/s",
-        s.clients, s.seconds, s.requests, s.ok, s.requests_per_s, s.tokens_per_s
-    );
-    println!(
-        "{:10} {:>7} {:>9} {:>9} {:>9} {:>9} {:>9} {:>15}",
-        "", "ok", "p50 s", "p90 s", "p95 s", "p99 s", "max s", "outside p50 ms"
-    );
-    for (kind, l) in &s.latency {
-        let name = format!("{kind:?}").to_lowercase();
-        println!(
-            "{name:10} {:7} {:9.3} {:9.3} {:9.3} {:9.3} {:9.3} {:15.1}",
-            l.ok,
-            l.p50,
-            l.p90,
-            l.p95,
-            l.p99,
-            l.max,
-            l.outside_p50 * 1000.0
-        );
-    }
-    for (code, count) in &s.errors {
-        println!("not answered: {code} × {count}");
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -365,10 +366,20 @@ mod tests {
     }
 
     #[test]
-    fn percentiles_are_nearest_ranks() {
-        let l = latency((1..=100).rev().map(f64::from).collect(), vec![3.0, 1.0, 2.0, 9.0]);
-        assert_eq!((l.p50, l.p90, l.p95, l.p99, l.max), (50.0, 90.0, 95.0, 99.0, 100.0));
-        assert_eq!(l.outside_p50, 2.0);
-        assert_eq!(latency(vec![7.0], vec![1.0]).p50, 7.0);
+    fn a_client_waits_longer_after_each_failure_and_never_longer_than_a_second() {
+        let ms: Vec<u128> = [0, 1, 2, 3, 4, 5, 6, 4_000_000].map(|n| pause(n).as_millis()).to_vec();
+        assert_eq!(ms, [50, 100, 200, 400, 800, 1000, 1000, 1000]);
+    }
+
+    #[test]
+    fn an_address_that_cannot_be_asked_is_refused_with_what_it_should_be() {
+        assert_eq!(
+            address("http://127.0.0.1:8080/"),
+            Ok("http://127.0.0.1:8080".to_owned())
+        );
+        for wrong in ["127.0.0.1:8080", "localhost", "http://", "ftp://x", ""] {
+            assert!(address(wrong).unwrap_err().contains("http://"), "{wrong}");
+        }
+        assert!(address("https://x").unwrap_err().contains("behind the proxy"));
     }
 }

@@ -8,6 +8,7 @@ mod plan;
 mod tests;
 mod tokenizer;
 mod values;
+mod vqgan_alone;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -25,6 +26,7 @@ use super::vqgan::VqganConfig;
 use super::{ConfigError, bundle};
 
 pub use self::values::TargetDtype;
+pub use self::vqgan_alone::{VqganOptions, VqganSummary, convert_vqgan};
 
 /// What is to be converted, and where to.
 #[derive(Clone, Debug)]

@@ -136,6 +136,43 @@ fn a_folder_of_pickles_becomes_a_bundle_with_the_same_values() {
 }
 
 #[test]
+fn a_vqgan_alone_becomes_the_folder_that_a_training_begins_with() {
+    let workshop = Workshop::new();
+    let out = workshop.dir.path().join("vqgan");
+    let mut options = VqganOptions {
+        config: workshop.options.vqgan_config.clone(),
+        checkpoint: workshop.options.vqgan_checkpoint.clone(),
+        out: out.clone(),
+        force: false,
+    };
+    let summary = convert_vqgan(&options, &mut |_| {}).unwrap();
+    assert_eq!((summary.codes_per_image, summary.image_side), (256, 32));
+    assert!(summary.warnings.is_empty() && summary.to_string().contains("vqgan --init"));
+    let config = VqganConfig::from_yaml(&fs::read(out.join("config.yaml")).unwrap()).unwrap();
+    let (weights, checkpoint) = (
+        CheckpointReader::open_file(&out.join("model.safetensors")).unwrap(),
+        CheckpointReader::open_file(&options.checkpoint).unwrap(),
+    );
+    let expected = config.expected_tensors();
+    assert_eq!(weights.names().count(), expected.len(), "losses are left out");
+    for tensor in expected {
+        let (new, old) = (weights.read(&tensor.name), checkpoint.read(&tensor.name));
+        assert_eq!(new.unwrap(), old.unwrap(), "{}", tensor.name);
+    }
+    // What is there stays, unless it is to be replaced; and nothing is left beside it.
+    let taken = convert_vqgan(&options, &mut |_| {}).unwrap_err().to_string();
+    assert!(taken.contains("--force"), "{taken}");
+    options.force = true;
+    convert_vqgan(&options, &mut |_| {}).unwrap();
+    options.checkpoint = workshop.options.vqgan_config.clone();
+    convert_vqgan(&options, &mut |_| {}).unwrap_err();
+    assert!(out.join("model.safetensors").is_file());
+    let entries = fs::read_dir(workshop.dir.path()).unwrap();
+    let mut names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert!(names.all(|name| !name.starts_with('.')), "something was left behind");
+}
+
+#[test]
 fn inspect_says_what_the_bundle_holds() {
     let workshop = Workshop::new();
     workshop.convert().unwrap();

@@ -1,0 +1,144 @@
+//! A published VQ-GAN without a language model: the folder that trainings begin with.
+
+use std::fmt;
+use std::fs;
+use std::io::{Error, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::{ConvertError, copy, plan, read};
+use crate::model::bundle::{self, BundleError, Progress, folders};
+use crate::model::checkpoint::CheckpointReader;
+use crate::model::vqgan::VqganConfig;
+
+/// The names by which `llm-cxr-train` knows the files of a VQ-GAN.
+const CONFIG: &str = "config.yaml";
+const WEIGHTS: &str = "model.safetensors";
+
+/// What is to be converted, and where to.
+#[derive(Clone, Debug)]
+pub struct VqganOptions {
+    /// Yaml of the taming `VQModel`.
+    pub config: PathBuf,
+    /// Its Lightning checkpoint, or safetensors.
+    pub checkpoint: PathBuf,
+    /// Folder to be made.
+    pub out: PathBuf,
+    /// Replace what is at `out`.
+    pub force: bool,
+}
+
+/// What was made.
+#[derive(Clone, Debug, Serialize)]
+pub struct VqganSummary {
+    /// The folder.
+    pub out: PathBuf,
+    /// Parameters.
+    pub parameters: u64,
+    /// Codes of an image.
+    pub codes_per_image: usize,
+    /// Side of an image in pixels.
+    pub image_side: usize,
+    /// Size of the code book.
+    pub code_count: usize,
+    /// Bytes written.
+    pub bytes: u64,
+    /// What looks wrong but does not prevent a training, such as weights that are not finite.
+    pub warnings: Vec<String>,
+}
+
+/// Makes the folder of a VQ-GAN: its yaml and its weights, without the losses and whatever else a training checkpoint holds. `progress` is
+/// told of the bytes.
+pub fn convert_vqgan(
+    options: &VqganOptions,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<VqganSummary, ConvertError> {
+    let yaml = read(&options.config)?;
+    let config = VqganConfig::from_yaml(&yaml).map_err(|reason| ConvertError::Config {
+        file: options.config.clone(),
+        reason,
+    })?;
+    let reader = CheckpointReader::open_file(&options.checkpoint)?;
+    let plan = plan::vqgan(&reader, &config)?;
+    let partial = Partial::create(&options.out, options.force)?;
+    let [yaml_file, weights] = [CONFIG, WEIGHTS].map(|name| partial.folder.join(name));
+    fs::write(&yaml_file, &yaml).map_err(BundleError::io(&yaml_file))?;
+    let mut warnings = Vec::new();
+    copy(&reader, &plan, &weights, WEIGHTS, progress, &mut warnings)?;
+    let size = weights.metadata().map_err(BundleError::io(&weights))?.len();
+    partial.finish()?;
+    Ok(VqganSummary {
+        out: options.out.clone(),
+        parameters: plan.parameters(),
+        codes_per_image: config.codes_per_image(),
+        image_side: config.resolution,
+        code_count: config.n_embed,
+        bytes: size + yaml.len() as u64,
+        warnings,
+    })
+}
+
+/// A folder beside its place, until it is whole; removed if the work fails.
+struct Partial<'a> {
+    out: &'a Path,
+    folder: PathBuf,
+    old: PathBuf,
+}
+
+impl<'a> Partial<'a> {
+    fn create(out: &'a Path, force: bool) -> Result<Self, BundleError> {
+        let occupied = match fs::read_dir(out) {
+            Ok(mut entries) => entries.next().is_some(),
+            Err(error) if error.kind() == ErrorKind::NotFound => false,
+            Err(error) => return Err(BundleError::io(out)(error)),
+        };
+        if occupied && !force {
+            return Err(BundleError::Exists(out.to_owned()));
+        }
+        let Some(name) = out.file_name().map(|name| name.to_string_lossy().into_owned()) else {
+            let reason = Error::new(ErrorKind::InvalidInput, "is not the name of a folder to be made");
+            return Err(BundleError::io(out)(reason));
+        };
+        let [folder, old] = ["partial", "old.partial"].map(|suffix| out.with_file_name(format!(".{name}.{suffix}")));
+        // Left behind by a run that was killed.
+        folders::remove(&folder).map_err(BundleError::folder)?;
+        fs::create_dir_all(&folder).map_err(BundleError::io(&folder))?;
+        Ok(Self { out, folder, old })
+    }
+
+    /// Moves it to its place when the disk has all of it.
+    fn finish(self) -> Result<(), BundleError> {
+        folders::exchange(&self.folder, self.out, &self.old).map_err(BundleError::folder)
+    }
+}
+
+impl Drop for Partial<'_> {
+    fn drop(&mut self) {
+        // After `finish` there is nothing left to remove.
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+impl fmt::Display for VqganSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let out = self.out.display();
+        writeln!(f, "{out} is the folder of a VQ-GAN")?;
+        writeln!(
+            f,
+            "  {:.1} M parameters, {} of {} codes for an image of {} pixels, {}",
+            self.parameters as f64 / 1e6,
+            self.codes_per_image,
+            self.code_count,
+            self.image_side,
+            bundle::size(self.bytes)
+        )?;
+        write!(
+            f,
+            "  it is for `llm-cxr-train`: vqgan --init {out}, encode --vqgan {out}, finetune --vqgan {out}"
+        )?;
+        self.warnings
+            .iter()
+            .try_for_each(|warning| write!(f, "\n  warning: {warning}"))
+    }
+}
