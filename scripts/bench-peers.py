@@ -1,19 +1,24 @@
 #!/usr/bin/env python3
 """Speed beside the peers: transformers and llama.cpp on the same shape, the same machine, in one run.
 
-    python3 -m venv .venv-peers && .venv-peers/bin/pip install torch==2.11.0 transformers llama-cpp-python gguf
-    make build && .venv-peers/bin/python scripts/bench-peers.py --rounds 3
+    make build && python3 scripts/bench-peers.py --install .cache/peers --rounds 3
+
+`--install DIR` makes a virtual environment in DIR, brings the peers in the versions below into it (llama.cpp is compiled for this machine, which
+takes a C++ compiler and some minutes), and goes on in it; what it brought before stays. torch comes from the index that pip is configured for;
+where that has builds for CPUs alone, which are smaller, name one: `--torch 2.11.0+cpu`.
 
 Each round runs every engine once in each precision that it has, one after the other, in a process of its own; the table gives medians
-over the rounds and ratios to each peer. A peer whose package is missing is left out and said so. Weights are random: speed does not
-depend on them. On a GPU (`--device cuda --batch 1,8,64`) it is transformers alone, in bf16, as it is and compiled (static cache, CUDA graphs), and the plain read is a copy
-within its memory.
+over the rounds and ratios to each peer. A peer whose package is missing is left out, which is said before and after the run; without any
+peer, or without one that --engines names, nothing is measured. Weights are random: speed does not depend on them. On a GPU
+(`--device cuda --batch 1,8,64`) it is transformers alone, in bf16, as it is and compiled (static cache, CUDA graphs), and the plain read is a
+copy within its memory.
 llama.cpp's 8 and 4 bits are Q8_0 and Q4_0, made by its own quantiser from the same bf16 file.
 """
 
 import argparse
 import importlib.util
 import json
+import os
 import pathlib
 import statistics
 import subprocess
@@ -21,6 +26,10 @@ import sys
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+# What the figures of docs/performance.md were made beside. llama.cpp is built from source: a wheel is for the oldest processor.
+PEERS = ["transformers==5.24.0", "gguf==0.19.0", "llama-cpp-python==0.3.36"]
+FROM_SOURCE = "llama-cpp-python"
+TORCH = "2.11.0"
 
 
 def shape_of(text):
@@ -270,8 +279,38 @@ def run_apart(a, engine, precision, only_files=False):
     return json.loads(line[7:])
 
 
+def install(folder, torch):
+    """A virtual environment with the peers; gives its Python. One that has them already stays as it is."""
+    folder = pathlib.Path(folder).absolute()
+    python, done = folder / "bin/python", folder / "peers.json"
+    wanted = [f"torch=={torch}", *PEERS]
+    if python.exists() and done.exists() and json.loads(done.read_text()) == wanted:
+        return python
+    if folder.exists() and not (folder / "pyvenv.cfg").exists() and any(folder.iterdir()):
+        sys.exit(f"{folder} holds something else than a virtual environment; give --install another folder")
+    for command in ([sys.executable, "-m", "venv", folder],
+                    [python, "-m", "pip", "install", "--no-binary", FROM_SOURCE, *wanted]):
+        print(" ".join(map(str, command)), file=sys.stderr, flush=True)
+        status = subprocess.run([str(part) for part in command]).returncode
+        if status != 0:
+            sys.exit(f"the peers could not be brought: the last command ended with {status}")
+    done.write_text(json.dumps(wanted))
+    return python
+
+
+def without(flags, args):
+    """Arguments without these flags and their values, written `--flag value` or `--flag=value`."""
+    rest, args = [], iter(args)
+    for part in args:
+        if part in flags:
+            next(args, None)
+        elif part.split("=")[0] not in flags:
+            rest.append(part)
+    return rest
+
+
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("--shape", default="hidden=2560,layers=32,heads=32,intermediate=10240,vocab=51305")
     parser.add_argument("--prompt", type=int, default=340)
     parser.add_argument("--new", type=int, default=16)
@@ -281,6 +320,8 @@ def main():
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--repeat", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--install", metavar="DIR", help="make a virtual environment with the peers in DIR, and measure in it")
+    parser.add_argument("--torch", default=TORCH, metavar="VERSION", help=f"the torch that --install brings ({TORCH})")
     parser.add_argument("--work", default=str(ROOT / ".cache/bench-peers"), help="folder for the peers' weights")
     parser.add_argument("--only", choices=list(ENGINES), help=argparse.SUPPRESS)
     parser.add_argument("--only-files", action="store_true", help=argparse.SUPPRESS)
@@ -288,6 +329,9 @@ def main():
     precisions = a.precision.split(",") if a.precision else PRECISIONS if a.device == "cpu" else ["bf16"]
     if not set(precisions) <= set(PRECISIONS):
         parser.error(f"--precision is a list of {', '.join(PRECISIONS)}")
+    if a.install and not a.only:
+        python = install(a.install, a.torch)
+        os.execv(python, [str(python), __file__, *without(["--install", "--torch"], sys.argv[1:])])
     pathlib.Path(a.work).mkdir(parents=True, exist_ok=True)
     if a.only:
         print("RESULT " + json.dumps(ENGINES[a.only][0](a)))
@@ -295,7 +339,7 @@ def main():
     wanted = a.engines.split(",") if a.engines else list(ENGINES)
     if "llm-cxr" not in wanted or not set(wanted) <= set(ENGINES):
         parser.error(f"--engines is llm-cxr and some of {', '.join(ENGINES)}")
-    engines = []
+    engines, left_out = [], []
     for name, (_, modules, _) in ENGINES.items():
         if name not in wanted:
             continue
@@ -304,9 +348,13 @@ def main():
             continue
         missing = [m for m in modules if importlib.util.find_spec(m) is None]
         if missing:
-            print(f"left out: {name} (not installed: {', '.join(missing)})", file=sys.stderr)
+            left_out.append(f"{name} (not installed: {', '.join(missing)})")
         else:
             engines.append(name)
+    if left_out and (a.engines or engines == ["llm-cxr"]):
+        sys.exit(f"nothing to compare with: {'; '.join(left_out)}; --install DIR brings the peers, or --engines names those that there are")
+    for name in left_out:
+        print(f"left out: {name}", file=sys.stderr)
     runs = [(name, precision) for precision in precisions for name in engines if precision in ENGINES[name][2]]
     if "llama.cpp" in engines:
         # Apart, so that no measurement shares its process, or its peak memory, with the making of files.
@@ -326,6 +374,8 @@ def main():
                 print(error, file=sys.stderr)
                 del results[name, precision]
     table(a, engines, precisions, results)
+    for name in left_out:
+        print(f"left out: {name}")
 
 
 def table(a, engines, precisions, results):

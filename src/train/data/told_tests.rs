@@ -18,7 +18,7 @@ fn a_study_whose_labels_are_not_understood_has_none_and_is_counted_with_its_line
         let labels: Vec<_> = records.into_iter().map(|record| record.labels).collect();
         (labels, account)
     };
-    let edema = vec![("Edema".to_owned(), 1.0)];
+    let edema = vec![("Edema".to_owned(), 1.0f32)];
     // What pandas writes for an empty cell is one; words mean what they mean in a manifest.
     let (labels, account) = told("1,50,1.0,nan\n1,51,present,NaN\n");
     assert_eq!(labels, [edema.clone(), edema.clone()]);
