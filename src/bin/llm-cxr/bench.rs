@@ -109,7 +109,7 @@ fn time_vqgan(args: &BenchArgs, which: &str) -> CommandResult {
     };
     let images = match args.image.is_empty() {
         true => vqgan::noise(side, batches.clone().max().unwrap_or(1)),
-        false => args.image.iter().map(read).collect::<Result<_, String>>()?,
+        false => args.image.iter().map(read).collect::<Result<Vec<_>, String>>()?,
     };
     let plan = VqganPlan {
         config,
