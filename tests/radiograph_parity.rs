@@ -118,5 +118,8 @@ fn real_radiographs_equal_pillow_where_they_are_at_hand() {
             seen += 1;
         }
     }
-    assert!(seen >= 20, "{seen} of the files are the ones that the fixture was made of");
+    assert!(
+        seen >= 20,
+        "{seen} of the files are the ones that the fixture was made of"
+    );
 }
