@@ -99,7 +99,11 @@ impl BodyLimits {
     }
 
     fn too_large(&self) -> ApiError {
-        let message = format!("The body is larger than {} bytes; send a smaller image.", self.largest);
+        let message = format!(
+            "The body is larger than {} bytes; send a smaller image, or the file itself as a form's part or as the raw body, where it \
+             takes a quarter less than in base64.",
+            self.largest
+        );
         ApiError::new(ErrorCode::BodyTooLarge, message)
     }
 }

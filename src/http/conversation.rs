@@ -1,18 +1,22 @@
 //! How a conversation becomes the one prompt that the model was trained on.
 //!
 //! The model knows an instruction and an input, no roles. The instruction is, separated by blank lines: what the system says; the earlier
-//! turns, each line begun by `User:` or `Assistant:`; and the last message's own text. The input is the last image that a user sent.
+//! turns, each line begun by `User:` or `Assistant:`; and the last message's own text. The input is the last image that a user sent, of which
+//! a message has at most one. What else stands in a message is refused: the answer would be to another question than the one that was asked.
 //! A last message with an image and no text asks for a report, as `/v1/report` gives it.
 
 use bytes::Bytes;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::error::{ApiError, ErrorCode};
-use super::fields::{missing, wrong};
+use super::fields::{shown, wrong};
 use super::input::image_from_text;
 
 /// Most messages in a conversation.
-const MAX_MESSAGES: usize = 256;
+pub(super) const MAX_MESSAGES: usize = 256;
+
+/// What clients send back of a reply that they were given, where there was nothing in it.
+const OF_A_REPLY: [&str; 5] = ["refusal", "annotations", "audio", "tool_calls", "function_call"];
 
 /// A conversation laid out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,11 +37,10 @@ enum Role {
 
 impl Conversation {
     /// Reads `messages`.
-    pub async fn read(messages: Option<Value>) -> Result<Self, ApiError> {
+    pub async fn read(messages: Value) -> Result<Self, ApiError> {
         let messages = match messages {
-            None => return Err(missing("messages")),
-            Some(Value::Array(messages)) if !messages.is_empty() && messages.len() <= MAX_MESSAGES => messages,
-            Some(_) => return Err(wrong("messages", "a list of 1 to 256 messages")),
+            Value::Array(messages) if !messages.is_empty() && messages.len() <= MAX_MESSAGES => messages,
+            _ => return Err(wrong("messages", "a list of 1 to 256 messages")),
         };
         let (mut system, mut turns, mut image) = (Vec::new(), Vec::new(), None);
         let mut wordless = false;
@@ -109,36 +112,77 @@ fn read_message(message: Value) -> Result<(Role, String, Option<String>), ApiErr
         None | Some(Value::Null) if matches!(role, Role::Assistant) => {}
         _ => return Err(expected()),
     }
+    // A name changes nothing here.
+    message.retain(|name, _| name != "role" && name != "name");
+    if matches!(role, Role::Assistant) {
+        message.retain(|name, value| !(OF_A_REPLY.contains(&name.as_str()) && is_empty(value)));
+    }
+    nothing_left(&message, "a message")?;
     Ok((role, texts.join("\n"), image))
 }
 
-fn read_part(
-    mut part: Value,
-    role: &Role,
-    texts: &mut Vec<String>,
-    image: &mut Option<String>,
-) -> Result<(), ApiError> {
+fn read_part(part: Value, role: &Role, texts: &mut Vec<String>, image: &mut Option<String>) -> Result<(), ApiError> {
     let expected = || wrong("messages", "made of parts of type `text` and, from users, `image_url`");
-    let kind = part.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
-    match kind.as_str() {
-        "text" => match part.get_mut("text").map(Value::take) {
+    let Value::Object(mut part) = part else {
+        return Err(expected());
+    };
+    let kind = part.remove("type");
+    match kind.as_ref().and_then(Value::as_str) {
+        Some("text") => match part.remove("text") {
             Some(Value::String(text)) => texts.push(text),
             _ => return Err(expected()),
         },
-        "image_url" if matches!(role, Role::User) => {
+        Some("image_url") if matches!(role, Role::User) => {
             // Both {"url": …} and the bare string are seen in the wild.
-            let url = match part.get_mut("image_url").map(Value::take) {
-                Some(Value::Object(mut object)) => object.remove("url"),
+            let url = match part.remove("image_url") {
+                Some(Value::Object(mut object)) => {
+                    let url = object.remove("url");
+                    // Every image is read at the one size that the model knows.
+                    object.remove("detail");
+                    nothing_left(&object, "`image_url`")?;
+                    url
+                }
                 other => other,
             };
-            match url {
-                Some(Value::String(url)) => *image = Some(url),
-                _ => return Err(expected()),
+            let Some(Value::String(url)) = url else {
+                return Err(expected());
+            };
+            if image.replace(url).is_some() {
+                let message =
+                    "A message shows more than one image, and the model takes one a request; send a request for each.";
+                return Err(ApiError::about(ErrorCode::ConflictingFields, "messages", message));
             }
         }
         _ => return Err(expected()),
     }
-    Ok(())
+    // Official clients mark by it how far a prompt may be cached, which changes nothing here.
+    part.remove("prompt_cache_breakpoint");
+    nothing_left(&part, "a part of `content`")
+}
+
+/// Refuses what is left of an object in a conversation, whose like is called `what`.
+fn nothing_left(object: &Map<String, Value>, what: &str) -> Result<(), ApiError> {
+    // Null counts as not given, as in every field.
+    let Some((name, _)) = object.iter().find(|(_, value)| !value.is_null()) else {
+        return Ok(());
+    };
+    let message = format!(
+        "{} is not a field of {what}; an image goes into the `content` of a user's message, as \
+         {{\"type\": \"image_url\", \"image_url\": {{\"url\": \"data:image/png;base64,…\"}}}}.",
+        shown(name)
+    );
+    Err(ApiError::about(ErrorCode::UnknownField, "messages", message))
+}
+
+/// Whether a value holds nothing.
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(values) => values.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        Value::Bool(_) | Value::Number(_) => false,
+    }
 }
 
 #[cfg(test)]
@@ -156,7 +200,7 @@ mod tests {
             {"role": "assistant", "content": "A heart."},
             {"role": "user", "content": [image("data:image/png;base64,Yg=="), {"type": "text", "text": "And here?"}]},
         ]);
-        let read = Conversation::read(Some(messages)).await.expect("sound");
+        let read = Conversation::read(messages).await.expect("sound");
         assert_eq!(
             read.instruction,
             "Be brief.\n\nUser: What is seen?\nAssistant: A heart.\n\nAnd here?"
@@ -167,7 +211,7 @@ mod tests {
     #[tokio::test]
     async fn one_plain_message_is_the_instruction_itself() {
         let messages = json!([{"role": "user", "content": "Say hello."}]);
-        let read = Conversation::read(Some(messages)).await.expect("sound");
+        let read = Conversation::read(messages).await.expect("sound");
         assert_eq!(
             read,
             Conversation {
@@ -200,8 +244,13 @@ mod tests {
                 user(json!([{"type": "image_url", "image_url": {"url": "http://x/y.png"}}])),
                 ErrorCode::RemoteUrlRefused,
             ),
+            (user(json!([shown, shown])), ErrorCode::ConflictingFields),
+            (
+                json!([{"role": "user", "content": "Is it?", "images": ["aGk="]}]),
+                ErrorCode::UnknownField,
+            ),
         ] {
-            let refused = Conversation::read(Some(messages)).await.expect_err("refused");
+            let refused = Conversation::read(messages).await.expect_err("refused");
             assert_eq!((refused.code, refused.param.as_deref()), (code, Some("messages")));
         }
     }

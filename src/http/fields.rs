@@ -1,4 +1,5 @@
-//! The fields of a request, from JSON, from a form or from a query string, taken one by one; what is left over is refused by name.
+//! The fields of a request, from JSON, from a form or from a query string, taken one by one; what is left over is refused by name, and only then
+//! what is missing: a misspelt name is why another is missing.
 //!
 //! Hand-written rather than derived: an error here names the field and what it should be, and never repeats its value.
 
@@ -10,6 +11,12 @@ use super::error::{ApiError, ErrorCode};
 /// Most values of a JSON body: some megabytes, once they are read.
 const MOST_VALUES: usize = 1 << 16;
 
+/// Longest value of a form or a query that may be a list in JSON: more than all questions together.
+const LONGEST_LIST: usize = 1 << 20;
+
+/// What some editors and Windows' own tools begin a text in UTF-8 with.
+const BYTE_ORDER_MARK: &[u8; 3] = b"\xef\xbb\xbf";
+
 /// Fields that have not been taken yet.
 #[derive(Debug)]
 pub struct Fields {
@@ -17,11 +24,27 @@ pub struct Fields {
     /// Values came as text: numbers are read from it, and lists may be comma separated.
     textual: bool,
     known: Vec<&'static str>,
+    /// Names of a form's parts that came as files or are no text.
+    files: Vec<String>,
+    /// The first field that must be there and is not.
+    lacking: Option<&'static str>,
 }
 
 impl Fields {
+    /// None of them taken yet.
+    fn of(left: Map<String, Value>, textual: bool) -> Self {
+        Self {
+            left,
+            textual,
+            known: Vec::new(),
+            files: Vec::new(),
+            lacking: None,
+        }
+    }
+
     /// The fields of a JSON object.
     pub fn from_json(body: &[u8]) -> Result<Self, ApiError> {
+        let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
         let text = utf8(body)?;
         // A number or a bracket takes two bytes, and in memory dozens.
         if values(body) > MOST_VALUES {
@@ -36,28 +59,23 @@ impl Fields {
             )
         })?;
         match value {
-            Value::Object(left) => Ok(Self {
-                left,
-                textual: false,
-                known: Vec::new(),
-            }),
+            Value::Object(left) => Ok(Self::of(left, false)),
             _ => Err(ApiError::new(ErrorCode::InvalidJson, "The body must be a JSON object.")),
         }
     }
 
-    /// The fields of a form; a name may come more than once.
-    pub fn from_form(pairs: Vec<(String, String)>) -> Self {
+    /// The fields of a form; a name may come more than once. A value that is no text is `None`; `files` names those that came as files.
+    pub fn from_form(pairs: Vec<(String, Option<String>)>, files: Vec<String>) -> Self {
         let mut left = Map::new();
         for (name, value) in pairs {
             match left.entry(name).or_insert_with(|| Value::Array(Vec::new())) {
-                Value::Array(values) => values.push(Value::String(value)),
+                Value::Array(values) => values.push(value.map_or(Value::Null, Value::String)),
                 other => *other = Value::Null,
             }
         }
         Self {
-            left,
-            textual: true,
-            known: Vec::new(),
+            files,
+            ..Self::of(left, true)
         }
     }
 
@@ -65,9 +83,9 @@ impl Fields {
     pub fn from_query(query: &str) -> Result<Self, ApiError> {
         let pairs = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            Ok((percent_decoded(name)?, percent_decoded(value)?))
+            Ok((percent_decoded(name)?, Some(percent_decoded(value)?)))
         });
-        Ok(Self::from_form(pairs.collect::<Result<_, ApiError>>()?))
+        Ok(Self::from_form(pairs.collect::<Result<_, ApiError>>()?, Vec::new()))
     }
 
     /// The value as it came; `null` counts as not given.
@@ -80,6 +98,7 @@ impl Fields {
     fn single(&mut self, name: &'static str) -> Result<Option<Value>, ApiError> {
         match self.value(name) {
             Some(Value::Array(mut values)) if self.textual => match (values.pop(), values.is_empty()) {
+                (Some(Value::Null), true) => Err(no_text(name)),
                 (value, true) => Ok(value),
                 _ => Err(wrong(name, "given once")),
             },
@@ -96,9 +115,18 @@ impl Fields {
         }
     }
 
-    /// A text that must be there.
+    /// A text that must be there. Where it is not, an empty one stands for it, and [`Fields::finish`] refuses the request.
     pub fn required_text(&mut self, name: &'static str) -> Result<String, ApiError> {
-        self.text(name)?.ok_or_else(|| missing(name))
+        let text = self.text(name)?;
+        if text.is_none() {
+            self.lack(name);
+        }
+        Ok(text.unwrap_or_default())
+    }
+
+    /// Notes that a field must be there and is not. Of several the first is told.
+    pub fn lack(&mut self, name: &'static str) {
+        self.lacking.get_or_insert(name);
     }
 
     /// A finite number.
@@ -132,31 +160,37 @@ impl Fields {
         Ok(self.integer(name)?.map(|n| usize::try_from(n).unwrap_or(usize::MAX)))
     }
 
-    /// True or false; false when not given.
+    /// True or false; false when not given. In a form and in a query capitals do not matter: Python writes `True`.
     pub fn flag(&mut self, name: &'static str) -> Result<bool, ApiError> {
         match self.single(name)? {
             None => Ok(false),
             Some(Value::Bool(flag)) => Ok(flag),
-            Some(Value::String(text)) if self.textual && text == "true" => Ok(true),
-            Some(Value::String(text)) if self.textual && text == "false" => Ok(false),
+            Some(Value::String(text)) if self.textual && text.eq_ignore_ascii_case("true") => Ok(true),
+            Some(Value::String(text)) if self.textual && text.eq_ignore_ascii_case("false") => Ok(false),
             Some(_) => Err(wrong(name, "true or false")),
         }
     }
 
-    /// A list of texts. In a form the name is repeated; with `commas` each of its values may also be a comma separated list.
+    /// A list of texts. In a form the name is repeated, or its one value is a list of strings in JSON; with `commas` each of its values may also be
+    /// a comma separated list.
     pub fn texts(&mut self, name: &'static str, commas: bool) -> Result<Option<Vec<String>>, ApiError> {
         let values = match self.value(name) {
             None => return Ok(None),
             Some(Value::Array(values)) => values,
             Some(_) => return Err(wrong(name, "a list of strings")),
         };
+        let listed = match values.as_slice() {
+            [Value::String(text)] if self.textual => json_list(text),
+            _ => None,
+        };
         let mut texts = Vec::new();
-        for value in values {
+        for value in listed.unwrap_or(values) {
             match value {
                 Value::String(text) if self.textual && commas => {
                     texts.extend(text.split(',').map(|t| t.trim().to_owned()).filter(|t| !t.is_empty()));
                 }
                 Value::String(text) => texts.push(text),
+                Value::Null if self.textual => return Err(no_text(name)),
                 _ => return Err(wrong(name, "a list of strings")),
             }
         }
@@ -193,10 +227,18 @@ impl Fields {
         }
     }
 
-    /// All fields have been asked for: refuses what is left.
+    /// All fields have been asked for: refuses what is left, and then what is missing.
     pub fn finish(self) -> Result<(), ApiError> {
         let known = self.known.join(", ");
-        self.refuse(|shown| format!("{shown} is not a field of this request; it takes: {known}."))
+        let is_file = self.left.keys().next().is_some_and(|name| self.files.contains(name));
+        self.refuse(|shown| match is_file {
+            true => format!("{shown} is not a field of this request, and it came as a file; send the file as `image`."),
+            false => format!("{shown} is not a field of this request; it takes: {known}."),
+        })?;
+        match self.lacking {
+            Some(name) => Err(missing(name)),
+            None => Ok(()),
+        }
     }
 
     /// The fields of a query string that is not read: refuses what there is. `place` is where fields are read instead.
@@ -214,15 +256,9 @@ impl Fields {
         let Some(name) = self.left.keys().next() else {
             return Ok(());
         };
-        let plain = name.len() <= 64 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.[]".contains(&b));
-        let shown = if plain {
-            format!("`{name}`")
-        } else {
-            "One of the names sent".to_owned()
-        };
         Err(ApiError {
-            param: plain.then(|| name.clone()),
-            ..ApiError::new(ErrorCode::UnknownField, say(&shown))
+            param: is_plain(name).then(|| name.clone()),
+            ..ApiError::new(ErrorCode::UnknownField, say(&shown(name)))
         })
     }
 }
@@ -238,14 +274,42 @@ pub fn utf8(bytes: &[u8]) -> Result<&str, ApiError> {
     std::str::from_utf8(bytes).map_err(wrong)
 }
 
+/// Whether a name that was sent looks like a field's name and may be shown; another could be anything.
+fn is_plain(name: &str) -> bool {
+    name.len() <= 64 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.[]".contains(&b))
+}
+
+/// A name that was sent, as a message may begin with it.
+pub fn shown(name: &str) -> String {
+    match is_plain(name) {
+        true => format!("`{name}`"),
+        false => "One of the names sent".to_owned(),
+    }
+}
+
 /// The error for a field that must be there.
-pub fn missing(name: &'static str) -> ApiError {
+fn missing(name: &'static str) -> ApiError {
     ApiError::about(ErrorCode::MissingField, name, format!("`{name}` is missing; send it."))
 }
 
 /// The error for a field of the wrong type.
 pub fn wrong(name: &'static str, expected: &str) -> ApiError {
     ApiError::about(ErrorCode::InvalidField, name, format!("`{name}` must be {expected}."))
+}
+
+/// The error for a field whose bytes are no text.
+fn no_text(name: &'static str) -> ApiError {
+    let message = format!("`{name}` is not UTF-8; send it as UTF-8 text.");
+    ApiError::about(ErrorCode::InvalidUtf8, name, message)
+}
+
+/// The strings of a list in JSON, if the text is one.
+fn json_list(text: &str) -> Option<Vec<Value>> {
+    if text.len() > LONGEST_LIST || !text.trim_start().starts_with('[') {
+        return None;
+    }
+    let texts: Vec<String> = serde_json::from_str(text).ok()?;
+    Some(texts.into_iter().map(Value::String).collect())
 }
 
 fn percent_decoded(text: &str) -> Result<String, ApiError> {
@@ -290,64 +354,4 @@ fn values(json: &[u8]) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn json_form_and_query_give_the_same_fields() {
-        let json = Fields::from_json(br#"{"temperature": 0.5, "seed": 7, "stream": true, "include": ["codes", "token_ids"], "instruction": "a b"}"#);
-        let query = Fields::from_query("temperature=0.5&seed=7&stream=true&include=codes,token_ids&instruction=a+b");
-        for fields in [json, query] {
-            let mut fields = fields.expect("sound");
-            assert_eq!(fields.number("temperature").expect("a number"), Some(0.5));
-            assert_eq!(fields.integer("seed").expect("an integer"), Some(7));
-            assert!(fields.flag("stream").expect("a flag"));
-            assert_eq!(
-                fields.texts("include", true).expect("a list").expect("given"),
-                ["codes", "token_ids"]
-            );
-            assert_eq!(fields.text("instruction").expect("a text").expect("given"), "a b");
-            assert!(fields.finish().is_ok());
-        }
-    }
-
-    #[test]
-    fn an_error_names_the_field_and_never_its_value() {
-        let mut fields = Fields::from_json(br#"{"seed": "canary", "canary_name": 1}"#).expect("JSON");
-        let error = fields.integer("seed").expect_err("a string");
-        assert_eq!(
-            (error.code, error.param.as_deref()),
-            (ErrorCode::InvalidField, Some("seed"))
-        );
-        assert!(!error.message.contains("canary"));
-        let error = fields.finish().expect_err("left over");
-        assert_eq!(
-            (error.code, error.param.as_deref()),
-            (ErrorCode::UnknownField, Some("canary_name"))
-        );
-    }
-
-    #[test]
-    fn broken_text_is_refused() {
-        assert_eq!(
-            Fields::from_json(b"{\"a\": \"\xff\"}").expect_err("not UTF-8").code,
-            ErrorCode::InvalidUtf8
-        );
-        assert_eq!(
-            Fields::from_json(b"{\"a\": ").expect_err("cut").code,
-            ErrorCode::InvalidJson
-        );
-        assert_eq!(
-            Fields::from_json(b"[1]").expect_err("a list").code,
-            ErrorCode::InvalidJson
-        );
-        assert_eq!(
-            Fields::from_query("a=%ff").expect_err("not UTF-8").code,
-            ErrorCode::InvalidUtf8
-        );
-        assert_eq!(
-            Fields::from_query("a=%f").expect_err("cut").code,
-            ErrorCode::InvalidField
-        );
-    }
-}
+mod tests;

@@ -12,7 +12,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::body::BodyLimits;
 use super::error::{ApiError, ErrorCode};
-use super::fields::{Fields, missing, utf8};
+use super::fields::Fields;
 use crate::service::ServiceError;
 
 /// Most parts of a multipart body.
@@ -20,6 +20,9 @@ const MAX_PARTS: usize = 64;
 
 /// What has more bytes than this is taken apart on a blocking thread: 32 MiB take tens of milliseconds, and others must not wait for them.
 const LARGE: usize = 64 << 10;
+
+/// Bytes of an image's beginning that tell it from text: a PNG and a JPEG have others in the first eight, a DICOM file behind its first 132.
+const BEGINNING: usize = 1 << 10;
 
 /// What a request brought.
 #[derive(Debug)]
@@ -99,15 +102,19 @@ impl Input {
         }
     }
 
-    /// All fields have been asked for: refuses what is left.
+    /// All fields have been asked for: refuses what is left, and then what is missing.
     pub fn finish(self) -> Result<Share, ApiError> {
         self.fields.finish()?;
         Ok(Share(self.share))
     }
 
-    /// The image, which must be there.
+    /// The image, which must be there. Where it is not, no bytes stand for it, and [`Input::finish`] refuses the request.
     pub async fn required_image(&mut self) -> Result<Bytes, ApiError> {
-        self.image().await?.ok_or_else(|| missing("image"))
+        let image = self.image().await?;
+        if image.is_none() {
+            self.fields.lack("image");
+        }
+        Ok(image.unwrap_or_default())
     }
 }
 
@@ -148,19 +155,20 @@ async fn multipart(request: Request) -> Result<(Fields, Option<Bytes>), ApiError
     let mut parts = Multipart::from_request(request, &())
         .await
         .map_err(|_| broken("The content type names no multipart boundary; let your HTTP client set it."))?;
-    let (mut pairs, mut file) = (Vec::new(), None);
+    let (mut pairs, mut files, mut image) = (Vec::new(), Vec::new(), None);
     let cut = "The multipart body breaks its format or ends too early; send it again.";
     while let Some(part) = parts.next_field().await.map_err(|_| broken(cut))? {
         let name = part
             .name()
             .ok_or_else(|| broken("A part of the multipart body has no name."))?
             .to_owned();
+        let is_file = part.file_name().is_some();
         let bytes = part.bytes().await.map_err(|_| broken(cut))?;
         if pairs.len() >= MAX_PARTS {
             return Err(broken("The multipart body has more than 64 parts."));
         }
         match name.as_str() {
-            "image" if file.is_some() => {
+            "image" if image.is_some() => {
                 return Err(ApiError::about(
                     ErrorCode::ConflictingFields,
                     "image",
@@ -168,11 +176,37 @@ async fn multipart(request: Request) -> Result<(Fields, Option<Bytes>), ApiError
                 ));
             }
             "image" if is_url(&bytes) => return Err(remote("image")),
-            "image" => file = Some(bytes),
-            _ => pairs.push((name, utf8(&bytes)?.to_owned())),
+            "image" if is_encoded(&bytes) => {
+                let message = "`image` is text, as base64 or a data: URL is, and a form takes the file itself; send the file, or that \
+                               text in JSON.";
+                return Err(ApiError::about(ErrorCode::UnknownImageFormat, "image", message));
+            }
+            "image" => image = Some(bytes),
+            // Whether there is such a field, and whether it must be text, is known where fields are taken.
+            _ => {
+                let text = std::str::from_utf8(&bytes).ok().map(str::to_owned);
+                if is_file || text.is_none() {
+                    files.push(name.clone());
+                }
+                pairs.push((name, text));
+            }
         }
     }
-    Ok((Fields::from_form(pairs), file))
+    Ok((Fields::from_form(pairs, files), image))
+}
+
+/// Whether this is an image in base64 or as a data: URL rather than an image itself, which has bytes in its beginning that these have not.
+fn is_encoded(bytes: &[u8]) -> bool {
+    let beginning = bytes.get(..BEGINNING).unwrap_or(bytes);
+    let of_text = |byte: &u8| byte.is_ascii_graphic() || byte.is_ascii_whitespace();
+    let of_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || byte.is_ascii_whitespace() || b"+/-_=".contains(byte);
+    let is_data_url = beginning
+        .get(..5)
+        .is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"data:"));
+    match is_data_url {
+        true => beginning.iter().all(of_text),
+        false => !beginning.is_empty() && beginning.iter().all(of_base64),
+    }
 }
 
 /// Whether this is a URL rather than an image: letters and `://`.
@@ -198,7 +232,9 @@ async fn apart<T: Send + 'static>(
     if bytes <= LARGE {
         return work();
     }
-    let done = tokio::task::spawn_blocking(work).await;
+    // What is logged there belongs to the request, too.
+    let span = tracing::Span::current();
+    let done = tokio::task::spawn_blocking(move || span.in_scope(work)).await;
     done.unwrap_or_else(|_| Err(ServiceError::Worker.into()))
 }
 
@@ -280,6 +316,26 @@ mod tests {
         let place = || Ok(std::thread::current().id());
         assert_eq!(apart(LARGE, place).await.expect("done"), here);
         assert_ne!(apart(LARGE + 1, place).await.expect("done"), here);
+    }
+
+    #[test]
+    fn text_in_place_of_a_file_is_told_from_an_image() {
+        let preamble = |text: &[u8]| [text, &vec![b' '; 128 - text.len()][..], &b"DICM\x02\x00"[..]].concat();
+        for (bytes, encoded) in [
+            (&b"iVBORw0KGgo="[..], true),
+            (&b"/9j/4AAQ\r\nSkZJRg==\n"[..], true),
+            (&b"data:image/png;base64,iVBORw0KGgo="[..], true),
+            (&b"DATA:,hello"[..], true),
+            (&b""[..], false),
+            (&b"\x89PNG\r\n\x1a\n"[..], false),
+            (&b"\xff\xd8\xff"[..], false),
+            (&b"the patient's name"[..], false),
+            // What stands before a DICOM file's data is anybody's.
+            (&preamble(b"")[..], false),
+            (&preamble(b"data:image/png;base64,aGk=")[..], false),
+        ] {
+            assert_eq!(is_encoded(bytes), encoded, "{}", bytes.escape_ascii());
+        }
     }
 
     #[test]

@@ -175,10 +175,13 @@ async fn a_body_over_the_limit_is_refused_with_and_without_a_length() {
         .await
         .refused(413, "body_too_large");
     let chunks = futures::stream::iter((0..10).map(|_| Ok::<_, std::io::Error>(vec![0; 1000])));
-    house
-        .post("/v1/report", "image/png", Body::from_stream(chunks))
-        .await
-        .refused(413, "body_too_large");
+    let answer = house.post("/v1/report", "image/png", Body::from_stream(chunks)).await;
+    answer.refused(413, "body_too_large");
+    assert!(
+        answer.text().contains("a quarter less than in base64"),
+        "{}",
+        answer.text()
+    );
     healthy(&house).await;
 }
 
@@ -386,6 +389,102 @@ async fn broken_multipart_bodies_are_refused() {
         .await
         .refused(400, "unknown_image_format");
     healthy(&house).await;
+}
+
+#[tokio::test]
+async fn a_file_under_another_name_is_told_that_it_should_be_the_image() {
+    let house = House::plain().await;
+    let image = png(16, 16);
+    for (name, kind, bytes) in [
+        ("file", Some("image/png"), &image[..]),
+        ("scan", None, &image[..]),
+        ("notes", Some("text/plain"), &b"a text in a file"[..]),
+    ] {
+        let form = multipart(&[(name, kind, bytes)]);
+        let answer = house.post("/v1/report", &multipart_kind(), form).await;
+        answer.refused(400, "unknown_field");
+        let error = answer.json()["error"].clone();
+        assert_eq!(error["param"], name);
+        let message = error["message"].as_str().expect("a message");
+        assert!(message.contains("send the file as `image`"), "{message}");
+    }
+    // A name that is no file's is told what there is.
+    let form = multipart(&[("image", Some("image/png"), &image), ("qestion", None, b"Is it?")]);
+    let answer = house.post("/v1/vqa", &multipart_kind(), form).await;
+    answer.refused(400, "unknown_field");
+    assert!(answer.text().contains("it takes: image, question"), "{}", answer.text());
+    // A text may come as a file, as long as it is one.
+    let part = |bytes: &[u8]| {
+        multipart(&[
+            ("image", Some("image/png"), &image),
+            ("instruction", Some("text/plain"), bytes),
+        ])
+    };
+    let form = part(&b"Write it."[..]);
+    house.post("/v1/report", &multipart_kind(), form).await.ok();
+    let answer = house.post("/v1/report", &multipart_kind(), part(&image)).await;
+    answer.refused(400, "invalid_utf8");
+    assert_eq!(answer.json()["error"]["param"], "instruction");
+    healthy(&house).await;
+}
+
+#[tokio::test]
+async fn a_form_takes_the_image_itself_and_says_so_of_base64() {
+    let house = House::plain().await;
+    let shown = base64(&png(16, 16));
+    for text in [shown.clone(), format!("data:image/png;base64,{shown}")] {
+        let form = multipart(&[("image", None, text.as_bytes())]);
+        let answer = house.post("/v1/report", &multipart_kind(), form).await;
+        answer.refused(400, "unknown_image_format");
+        let error = answer.json()["error"].clone();
+        assert_eq!(error["param"], "image");
+        let message = error["message"].as_str().expect("a message");
+        assert!(message.contains("a form takes the file itself"), "{message}");
+    }
+    healthy(&house).await;
+}
+
+#[tokio::test]
+async fn a_misspelt_name_is_told_before_the_one_that_is_missing_for_it() {
+    let house = House::plain().await;
+    let image = base64(&png(16, 16));
+    let messages = json!([{"role": "user", "content": "Say hello."}]);
+    for (path, body, name) in [
+        ("/v1/report", json!({"imge": image}), "imge"),
+        ("/v1/vqa", json!({"image": image, "qestion": "Is it?"}), "qestion"),
+        ("/v1/instruct", json!({"instrution": "Say hello."}), "instrution"),
+        ("/v1/generate-image", json!({"txt": "Clear."}), "txt"),
+        (
+            "/v1/chat/completions",
+            json!({"modle": "scripted", "messages": messages}),
+            "modle",
+        ),
+        (
+            "/v1/chat/completions",
+            json!({"model": "scripted", "mesages": messages}),
+            "mesages",
+        ),
+        ("/v1/images/generations", json!({"promt": "Clear."}), "promt"),
+    ] {
+        let answer = house.json(path, body).await;
+        answer.refused(400, "unknown_field");
+        assert_eq!(answer.json()["error"]["param"], name, "{path}");
+    }
+    for (path, name) in [
+        ("/v1/report", "image"),
+        ("/v1/vqa", "image"),
+        ("/v1/instruct", "instruction"),
+        ("/v1/generate-image", "text"),
+        ("/v1/chat/completions", "model"),
+        ("/v1/images/generations", "prompt"),
+    ] {
+        let answer = house.json(path, json!({})).await;
+        answer.refused(400, "missing_field");
+        assert_eq!(answer.json()["error"]["param"], name, "{path}");
+    }
+    let answer = house.json("/v1/chat/completions", json!({"model": "scripted"})).await;
+    answer.refused(400, "missing_field");
+    assert_eq!(answer.json()["error"]["param"], "messages");
 }
 
 #[tokio::test]

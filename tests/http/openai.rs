@@ -225,6 +225,121 @@ async fn what_would_change_the_answer_is_refused_and_the_rest_is_ignored() {
 }
 
 #[tokio::test]
+async fn what_a_message_holds_besides_what_is_read_is_refused_and_it_is_told_where_an_image_goes() {
+    let house = House::plain().await;
+    let shown = format!("data:image/png;base64,{}", base64(&png(20, 20)));
+    let with = |more: Value| {
+        let mut message = json!({"role": "user", "content": "Is there an effusion?"});
+        message
+            .as_object_mut()
+            .expect("an object")
+            .extend(more.as_object().expect("an object").clone());
+        json!([message])
+    };
+    let part = |part: Value| json!([{"role": "user", "content": [{"type": "text", "text": "Is it?"}, part]}]);
+    for (messages, name) in [
+        (with(json!({"images": [base64(&png(20, 20))]})), "`images`"),
+        (with(json!({"image": shown})), "`image`"),
+        (with(json!({"tool_calls": []})), "`tool_calls`"),
+        (
+            part(json!({"type": "text", "text": "And?", "image_url": {"url": shown}})),
+            "`image_url`",
+        ),
+        (
+            part(json!({"type": "image_url", "image_url": {"url": shown, "crop": [0, 0]}})),
+            "`crop`",
+        ),
+        (
+            part(json!({"type": "image_url", "image_url": {"url": shown}, "text": "And?"})),
+            "`text`",
+        ),
+        (
+            json!([{"role": "assistant", "content": null, "tool_calls": [{"id": "1"}]}, {"role": "user", "content": "And?"}]),
+            "`tool_calls`",
+        ),
+        (with(json!({"no plain name": 1})), "One of the names sent"),
+    ] {
+        let answer = house
+            .json("/v1/chat/completions", ask(json!({"messages": messages})))
+            .await;
+        answer.refused(400, "unknown_field");
+        let error = answer.json()["error"].clone();
+        assert_eq!(error["param"], "messages");
+        let message = error["message"].as_str().expect("a message");
+        assert!(
+            message.starts_with(name) && message.contains("data:image/png;base64,…"),
+            "{message}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_reply_may_be_sent_back_as_official_clients_keep_it() {
+    let house = House::plain().await;
+    let shown = format!("data:image/png;base64,{}", base64(&png(20, 20)));
+    let reply = json!({
+        "role": "assistant", "content": "A heart.", "refusal": null, "annotations": [], "audio": null, "function_call": null,
+        "tool_calls": [], "name": "reader",
+    });
+    let image = json!({
+        "type": "image_url", "image_url": {"url": shown, "detail": "high"}, "prompt_cache_breakpoint": {"mode": "explicit"},
+    });
+    let messages = json!([
+        {"role": "developer", "content": [{"type": "text", "text": "Be brief.", "prompt_cache_breakpoint": null}], "name": "ward"},
+        {"role": "user", "content": "What is seen?", "name": "somebody", "tool_calls": null},
+        reply,
+        {"role": "user", "content": [{"type": "text", "text": "And here?"}, image]},
+    ]);
+    let answer = house.json("/v1/chat/completions", ask(json!({"messages": messages})));
+    assert_eq!(answer.await.ok().json()["choices"][0]["message"]["content"], REPORT);
+}
+
+#[tokio::test]
+async fn a_message_shows_one_image_and_a_later_message_may_show_another() {
+    let house = House::plain().await;
+    let image = |side: usize| {
+        let url = format!("data:image/png;base64,{}", base64(&png(side, side)));
+        json!({"type": "image_url", "image_url": {"url": url}})
+    };
+    let text = json!({"type": "text", "text": "What has changed?"});
+    let both = json!([{"role": "user", "content": [text, image(20), image(24)]}]);
+    let answer = house.json("/v1/chat/completions", ask(json!({"messages": both}))).await;
+    answer.refused(400, "conflicting_fields");
+    assert_eq!(answer.json()["error"]["param"], "messages");
+    let in_turn =
+        json!([{"role": "user", "content": [text, image(20)]}, {"role": "user", "content": [text, image(24)]}]);
+    house
+        .json("/v1/chat/completions", ask(json!({"messages": in_turn})))
+        .await
+        .ok();
+}
+
+#[tokio::test]
+async fn options_of_a_stream_are_true_or_false_and_unknown_ones_are_refused() {
+    let house = House::plain().await;
+    for options in [
+        json!(null),
+        json!({}),
+        json!({"include_usage": null}),
+        json!({"include_usage": false, "include_obfuscation": true}),
+    ] {
+        let body = ask(json!({"stream": true, "stream_options": options}));
+        house.json("/v1/chat/completions", body).await.ok();
+    }
+    for (options, code) in [
+        (json!({"include_usages": true}), "unknown_field"),
+        (json!({"include_usage": "yes"}), "invalid_field"),
+        (json!({"include_obfuscation": 1}), "invalid_field"),
+        (json!(true), "invalid_field"),
+    ] {
+        let body = ask(json!({"stream": true, "stream_options": options}));
+        let answer = house.json("/v1/chat/completions", body).await;
+        answer.refused(400, code);
+        assert_eq!(answer.json()["error"]["param"], "stream_options");
+    }
+}
+
+#[tokio::test]
 async fn an_error_names_the_field_that_was_sent() {
     let house = House::plain().await;
     let said = |text: String| json!([{"role": "user", "content": text}]);

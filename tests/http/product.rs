@@ -371,3 +371,58 @@ async fn a_default_length_is_shortened_to_the_context_and_a_wish_is_not() {
         .await
         .refused(400, "context_exceeded");
 }
+
+#[tokio::test]
+async fn questions_of_a_form_or_a_query_are_repeated_or_one_list_in_json() {
+    let house = House::plain().await;
+    let image = png(16, 16);
+    let asked = ["Is it?", "Are they, perhaps?"];
+    let list = json!(asked).to_string();
+    let sent = |questions: &[&str]| {
+        let mut parts: Vec<(&str, Option<&str>, &[u8])> = vec![("image", Some("image/png"), image.as_slice())];
+        parts.extend(questions.iter().map(|text| ("questions", None, text.as_bytes())));
+        multipart(&parts)
+    };
+    let query = "/v1/vqa?questions=%5B%22Is+it%3F%22%2C%22Are+they%2C+perhaps%3F%22%5D";
+    for answer in [
+        house.post("/v1/vqa", &multipart_kind(), sent(&asked[..])).await,
+        house
+            .post("/v1/vqa", &multipart_kind(), sent(&[list.as_str()][..]))
+            .await,
+        house.post(query, "image/png", image.clone()).await,
+    ] {
+        let answers = answer.ok().json()["answers"].clone();
+        let questions: Vec<&Value> = answers
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|answer| &answer["question"])
+            .collect();
+        assert_eq!(questions, asked);
+    }
+    // One question that is no list of strings is a question.
+    let answer = house
+        .post("/v1/vqa", &multipart_kind(), sent(&["[sic]"][..]))
+        .await
+        .ok();
+    assert_eq!(answer.json()["answers"][0]["question"], "[sic]");
+}
+
+#[tokio::test]
+async fn json_may_begin_with_a_byte_order_mark_and_forms_may_write_flags_as_python_does() {
+    let house = House::plain().await;
+    let body = "\u{feff}{\"instruction\": \"Say hello.\"}";
+    let answer = house.post("/v1/instruct", "application/json", body).await.ok();
+    assert_eq!(answer.json()["text"], REPORT);
+    let image = png(16, 16);
+    for (flag, kind) in [("True", "text/event-stream"), ("FALSE", "application/json")] {
+        let parts: &[(&str, Option<&str>, &[u8])] =
+            &[("image", Some("image/png"), &image), ("stream", None, flag.as_bytes())];
+        let form = house.post("/v1/report", &multipart_kind(), multipart(parts)).await.ok();
+        let query = format!("/v1/report?stream={flag}");
+        let raw = house.post(&query, "image/png", image.clone()).await.ok();
+        for answer in [form, raw] {
+            assert!(answer.header("content-type").starts_with(kind), "{flag}");
+        }
+    }
+}

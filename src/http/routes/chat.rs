@@ -58,7 +58,8 @@ const REFUSED: [(&str, &[&str]); 11] = [
 /// Chat, OpenAI-compatible
 ///
 /// The model knows an instruction and an input, no roles. The instruction is, separated by blank lines: what the system says; the earlier
-/// turns, each begun by `User:` or `Assistant:`; the last message's text. The input is the last image that a user sent, as a data: URL.
+/// turns, each begun by `User:` or `Assistant:`; the last message's text. The input is the last image that a user sent, as a data: URL; a message
+/// has at most one. What else stands in a message is refused.
 /// A last message with an image and no text asks for a report, as `/v1/report` gives it, whatever was said before; `readings` tells of the
 /// readings that were made for it. With `n` above 1 each choice is a single reading of the image, and nothing is agreed among them.
 /// Of the usage, the prompt counts once, and of the replies those that are returned. Streams end with `data: [DONE]`.
@@ -79,12 +80,18 @@ pub async fn completions(
     let mut input = Input::fields_only(&state.bodies, request).await?;
     let fields = &mut input.fields;
     let model = fields.required_text("model")?;
-    check_model(&state, &model)?;
+    let said = fields.value("messages");
+    if said.is_none() {
+        fields.lack("messages");
+    }
     let Conversation {
         instruction,
         wordless,
         image,
-    } = Conversation::read(fields.value("messages")).await?;
+    } = match said {
+        Some(messages) => Conversation::read(messages).await?,
+        None => Conversation::default(),
+    };
     let n = fields.count("n")?.unwrap_or(1);
     let (options, limit) = take_options(fields)?;
     let streamed = fields.flag("stream")?;
@@ -92,6 +99,7 @@ pub async fn completions(
     refuse(fields)?;
     fields.ignore(&HARMLESS);
     let share = input.finish()?;
+    check_model(&state, &model)?;
     let task = match (image, wordless) {
         (Some(image), true) if n == 1 => Task::Report {
             image,
@@ -160,11 +168,24 @@ fn take_options(fields: &mut Fields) -> Result<(Options, &'static str), ApiError
 
 /// Whether a last chunk with the usage is wanted.
 fn take_stream_options(fields: &mut Fields) -> Result<bool, ApiError> {
-    match fields.value("stream_options") {
-        None => Ok(false),
-        Some(Value::Object(options)) => Ok(options.get("include_usage").and_then(Value::as_bool).unwrap_or(false)),
-        Some(_) => Err(wrong("stream_options", "an object")),
+    let mut options = match fields.value("stream_options") {
+        None => return Ok(false),
+        Some(Value::Object(options)) => options,
+        Some(_) => return Err(wrong("stream_options", "an object")),
+    };
+    let mut flag = |name: &str| match options.remove(name) {
+        None | Some(Value::Null) => Ok(false),
+        Some(Value::Bool(flag)) => Ok(flag),
+        Some(_) => Err(wrong("stream_options", "an object of fields that are true or false")),
+    };
+    let with_usage = flag("include_usage")?;
+    // Chunks are never padded, whether or not that is asked for.
+    flag("include_obfuscation")?;
+    if !options.values().all(Value::is_null) {
+        let message = "`stream_options` takes `include_usage` and `include_obfuscation`, and nothing else.";
+        return Err(ApiError::about(ErrorCode::UnknownField, "stream_options", message));
     }
+    Ok(with_usage)
 }
 
 fn refuse(fields: &mut Fields) -> Result<(), ApiError> {

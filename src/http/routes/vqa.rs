@@ -6,7 +6,6 @@ use serde_json::Value;
 
 use super::{start, take_constraint, take_options};
 use crate::http::error::{ApiError, ErrorCode};
-use crate::http::fields::missing;
 use crate::http::input::Input;
 use crate::http::respond::{Include, deliver, finish_reason};
 use crate::http::state::AppState;
@@ -16,7 +15,8 @@ use crate::service::Task;
 
 /// Ask about a chest X-ray
 ///
-/// Sent as in `/v1/report`, with `question`, or with `questions` that are answered together and in order. Greedy by default.
+/// Sent as in `/v1/report`, with `question`, or with `questions` that are answered together and in order (in a form or a query `questions` is
+/// repeated, or a JSON list of strings). Greedy by default.
 /// With `include: ["probabilities"]` each answer has `p_yes`: the probability of yes against no at its first token. With `stream` the answer
 /// comes as server-sent events: `delta` (`DeltaEvent`, whose `index` is the question's place, from 0), then `done` with this same JSON, or
 /// `error` (`ErrorBody`).
@@ -46,7 +46,10 @@ pub async fn vqa(
     let (questions, single) = match (fields.text("question")?, fields.texts("questions", false)?) {
         (Some(question), None) => (vec![question], true),
         (None, Some(questions)) => (questions, false),
-        (None, None) => return Err(missing("question")),
+        (None, None) => {
+            fields.lack("question");
+            (Vec::new(), true)
+        }
         (Some(_), Some(_)) => {
             let message = "Send either `question` or `questions`.";
             return Err(ApiError::about(ErrorCode::ConflictingFields, "questions", message));

@@ -12,7 +12,8 @@ pub struct ChatRequest {
     /// The model's name, from `/v1/models`.
     #[schema(required)]
     pub model: String,
-    /// Messages with `role` (system, developer, user, assistant) and `content`: a text, or parts of type `text` and `image_url` (data: URLs).
+    /// Messages with `role` (system, developer, user, assistant) and `content`: a text, or parts of type `text` and `image_url` (a data: URL; one
+    /// a message). `name` changes nothing, and other fields are refused.
     #[schema(required, value_type = Vec<Object>)]
     pub messages: Vec<serde_json::Value>,
     /// 0 to 2; default 0 with an image, else the bundle's own (1 in the original).
@@ -52,10 +53,12 @@ pub enum Stop {
 
 /// What a stream tells beside the reply.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(default)]
+#[serde(deny_unknown_fields, default)]
 pub struct StreamOptions {
     /// Whether a last chunk tells the usage; default false.
     pub include_usage: Option<bool>,
+    /// Changes nothing: chunks are never padded.
+    pub include_obfuscation: Option<bool>,
 }
 
 /// Tokens, as the OpenAI API counts them.

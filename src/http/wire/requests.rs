@@ -50,7 +50,8 @@ pub struct VqaRequest {
     pub image: String,
     /// One question. Either this or `questions`.
     pub question: Option<String>,
-    /// Questions that are answered together, in order. Either this or `question`.
+    /// Questions that are answered together, in order. Either this or `question`. In a form or a query the name is repeated, or its one value is a
+    /// list of strings in JSON.
     #[schema(min_items = 1, max_items = 16)]
     pub questions: Option<Vec<String>>,
     /// How often the image is read, 1 (the default) to 16, each time moved by a few pixels. The answer is that of the reading that the others agree

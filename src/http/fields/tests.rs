@@ -1,0 +1,116 @@
+//! How fields are read from JSON, forms and queries, and refused.
+
+use super::*;
+
+#[test]
+fn json_form_and_query_give_the_same_fields() {
+    let json = Fields::from_json(
+        br#"{"temperature": 0.5, "seed": 7, "stream": true, "include": ["codes", "token_ids"], "instruction": "a b"}"#,
+    );
+    let query = Fields::from_query("temperature=0.5&seed=7&stream=true&include=codes,token_ids&instruction=a+b");
+    for fields in [json, query] {
+        let mut fields = fields.expect("sound");
+        assert_eq!(fields.number("temperature").expect("a number"), Some(0.5));
+        assert_eq!(fields.integer("seed").expect("an integer"), Some(7));
+        assert!(fields.flag("stream").expect("a flag"));
+        assert_eq!(
+            fields.texts("include", true).expect("a list").expect("given"),
+            ["codes", "token_ids"]
+        );
+        assert_eq!(fields.text("instruction").expect("a text").expect("given"), "a b");
+        assert!(fields.finish().is_ok());
+    }
+}
+
+#[test]
+fn an_error_names_the_field_and_never_its_value() {
+    let mut fields = Fields::from_json(br#"{"seed": "canary", "canary_name": 1}"#).expect("JSON");
+    let error = fields.integer("seed").expect_err("a string");
+    assert_eq!(
+        (error.code, error.param.as_deref()),
+        (ErrorCode::InvalidField, Some("seed"))
+    );
+    assert!(!error.message.contains("canary"));
+    let error = fields.finish().expect_err("left over");
+    assert_eq!(
+        (error.code, error.param.as_deref()),
+        (ErrorCode::UnknownField, Some("canary_name"))
+    );
+}
+
+#[test]
+fn what_is_left_over_is_told_before_what_is_missing() {
+    let mut fields = Fields::from_json(br#"{"instrution": "a"}"#).expect("JSON");
+    assert_eq!(fields.required_text("instruction").expect("stands in"), "");
+    fields.lack("image");
+    let error = fields.finish().expect_err("misspelt");
+    assert_eq!(
+        (error.code, error.param.as_deref()),
+        (ErrorCode::UnknownField, Some("instrution"))
+    );
+    let mut fields = Fields::from_json(b"{}").expect("JSON");
+    fields.lack("image");
+    fields.lack("question");
+    let error = fields.finish().expect_err("nothing was sent");
+    assert_eq!(
+        (error.code, error.param.as_deref()),
+        (ErrorCode::MissingField, Some("image"))
+    );
+}
+
+#[test]
+fn a_byte_order_mark_before_json_is_passed_over() {
+    let mut fields = Fields::from_json(b"\xef\xbb\xbf{\"text\": \"a\"}").expect("JSON");
+    assert_eq!(fields.text("text").expect("a text").as_deref(), Some("a"));
+}
+
+#[test]
+fn flags_of_forms_and_queries_may_have_capitals_and_those_of_json_are_no_texts() {
+    for (text, flag) in [("true", true), ("True", true), ("FALSE", false), ("false", false)] {
+        let mut fields = Fields::from_query(&format!("stream={text}")).expect("a query");
+        assert_eq!(fields.flag("stream").expect("a flag"), flag, "{text}");
+        let mut fields = Fields::from_json(format!("{{\"stream\": \"{text}\"}}").as_bytes()).expect("JSON");
+        assert_eq!(fields.flag("stream").expect_err("a text").code, ErrorCode::InvalidField);
+    }
+}
+
+#[test]
+fn a_list_in_a_query_is_repeated_values_or_one_value_in_json() {
+    for (query, listed) in [
+        ("questions=a%3F&questions=b%3F", &["a?", "b?"][..]),
+        ("questions=%5B%22a%3F%22%2C+%22b%3F%22%5D", &["a?", "b?"][..]),
+        ("questions=%5B%5D", &[] as &[&str]),
+        // What is no list of strings is a text.
+        ("questions=%5B1%5D", &["[1]"][..]),
+        ("questions=%5Ba%5D", &["[a]"][..]),
+        ("questions=%5B%22a%22%5D&questions=b", &["[\"a\"]", "b"][..]),
+    ] {
+        let mut fields = Fields::from_query(query).expect("a query");
+        let texts = fields.texts("questions", false).expect("a list").expect("given");
+        assert_eq!(texts, listed, "{query}");
+    }
+}
+
+#[test]
+fn broken_text_is_refused() {
+    assert_eq!(
+        Fields::from_json(b"{\"a\": \"\xff\"}").expect_err("not UTF-8").code,
+        ErrorCode::InvalidUtf8
+    );
+    assert_eq!(
+        Fields::from_json(b"{\"a\": ").expect_err("cut").code,
+        ErrorCode::InvalidJson
+    );
+    assert_eq!(
+        Fields::from_json(b"[1]").expect_err("a list").code,
+        ErrorCode::InvalidJson
+    );
+    assert_eq!(
+        Fields::from_query("a=%ff").expect_err("not UTF-8").code,
+        ErrorCode::InvalidUtf8
+    );
+    assert_eq!(
+        Fields::from_query("a=%f").expect_err("cut").code,
+        ErrorCode::InvalidField
+    );
+}
