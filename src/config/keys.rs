@@ -5,7 +5,7 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
-use crate::basics::sha256;
+use crate::basics::{hex, sha256};
 
 /// The SHA-256 of an API key. Its `Debug` shows nothing of it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -102,14 +102,20 @@ impl ApiKeys {
         self.0.is_empty()
     }
 
-    /// Whether `key` is one of them. Takes the same time whichever it is, and if it is none.
+    /// Whether `key` is one of them.
     pub fn admit(&self, key: &str) -> bool {
+        self.admitted(key).is_some()
+    }
+
+    /// If `key` is one of them, what the log calls it: the first eight digits of its hash, which tell keys apart and give none away. Looking takes
+    /// the same time whichever it is, and if it is none.
+    pub fn admitted(&self, key: &str) -> Option<String> {
         let digest = Sha256::digest(key.as_bytes());
         let found = self
             .0
             .iter()
             .fold(Choice::from(0), |found, known| found | known.0.ct_eq(&digest));
-        found.into()
+        bool::from(found).then(|| hex(&digest[..4]))
     }
 }
 
@@ -122,6 +128,7 @@ mod tests {
         let digest: KeyDigest = hash_key("sesame").parse().expect("a hash parses");
         let keys = ApiKeys::new(&[digest], None).expect("no file");
         assert!(keys.admit("sesame"));
+        assert_eq!(keys.admitted("sesame").as_deref(), Some(&hash_key("sesame")[..8]));
         assert!(!keys.admit("sesam"));
         assert!(!keys.admit(""));
         assert!(!format!("{keys:?}").contains(&hash_key("sesame")[..8]));

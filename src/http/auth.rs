@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::error::{ApiError, ErrorCode};
 use super::state::AppState;
+use super::track::RequestContext;
 
 /// Whether everybody may have this path, keys or not: probes, and pages that hold no data.
 pub fn is_open(path: &str) -> bool {
@@ -28,9 +29,14 @@ pub async fn ask_for_key(State(state): State<AppState>, request: Request, next: 
         let (scheme, key) = value.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
     });
-    match key {
-        Some(key) if state.keys.admit(key) => next.run(request).await,
-        Some(_) => ApiError::new(
+    match key.map(|key| state.keys.admitted(key)) {
+        Some(Some(name)) => {
+            if let Some(context) = request.extensions().get::<RequestContext>() {
+                context.admitted(name);
+            }
+            next.run(request).await
+        }
+        Some(None) => ApiError::new(
             ErrorCode::InvalidApiKey,
             "This API key is not known; ask the operator for one.",
         )

@@ -11,6 +11,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
+use tracing::{Instrument as _, Level};
 
 use super::error::{ApiError, ErrorCode};
 use super::life::UnderWay;
@@ -24,11 +25,12 @@ const CLIENT_LEFT: u16 = 499;
 /// The header that carries request ids.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The id of a request, and the error it ended with if that came after its head had been sent.
+/// The id of a request, the key that let it in, and the error it ended with if that came after its head had been sent.
 #[derive(Clone, Debug)]
 pub struct RequestContext {
     /// The id.
     pub id: Arc<str>,
+    key: Arc<OnceLock<String>>,
     error: Arc<OnceLock<ErrorCode>>,
 }
 
@@ -42,8 +44,15 @@ impl RequestContext {
         let id = sent.map_or_else(|| uuid::Uuid::now_v7().to_string(), str::to_owned);
         Self {
             id: id.into(),
+            key: Arc::default(),
             error: Arc::default(),
         }
+    }
+
+    /// Notes the key that let the request in, by the name that the log has for it.
+    pub fn admitted(&self, key: String) {
+        // Nobody asks twice.
+        let _ = self.key.set(key);
     }
 
     /// Notes an error for log and meters. The first one counts.
@@ -78,6 +87,8 @@ pub async fn track(State(state): State<AppState>, mut request: Request, next: Ne
     let method = known(request.method());
     // Probes must not keep a draining server alive.
     let counted = !matches!(route.as_str(), "/livez" | "/readyz" | "/metrics");
+    // What is logged while the request is handled carries its id. Of the level of errors, so that whatever lets a warning into the log lets this in, too.
+    let span = tracing::error_span!("request", request_id = &*context.id);
     let under_way = counted.then(|| state.life.enter());
     metrics::under_way(state.life.under_way());
     request.extensions_mut().insert(context.clone());
@@ -92,7 +103,7 @@ pub async fn track(State(state): State<AppState>, mut request: Request, next: Ne
         ended: false,
         _under_way: under_way,
     };
-    let response = next.run(request).await;
+    let response = next.run(request).instrument(span).await;
     let left = response.extensions().get::<ApiError>().is_some_and(|e| e.client_left);
     let mut response = in_one_shape(response, &account.context);
     if let Ok(id) = HeaderValue::from_str(&account.context.id) {
@@ -171,18 +182,35 @@ impl Drop for Account {
                 .under_way()
                 .saturating_sub(usize::from(self._under_way.is_some())),
         );
+        let (id, route, method) = (&*self.context.id, self.route.as_str(), self.method);
+        let key = self.context.key.get().map(String::as_str);
         let error = self.context.error.get().map(|code| code.as_str());
-        tracing::info!(
-            target: "llm_cxr::access",
-            request_id = &*self.context.id,
-            route = self.route,
-            method = self.method,
-            status,
-            latency_ms = took.as_secs_f64() * 1000.0,
-            error,
-            client_left = self.status.is_none() || !self.ended,
-            "request"
-        );
+        let client_left = self.status.is_none() || !self.ended;
+        // The line, at a level that must be known when this is compiled.
+        macro_rules! tell {
+            ($level:expr) => {
+                tracing::event!(
+                    target: "llm_cxr::access",
+                    $level,
+                    request_id = id,
+                    route,
+                    method,
+                    status,
+                    latency_ms = took.as_secs_f64() * 1000.0,
+                    error,
+                    client_left,
+                    key,
+                    "request"
+                )
+            };
+        }
+        // Probes and scrapes come every few seconds; those that go well would be most of the log.
+        let goes_without_saying =
+            self._under_way.is_none() && !client_left && self.status.is_some_and(|status| status.is_success());
+        match goes_without_saying {
+            true => tell!(Level::DEBUG),
+            false => tell!(Level::INFO),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! A server to test: everything real but the model.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -53,6 +54,8 @@ pub struct Plan {
     pub facts: Facts,
     pub card: ModelCard,
     pub limits: Limits,
+    /// What decodes DICOM files.
+    pub dicom_worker: PathBuf,
 }
 
 impl Default for Plan {
@@ -71,6 +74,7 @@ impl Default for Plan {
             facts: facts(),
             card: card(),
             limits: Limits::default(),
+            dicom_worker: env!("CARGO_BIN_EXE_llm-cxr").into(),
         }
     }
 }
@@ -112,6 +116,7 @@ impl House {
             facts,
             card,
             limits,
+            dicom_worker,
         } = plan;
         let keys = config.check().expect("the configuration is sound");
         let (backend, controls) = ScriptedBackend::new(facts, reply);
@@ -122,7 +127,7 @@ impl House {
         };
         let mut desk = ImageDesk::new(config.image_workers, decode, config.model.preprocess, SIDE);
         if config.dicom == Dicom::On {
-            desk = desk.with_dicom(DicomReader::new(env!("CARGO_BIN_EXE_llm-cxr").into()));
+            desk = desk.with_dicom(DicomReader::new(dicom_worker));
         }
         let assistant = Assistant::new(engine, vocabulary(), card, desk, limits);
         let meters = Meters::install().expect("the only recorder of this process");
@@ -330,6 +335,13 @@ pub fn logged() -> Arc<Mutex<Vec<u8>>> {
         log
     };
     Arc::clone(LOG.get_or_init(start))
+}
+
+/// Its lines so far.
+pub fn log_lines() -> Vec<Value> {
+    let log = logged();
+    let log = String::from_utf8_lossy(&log.lock().unwrap_or_else(PoisonError::into_inner)).into_owned();
+    log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
 struct Sink(Arc<Mutex<Vec<u8>>>);

@@ -8,6 +8,7 @@ mod dicom;
 mod drain;
 mod hostile_bodies;
 mod house;
+mod log;
 mod openai;
 mod operation;
 mod overload;

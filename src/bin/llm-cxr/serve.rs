@@ -230,7 +230,15 @@ fn start_log(config: &ServeConfig) -> io::Result<LogWriter> {
         .log_internal_errors(false)
         .with_writer(writer.clone());
     match config.log_format {
-        LogFormat::Json => log.json().flatten_event(true).finish().with(log_bound()).init(),
+        LogFormat::Json => {
+            // What belongs to a request says so in `span`. There is one span, so a list of them would only say it again.
+            let log = log
+                .json()
+                .flatten_event(true)
+                .with_current_span(true)
+                .with_span_list(false);
+            log.finish().with(log_bound()).init();
+        }
         LogFormat::Pretty => log.finish().with(log_bound()).init(),
     }
     // The message of a panic may hold anything; where it happened is enough.

@@ -1,0 +1,122 @@
+//! What the log tells of a request: its id with whatever went wrong, which key let it in, and probes only where they are looked for.
+
+use axum::body::Body;
+use axum::http::Request;
+use llm_cxr::config::hash_key;
+use serde_json::Value;
+
+use crate::house::*;
+
+/// A request that calls itself `id`, with more headers.
+fn named(id: &str, path: &str, headers: &[(&str, &str)]) -> Request<Body> {
+    let mut request = Request::get(path).header("x-request-id", id);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    request.body(Body::empty()).expect("a request")
+}
+
+/// The one line that the access log has of the request.
+fn access(id: &str) -> Value {
+    let mut lines = log_lines();
+    lines.retain(|line| line["target"] == "llm_cxr::access" && line["fields"]["request_id"] == id);
+    let line = lines.pop().expect("a line");
+    assert!(lines.is_empty(), "{id} is told more than once");
+    line
+}
+
+#[tokio::test]
+async fn what_goes_wrong_in_a_request_is_logged_under_its_id_and_its_own_line_says_the_id_once() {
+    const ID: &str = "no-worker-for-it";
+    logged();
+    let house = House::ready(Plan {
+        dicom_worker: "/no/such/program".into(),
+        ..Plan::default()
+    })
+    .await;
+    let request = Request::post("/v1/report")
+        .header("content-type", "application/dicom")
+        .header("x-request-id", ID);
+    let file = [&[0; 128][..], &b"DICM"[..], &[0; 64][..]].concat();
+    let answer = house.send(request.body(Body::from(file)).expect("a request")).await;
+    answer.refused(500, "internal_error");
+    let within: Vec<Value> = log_lines()
+        .into_iter()
+        .filter(|line| line["span"]["request_id"] == ID)
+        .collect();
+    assert!(
+        within
+            .iter()
+            .any(|line| line["level"] == "ERROR" && line["target"] != "llm_cxr::access"),
+        "nothing is known of it: {within:?}"
+    );
+    let line = access(ID);
+    assert_eq!(line["fields"]["error"], "internal_error");
+    assert_eq!(line.get("span"), None, "{line}");
+}
+
+#[tokio::test]
+async fn the_line_of_a_request_names_its_key_by_the_first_digits_of_the_hash_and_by_nothing_else() {
+    logged();
+    let mut plan = Plan::default();
+    plan.config.api_key_hash = ["open-sesame-7391", "another-sesame-7391"]
+        .iter()
+        .map(|key| hash_key(key).parse().expect("a hash"))
+        .collect();
+    let house = House::ready(plan).await;
+    let bearer = [("authorization", "Bearer open-sesame-7391")];
+    house.send(named("with-a-key", "/v1/models", &bearer)).await.ok();
+    assert_eq!(
+        access("with-a-key")["fields"]["key"].as_str(),
+        Some(&hash_key("open-sesame-7391")[..8])
+    );
+    house.send(named("on-an-open-path", "/docs", &bearer)).await.ok();
+    let wrong = [("authorization", "Bearer close-sesame-7391")];
+    house
+        .send(named("with-a-wrong-key", "/v1/models", &wrong))
+        .await
+        .refused(401, "invalid_api_key");
+    house
+        .send(named("without-a-key", "/v1/models", &[]))
+        .await
+        .refused(401, "missing_api_key");
+    for id in ["on-an-open-path", "with-a-wrong-key", "without-a-key"] {
+        assert_eq!(access(id)["fields"].get("key"), None, "{id}");
+    }
+    let log = logged();
+    let log = log.lock().expect("not poisoned").clone();
+    assert!(
+        !String::from_utf8_lossy(&log).contains("sesame-7391"),
+        "a key is logged"
+    );
+}
+
+#[tokio::test]
+async fn a_server_without_keys_names_none() {
+    logged();
+    let house = House::plain().await;
+    let bearer = [("authorization", "Bearer sk-anything")];
+    house.send(named("needs-no-key", "/v1/models", &bearer)).await.ok();
+    assert_eq!(access("needs-no-key")["fields"].get("key"), None);
+}
+
+#[tokio::test]
+async fn probes_and_scrapes_that_go_well_are_told_only_where_details_are_asked_for() {
+    logged();
+    let house = House::plain().await;
+    for (id, path, level) in [
+        ("probe-of-life", "/livez", "DEBUG"),
+        ("probe-of-readiness", "/readyz", "DEBUG"),
+        ("scrape", "/metrics", "DEBUG"),
+        ("facts", "/v1/info", "INFO"),
+    ] {
+        house.send(named(id, path, &[])).await.ok();
+        assert_eq!(access(id)["level"], level, "{path}");
+    }
+    house.state.life.drain();
+    house
+        .send(named("probe-in-vain", "/readyz", &[]))
+        .await
+        .refused(503, "shutting_down");
+    assert_eq!(access("probe-in-vain")["level"], "INFO");
+}
