@@ -11,13 +11,17 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{Request, Response, Version};
+use axum::http::header::CONNECTION;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
 use hyper_util::service::TowerToHyperService;
 use tokio::time::{Instant, sleep_until};
 
 use super::watched::{Watch, watched};
+
+/// How long a connection of HTTP/1 is kept between requests. HTTP/2 has no such header.
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
 /// What goes on in one connection. Cheap to clone.
 #[derive(Clone)]
@@ -44,18 +48,26 @@ impl Attention {
         })))
     }
 
-    /// The router as the connection's service, with an eye on its requests.
+    /// The router as the connection's service, with an eye on its requests. Answers tell that the connection is kept for `idle` between them.
     pub(super) fn over(
         &self,
         router: Router,
+        idle: Duration,
     ) -> impl Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send> + use<> {
         let (attention, service) = (self.clone(), TowerToHyperService::new(router));
+        // Rounded down: who comes a moment before that finds the connection open.
+        let kept = HeaderValue::from_str(&format!("timeout={}", idle.as_secs())).ok();
         service_fn(move |request: Request<Incoming>| {
             let mut asked = attention.asked(request.version());
+            let goes_on = request.version() == Version::HTTP_11 && !is_last(request.headers());
+            let kept = kept.clone().filter(|_| goes_on);
             let answer = service.call(request);
             async move {
-                let answer = answer.await?;
+                let mut answer = answer.await?;
                 asked.passed();
+                if let Some(kept) = kept.filter(|_| !is_last(answer.headers())) {
+                    answer.headers_mut().insert(KEEP_ALIVE, kept);
+                }
                 Ok(answer.map(|body| watched(body, asked)))
             }
         })
@@ -111,6 +123,13 @@ impl Attention {
     fn lock(&self) -> MutexGuard<'_, Requests> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a head says that nothing follows on its connection.
+fn is_last(head: &HeaderMap) -> bool {
+    let lines = head.get_all(CONNECTION).iter().filter_map(|line| line.to_str().ok());
+    let mut words = lines.flat_map(|line| line.split(','));
+    words.any(|word| word.trim().eq_ignore_ascii_case("close"))
 }
 
 /// A request under way, until its answer has been handed over or is given up.

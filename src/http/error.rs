@@ -113,7 +113,7 @@ codes! {
     TooManyBodies = "too_many_bodies", TOO_MANY_REQUESTS, RateLimit;
     /// Too many connections are open.
     TooManyConnections = "too_many_connections", TOO_MANY_REQUESTS, RateLimit;
-    /// A fault of the server; the log knows more under the request id.
+    /// A fault of the server; warnings and errors in its log that belong to the request have its id.
     Internal = "internal_error", INTERNAL_SERVER_ERROR, Server;
     /// The model failed on this batch; the request can be sent again.
     ModelFailed = "model_failed", INTERNAL_SERVER_ERROR, Server;
@@ -236,6 +236,10 @@ impl ApiError {
         }
         if self.code.status() == StatusCode::UNAUTHORIZED {
             headers.insert(axum::http::header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        // Official clients of the OpenAI API would ask three times, and each time wait as long.
+        if self.code == ErrorCode::DeadlineExceeded {
+            headers.insert("x-should-retry", HeaderValue::from_static("false"));
         }
         // What is left of the body will not be read.
         let unread = [

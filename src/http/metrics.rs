@@ -7,6 +7,7 @@ use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogra
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
 use super::error::ErrorCode;
+use super::process;
 
 const REQUESTS: &str = "llm_cxr_http_requests_total";
 const REQUEST_SECONDS: &str = "llm_cxr_http_request_seconds";
@@ -15,6 +16,7 @@ const READY: &str = "llm_cxr_ready";
 const UNDER_WAY: &str = "llm_cxr_http_requests_under_way";
 const PREPROCESS_SECONDS: &str = "llm_cxr_preprocess_seconds";
 const LOG_LINES_DROPPED: &str = "llm_cxr_log_lines_dropped_total";
+const BUILD_INFO: &str = "llm_cxr_build_info";
 
 /// Bounds of histograms over times: from a fast refusal to a long drawing on a CPU.
 const SECONDS: [f64; 18] = [
@@ -64,8 +66,17 @@ impl Meters {
             Unit::Count,
             "Log lines that found no room, for nobody reads the log fast enough"
         );
+        describe_gauge!(
+            BUILD_INFO,
+            Unit::Count,
+            "Always 1; its labels tell what runs: version of the server, name and revision of the bundle"
+        );
+        process::describe();
         // Shown from the start, so that a rate has something to start from.
         counter!(LOG_LINES_DROPPED).absolute(0);
+        for code in ErrorCode::ALL {
+            counter!(ERRORS, "code" => code.as_str()).absolute(0);
+        }
         let _ = HANDLE.set(handle.clone());
         Ok(Self(handle))
     }
@@ -81,9 +92,16 @@ impl Meters {
         static TURN: Mutex<()> = Mutex::new(());
         let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         gauge!(READY).set(if ready { 1.0 } else { 0.0 });
+        process::record();
         self.0.run_upkeep();
         self.0.render()
     }
+}
+
+/// This bundle is served.
+pub(super) fn build_info(model: &str, revision: &str) {
+    let (version, model, revision) = (env!("CARGO_PKG_VERSION"), model.to_owned(), revision.to_owned());
+    gauge!(BUILD_INFO, "version" => version, "model" => model, "revision" => revision).set(1.0);
 }
 
 /// A line of the log found no room.

@@ -21,6 +21,7 @@ mod input;
 mod leftover;
 mod life;
 mod metrics;
+mod process;
 mod reference;
 mod respond;
 mod routes;
@@ -49,9 +50,10 @@ pub use state::AppState;
 use routes::{chat, generate_image, images, instruct, models, ops, report, vqa};
 
 /// Headers of answers that web pages may read.
-const EXPOSED: [&str; 6] = [
+const EXPOSED: [&str; 7] = [
     "x-request-id",
     "retry-after",
+    "x-should-retry",
     "x-seed",
     "x-synthetic",
     "x-disclaimer",

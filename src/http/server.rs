@@ -230,7 +230,7 @@ impl Door {
     fn serve(&self, stream: TcpStream) -> impl Future<Output = ()> + Send + 'static {
         let io = TokioIo::new(Timed::new(stream, self.limits.header, self.limits.write));
         let attention = Attention::new();
-        let service = attention.over(self.router.clone());
+        let service = attention.over(self.router.clone(), self.limits.header);
         let connection = self.builder.serve_connection(io, service).into_owned();
         let mut closing = self.closing.subscribe();
         let (idle, untaken) = (self.limits.header, self.limits.write);

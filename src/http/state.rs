@@ -8,7 +8,7 @@ use axum::http::HeaderValue;
 use super::body::BodyLimits;
 use super::health::Health;
 use super::life::Life;
-use super::metrics::Meters;
+use super::metrics::{self, Meters};
 use crate::config::{ApiKeys, ServeConfig};
 use crate::service::Assistant;
 
@@ -47,6 +47,7 @@ impl AppState {
     pub fn new(assistant: Assistant, config: &ServeConfig, keys: ApiKeys, meters: Meters) -> Self {
         let health = Health::new(assistant.engine().clone());
         let life = Life::default();
+        metrics::build_info(&assistant.card().name, &assistant.card().revision);
         Self(Arc::new(Shared {
             assistant,
             keys,

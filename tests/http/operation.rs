@@ -1,7 +1,6 @@
 //! Probes, meters, facts, keys, pages and request ids.
 
 use std::collections::BTreeMap;
-use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
@@ -9,6 +8,7 @@ use axum::http::Request;
 use llm_cxr::config::hash_key;
 use llm_cxr::engine::BackendError;
 use llm_cxr::engine::scripted::Fault;
+use llm_cxr::http::ErrorCode;
 use llm_cxr::service::{Limits, ModelCard};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::{Value, json};
@@ -240,12 +240,41 @@ async fn the_operations_page_lists_exactly_the_metrics_that_there_are() {
     let told: BTreeMap<&str, &str> = types.collect();
     let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operations.md")).expect("the page");
     let mut listed = BTreeMap::new();
-    for row in page.lines().filter(|line| line.starts_with("| `llm_cxr_")) {
+    // Only Linux tells of its processes.
+    let holds =
+        |row: &&str| row.starts_with("| `llm_cxr_") || (cfg!(target_os = "linux") && row.starts_with("| `process_"));
+    for row in page.lines().filter(holds) {
         let cells: Vec<&str> = row.split('|').map(str::trim).collect();
         let names = cells[1].split(',').map(|name| name.trim().trim_matches('`'));
         listed.extend(names.map(|name| (name, cells[2])));
     }
     assert_eq!(listed, told);
+}
+
+#[tokio::test]
+async fn the_meters_tell_what_runs_what_it_takes_and_every_code_of_an_error_from_the_start() {
+    let text = House::plain().await.get("/metrics").await.ok().text();
+    let labels = format!(
+        "version=\"{}\",model=\"scripted\",revision=\"1\"",
+        env!("CARGO_PKG_VERSION")
+    );
+    let built = format!("llm_cxr_build_info{{{labels}}} 1");
+    assert!(text.lines().any(|line| line == built), "{built} is not in:\n{text}");
+    for code in ErrorCode::ALL {
+        let meter = format!("llm_cxr_errors_total{{code=\"{}\"}} ", code.as_str());
+        assert!(text.contains(&meter), "{meter} is not in:\n{text}");
+    }
+    if cfg!(target_os = "linux") {
+        for (meter, least) in [
+            ("process_start_time_seconds ", 1e9),
+            ("process_resident_memory_bytes ", 1e6),
+            ("process_open_fds ", 1.0),
+        ] {
+            let value = text.lines().find_map(|line| line.strip_prefix(meter));
+            let value: f64 = value.and_then(|value| value.parse().ok()).expect(meter);
+            assert!(value >= least, "{meter}{value}");
+        }
+    }
 }
 
 fn keyed(key: &str) -> Plan {
@@ -305,11 +334,9 @@ async fn request_ids_are_kept_if_plain_and_made_if_not() {
 
 /// The lines that the access log has of requests with this id.
 fn accesses(id: &str) -> Vec<Value> {
-    let log = logged();
-    let log = String::from_utf8_lossy(&log.lock().unwrap_or_else(PoisonError::into_inner)).into_owned();
-    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let wanted = |line: &Value| line["target"] == "llm_cxr::access" && line["fields"]["request_id"] == id;
-    lines.filter(wanted).map(|line| line["fields"].clone()).collect()
+    let lines = log_lines().into_iter().filter(wanted);
+    lines.map(|line| line["fields"].clone()).collect()
 }
 
 /// Of these lines the status, whether the client left, and the route.
@@ -487,7 +514,7 @@ async fn a_web_page_asks_without_a_key_what_it_may_send_and_may_read_why_it_was_
     answer.refused(401, "missing_api_key");
     assert_eq!(answer.header("access-control-allow-origin"), ORIGIN);
     let exposed = names(answer.header("access-control-expose-headers"));
-    for header in ["x-request-id", "x-seed", "retry-after"] {
+    for header in ["x-request-id", "x-seed", "retry-after", "x-should-retry"] {
         assert!(exposed.contains(&header), "{header} is not among {exposed:?}");
     }
 }
@@ -535,5 +562,10 @@ async fn a_request_that_takes_too_long_ends_with_an_error() {
     house.controls.pause();
     let answer = soon(house.json("/v1/instruct", json!({"instruction": "Say hello."}))).await;
     answer.refused(504, "deadline_exceeded");
+    // Official clients of the OpenAI API would ask again by themselves, and wait as long.
+    assert_eq!(answer.header("x-should-retry"), "false");
     house.controls.resume();
+    let answer = house.json("/v1/instruct", json!({})).await;
+    answer.refused(400, "missing_field");
+    assert_eq!(answer.header("x-should-retry"), "", "what is not meant is not said");
 }
