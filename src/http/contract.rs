@@ -1,6 +1,7 @@
 //! The contract: OpenAPI from the code, as YAML and as a page for people. `openapi.yaml` at the top is this, committed.
 
 mod operations;
+mod values;
 
 use std::sync::LazyLock;
 
@@ -8,6 +9,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
 use self::operations::Operations;
+use self::values::Values;
 use super::reference;
 use super::routes::{chat, generate_image, images, instruct, models, ops, report, vqa};
 use super::wire;
@@ -31,7 +33,8 @@ use super::wire;
         (name = "operation", description = "Health, metrics, information about the server"),
     ),
     security((), ("api_key" = [])),
-    modifiers(&ApiKey, &Operations),
+    // Forms and queries are made of what the schemas say, values included.
+    modifiers(&ApiKey, &Values, &Operations),
 )]
 struct Contract;
 

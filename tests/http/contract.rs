@@ -284,3 +284,124 @@ fn the_ranges_of_the_contract_are_those_that_the_service_holds() {
     let seed = &schemas["ReportRequest"]["properties"]["seed"]["maximum"];
     assert_eq!(*seed, json!(llm_cxr::service::SEED_END - 1));
 }
+
+/// A request's body that is taken, with its path, for each schema of a request.
+fn taken_bodies() -> [(&'static str, &'static str, Value); 6] {
+    let image = base64(&png(16, 16));
+    let messages = json!([{"role": "user", "content": "Say hello."}]);
+    [
+        ("ReportRequest", "/v1/report", json!({"image": image})),
+        ("VqaRequest", "/v1/vqa", json!({"image": image, "question": "Is it?"})),
+        ("GenerateImageRequest", "/v1/generate-image", json!({"text": "Clear."})),
+        ("InstructRequest", "/v1/instruct", json!({"instruction": "Say hello."})),
+        (
+            "ChatRequest",
+            "/v1/chat/completions",
+            json!({"model": "scripted", "messages": messages}),
+        ),
+        ("ImagesRequest", "/v1/images/generations", json!({"prompt": "Clear."})),
+    ]
+}
+
+#[tokio::test]
+async fn the_words_of_the_contract_are_those_that_are_taken_and_no_others() {
+    let house = House::plain().await;
+    let contract = document();
+    let mut listed = BTreeSet::new();
+    for (schema, path, body) in taken_bodies() {
+        let fields = &contract["components"]["schemas"][schema]["properties"];
+        for (name, field) in fields.as_object().expect("properties") {
+            let of_list = field["items"]["enum"].as_array();
+            let Some(words) = of_list.or(field["enum"].as_array()) else {
+                continue;
+            };
+            listed.insert(name.as_str());
+            let send = |word: Value| {
+                let mut body = body.clone();
+                body[name] = if of_list.is_some() { json!([word]) } else { word };
+                house.json(path, body)
+            };
+            for word in words {
+                let answer = send(word.clone()).await;
+                // A drawing without constraint may come to nothing.
+                let sound = answer.status == 200 || answer.code() == "no_image";
+                assert!(sound, "{path} {name}: {word} is refused: {}", answer.text());
+            }
+            let answer = send(json!("no such word")).await;
+            answer.refused(400, "invalid_parameter");
+            assert_eq!(answer.json()["error"]["param"], name.as_str());
+        }
+    }
+    assert_eq!(
+        listed,
+        BTreeSet::from(["constraint", "format", "include", "output_format"])
+    );
+    let roles =
+        &contract["components"]["schemas"]["ChatRequest"]["properties"]["messages"]["items"]["properties"]["role"];
+    for role in roles["enum"].as_array().expect("roles") {
+        let messages = json!([{"role": role, "content": "Hello."}, {"role": "user", "content": "Say hello."}]);
+        house
+            .json(
+                "/v1/chat/completions",
+                json!({"model": "scripted", "messages": messages}),
+            )
+            .await
+            .ok();
+    }
+}
+
+#[tokio::test]
+async fn what_the_contract_says_must_not_be_empty_is_refused_when_it_is() {
+    let house = House::plain().await;
+    let contract = document();
+    let mut filled = 0;
+    for (schema, path, body) in taken_bodies() {
+        let described = &contract["components"]["schemas"][schema];
+        for (name, field) in described["properties"].as_object().expect("properties") {
+            let of_list = &field["items"];
+            let (least, empty) = match of_list["minLength"].is_null() {
+                true => (&field["minLength"], json!("")),
+                false => (&of_list["minLength"], json!([""])),
+            };
+            if least.is_null() {
+                continue;
+            }
+            filled += 1;
+            assert_eq!(*least, json!(1), "{schema} {name}");
+            let mut body = body.clone();
+            if name == "questions" {
+                body["question"] = Value::Null;
+            }
+            body[name] = empty;
+            let answer = house.json(path, body).await;
+            assert_eq!(answer.status, 400, "{path} {name}: {}", answer.text());
+            assert_eq!(answer.json()["error"]["param"], name.as_str());
+        }
+        // What must be there has no value of its own.
+        for name in described["required"].as_array().expect("required fields") {
+            let name = name.as_str().expect("a name");
+            assert_eq!(described["properties"][name].get("default"), None, "{schema} {name}");
+        }
+    }
+    assert_eq!(filled, 8);
+}
+
+#[test]
+fn the_contract_tells_of_headers_that_come_with_errors_and_of_options_that_a_raw_image_alone_takes() {
+    let paths = document()["paths"].clone();
+    let report = &paths["/v1/report"]["post"];
+    for (status, header) in [
+        ("4XX", "allow"),
+        ("4XX", "www-authenticate"),
+        ("4XX", "retry-after"),
+        ("5XX", "x-should-retry"),
+        ("5XX", "retry-after"),
+    ] {
+        let described = &report["responses"][status]["headers"][header]["description"];
+        assert!(described.is_string(), "{status} {header}");
+    }
+    for option in report["parameters"].as_array().expect("options") {
+        let told = option["description"].as_str().unwrap_or_default();
+        assert!(told.starts_with("Only where the body is the image itself."), "{option}");
+    }
+}

@@ -102,7 +102,7 @@ fn option(name: &str, schema: &RefOr<Schema>) -> Parameter {
         description = array.description.take();
     }
     let description = format!(
-        "Where the body is the image itself. {}",
+        "Only where the body is the image itself. {}",
         description.unwrap_or_default()
     );
     let mut option = Parameter::new(name);
@@ -124,8 +124,21 @@ fn answer(response: &mut Response, status: &str, streams: bool) {
         Type::String,
         "Names the request in the server's log: the client's own, if it sent one of 1 to 64 ASCII letters, digits, `-`, `_` and `.`; else a new one.",
     );
+    if ["401", "4XX"].contains(&status) {
+        header("www-authenticate", Type::String, "With 401: `Bearer`.");
+    }
     if status == "401" {
         return;
+    }
+    if status == "4XX" {
+        header("allow", Type::String, "With 405: the methods that the path takes.");
+    }
+    if status == "5XX" {
+        header(
+            "x-should-retry",
+            Type::String,
+            "With 504: `false`; the same request would take as long again.",
+        );
     }
     if status != "200" {
         header(
