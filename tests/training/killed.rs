@@ -6,7 +6,9 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::house::{PATIENCE, borrowed, checkpoints, classifier, finetune, pretrain, succeed, trainer, vqgan};
+use crate::house::{
+    PATIENCE, borrowed, checkpoints, classifier, finetune, pretrain, succeed, trainer, vqgan, wait_for,
+};
 
 /// A number from 0 to 1, another one each time.
 fn chance() -> f64 {
@@ -113,4 +115,44 @@ fn adapters_in_bf16_killed_at_random_moments_end_with_the_weights_of_those_that_
     let dir = tempfile::tempdir().expect("a temporary folder");
     let command = with(finetune, &["--bf16", "--lora-rank", "4"]);
     assert_same(dir.path(), command, "bundle/model.safetensors", 24);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_command_that_is_asked_to_stop_does_not_end_as_one_that_is_done() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let mut args = vqgan("run");
+    let at = args.iter().position(|a| a == "--steps").expect("the flag") + 1;
+    args[at] = "100000".to_owned();
+    let child = trainer(dir.path(), &borrowed(&args))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the trainer starts");
+    wait_for("the VQ-GAN is at work", || {
+        !checkpoints(&dir.path().join("run")).is_empty()
+    });
+    // SAFETY: a signal to our own child.
+    unsafe { libc::kill(child.id().cast_signed(), libc::SIGTERM) };
+    let output = child.wait_with_output().expect("it ended");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("stopped and saved after step"), "{said}");
+    assert_eq!(output.status.code(), Some(75));
+}
+
+#[test]
+fn what_a_training_was_there_for_is_made_again_where_it_is_gone() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let args = vqgan("run");
+    succeed(dir.path(), &borrowed(&args));
+    let network = dir.path().join("run/vqgan");
+    let read = || std::fs::read(network.join("model.safetensors")).expect("the file is there");
+    let before = read();
+    std::fs::remove_dir_all(&network).expect("the folder is there");
+    let (out, err) = succeed(dir.path(), &borrowed(&args));
+    assert!(
+        err.contains("run/vqgan is gone") && out.contains("is ready"),
+        "{out}{err}"
+    );
+    assert!(read() == before, "other weights were exported");
 }

@@ -178,6 +178,8 @@ fn steps_end_with_the_run_that_began_them_and_go_on_with_the_next() {
             signal == libc::SIGKILL,
             "{status}"
         );
+        // What was asked to stop says so by its status.
+        assert_eq!(status.code(), (signal == libc::SIGTERM).then_some(75));
         // Its folder is held as long as a step is at work in it.
         let lock = folder.join("runs/small/vqgan/.lock");
         wait_for("the step has ended", || {
@@ -261,6 +263,41 @@ fn a_training_is_begun_anew_on_demand_where_it_has_made_more_steps_or_was_of_oth
     assert!(error.contains("rate: ") && error.contains("--redo"), "{error}");
     let (_, err) = succeed(folder, &[&other[..], &["--redo"]].concat());
     assert!(!err.contains("goes on after"), "{err}");
+}
+
+#[test]
+fn a_step_is_done_as_long_as_what_it_left_is_there_and_a_refused_setting_does_not_change_that() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let folder = dir.path();
+    write(folder, SMALL);
+    let run = ["run", "small.toml", "--device", "cpu", "--only", "vqgan"];
+    succeed(folder, &["run", "small.toml", "--only", "phantoms"]);
+    succeed(folder, &run);
+    let state = || {
+        let (dry, _) = succeed(folder, &["run", "small.toml", "--dry-run"]);
+        let line = dry.lines().find(|line| line.contains(" vqgan ")).expect("the step");
+        line.split_whitespace().skip(3).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(state(), "done");
+    let error = fail(folder, &[&run[..], &["--set", "vqgan.codes=64"]].concat());
+    assert!(error.contains("codes: 16 → 64"), "{error}");
+    assert_eq!(state(), "done");
+    let network = folder.join("runs/small/vqgan/vqgan");
+    fs::remove_dir_all(&network).expect("the folder is there");
+    assert_eq!(state(), "goes on");
+    succeed(folder, &run);
+    assert_eq!(
+        (state().as_str(), network.join("model.safetensors").is_file()),
+        ("done", true)
+    );
+}
+
+#[test]
+fn a_number_below_nought_is_refused_by_what_it_must_be() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let args = "classifier --device cpu --data none --out run --rate -1";
+    let error = fail(dir.path(), &args.split_whitespace().collect::<Vec<_>>());
+    assert!(error.contains("--rate is -1; it must be a positive number"), "{error}");
 }
 
 #[test]

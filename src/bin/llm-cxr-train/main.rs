@@ -17,16 +17,20 @@ mod tokenizer;
 mod vqgan;
 mod work;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
-use llm_cxr::train::common;
+use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
+use llm_cxr::train::common::{Outcome, STOPPED, Stop};
 
 /// How the program ends; the error is printed as one line.
 type CommandResult = Result<(), Box<dyn std::error::Error>>;
 
 /// What the commands return that a recipe can do: they may have been stopped half-way.
-type Done = Result<common::Outcome, Box<dyn std::error::Error>>;
+type Done = Result<Outcome, Box<dyn std::error::Error>>;
+
+/// With these words ends what is said of a run that was asked to stop.
+const GOES_ON: &str = "the same command goes on";
 
 /// Makes model bundles for `llm-cxr`.
 ///
@@ -57,34 +61,79 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let outcome = match Cli::parse().command {
+    let done = match parsed().command {
         Command::Step(args) => return parallel::step(&args),
-        Command::Run(args) => run::run(&args),
-        Command::Encode(args) => ended(encode::run(&args.settings, args.device)),
-        Command::Classifier(args) => ended(classifier::run(&args.settings, args.device)),
-        Command::Decoder(args) => ended(decoder::run(&args)),
-        Command::Drafts(args) => drafts::run(&args),
-        Command::Evaluate(args) => ended(evaluate::run(&args.settings, args.device)),
-        Command::Finetune(args) => ended(finetune::run(&args.settings, args.device)),
-        Command::Init(args) => init::run(&args),
-        Command::Phantom(args) => ended(phantom::run(&args)),
-        Command::Pretrain(args) => ended(pretrain::run(&args.settings, args.device)),
-        Command::Tokenizer(args) => ended(tokenizer::run(&args.settings)),
-        Command::Vqgan(args) => ended(vqgan::run(&args.settings, args.device)),
+        Command::Run(args) => whole(run::run(&args)),
+        Command::Encode(args) => encode::run(&args.settings, args.device),
+        Command::Classifier(args) => classifier::run(&args.settings, args.device),
+        Command::Decoder(args) => decoder::run(&args),
+        Command::Drafts(args) => whole(drafts::run(&args)),
+        Command::Evaluate(mut args) => {
+            args.settings.bundle = bundle_in(args.settings.bundle);
+            evaluate::run(&args.settings, args.device)
+        }
+        Command::Finetune(args) => finetune::run(&args.settings, args.device),
+        Command::Init(args) => whole(init::run(&args)),
+        Command::Phantom(args) => phantom::run(&args),
+        Command::Pretrain(args) => pretrain::run(&args.settings, args.device),
+        Command::Tokenizer(args) => tokenizer::run(&args.settings),
+        Command::Vqgan(args) => vqgan::run(&args.settings, args.device),
     };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+    match done {
+        Ok(Outcome::Finished) => ExitCode::SUCCESS,
+        Ok(Outcome::Stopped(step)) => {
+            println!("stopped and saved after step {step}; {GOES_ON}");
+            ExitCode::from(STOPPED)
+        }
         Err(error) => {
-            eprintln!("llm-cxr-train: {error}");
-            ExitCode::FAILURE
+            let text = error.to_string();
+            eprintln!("llm-cxr-train: {text}");
+            // A recipe tells so that it was asked to stop.
+            match Stop::default().asked() && text.ends_with(GOES_ON) {
+                true => ExitCode::from(STOPPED),
+                false => ExitCode::FAILURE,
+            }
         }
     }
 }
 
-/// Says how to go on with what was stopped.
-fn ended(done: Done) -> CommandResult {
-    if let common::Outcome::Stopped(step) = done? {
-        println!("stopped and saved after step {step}; the same command goes on");
+/// The command line. A number may be negative: then the command says what it must be.
+fn parsed() -> Cli {
+    let negative = |arg: Arg| match arg.get_action().takes_values() {
+        true => arg.allow_negative_numbers(true),
+        false => arg,
+    };
+    let mut command = Cli::command().mut_subcommands(|command| command.mut_args(negative));
+    let mut matches = command.get_matches_mut();
+    Cli::from_arg_matches_mut(&mut matches).unwrap_or_else(|error| error.format(&mut command).exit())
+}
+
+/// What a command does that cannot be stopped half-way.
+fn whole(result: CommandResult) -> Done {
+    result.map(|()| Outcome::Finished)
+}
+
+/// The bundle in a run's folder, or the folder that is given.
+fn bundle_in(given: PathBuf) -> PathBuf {
+    const MANIFEST: &str = "bundle.json";
+    let inner = given.join("bundle");
+    match !given.join(MANIFEST).is_file() && inner.join(MANIFEST).is_file() {
+        true => inner,
+        false => given,
     }
-    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bundle_is_found_in_the_folder_of_its_run_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let (run, bundle) = (dir.path().to_owned(), dir.path().join("bundle"));
+        assert_eq!(bundle_in(run.clone()), run);
+        std::fs::create_dir(&bundle).unwrap();
+        std::fs::write(bundle.join("bundle.json"), "{}").unwrap();
+        assert_eq!((bundle_in(run), bundle_in(bundle.clone())), (bundle.clone(), bundle));
+    }
 }

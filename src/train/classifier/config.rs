@@ -1,5 +1,6 @@
 //! Shape of the classifier, as its `config.json` has it.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -69,7 +70,13 @@ impl ClassifierConfig {
     /// Reads `config.json` in `folder`.
     pub fn read(folder: &Path) -> Result<Self, TrainError> {
         let path = folder.join("config.json");
-        let bytes = std::fs::read(&path).map_err(|e| TrainError::io(&path, e))?;
+        let bytes = std::fs::read(&path).map_err(|reason| match reason.kind() {
+            ErrorKind::NotFound => TrainError::Settings(format!(
+                "{} holds no classifier: give the folder with config.json and model.safetensors that `classifier` leaves in its run's",
+                folder.display()
+            )),
+            _ => TrainError::io(&path, reason),
+        })?;
         let config: Self = serde_json::from_slice(&bytes)
             .map_err(|e| TrainError::Settings(format!("{} is not a classifier's: {e}", path.display())))?;
         config.check()?;

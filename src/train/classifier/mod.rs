@@ -9,4 +9,5 @@ mod tests;
 
 pub use config::ClassifierConfig;
 pub use network::{Classifier, Seen};
+pub(in crate::train) use task::EXPORTED;
 pub use task::{ClassifierSettings, train};

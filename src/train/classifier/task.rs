@@ -171,7 +171,7 @@ fn chosen(asked: &[String], known: Vec<String>) -> Result<Vec<String>, TrainErro
 }
 
 /// What the run leaves in its folder.
-const EXPORTED: &str = "classifier";
+pub const EXPORTED: &str = "classifier";
 
 struct ClassifierTask {
     config: ClassifierConfig,
@@ -331,6 +331,14 @@ fn scores(scored: &[Scored]) -> Vec<(String, f64)> {
         .collect()
 }
 
+/// Why there is no score on these validation images.
+fn why_unmeasured(validation: &[ImageBatch]) -> &'static str {
+    match validation.iter().all(|batch| batch.ids.is_empty()) {
+        true => "no image of a validation split can be used, or --validate-images is 0",
+        false => "the images of the validation split have no finding that is known to be present, and none is told",
+    }
+}
+
 impl Task for ClassifierTask {
     type Batch = ImageBatch;
 
@@ -369,6 +377,10 @@ impl Task for ClassifierTask {
         Ok(scores(&scored))
     }
 
+    fn unmeasured(&self) -> &'static str {
+        why_unmeasured(&self.validation)
+    }
+
     fn snapshot(&self, step: u64) -> Snapshot {
         let mut tensors = self.parameters.named("model.", self.parameters.flat());
         tensors.extend(self.optimizer.named("optimizer.", &self.parameters));
@@ -390,5 +402,21 @@ impl Task for ClassifierTask {
         let steps = r.state["optimizer_steps"].as_u64().unwrap_or(r.step);
         self.optimizer
             .restore("optimizer.", &self.parameters, &r.weights, steps)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_there_are_no_scores_is_told_by_whether_there_are_images() {
+        let mut batch = ImageBatch::default();
+        assert!(why_unmeasured(&[]).contains("no image of a validation split"));
+        assert!(why_unmeasured(std::slice::from_ref(&batch)).contains("no image of a validation split"));
+        batch.ids.push("a".to_owned());
+        assert!(why_unmeasured(&[batch]).contains("no finding that is known to be present"));
+        // As where all that is known is that nothing is there.
+        assert!(scores(&[vec![(-1.0, false), (-2.0, false)]]).is_empty());
     }
 }

@@ -1,20 +1,23 @@
 //! The training loop: resume, step, log, evaluate, save, stop.
 
-use std::path::PathBuf;
 use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
 use super::checkpoint::{Checkpoints, Restored, Snapshot};
+use super::lines::Lines;
 use super::log::RUN;
-use super::{Loader, RunLog, TrainError, hold_folder, open_folder};
+use super::{Loader, Outcome, Plan, RunLog, TrainError, hold_folder, is_export, open_folder};
 
 /// So many steps in a row of which nothing can be used end a run: then it is not a file here and there that is damaged.
 const MOST_EMPTY: u64 = 100;
 
 /// Where checkpoints are, in a run's folder.
 const CHECKPOINTS: &str = "checkpoints";
+
+/// Why most often nothing is measured.
+const NOTHING_TO_MEASURE: &str = "the data has no validation split, or nothing of it is to be measured";
 
 /// In a checkpoint's state: what was learned has not been measured and exported.
 const OWED: &str = "measurement_owed";
@@ -64,6 +67,11 @@ pub trait Task {
     /// Measures and exports what was learned after `step` steps.
     fn evaluate(&mut self, step: u64) -> Result<Vec<(String, f64)>, TrainError>;
 
+    /// Why [`Task::evaluate`] has measured nothing.
+    fn unmeasured(&self) -> &'static str {
+        NOTHING_TO_MEASURE
+    }
+
     /// Everything a later [`Task::restore`] needs to go on bit for bit.
     fn snapshot(&self, step: u64) -> Snapshot;
 
@@ -82,44 +90,12 @@ pub trait Task {
     }
 }
 
-/// How long and how often.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    /// What the run is called in its bar and curves.
-    pub title: String,
-    /// The run's folder.
-    pub out: PathBuf,
-    /// What it leaves there besides checkpoints and logs.
-    pub exports: &'static str,
-    /// Steps of the whole run.
-    pub steps: u64,
-    /// Steps between checkpoints.
-    pub save_every: u64,
-    /// Steps between evaluations.
-    pub eval_every: u64,
-    /// Steps between lines of the log.
-    pub log_every: u64,
-    /// Checkpoints kept.
-    pub keep: usize,
-    /// Threads that prepare batches.
-    pub workers: usize,
-}
-
-/// How a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// All steps are done.
-    Finished,
-    /// Stopped on demand after this many steps, and saved.
-    Stopped(u64),
-}
-
 /// Runs `task` to the end of `plan`, from the newest valid checkpoint in its folder if there is one. `batch` makes the batch of a
 /// step from its number alone. `stop` is asked after every step. A step of whose batch nothing can be used is left out and counted; as
 /// batches depend on numbers alone, it is the same one in every run.
 ///
 /// Nothing is exported before there is a checkpoint: so a run whose exports are there and whose checkpoints are not has lost them, and is
-/// not begun anew over what it made.
+/// not begun anew over what it made. A run that has ended and whose exports are gone measures and exports again what it has learned.
 pub fn drive<T: Task>(
     task: &mut T,
     plan: &Plan,
@@ -133,17 +109,18 @@ pub fn drive<T: Task>(
     };
     let loader = Loader::start(batch, session.done, plan.workers, plan.workers * 2);
     session.catch_up()?;
-    while session.done < plan.steps {
+    while session.done < plan.steps && !session.over {
         let batch = loader.next()?;
         let values = session.step(&batch)?;
         let asked = stop();
         session.keep(&values, asked)?;
+        session.show(&values);
         if asked && session.done < plan.steps {
             return session.stopped();
         }
     }
     session.bar.finish();
-    Ok(Outcome::Finished)
+    plan.finished()
 }
 
 /// A run under way, from where it is taken up to its end.
@@ -153,8 +130,11 @@ struct Session<'a, T: Task> {
     checkpoints: Checkpoints,
     log: RunLog,
     bar: ProgressBar,
+    lines: Lines,
     /// Steps done.
     done: u64,
+    /// Whether the run had ended before its last step, and only what it exported is made again.
+    over: bool,
     /// Whether there is a checkpoint.
     kept: bool,
     /// Whether what was learned is still to be measured and exported.
@@ -181,17 +161,29 @@ impl<'a, T: Task> Session<'a, T> {
         for sentence in &damaged {
             bar.suspend(|| eprintln!("{sentence}"));
         }
-        let (mut done, mut owed) = (0, false);
+        let (mut done, mut owed, mut over) = (0, false, false);
         if let Some(restored) = &restored {
             task.restore(restored)?;
             task.restate()?;
             (done, owed) = (restored.step, restored.state[OWED] == true);
-            if task.over() {
+            over = task.over();
+            let gone = (over || done == plan.steps) && !is_export(&plan.exported());
+            if over && !gone {
                 bar.set_position(done);
                 bar.abandon();
                 return Ok(None);
             }
             bar.suspend(|| eprintln!("{}: goes on after step {done}", plan.title));
+            if gone && !owed {
+                let exported = plan.exported();
+                bar.suspend(|| {
+                    eprintln!(
+                        "{} is gone: what was learned by step {done} is measured and exported again",
+                        exported.display()
+                    )
+                });
+                owed = true;
+            }
         }
         let kept = restored.is_some();
         drop(restored);
@@ -202,7 +194,9 @@ impl<'a, T: Task> Session<'a, T> {
             checkpoints,
             log,
             bar,
+            lines: Lines::begin(done, plan.steps),
             done,
+            over,
             kept,
             owed,
             since: (Instant::now(), done),
@@ -243,6 +237,7 @@ impl<'a, T: Task> Session<'a, T> {
                     step: self.done,
                     ids: ids.to_vec(),
                     last_good: self.checkpoints.last_good(),
+                    exported: Some(self.plan.exported()).filter(|exported| is_export(exported)),
                 },
             })?;
         }
@@ -321,11 +316,19 @@ impl<'a, T: Task> Session<'a, T> {
         self.owed = false;
         self.log.scalars(step, &measured)?;
         self.log.draw()?;
-        self.bar.suspend(|| match measured.is_empty() {
-            true => eprintln!("step {step}: exported and not measured, as the data has no validation split"),
-            false => eprintln!("step {step}: {}", brief(&measured)),
-        });
+        let told = match measured.is_empty() {
+            true => format!("exported and not measured: {}", self.task.unmeasured()),
+            false => brief(&measured),
+        };
+        self.bar.suspend(|| eprintln!("step {step}: {told}"));
         Ok(())
+    }
+
+    /// Says how far the run is, where nobody sees its bar.
+    fn show(&mut self, values: &[(String, f64)]) {
+        if let Some(line) = self.lines.after(self.done, values) {
+            eprintln!("{}: {line}", self.plan.title);
+        }
     }
 
     fn save(&mut self) -> Result<(), TrainError> {
@@ -366,7 +369,7 @@ impl<'a, T: Task> Session<'a, T> {
 
 /// Refuses a run that has lost its checkpoints, and one that has `made` more steps than are asked for.
 fn check(plan: &Plan, made: Option<u64>) -> Result<(), TrainError> {
-    let exported = plan.out.join(plan.exports);
+    let exported = plan.exported();
     if made.is_none() && exported.exists() && plan.out.join(RUN).is_file() {
         let checkpoints = plan.out.join(CHECKPOINTS);
         return Err(TrainError::NoCheckpoint { exported, checkpoints });

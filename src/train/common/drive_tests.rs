@@ -6,14 +6,14 @@ use serde_json::json;
 use tch::Tensor;
 
 use super::checkpoint::{Checkpoints, Restored, Snapshot, read_counts};
-use super::{Fault, Outcome, Plan, Task, TrainError, drive, hold_folder};
+use super::{Fault, Outcome, Plan, Task, TrainError, drive, finite, hold_folder};
 
 /// Learns a number from the numbers it is shown, in their order.
 #[derive(Default)]
 struct Sum {
     sum: i64,
     evaluated: Vec<u64>,
-    /// Where an export is put, if anywhere.
+    /// Where an export is put; by default the run's folder.
     exports_to: Option<PathBuf>,
     /// Whether a checkpoint was there at each export.
     covered: Vec<bool>,
@@ -23,6 +23,8 @@ struct Sum {
     full: bool,
     /// Whether the run has ended early.
     over: bool,
+    /// The step of which a quantity is no number, if there is one.
+    no_number_at: Option<u64>,
 }
 
 /// Names, sentences on what was skipped, and a number.
@@ -36,6 +38,9 @@ impl Task for Sum {
     }
 
     fn step(&mut self, batch: &Shown, step: u64) -> Result<Vec<(String, f64)>, Fault> {
+        if self.no_number_at == Some(step) {
+            finite(&[("loss/sum".to_owned(), f64::NAN)])?;
+        }
         self.sum = self.sum.wrapping_mul(31).wrapping_add(batch.2 + step as i64);
         Ok(vec![("loss/sum".to_owned(), 1.0)])
     }
@@ -98,6 +103,7 @@ fn batches(broken: fn(u64) -> bool) -> impl Fn(u64) -> Shown + Send + Sync + 'st
 }
 
 fn run(task: &mut Sum, plan: &Plan, broken: fn(u64) -> bool) -> Result<Outcome, TrainError> {
+    task.exports_to.get_or_insert_with(|| plan.out.clone());
     drive(task, plan, &json!({}), batches(broken), || false)
 }
 
@@ -203,6 +209,65 @@ fn a_run_that_has_ended_early_is_finished_and_left_as_it_is() {
     over.over = false;
     run(&mut over, &longer, |_| false).unwrap();
     assert_eq!(checkpoints().newest().unwrap().0.unwrap().step, 9);
+}
+
+#[test]
+fn a_run_that_has_ended_and_whose_export_is_gone_exports_again_and_learns_nothing_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let exported = dir.path().join("exported");
+    let mut first = Sum::default();
+    run(&mut first, &plan(dir.path(), 6), |_| false).unwrap();
+    // After its last step, and after an early end.
+    for (over, steps) in [(false, 6), (true, 9)] {
+        std::fs::remove_file(&exported).unwrap();
+        for evaluated in [&[6][..], &[]] {
+            let mut task = Sum { over, ..Sum::default() };
+            let outcome = run(&mut task, &plan(dir.path(), steps), |_| false).unwrap();
+            assert_eq!((outcome, &task.evaluated[..]), (Outcome::Finished, evaluated));
+            assert_eq!(std::fs::read_to_string(&exported).unwrap(), "6");
+            assert_eq!(task.sum, first.sum);
+        }
+    }
+    // One that is cut before its next evaluation owes nothing yet.
+    let longer = plan(dir.path(), 9);
+    std::fs::remove_file(&exported).unwrap();
+    let mut task = Sum::default();
+    run(&mut task, &longer, |_| false).unwrap();
+    assert_eq!(task.evaluated, [9]);
+}
+
+#[test]
+fn a_run_that_is_through_and_has_left_nothing_has_not_ended_well() {
+    let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut task = Sum {
+        exports_to: Some(elsewhere.path().to_owned()),
+        ..Sum::default()
+    };
+    let error = run(&mut task, &plan(dir.path(), 2), |_| false).unwrap_err();
+    assert!(matches!(error, TrainError::NotExported(_)), "{error}");
+}
+
+#[test]
+fn another_run_is_to_begin_from_what_was_exported_only_where_something_was() {
+    for (at, told) in [(1, false), (3, true)] {
+        let dir = tempfile::tempdir().unwrap();
+        let plan = Plan {
+            eval_every: 2,
+            ..plan(dir.path(), 5)
+        };
+        let mut task = Sum {
+            no_number_at: Some(at),
+            ..Sum::default()
+        };
+        let error = run(&mut task, &plan, |_| false).unwrap_err().to_string();
+        assert!(
+            error.contains("NaN at step") && error.contains("another --out"),
+            "{error}"
+        );
+        let from = format!("finetune --base: {}", dir.path().join("exported").display());
+        assert_eq!(error.contains(&from), told, "{error}");
+        assert_eq!(error.contains("--base"), told, "{error}");
+    }
 }
 
 #[test]

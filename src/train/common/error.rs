@@ -93,9 +93,8 @@ pub enum TrainError {
     /// A loss or gradient is not a finite number.
     #[error(
         "{what} is {value} at step {step}; the batch is [{}]; {last_good}. Look at these images. The same command would come to the \
-         same step again: for a lower --rate, or to leave out --bf16, begin in another --out, from what this run has exported where the \
-         command allows it (vqgan --init OUT/vqgan, finetune --base OUT)",
-        .ids.join(", ")
+         same step again: for a lower --rate, or to leave out --bf16, begin in another --out{}",
+        .ids.join(", "), beginning(.exported)
     )]
     NotFinite {
         /// The quantity.
@@ -108,7 +107,16 @@ pub enum TrainError {
         ids: Vec<String>,
         /// Where the run can be taken up.
         last_good: LastGood,
+        /// What another run may begin from, if anything was exported.
+        exported: Option<PathBuf>,
     },
+    /// The run is through, and what it is there for is not.
+    #[error(
+        "the run is through, but {} is not there: either no validation loss was a number, so that nothing was worth keeping (begin in another \
+         --out with a lower --rate), or it was removed just now, and the same command makes it again",
+        .0.display()
+    )]
+    NotExported(PathBuf),
     /// There is nothing to train on.
     #[error("{0}")]
     NoData(String),
@@ -133,7 +141,7 @@ pub enum TrainError {
     /// A tokenizer.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
-    /// A bundle that could not be written.
+    /// A bundle that could not be read or written.
     #[error(transparent)]
     Bundle(#[from] BundleError),
     /// An image that could not be written.
@@ -152,6 +160,16 @@ impl TrainError {
             reason,
         }
     }
+}
+
+/// From what another run may begin.
+fn beginning(exported: &Option<PathBuf>) -> String {
+    exported.as_ref().map_or_else(String::new, |place| {
+        format!(
+            ", from what this run has exported where the command allows it (vqgan --init, finetune --base: {})",
+            place.display()
+        )
+    })
 }
 
 impl From<tch::TchError> for TrainError {

@@ -66,6 +66,12 @@ const SHAPE: &[&str] = &[
     "embed_dim",
 ];
 
+/// This names where the shape of a language model is taken from, in which case those of [`NEOX_SHAPE`] follow.
+const NEOX_SHAPE_FROM: &str = "base";
+
+/// The shape of a language model.
+const NEOX_SHAPE: &[&str] = &["hidden", "layers", "heads", "context", "tied"];
+
 /// In what the settings `now` are other ones than `then`, as `name: then → now`, but for what a run may be taken up again with. One path
 /// written in two ways is no difference.
 pub fn differences(then: &Value, now: &Value) -> Vec<String> {
@@ -74,11 +80,12 @@ pub fn differences(then: &Value, now: &Value) -> Vec<String> {
     names.sort();
     names.dedup();
     let follows = SHAPE_FROM.iter().any(|from| !now[*from].is_null());
+    let based = !now[NEOX_SHAPE_FROM].is_null();
     let counts = |name: &str| match name {
         PLACE => false,
         FILLED => !then[name].is_null() && !now[name].is_null(),
         name if FREE.contains(&name) => false,
-        name => !(follows && SHAPE.contains(&name)),
+        name => !(follows && SHAPE.contains(&name) || based && NEOX_SHAPE.contains(&name)),
     };
     let differs = |name: &&String| {
         let name = name.as_str();
@@ -126,12 +133,17 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::train::finetune::FinetuneSettings;
     use crate::train::vqgan::VqganSettings;
 
     #[test]
-    fn what_is_known_of_a_vqgan_by_name_is_a_setting_of_its_training() {
+    fn what_is_known_of_networks_by_name_is_a_setting_of_their_training() {
         let settings = serde_json::to_value(VqganSettings::default()).unwrap();
         for name in SHAPE.iter().chain(SHAPE_FROM).chain([&FILLED, &PLACE]) {
+            assert!(settings.get(*name).is_some(), "{name}");
+        }
+        let settings = serde_json::to_value(FinetuneSettings::default()).unwrap();
+        for name in NEOX_SHAPE.iter().chain([&NEOX_SHAPE_FROM]) {
             assert!(settings.get(*name).is_some(), "{name}");
         }
     }
@@ -187,5 +199,12 @@ mod tests {
             settings
         };
         assert_eq!(differences(&without(then), &without(now)).len(), 2);
+        // Earlier versions kept what the flags say by default, whatever the base is.
+        let of = |base: Value, hidden: u64| json!({"base": base, "hidden": hidden, "tied": false});
+        assert_eq!(
+            differences(&of(json!("b"), 256), &of(json!("b"), 64)),
+            Vec::<String>::new()
+        );
+        assert_eq!(differences(&of(Value::Null, 256), &of(Value::Null, 64)).len(), 1);
     }
 }

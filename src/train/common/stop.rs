@@ -3,6 +3,10 @@
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+/// With what status a program ends that was asked to and saved, so that the same command goes on (EX_TEMPFAIL of sysexits.h): what was to be done
+/// is not done.
+pub const STOPPED: u8 = 75;
+
 static ASKED: AtomicBool = AtomicBool::new(false);
 
 /// Whether someone asked the run to end.

@@ -5,34 +5,49 @@ use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
 
 use super::settings::{FinetuneSettings, InitCodes};
+use super::tokens::check_extends;
 use crate::model::bundle::{CONFIG, TOKENIZER, VQGAN_CONFIG};
 use crate::model::checkpoint::{CheckpointReader, Dtype};
 use crate::model::neox::NeoxConfig;
 use crate::model::source::{LoadError, TensorSource};
-use crate::train::common::TrainError;
-use crate::train::language_model::Shape;
+use crate::train::common::{TrainError, verify_listed};
 use crate::train::neox::{LoraSettings, TrainableNeox};
 use crate::train::tokenizer::with_control_tokens;
 use crate::train::vqgan::{VqganFiles, other_codes};
 use crate::vocabulary::Vocabulary;
 
-/// Refuses another VQ-GAN, `vqgan`, than the one of `base`, if that is a bundle with one: to its language model each code would mean
-/// something else.
-fn check_codes_of(base: &Path, vqgan: &VqganFiles) -> Result<(), TrainError> {
+/// Whether the rows of `base` behind its `text` tokens, of `rows` in all, are those of the codes of `vqgan`, and stay. To a language model that was
+/// tuned with another VQ-GAN each code would mean something else: such a base is refused, unless `--init-codes` says how other rows begin.
+fn keeps_codes(
+    settings: &FinetuneSettings,
+    base: &Path,
+    [text, rows]: [usize; 2],
+    vqgan: &VqganFiles,
+) -> Result<bool, TrainError> {
     if !base.join(VQGAN_CONFIG).is_file() {
-        return Ok(());
+        return Ok(rows == text + vqgan.config.n_embed);
     }
     let before = VqganFiles::find(base)?;
+    if rows != text + before.config.n_embed {
+        // It knows no codes; the VQ-GAN only lies beside it.
+        return Ok(false);
+    }
     let differs = match before.config == vqgan.config {
         true => other_codes(&vqgan.config, &before.open()?, &vqgan.open()?),
         false => Some("the shape".to_owned()),
     };
-    let Some(what) = differs else { return Ok(()) };
+    let Some(what) = differs else { return Ok(true) };
+    let [base, weights] = [base, vqgan.weights.as_path()].map(Path::display);
+    if settings.init_codes.is_some() {
+        eprintln!(
+            "the codes of {weights} are not those that {base} was tuned with ({what} differs): its rows of codes are dropped, and new ones begin \
+             as --init-codes says"
+        );
+        return Ok(false);
+    }
     Err(TrainError::Settings(format!(
-        "the codes of {} are not those that {} was tuned with ({what} differs): give that VQ-GAN, with codes that it made, or begin \
-         from a language model without codes",
-        vqgan.weights.display(),
-        base.display(),
+        "the codes of {weights} are not those that {base} was tuned with ({what} differs): give that VQ-GAN, with codes that it made; begin \
+         from a language model without codes; or say by --init-codes how rows for other codes begin, and those of the base are dropped"
     )))
 }
 
@@ -51,6 +66,9 @@ impl Start {
     pub fn open(settings: &FinetuneSettings, vqgan: &VqganFiles, device: Device) -> Result<Self, TrainError> {
         let s = settings;
         let base = s.base.as_deref().map(base_folder);
+        if let Some(base) = &base {
+            verify_listed(base, is_language_model)?;
+        }
         let path = match (&s.tokenizer, &base) {
             (Some(path), _) => path.clone(),
             (None, Some(base)) => base.join(TOKENIZER),
@@ -62,33 +80,34 @@ impl Start {
         let (codes, per_image) = (vqgan.config.n_embed, vqgan.config.codes_per_image());
         let vocabulary = Vocabulary::from_bytes(&tokenizer, codes, per_image).map_err(|e| named(&e))?;
         let (rows, text) = (vocabulary.len(), vocabulary.text_len());
-        let (mut model, known) = match &base {
+        let (mut model, knows_codes) = match &base {
             Some(base) => {
-                let (config, source) = read_base(base)?;
-                let known = config.vocab_size;
-                let model = TrainableNeox::from_checkpoint(&config, &source, device)?;
-                // What is stored behind the tokenizer's last token belongs to no token, unless the model knows codes already.
-                match known == rows && added == 0 {
+                let own = base.join(TOKENIZER);
+                let before = match s.tokenizer.is_some() && own.is_file() {
                     true => {
-                        check_codes_of(base, vqgan)?;
-                        (model, rows)
+                        let bytes = std::fs::read(&own).map_err(|e| TrainError::io(&own, e))?;
+                        check_extends(
+                            (own.as_path(), bytes.as_slice()),
+                            (path.as_path(), tokenizer.as_slice()),
+                        )?
                     }
-                    false => (model.grown(known.min(text - added), rows, s.seed)?, text),
-                }
-            }
-            None => {
-                let shape = Shape {
-                    rows,
-                    hidden: s.hidden,
-                    layers: s.layers,
-                    heads: s.heads,
-                    context: s.context,
-                    tied: s.tied,
+                    false => text - added,
                 };
-                (TrainableNeox::fresh(&shape.config()?, s.seed, device)?, 0)
+                let (config, source) = read_base(base)?;
+                s.check_shape(base, &config)?;
+                let known = config.vocab_size;
+                let keeps = keeps_codes(s, base, [before, known], vqgan)?;
+                let model = TrainableNeox::from_checkpoint(&config, &source, device)?;
+                // What is stored behind the last token that the base knew belongs to no token, unless it is codes.
+                let model = match keeps && known == rows {
+                    true => model,
+                    false => model.grown_between(known.min(before), if keeps { codes } else { 0 }, rows, s.seed)?,
+                };
+                (model, keeps)
             }
+            None => (TrainableNeox::fresh(&s.shape(rows).config()?, s.seed, device)?, false),
         };
-        if s.init_codes == InitCodes::Codebook && known < rows {
+        if s.init_codes == Some(InitCodes::Codebook) && !knows_codes {
             let weights = vqgan.open()?;
             let shape = [codes, vqgan.config.embed_dim];
             let book = weights.tensor("quantize.embedding.weight", &shape, Kind::Float, Device::Cpu)?;
@@ -115,6 +134,11 @@ fn base_folder(given: &Path) -> PathBuf {
     let results = [given.join("bundle"), given.join("model")];
     let result = results.into_iter().find(|folder| folder.join(CONFIG).is_file());
     result.unwrap_or_else(|| given.to_owned())
+}
+
+/// Whether a file of a bundle is one of its language model.
+fn is_language_model(path: &str) -> bool {
+    [CONFIG, TOKENIZER].contains(&path) || (path.starts_with("model") && path.ends_with(".safetensors"))
 }
 
 /// Reads a Hugging Face folder: its shape and its tensors.

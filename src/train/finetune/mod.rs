@@ -5,6 +5,8 @@
 //! up a step is a function of seed and step, so a run that was interrupted goes on as if it had not been.
 
 mod base;
+#[cfg(test)]
+mod base_tests;
 mod batch;
 mod corpus;
 #[cfg(test)]
@@ -18,12 +20,15 @@ mod order;
 mod restate_tests;
 mod samples;
 mod settings;
+mod shape;
 mod task;
 #[cfg(test)]
 mod test_world;
 #[cfg(test)]
 mod tests;
 mod texts;
+mod tokens;
 
 pub use settings::{FinetuneSettings, InitCodes, Pairing};
+pub(in crate::train) use task::EXPORTED;
 pub use task::train;

@@ -70,6 +70,49 @@ fn a_run_whose_checkpoints_are_gone_is_not_begun_anew_over_its_bundle() {
 }
 
 #[test]
+fn a_bundle_that_is_gone_is_made_again_by_the_same_command() {
+    let world = TestWorld::new();
+    let settings = done(&world);
+    let bundle = settings.out.join("bundle");
+    let before = Bundle::open(&bundle).unwrap().manifest;
+    std::fs::remove_dir_all(&bundle).unwrap();
+    assert_eq!(train(&settings, Device::Cpu, || false).unwrap(), Outcome::Finished);
+    let after = Bundle::open(&bundle).unwrap();
+    after.verify(&mut |_| {}).unwrap();
+    assert_eq!(after.manifest, before);
+}
+
+#[test]
+fn where_the_best_weights_were_in_a_bundle_that_is_gone_the_last_ones_are_exported_and_the_run_stays_ended() {
+    let world = TestWorld::new();
+    // Too slow to change a weight.
+    let settings = FinetuneSettings {
+        rate: 1e-15,
+        warmup: 0,
+        ema: 0.0,
+        samples: 0,
+        eval_every: 1,
+        patience: 2,
+        steps: 40,
+        ..world.settings("run")
+    };
+    let bundle = settings.out.join("bundle");
+    let end = || {
+        assert_eq!(train(&settings, Device::Cpu, || false).unwrap(), Outcome::Finished);
+        let made_from = Bundle::open(&bundle).unwrap().manifest.made_from;
+        (
+            made_from,
+            std::fs::read_to_string(settings.out.join("log.jsonl")).unwrap(),
+        )
+    };
+    assert!(end().0.contains(" 1 steps of"));
+    std::fs::remove_dir_all(&bundle).unwrap();
+    let again = end();
+    assert!(again.0.contains(" 4 steps of"), "{}", again.0);
+    assert_eq!(end(), again);
+}
+
+#[test]
 fn a_task_without_data_and_what_is_said_twice_of_an_image_are_told() {
     let world = TestWorld::new();
     let rows = "image,split,report,question,answer

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::instructions;
+use super::shape::{CONTEXT, HEADS, HIDDEN, LAYERS};
 use crate::model::bundle::{Defaults, GUIDANCE, READINGS};
-use crate::train::common::TrainError;
 use crate::train::common::schedule::Shape;
+use crate::train::common::{TrainError, unsaid};
 use crate::train::data::Stage;
 use crate::train::language_model::SaveDtype;
 
@@ -58,27 +59,33 @@ pub struct FinetuneSettings {
     /// weights are random, of the shape that the flags give
     #[arg(long)]
     pub base: Option<PathBuf>,
-    /// tokenizer.json; by default the base's. Control tokens that it lacks are added
+    /// tokenizer.json; by default the base's. Another one may only add tokens behind those of the base. Control tokens that it lacks are added
     #[arg(long)]
     pub tokenizer: Option<PathBuf>,
-    /// Width without --base
-    #[arg(long, default_value_t = FinetuneSettings::default().hidden)]
-    pub hidden: usize,
-    /// Layers without --base
-    #[arg(long, default_value_t = FinetuneSettings::default().layers)]
-    pub layers: usize,
-    /// Attention heads without --base
-    #[arg(long, default_value_t = FinetuneSettings::default().heads)]
-    pub heads: usize,
-    /// Longest sequence in tokens without --base
-    #[arg(long, default_value_t = FinetuneSettings::default().context)]
-    pub context: usize,
+    /// Width without --base (256 if not given)
+    #[arg(long)]
+    #[serde(serialize_with = "unsaid::number::<HIDDEN, _>")]
+    pub hidden: Option<usize>,
+    /// Layers without --base (6 if not given)
+    #[arg(long)]
+    #[serde(serialize_with = "unsaid::number::<LAYERS, _>")]
+    pub layers: Option<usize>,
+    /// Attention heads without --base (4 if not given)
+    #[arg(long)]
+    #[serde(serialize_with = "unsaid::number::<HEADS, _>")]
+    pub heads: Option<usize>,
+    /// Longest sequence in tokens without --base (512 if not given)
+    #[arg(long)]
+    #[serde(serialize_with = "unsaid::number::<CONTEXT, _>")]
+    pub context: Option<usize>,
     /// Without --base: the output matrix is the embedding
     #[arg(long)]
     pub tied: bool,
-    /// How the rows of image codes begin that the base does not have
-    #[arg(long, value_enum, default_value_t = InitCodes::Random)]
-    pub init_codes: InitCodes,
+    /// How the rows of image codes begin that the base does not have (random if not given). A base with the codes of another VQ-GAN is refused,
+    /// unless this is given: its rows of codes are dropped then
+    #[arg(long, value_enum)]
+    #[serde(serialize_with = "unsaid::value")]
+    pub init_codes: Option<InitCodes>,
     /// 1: every image, findings and impression; 2: the frontal images of each patient's first study, the impression alone
     #[arg(long, default_value_t = FinetuneSettings::default().stage)]
     pub stage: u8,
@@ -99,9 +106,11 @@ pub struct FinetuneSettings {
     pub text_weight: f64,
     /// Ways to ask for a report (one is drawn for each example); the first one is the bundle's
     #[arg(long = "report-instruction", default_values_t = instructions::report())]
+    #[serde(alias = "report_instruction")]
     pub report_instructions: Vec<String>,
     /// Ways to ask for an image; the first one is the bundle's
     #[arg(long = "draw-instruction", default_values_t = instructions::draw())]
+    #[serde(alias = "draw_instruction")]
     pub draw_instructions: Vec<String>,
     /// A question about an image is drawn from those of the image with its number in the data set to the power of minus this: 0, all of them in
     /// turn; 1, each wording as often as any other
@@ -233,12 +242,12 @@ impl Default for FinetuneSettings {
             vqgan: PathBuf::from("run-vqgan"),
             base: None,
             tokenizer: None,
-            hidden: 256,
-            layers: 6,
-            heads: 4,
-            context: 512,
+            hidden: None,
+            layers: None,
+            heads: None,
+            context: None,
             tied: false,
-            init_codes: InitCodes::Random,
+            init_codes: None,
             stage: 1,
             pairing: Pairing::Alternate,
             report_weight: 0.3,

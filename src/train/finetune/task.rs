@@ -20,14 +20,14 @@ use crate::model::vqgan::Vqgan;
 use crate::train::common::adamw::AdamwSettings;
 use crate::train::common::checkpoint::{Restored, Snapshot};
 use crate::train::common::schedule::Schedule;
-use crate::train::common::{Fault, Outcome, Plan, Task, TrainError, drive, split_share};
+use crate::train::common::{Fault, Outcome, Plan, Task, TrainError, drive, is_export, split_share};
 use crate::train::data::SplitWatch;
 use crate::train::language_model::{Encoder, Exported, Learner, Method, StepBatch};
 use crate::train::neox::{Compute, TokenBatch};
 use crate::train::vqgan::VqganFiles;
 
 /// What the run leaves in its folder.
-const BUNDLE: &str = "bundle";
+pub const EXPORTED: &str = "bundle";
 
 /// The lowest validation loss so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -145,7 +145,7 @@ impl FinetuneTask {
         let plan = Plan {
             title: format!("finetune, stage {}", s.stage),
             out: s.out.clone(),
-            exports: BUNDLE,
+            exports: EXPORTED,
             steps: self.steps,
             save_every: s.save_every,
             eval_every: s.eval_every,
@@ -153,18 +153,20 @@ impl FinetuneTask {
             keep: 2,
             workers: s.workers,
         };
-        let value = serde_json::to_value(s).map_err(|e| TrainError::Settings(e.to_string()))?;
+        let kept = s.filled(self.learner.model.config());
+        let value = serde_json::to_value(kept).map_err(|e| TrainError::Settings(e.to_string()))?;
         let exhausted = self.exhausted.clone();
         let outcome = drive(self, &plan, &value, batch, || {
             stop() || exhausted.load(Ordering::Relaxed)
         })?;
         match outcome {
             Outcome::Stopped(step) if self.exhausted.load(Ordering::Relaxed) => {
+                let finished = plan.finished()?;
                 eprintln!(
                     "ended after step {step}: the validation loss was lowest at step {}, whose weights are in the bundle",
                     self.best.step
                 );
-                Ok(Outcome::Finished)
+                Ok(finished)
             }
             outcome => Ok(outcome),
         }
@@ -182,7 +184,7 @@ impl FinetuneTask {
                 dtype: s.save_dtype,
                 drafts: &self.drafts,
             };
-            exported.bundle(&s.out.join(BUNDLE), &self.vqgan, self.draft(step, losses))
+            exported.bundle(&s.out.join(EXPORTED), &self.vqgan, self.draft(step, losses))
         })
     }
 
@@ -277,12 +279,21 @@ impl Task for FinetuneTask {
         let loss = total.0 / total.1;
         values.insert(0, ("validation/loss".to_owned(), loss));
         // A loss that is not a number is never the best.
-        if loss.is_finite() && self.best.loss.is_none_or(|best| loss < best) {
+        let better = loss.is_finite() && self.best.loss.is_none_or(|best| loss < best);
+        let gone = self.best.loss.is_some() && !is_export(&s.out.join(EXPORTED));
+        if better || gone {
+            let best = self.best.step;
+            if !better && best != step {
+                eprintln!(
+                    "the best weights, of step {best}, are gone with the bundle: those of step {step} are exported"
+                );
+            }
             self.export(step, &values)?;
             self.best = Best {
                 step,
-                loss: Some(loss),
-                since: 0,
+                loss: Some(loss).filter(|loss| loss.is_finite()),
+                // What takes the place of the best ones is no better than they were.
+                since: if better { 0 } else { self.best.since },
             };
         } else {
             self.best.since += 1;
@@ -291,6 +302,10 @@ impl Task for FinetuneTask {
         }
         values.push(("validation/best_step".to_owned(), self.best.step as f64));
         Ok(values)
+    }
+
+    fn unmeasured(&self) -> &'static str {
+        "no task that is learned has an example for validation, or --validate is 0"
     }
 
     fn snapshot(&self, step: u64) -> Snapshot {
@@ -318,7 +333,7 @@ impl Task for FinetuneTask {
     }
 
     fn restate(&self) -> Result<(), TrainError> {
-        let bundle = self.settings.out.join(BUNDLE);
+        let bundle = self.settings.out.join(EXPORTED);
         if restate(&bundle, self.draft(self.best.step, &[]))? {
             eprintln!(
                 "{}: name, licence, warning and defaults are those of this command now",

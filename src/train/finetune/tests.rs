@@ -358,7 +358,7 @@ fn a_base_without_codes_grows_rows_for_them_and_keeps_its_own() {
     let rows = |init_codes| {
         let settings = FinetuneSettings {
             base: Some(folder.clone()),
-            init_codes,
+            init_codes: Some(init_codes),
             ..world.settings("run")
         };
         let start = base::Start::open(&settings, &world.vqgan(), Device::Cpu).unwrap();

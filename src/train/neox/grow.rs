@@ -14,7 +14,10 @@ const DEVIATION: f32 = 0.02;
 /// The old weights, with another number of rows in the embeddings.
 struct Grown<'a> {
     old: &'a TrainableNeox,
+    /// Rows at the beginning that stay.
     kept: usize,
+    /// Rows at the end that stay there.
+    last: usize,
     seed: u64,
 }
 
@@ -25,13 +28,13 @@ impl TensorSource for Grown<'_> {
             (EMBED_OUT, &[rows, width]) => (1, [rows, width]),
             _ => return self.old.weights.tensor(name, shape, kind, device),
         };
-        let stored = self
-            .old
-            .weights
-            .tensor(name, &[self.old.config.vocab_size, width], kind, device)?;
-        let fresh = normals([rows - self.kept, width], self.seed, Purpose::NewRows, place) * f64::from(DEVIATION);
-        let kept = stored.detach().narrow(0, 0, self.kept as i64);
-        Ok(Tensor::cat(&[kept, fresh.to_kind(kind).to_device(device)], 0))
+        let has = self.old.config.vocab_size;
+        let stored = self.old.weights.tensor(name, &[has, width], kind, device)?.detach();
+        let new = rows - self.kept - self.last;
+        let fresh = normals([new, width], self.seed, Purpose::NewRows, place) * f64::from(DEVIATION);
+        let kept = stored.narrow(0, 0, self.kept as i64);
+        let last = stored.narrow(0, (has - self.last) as i64, self.last as i64);
+        Ok(Tensor::cat(&[kept, fresh.to_kind(kind).to_device(device), last], 0))
     }
 }
 
@@ -51,20 +54,34 @@ impl TrainableNeox {
     /// # Errors
     /// `kept` is more than there are, or than `rows`; or there are adapters already.
     pub fn grown(self, kept: usize, rows: usize, seed: u64) -> Result<Self, TrainError> {
+        self.grown_between(kept, 0, rows, seed)
+    }
+
+    /// [`Self::grown`], but for the `last` rows, which stay too and are the last ones again: the new rows come between.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn grown_between(self, kept: usize, last: usize, rows: usize, seed: u64) -> Result<Self, TrainError> {
         let has = self.config.vocab_size;
         if self.adapters.is_some() {
             let reason = "embeddings can only be grown before adapters are added";
             return Err(TrainError::Settings(reason.to_owned()));
         }
-        if kept > has || kept > rows || rows == 0 {
+        let stay = kept.saturating_add(last);
+        if stay > has || stay > rows || rows == 0 {
             return Err(TrainError::Settings(format!(
-                "the base model has embeddings for {has} tokens, of which {kept} cannot be kept among {rows}; is its tokenizer that of \
+                "the base model has embeddings for {has} tokens, of which {stay} cannot be kept among {rows}; is its tokenizer that of \
                  another model?"
             )));
         }
         let mut config = self.config.clone();
         config.vocab_size = rows;
-        let source = Grown { old: &self, kept, seed };
+        let source = Grown {
+            old: &self,
+            kept,
+            last,
+            seed,
+        };
         let weights = Parameters::load(&config.expected_tensors(), &source, self.device)?;
         let mut grown = Self::over(&config, weights, self.device);
         grown.grown_from = (kept < rows).then_some(kept);

@@ -5,6 +5,7 @@ mod task;
 mod text;
 
 pub use settings::PretrainSettings;
+pub(in crate::train) use task::EXPORTED;
 pub use task::train;
 
 #[cfg(test)]

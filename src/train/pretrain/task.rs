@@ -18,7 +18,7 @@ use crate::train::tokenizer::with_control_tokens;
 use crate::vocabulary::Vocabulary;
 
 /// What the run leaves in its folder.
-const EXPORTED: &str = "model";
+pub const EXPORTED: &str = "model";
 
 struct PretrainTask {
     settings: PretrainSettings,
@@ -135,6 +135,10 @@ impl Task for PretrainTask {
                 ("validation/accuracy".to_owned(), score.accuracy()),
             ])
         })
+    }
+
+    fn unmeasured(&self) -> &'static str {
+        "the texts for validation hold less than one sequence, or --validate is 0"
     }
 
     fn snapshot(&self, step: u64) -> Snapshot {

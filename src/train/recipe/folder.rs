@@ -11,18 +11,30 @@ use super::{Planned, RecipeError};
 use crate::model::bundle::folders;
 use crate::train::common::checkpoint::Checkpoints;
 use crate::train::common::store::write_whole;
-use crate::train::common::{FREE, RUN, differences, hold};
+use crate::train::common::{FREE, RUN, differences, hold, is_export};
+use crate::train::{classifier, finetune, pretrain, vqgan};
 
 const RECORDS: &str = ".steps";
 const LOCK: &str = ".steps/lock";
 const BUNDLE: &str = "bundle";
+
+/// What a training leaves in its folder for later steps and the server; `None` of a command that leaves its output alone.
+fn exports(command: &str) -> Option<&'static str> {
+    match command {
+        "classifier" => Some(classifier::EXPORTED),
+        "finetune" => Some(finetune::EXPORTED),
+        "pretrain" => Some(pretrain::EXPORTED),
+        "vqgan" => Some(vqgan::EXPORTED),
+        _ => None,
+    }
+}
 
 /// How far a step is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
     /// Nothing is known of it.
     ToDo,
-    /// Begun with the same settings and inputs.
+    /// Begun with the same settings and inputs; or done, and what it is there for is gone.
     Begun,
     /// Done with the same settings and inputs.
     Done,
@@ -96,7 +108,9 @@ impl RunFolder {
             return State::ToDo;
         }
         if record.stamp == step.stamp {
-            return if record.done { State::Done } else { State::Begun };
+            let out = self.root.join(&step.out);
+            let left = exports(&step.command).is_none_or(|name| is_export(&out.join(name)));
+            return if record.done && left { State::Done } else { State::Begun };
         }
         let now = inputs(plan, step);
         if record.command == step.command && record.inputs != now {
@@ -144,6 +158,8 @@ impl RunFolder {
         let changes = match self.state(plan, number) {
             State::OtherInputs(changes) => Some(changes),
             State::OtherSettings(changes) if redo && !self.may_go_on(step) => Some(changes),
+            // Its command will refuse to go on: what it left is what it was.
+            State::OtherSettings(_) if step.goes_on && self.refused(step).is_some() => return Ok(()),
             State::OtherSettings(_) if step.goes_on => {
                 // Its command may refuse to go on with other settings. Until it has done the step, what it left is still of the old
                 // ones, and --redo must find that.

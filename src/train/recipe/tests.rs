@@ -211,7 +211,9 @@ fn make(folder: &RunFolder, plan: &[Planned], number: usize, redo: bool) -> Resu
     if out.extension().is_some() {
         fs::write(out, "made").unwrap();
     } else {
-        fs::create_dir_all(&out).unwrap();
+        let exported = out.join("vqgan");
+        fs::create_dir_all(&exported).unwrap();
+        fs::write(exported.join("model.safetensors"), "made").unwrap();
         fs::write(out.join(&plan[number].stamp), "made").unwrap();
     }
     folder.finish(plan, number)
@@ -253,6 +255,44 @@ fn steps_are_done_once_and_again_only_if_something_changed_or_was_removed() {
     folder.begin(&more, 3, false).unwrap();
     fs::create_dir(folder.root().join("tune")).unwrap();
     assert_eq!(folder.state(&more, 3), State::Begun);
+}
+
+#[test]
+fn a_training_whose_export_is_gone_is_not_done() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = RunFolder::open(&dir.path().join("run")).unwrap();
+    let plan = planned(&[]);
+    for number in 0..4 {
+        make(&folder, &plan, number, false).unwrap();
+    }
+    let exported = |step: &str| folder.root().join(step).join("vqgan");
+    fs::remove_dir_all(exported("vqgan")).unwrap();
+    assert_eq!(folder.state(&plan, 1), State::Begun);
+    // What a command leaves that is no training is its own affair.
+    fs::remove_dir_all(exported("phantoms")).unwrap();
+    assert_eq!(folder.state(&plan, 0), State::Done);
+    make(&folder, &plan, 1, false).unwrap();
+    assert_eq!(folder.state(&plan, 1), State::Done);
+}
+
+#[test]
+fn settings_that_a_command_refuses_leave_a_step_done() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = RunFolder::open(&dir.path().join("run")).unwrap();
+    let first = planned(&[]);
+    for number in 0..2 {
+        make(&folder, &first, number, false).unwrap();
+    }
+    // As its command leaves it.
+    let run = folder.root().join("vqgan/run.json");
+    fs::write(run, first[1].settings.to_string()).unwrap();
+    let (refused, longer) = (planned(&["vqgan.rate=1"]), planned(&["vqgan.steps=20"]));
+    folder.begin(&refused, 1, false).unwrap();
+    assert!(matches!(folder.state(&refused, 1), State::OtherSettings(_)));
+    assert_eq!(folder.state(&first, 1), State::Done);
+    // With these it goes on, and what it left is not what it was.
+    folder.begin(&longer, 1, false).unwrap();
+    assert_eq!(folder.state(&first, 1), State::Begun);
 }
 
 #[test]

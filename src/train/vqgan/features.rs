@@ -46,6 +46,12 @@ impl FeatureNetwork {
         if VqganFiles::are_in(path) {
             return Ok(Self::Encoder(Box::new(EncoderFeatures::open(path, kind, device)?)));
         }
+        if !path.exists() {
+            return Err(TrainError::Settings(format!(
+                "{} is not there: give the folder of a classifier or of a VQ-GAN, or a TorchScript file",
+                path.display()
+            )));
+        }
         if path.is_dir() {
             return Ok(Self::Classifier(Box::new(Classifier::open(path, kind, device)?)));
         }
@@ -201,5 +207,15 @@ mod tests {
             .unwrap()
             .to_string();
         assert!(error.contains("is neither") && !error.contains('\n'), "{error}");
+        let told = |path: &Path| {
+            FeatureNetwork::open(path, Kind::Float, Device::Cpu)
+                .err()
+                .unwrap()
+                .to_string()
+        };
+        let nowhere = told(&dir.path().join("nothere"));
+        assert!(nowhere.contains("nothere is not there: give"), "{nowhere}");
+        let empty = told(dir.path());
+        assert!(empty.contains("holds no classifier"), "{empty}");
     }
 }

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use tch::{Device, Kind};
 
+use crate::model::bundle::MANIFEST;
 use crate::model::checkpoint::Weights;
 use crate::model::vqgan::{Vqgan, VqganConfig};
-use crate::train::common::TrainError;
+use crate::train::common::{TrainError, verify_listed};
 use crate::train::encode::CodeOrigin;
 
 const YAML: &str = "config.yaml";
@@ -27,9 +28,13 @@ pub struct VqganFiles {
 }
 
 impl VqganFiles {
-    /// Finds them in a VQ-GAN's own folder, or in the `vqgan/` of a bundle or of the run that trained it.
+    /// Finds them in a VQ-GAN's own folder, or in the `vqgan/` of a bundle or of the run that trained it. Those of a bundle must be what its
+    /// manifest lists.
     pub fn find(folder: &Path) -> Result<Self, TrainError> {
         let own = Self::folder(folder).unwrap_or_else(|| folder.to_owned());
+        if let Some(bundle) = bundle_around(&own) {
+            verify_listed(&bundle, |path| Path::new(path).starts_with(INNER))?;
+        }
         let yaml = own.join(YAML);
         let bytes = std::fs::read(&yaml).map_err(|reason| match reason.kind() {
             ErrorKind::NotFound => TrainError::Settings(format!(
@@ -73,6 +78,16 @@ impl VqganFiles {
     }
 }
 
+/// The bundle that the VQ-GAN in the folder `own` is a part of.
+fn bundle_around(own: &Path) -> Option<PathBuf> {
+    let around = |own: &Path| {
+        let folder = own.parent().filter(|_| own.ends_with(INNER))?;
+        folder.join(MANIFEST).is_file().then(|| folder.to_owned())
+    };
+    // Of `.` the name does not show.
+    around(own).or_else(|| around(&own.canonicalize().ok()?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,5 +112,22 @@ mod tests {
             none.contains("holds no VQ-GAN") && !VqganFiles::are_in(dir.path()),
             "{none}"
         );
+    }
+
+    #[test]
+    fn a_vqgan_that_is_not_what_its_bundle_lists_is_refused_and_one_of_a_run_is_taken_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let bundle = dir.path().join("bundle");
+        init(&tiny(bundle.clone()), &mut |_| {}).unwrap();
+        let weights = bundle.join("vqgan").join(WEIGHTS);
+        let mut bytes = std::fs::read(&weights).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        std::fs::write(&weights, bytes).unwrap();
+        for given in [&bundle, &bundle.join("vqgan")] {
+            let error = VqganFiles::find(given).unwrap_err().to_string();
+            assert!(error.contains("model.safetensors is damaged or was changed"), "{error}");
+        }
+        std::fs::rename(bundle.join("vqgan"), dir.path().join("vqgan")).unwrap();
+        VqganFiles::find(dir.path()).unwrap();
     }
 }

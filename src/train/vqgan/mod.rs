@@ -17,6 +17,7 @@ mod task;
 
 pub use code_book::Use as CodeUse;
 pub(in crate::train) use evaluate::lay_out;
+pub(in crate::train) use task::EXPORTED;
 
 pub use discriminator::Discriminator;
 pub use encoder_features::EncoderFeatures;

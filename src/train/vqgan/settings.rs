@@ -6,7 +6,16 @@ use serde::{Deserialize, Serialize};
 
 use super::files::VqganFiles;
 use crate::model::vqgan::VqganConfig;
-use crate::train::common::TrainError;
+use crate::train::common::{TrainError, unsaid};
+
+/// The shape, where neither a file nor a flag says it.
+const RESOLUTION: usize = 128;
+const CHANNELS: usize = 1;
+const WIDTH: usize = 32;
+const WIDTHS: &[usize] = &[1, 2, 2, 4];
+const RES_BLOCKS: usize = 1;
+const CODES: usize = 512;
+const EMBED_DIM: usize = 64;
 
 /// Steps before latents are quantised, where there is no code book yet.
 const QUANTISE_FROM: u64 = 500;
@@ -28,30 +37,38 @@ pub struct VqganSettings {
     /// and model.safetensors
     #[arg(long, conflicts_with = "config")]
     pub init: Option<PathBuf>,
-    /// Side of the images in pixels
-    #[arg(long, default_value_t = VqganSettings::default().resolution)]
-    pub resolution: usize,
-    /// Channels of the images: 1 or 3
-    #[arg(long, default_value_t = VqganSettings::default().channels)]
-    pub channels: usize,
-    /// Base width, a multiple of 32
-    #[arg(long, default_value_t = VqganSettings::default().ch)]
-    pub ch: usize,
-    /// Width of each level in units of the base width; each level but the last halves the side
-    #[arg(long, value_delimiter = ',', default_values_t = VqganSettings::default().ch_mult)]
-    pub ch_mult: Vec<usize>,
-    /// Residual blocks of a level
-    #[arg(long, default_value_t = VqganSettings::default().res_blocks)]
-    pub res_blocks: usize,
-    /// Sides at which attention follows each residual block
+    /// Side of the images in pixels (128 if nothing says it)
+    #[arg(long)]
+    #[serde(serialize_with = "unsaid::number::<RESOLUTION, _>")]
+    pub resolution: Option<usize>,
+    /// Channels of the images: 1 or 3 (1 if nothing says it)
+    #[arg(long)]
+    #[serde(serialize_with = "unsaid::number::<CHANNELS, _>")]
+    pub channels: Option<usize>,
+    /// Base width, a multiple of 32 (32 if nothing says it)
+    #[arg(long)]
+    #[serde(serialize_with = "unsaid::number::<WIDTH, _>")]
+    pub ch: Option<usize>,
+    /// Width of each level in units of the base width; each level but the last halves the side (1,2,2,4 if nothing says it)
     #[arg(long, value_delimiter = ',')]
-    pub attention: Vec<usize>,
-    /// Size of the code book
-    #[arg(long, default_value_t = VqganSettings::default().codes)]
-    pub codes: usize,
-    /// Length of a code-book vector
-    #[arg(long, default_value_t = VqganSettings::default().embed_dim)]
-    pub embed_dim: usize,
+    #[serde(serialize_with = "widths")]
+    pub ch_mult: Option<Vec<usize>>,
+    /// Residual blocks of a level (1 if nothing says it)
+    #[arg(long)]
+    #[serde(serialize_with = "unsaid::number::<RES_BLOCKS, _>")]
+    pub res_blocks: Option<usize>,
+    /// Sides at which attention follows each residual block (none if nothing says it)
+    #[arg(long, value_delimiter = ',')]
+    #[serde(serialize_with = "unsaid::value")]
+    pub attention: Option<Vec<usize>>,
+    /// Size of the code book (512 if nothing says it)
+    #[arg(long)]
+    #[serde(serialize_with = "unsaid::number::<CODES, _>")]
+    pub codes: Option<usize>,
+    /// Length of a code-book vector (64 if nothing says it)
+    #[arg(long)]
+    #[serde(serialize_with = "unsaid::number::<EMBED_DIM, _>")]
+    pub embed_dim: Option<usize>,
     /// Steps of the run
     #[arg(long, default_value_t = VqganSettings::default().steps)]
     pub steps: u64,
@@ -166,14 +183,14 @@ impl Default for VqganSettings {
             data: Vec::new(),
             config: None,
             init: None,
-            resolution: 128,
-            channels: 1,
-            ch: 32,
-            ch_mult: vec![1, 2, 2, 4],
-            res_blocks: 1,
-            attention: Vec::new(),
-            codes: 512,
-            embed_dim: 64,
+            resolution: None,
+            channels: None,
+            ch: None,
+            ch_mult: None,
+            res_blocks: None,
+            attention: None,
+            codes: None,
+            embed_dim: None,
             steps: 20_000,
             batch: 16,
             rate: 4e-4,
@@ -234,56 +251,62 @@ impl VqganSettings {
         }
     }
 
-    /// Flags that were given and say another shape than `there` is. A flag that says what it says by default may not have been given.
+    /// Flags that were given and say another shape than `there` is.
     fn contradictions(&self, there: &VqganConfig) -> Vec<String> {
-        let (with, default) = (self.with_shape(there), Self::default());
-        let number = |of: fn(&Self) -> usize| [self, &default, &with].map(|s| of(s).to_string());
-        let list = |of: fn(&Self) -> &Vec<usize>| [self, &default, &with].map(|s| format!("{:?}", of(s)));
+        let with = self.with_shape(there);
+        let says = |flag: &str, [asked, is]: [String; 2]| {
+            (asked != is).then(|| format!("--{flag} is {asked}, there it is {is}"))
+        };
+        let number = |flag: &str, of: fn(&Self) -> Option<usize>| {
+            let (asked, is) = (of(self)?, of(&with)?);
+            says(flag, [asked, is].map(|number| number.to_string()))
+        };
+        let list = |flag: &str, of: fn(&Self) -> Option<&Vec<usize>>| {
+            let (asked, is) = (of(self)?, of(&with)?);
+            says(flag, [asked, is].map(|numbers| format!("{numbers:?}")))
+        };
         let flags = [
-            ("resolution", number(|s| s.resolution)),
-            ("channels", number(|s| s.channels)),
-            ("ch", number(|s| s.ch)),
-            ("ch-mult", list(|s| &s.ch_mult)),
-            ("res-blocks", number(|s| s.res_blocks)),
-            ("attention", list(|s| &s.attention)),
-            ("codes", number(|s| s.codes)),
-            ("embed-dim", number(|s| s.embed_dim)),
+            number("resolution", |s| s.resolution),
+            number("channels", |s| s.channels),
+            number("ch", |s| s.ch),
+            list("ch-mult", |s| s.ch_mult.as_ref()),
+            number("res-blocks", |s| s.res_blocks),
+            list("attention", |s| s.attention.as_ref()),
+            number("codes", |s| s.codes),
+            number("embed-dim", |s| s.embed_dim),
         ];
-        let others = flags
-            .into_iter()
-            .filter(|(_, [asked, default, is])| asked != default && asked != is);
-        others
-            .map(|(flag, [asked, _, is])| format!("--{flag} is {asked}, there it is {is}"))
-            .collect()
+        flags.into_iter().flatten().collect()
     }
 
     /// The same settings with the flags of this shape.
     fn with_shape(&self, shape: &VqganConfig) -> Self {
         Self {
-            resolution: shape.resolution,
-            channels: shape.in_channels,
-            ch: shape.ch,
-            ch_mult: shape.ch_mult.clone(),
-            res_blocks: shape.num_res_blocks,
-            attention: shape.attn_resolutions.clone(),
-            codes: shape.n_embed,
-            embed_dim: shape.embed_dim,
+            resolution: Some(shape.resolution),
+            channels: Some(shape.in_channels),
+            ch: Some(shape.ch),
+            ch_mult: Some(shape.ch_mult.clone()),
+            res_blocks: Some(shape.num_res_blocks),
+            attention: Some(shape.attn_resolutions.clone()),
+            codes: Some(shape.n_embed),
+            embed_dim: Some(shape.embed_dim),
             ..self.clone()
         }
     }
 
     fn shape_of_flags(&self) -> Result<VqganConfig, TrainError> {
+        let channels = self.channels.unwrap_or(CHANNELS);
+        let embed_dim = self.embed_dim.unwrap_or(EMBED_DIM);
         let asked = VqganConfig {
-            embed_dim: self.embed_dim,
-            n_embed: self.codes,
-            z_channels: self.embed_dim,
-            resolution: self.resolution,
-            in_channels: self.channels,
-            out_ch: self.channels,
-            ch: self.ch,
-            ch_mult: self.ch_mult.clone(),
-            num_res_blocks: self.res_blocks,
-            attn_resolutions: self.attention.clone(),
+            embed_dim,
+            n_embed: self.codes.unwrap_or(CODES),
+            z_channels: embed_dim,
+            resolution: self.resolution.unwrap_or(RESOLUTION),
+            in_channels: channels,
+            out_ch: channels,
+            ch: self.ch.unwrap_or(WIDTH),
+            ch_mult: self.ch_mult.clone().unwrap_or_else(|| WIDTHS.to_vec()),
+            num_res_blocks: self.res_blocks.unwrap_or(RES_BLOCKS),
+            attn_resolutions: self.attention.clone().unwrap_or_default(),
             resamp_with_conv: true,
         };
         // Reading it back applies every check of a yaml.
@@ -364,6 +387,11 @@ impl VqganSettings {
         }
         Ok(())
     }
+}
+
+/// Writes the widths of the levels, or those that stand for them where none were given.
+fn widths<S: serde::Serializer>(said: &Option<Vec<usize>>, to: S) -> Result<S::Ok, S::Error> {
+    said.as_deref().unwrap_or(WIDTHS).serialize(to)
 }
 
 /// Paths as recipes and `run.json` have them: none, one by itself, or a list.

@@ -49,7 +49,7 @@ fn a_shape_that_contradicts_the_file_it_is_taken_from_is_refused_and_the_real_on
     let yaml = dir.path().join("config.yaml");
     std::fs::write(&yaml, there.shape().unwrap().to_yaml()).unwrap();
     for (init, config) in [(Some(dir.path().to_owned()), None), (None, Some(yaml))] {
-        // What is left at its default may not have been said.
+        // What is not said follows.
         let unsaid = VqganSettings {
             init,
             config,
@@ -60,13 +60,13 @@ fn a_shape_that_contradicts_the_file_it_is_taken_from_is_refused_and_the_real_on
         let kept = unsaid.filled(&shape);
         assert_eq!(
             (kept.resolution, kept.ch_mult, kept.codes, kept.embed_dim),
-            (32, vec![1, 1, 2], 16, 8)
+            (Some(32), Some(vec![1, 1, 2]), Some(16), Some(8))
         );
         let said = VqganSettings {
-            resolution: 96,
-            ch_mult: vec![1, 2],
-            codes: 16,
-            ..unsaid
+            resolution: Some(96),
+            ch_mult: Some(vec![1, 2]),
+            codes: Some(16),
+            ..unsaid.clone()
         };
         let error = said.shape().unwrap_err().to_string();
         for part in [
@@ -75,5 +75,46 @@ fn a_shape_that_contradicts_the_file_it_is_taken_from_is_refused_and_the_real_on
         ] {
             assert!(error.contains(part) && !error.contains("--codes"), "{error}");
         }
+        // What is said is said, also where it is what would stand there otherwise.
+        let usual = VqganSettings {
+            resolution: Some(128),
+            attention: Some(vec![16]),
+            ..unsaid
+        };
+        let error = usual.shape().unwrap_err().to_string();
+        for part in [
+            "--resolution is 128, there it is 32",
+            "--attention is [16], there it is []",
+        ] {
+            assert!(error.contains(part), "{error}");
+        }
     }
+}
+
+#[test]
+fn a_shape_that_nobody_says_is_kept_as_what_it_is() {
+    let unsaid = VqganSettings::default();
+    let said = unsaid.filled(&unsaid.shape().unwrap());
+    let (kept, filled) = (
+        serde_json::to_value(&unsaid).unwrap(),
+        serde_json::to_value(&said).unwrap(),
+    );
+    for name in [
+        "resolution",
+        "channels",
+        "ch",
+        "ch_mult",
+        "res_blocks",
+        "attention",
+        "codes",
+        "embed_dim",
+    ] {
+        assert!(
+            !kept[name].is_null() && kept[name] == filled[name],
+            "{name}: {}",
+            kept[name]
+        );
+    }
+    let read: VqganSettings = serde_json::from_value(filled).unwrap();
+    assert_eq!(read, said);
 }

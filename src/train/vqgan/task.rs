@@ -27,7 +27,7 @@ use crate::train::common::{
 };
 
 /// What the run leaves in its folder.
-const EXPORTED: &str = "vqgan";
+pub const EXPORTED: &str = "vqgan";
 
 pub(super) struct VqganTask {
     pub(super) settings: VqganSettings,
@@ -227,6 +227,10 @@ impl Task for VqganTask {
             &sheet,
         )?);
         Ok(values)
+    }
+
+    fn unmeasured(&self) -> &'static str {
+        "no image of a validation split can be used, or --validate-images is 0"
     }
 
     fn snapshot(&self, step: u64) -> Snapshot {

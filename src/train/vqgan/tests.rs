@@ -43,11 +43,11 @@ pub(super) fn labelled(number: u64) -> ImageBatch {
 pub(super) fn settings(out: &Path, steps: u64) -> VqganSettings {
     VqganSettings {
         out: out.to_owned(),
-        resolution: 32,
-        ch: 32,
-        ch_mult: vec![1, 1, 2],
-        codes: 16,
-        embed_dim: 8,
+        resolution: Some(32),
+        ch: Some(32),
+        ch_mult: Some(vec![1, 1, 2]),
+        codes: Some(16),
+        embed_dim: Some(8),
         steps,
         batch: 2,
         rate: 2e-3,
@@ -203,7 +203,13 @@ fn nan_stops_the_run_with_the_step_the_batch_and_the_last_good_checkpoint() {
     let checkpoints = Checkpoints::new(dir.path().join("checkpoints"), 3);
     checkpoints.save(&task.snapshot(6)).unwrap();
     let error = run(&s, || false).unwrap_err().to_string();
-    for part in ["NaN at step 6", "disc-12", "disc-13", "checkpoint is of step 6"] {
+    for part in [
+        "NaN at step 6",
+        "disc-12",
+        "disc-13",
+        "checkpoint is of step 6",
+        "vqgan --init",
+    ] {
         assert!(error.contains(part), "{error}");
     }
 }

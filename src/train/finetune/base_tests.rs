@@ -1,0 +1,196 @@
+//! What a run may begin from.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use tch::{Device, Kind, Tensor};
+
+use super::base::Start;
+use super::test_world::TestWorld;
+use super::{FinetuneSettings, InitCodes};
+use crate::model::bundle::Bundle;
+use crate::model::source::TensorSource;
+use crate::train::init::{InitOptions, init};
+use crate::train::vqgan::VqganFiles;
+
+const EMBEDDING: &str = "gpt_neox.embed_in.weight";
+
+/// Codes of the world's VQ-GAN, and the width of its language model.
+const CODES: i64 = 16;
+const WIDTH: i64 = 16;
+
+fn open(settings: &FinetuneSettings, vqgan: &VqganFiles) -> Result<Start, String> {
+    Start::open(settings, vqgan, Device::Cpu).map_err(|error| error.to_string())
+}
+
+fn refusal(settings: &FinetuneSettings, vqgan: &VqganFiles) -> String {
+    open(settings, vqgan).err().expect("a refusal")
+}
+
+/// The embedding of the world's bundle, and how many of its rows are of text.
+fn embedding(world: &TestWorld) -> (Tensor, i64) {
+    let start = Bundle::open(&world.path("start")).unwrap();
+    let weights = start.neox_weights().unwrap();
+    let shape = [start.neox.vocab_size, start.neox.hidden_size];
+    let rows = weights.tensor(EMBEDDING, &shape, Kind::Float, Device::Cpu).unwrap();
+    (rows, start.vocabulary().unwrap().text_len() as i64)
+}
+
+/// That of a run at its start.
+fn grown(start: &Start) -> Tensor {
+    let named = start.model.named();
+    let (_, tensor) = named.iter().find(|(name, _)| name == EMBEDDING).unwrap();
+    tensor.copy()
+}
+
+/// The base's tokenizer, changed, as a file.
+fn tokenizer(world: &TestWorld, name: &str, change: fn(&mut Value)) -> PathBuf {
+    let mut file: Value = serde_json::from_slice(&std::fs::read(world.path("start/tokenizer.json")).unwrap()).unwrap();
+    change(&mut file);
+    let path = world.path(name);
+    std::fs::write(&path, file.to_string()).unwrap();
+    path
+}
+
+/// A VQ-GAN of the world's shape, but for the number of its codes.
+fn other_vqgan(folder: &Path, codes: usize) -> VqganFiles {
+    let options = InitOptions {
+        vocabulary: 300,
+        hidden: 16,
+        layers: 1,
+        heads: 2,
+        context: 64,
+        resolution: 8,
+        multipliers: vec![1, 1],
+        code_width: 4,
+        codes,
+        seed: 7,
+        ..InitOptions::demo(folder.to_owned())
+    };
+    init(&options, &mut |_| {}).unwrap();
+    VqganFiles::find(folder).unwrap()
+}
+
+#[test]
+fn a_base_that_is_not_what_its_bundle_lists_is_refused() {
+    let world = TestWorld::new();
+    let (settings, vqgan) = (world.settings("run"), world.vqgan());
+    let path = world.path("start/model.safetensors");
+    let mut bytes = std::fs::read(&path).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let error = refusal(&settings, &vqgan);
+    assert!(error.contains("model.safetensors is damaged or was changed"), "{error}");
+    // A folder that says nothing of its files is taken as it is.
+    std::fs::remove_file(world.path("start/bundle.json")).unwrap();
+    open(&settings, &vqgan).unwrap();
+}
+
+#[test]
+fn a_tokenizer_that_gives_a_token_another_number_is_refused() {
+    let world = TestWorld::new();
+    let exchange = |file: &mut Value| {
+        let vocab = file["model"]["vocab"].as_object_mut().unwrap();
+        for id in vocab.values_mut() {
+            *id = match id.as_u64() {
+                Some(100) => json!(101),
+                Some(101) => json!(100),
+                _ => continue,
+            };
+        }
+    };
+    let settings = FinetuneSettings {
+        tokenizer: Some(tokenizer(&world, "other.json", exchange)),
+        ..world.settings("run")
+    };
+    let error = refusal(&settings, &world.vqgan());
+    assert!(error.contains("other.json is another tokenizer than"), "{error}");
+    assert!(error.contains("token 100 is"), "{error}");
+    let same = FinetuneSettings {
+        tokenizer: Some(tokenizer(&world, "same.json", |_| {})),
+        ..settings
+    };
+    let (rows, _) = embedding(&world);
+    assert!(grown(&open(&same, &world.vqgan()).unwrap()).equal(&rows));
+}
+
+#[test]
+fn tokens_that_are_added_get_rows_of_their_own_and_the_codes_keep_theirs() {
+    let world = TestWorld::new();
+    let add = |file: &mut Value| {
+        let added = file["added_tokens"].as_array_mut().unwrap();
+        let mut new = added.last().unwrap().clone();
+        new["id"] = json!(new["id"].as_u64().unwrap() + 1);
+        new["content"] = json!("### Ward:");
+        added.push(new);
+    };
+    let settings = FinetuneSettings {
+        tokenizer: Some(tokenizer(&world, "more.json", add)),
+        init_codes: Some(InitCodes::Codebook),
+        ..world.settings("run")
+    };
+    let start = open(&settings, &world.vqgan()).unwrap();
+    let (rows, text) = embedding(&world);
+    assert_eq!(start.vocabulary.text_len() as i64, text + 1);
+    let grown = grown(&start);
+    assert_eq!(grown.size(), [text + 1 + CODES, WIDTH]);
+    assert!(grown.narrow(0, 0, text).equal(&rows.narrow(0, 0, text)));
+    assert!(grown.narrow(0, text + 1, CODES).equal(&rows.narrow(0, text, CODES)));
+}
+
+#[test]
+fn codes_of_another_vqgan_are_refused_whatever_their_number_and_replaced_where_that_is_said() {
+    let world = TestWorld::new();
+    let settings = world.settings("run");
+    let (rows, text) = embedding(&world);
+    for (codes, differs) in [(32, "the shape differs"), (16, "quantize.embedding.weight differs")] {
+        let other = other_vqgan(&world.path(&format!("other-{codes}")), codes);
+        let error = refusal(&settings, &other);
+        assert!(error.contains(differs) && error.contains("--init-codes"), "{error}");
+        let said = FinetuneSettings {
+            init_codes: Some(InitCodes::Random),
+            ..settings.clone()
+        };
+        let grown = grown(&open(&said, &other).unwrap());
+        assert_eq!(grown.size(), [text + codes as i64, WIDTH]);
+        assert!(grown.narrow(0, 0, text).equal(&rows.narrow(0, 0, text)));
+        assert!(!grown.narrow(0, text, CODES).equal(&rows.narrow(0, text, CODES)));
+    }
+}
+
+#[test]
+fn a_shape_that_contradicts_the_base_is_refused_also_where_it_is_the_usual_one() {
+    let world = TestWorld::new();
+    let settings = FinetuneSettings {
+        hidden: Some(256),
+        layers: Some(1),
+        tied: true,
+        ..world.settings("run")
+    };
+    let error = refusal(&settings, &world.vqgan());
+    for part in ["--hidden is 256, there it is 16", "--tied is given", "--base"] {
+        assert!(error.contains(part) && !error.contains("--layers"), "{error}");
+    }
+    let right = FinetuneSettings {
+        hidden: Some(16),
+        tied: false,
+        ..settings
+    };
+    let start = open(&right, &world.vqgan()).unwrap();
+    let kept = serde_json::to_value(right.filled(start.model.config())).unwrap();
+    assert_eq!((&kept["hidden"], &kept["context"]), (&json!(16), &json!(256)));
+    // Without a base, what nobody says is kept as what it is.
+    let unsaid = serde_json::to_value(FinetuneSettings::default()).unwrap();
+    assert_eq!(
+        (&unsaid["hidden"], &unsaid["init_codes"]),
+        (&json!(256), &json!("random"))
+    );
+}
+
+#[test]
+fn keys_of_a_recipe_may_be_the_flags_too() {
+    let settings = json!({"report_instruction": ["What is seen?"], "draw_instruction": ["Draw."]});
+    let settings: FinetuneSettings = serde_json::from_value(settings).unwrap();
+    assert_eq!(settings.report_instructions, ["What is seen?"]);
+    assert_eq!(settings.draw_instructions, ["Draw."]);
+}
