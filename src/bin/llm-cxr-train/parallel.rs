@@ -15,15 +15,13 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use llm_cxr::model::device::DeviceChoice;
-use llm_cxr::train::common::{Outcome, Stop};
+use llm_cxr::train::common::{Outcome, STOPPED, Stop};
 use llm_cxr::train::recipe::{Order, Planned, Recipe, RecipeError, RunFolder, State, Step};
 use serde_json::Value;
 
 use crate::run::{place, word};
 use crate::work::Work;
 
-/// How a child says that it was stopped and can go on (EX_TEMPFAIL of sysexits.h).
-const STOPPED: u8 = 75;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// What is read of a log for its last line.
 const TAIL: u64 = 4096;

@@ -86,7 +86,10 @@ pub fn run(args: &RunArgs) -> crate::CommandResult {
         for lack in &lacking {
             println!("{lack}");
         }
-        return Ok(());
+        return match lacking.len() {
+            0 => Ok(()),
+            count => Err(format!("{count} of what these steps read is not there").into()),
+        };
     }
     if let Some(lack) = lacking.into_iter().next() {
         return Err(lack.into());
