@@ -148,9 +148,14 @@ impl Worker {
     fn turn(&mut self) -> Turn {
         let idle = self.scheduler.is_empty() && !self.scheduler.vision_under_way();
         let mut room = self.scheduler.room();
+        let mut large = false;
         let mail = self.shared.take_mail(idle, |job, place| match place {
-            Place::First => room.take(job),
-            Place::Behind => room.pass(job),
+            Place::First => {
+                let joins = room.take(job);
+                large = !joins && room.may_be_passed(job);
+                joins
+            }
+            Place::Behind => large && room.pass(job),
         });
         let over = mail.over;
         self.receive(mail);

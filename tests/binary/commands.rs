@@ -52,8 +52,11 @@ fn the_offline_commands_say_what_the_server_says() {
     let mut args = vec!["ask", text(&image), "Is it?", "--json", "--max-tokens", "4"];
     args.extend(model);
     let answer: Value = serde_json::from_str(&succeed(SERVER, &args)).expect("JSON");
-    assert_eq!(answer["answers"][0]["answer"], asked["answers"][0], "{answer}");
-    assert_eq!(answer["answers"][0]["p_yes"], asked["p_yes"][0], "{answer}");
+    assert_eq!(
+        answer["answers"][0]["answer"], asked["answers"][0]["answer"],
+        "{answer}"
+    );
+    assert_eq!(answer["answers"][0]["p_yes"], asked["answers"][0]["p_yes"], "{answer}");
 
     let there = server.post(
         "/v1/generate-image",

@@ -23,7 +23,7 @@ pub enum Work {
     Phantom(PhantomArgs),
     Tokenizer(TokenizerSettings),
     Classifier(ClassifierSettings),
-    Vqgan(VqganSettings),
+    Vqgan(Box<VqganSettings>),
     Encode(EncodeSettings),
     Pretrain(PretrainSettings),
     Finetune(Box<FinetuneSettings>),

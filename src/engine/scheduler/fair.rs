@@ -45,6 +45,8 @@ pub(in crate::engine) struct Room {
     pub(super) vision: usize,
     /// Seats of jobs that may pass larger ones.
     pub(super) small: usize,
+    /// Most seats of a small job.
+    pub(super) most: usize,
 }
 
 impl Room {
@@ -59,6 +61,11 @@ impl Room {
         self.seats = self.seats.saturating_sub(sequences);
         self.vision = self.vision.saturating_sub(images);
         true
+    }
+
+    /// Whether small jobs may pass this one.
+    pub(in crate::engine) fn may_be_passed(&self, job: &Job) -> bool {
+        job.seats() > self.most
     }
 
     /// Whether the job may join before larger ones that came first: as long as all that wait for their first place are small together. If so
@@ -97,6 +104,7 @@ impl Scheduler {
                 (true, true) => crowded.push(seats),
             }
         }
+        let most = (self.max_batch / SMALL).max(1);
         // One share more than there are such jobs: it is for whoever joins.
         let share = self.max_batch / (crowded.len() + 1);
         seated += crowded.iter().map(|seats| share.min(*seats)).sum::<usize>();
@@ -108,7 +116,8 @@ impl Scheduler {
                 self.max_batch.saturating_sub(seated)
             },
             vision: (2 * self.facts.vision_batch).saturating_sub(self.lines.waiting()),
-            small: (self.max_batch / SMALL).max(1).saturating_sub(outside),
+            small: most.saturating_sub(outside),
+            most,
         }
     }
 

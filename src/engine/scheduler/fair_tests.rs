@@ -99,6 +99,7 @@ fn a_small_job_passes_large_ones_that_wait_in_the_queue_and_has_the_next_place()
     bench.step();
     assert!(!bench.scheduler.room().take(&texts(1)), "all places are taken");
     let mut room = bench.scheduler.room();
+    assert!(room.may_be_passed(&texts(3)) && !room.may_be_passed(&texts(2)));
     assert!(!room.pass(&texts(3)), "that is half of the batch");
     assert!(room.pass(&texts(1)) && room.pass(&texts(1)));
     assert!(!room.pass(&texts(1)), "two are a third of the batch");
