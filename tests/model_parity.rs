@@ -210,14 +210,9 @@ fn the_demo_gives_an_image_the_same_codes_however_its_memory_is_laid_out() {
         .flat_map(|right| [-2, 0, 3].map(|down| Arc::new(image.moved(right, down))))
         .collect();
     // Planar memory as the reference has it, and channels-last with norms of our own, which the server takes unless it is told to compute in f32.
-    let codes = [Vqgan::load, Vqgan::load_for_speed].map(|load| {
-        let model = load(
-            &bundle.vqgan,
-            &bundle.vqgan_weights().unwrap(),
-            Kind::Float,
-            Device::Cpu,
-        )
-        .unwrap();
+    let codes = [Kind::Float, Kind::BFloat16].map(|kind| {
+        let weights = bundle.vqgan_weights().unwrap();
+        let model = Vqgan::load_beside(&bundle.vqgan, &weights, kind, Device::Cpu).unwrap();
         let each = images
             .iter()
             .flat_map(|image| model.codes(finish(&model, model.begin_encode(std::slice::from_ref(image)))));

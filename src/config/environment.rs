@@ -8,8 +8,8 @@ use super::ServeConfig;
 
 const OURS: &str = "LLM_CXR_";
 
-/// Those of `names` that begin as this server's settings and are none of them: misspelt, most likely. Kubernetes' and Docker's links to a service
-/// `llm-cxr` (`LLM_CXR_SERVICE_HOST`, `LLM_CXR_PORT_8080_TCP`) are left out, and so are the `deploy/compose.yaml`'s own.
+/// Those of `names` that begin as this server's settings and are none of them: misspelt, most likely. A cluster's links to a service
+/// `llm-cxr` (`LLM_CXR_SERVICE_HOST`, `LLM_CXR_PORT_8080_TCP`) are left out, and so are those that `deploy/compose.yaml` takes from the same shell.
 pub fn unknown_variables(names: impl IntoIterator<Item = OsString>) -> Vec<String> {
     let command = ServeConfig::augment_args(clap::Command::new("serve"));
     let known: Vec<_> = command.get_arguments().filter_map(|arg| arg.get_env()).collect();
@@ -17,14 +17,14 @@ pub fn unknown_variables(names: impl IntoIterator<Item = OsString>) -> Vec<Strin
         .into_iter()
         .filter(|name| !known.contains(&name.as_os_str()))
         .filter_map(|name| name.into_string().ok())
-        .filter(|name| name.strip_prefix(OURS).is_some_and(|rest| !is_link(rest)))
+        .filter(|name| name.strip_prefix(OURS).is_some_and(|rest| !is_for_others(rest)))
         .collect();
     unknown.sort_unstable();
     unknown
 }
 
-/// Whether a name, without the prefix, is one that a cluster or `compose` sets by itself.
-fn is_link(rest: &str) -> bool {
+/// Whether a name, without the prefix, is a cluster's link to a service, or one that `deploy/compose.yaml` takes from the same shell or `.env`.
+fn is_for_others(rest: &str) -> bool {
     rest == "PORT"
         || ["PORT_", "SERVICE_"].iter().any(|start| rest.starts_with(start))
         || ["BUNDLE", "PUBLISH"].contains(&rest)

@@ -102,14 +102,9 @@ impl ApiKeys {
         self.0.is_empty()
     }
 
-    /// Whether `key` is one of them.
-    pub fn admit(&self, key: &str) -> bool {
-        self.admitted(key).is_some()
-    }
-
     /// If `key` is one of them, what the log calls it: the first eight digits of its hash, which tell keys apart and give none away. Looking takes
     /// the same time whichever it is, and if it is none.
-    pub fn admitted(&self, key: &str) -> Option<String> {
+    pub fn name_of(&self, key: &str) -> Option<String> {
         let digest = Sha256::digest(key.as_bytes());
         let found = self
             .0
@@ -127,10 +122,10 @@ mod tests {
     fn a_key_is_known_by_its_hash_alone() {
         let digest: KeyDigest = hash_key("sesame").parse().expect("a hash parses");
         let keys = ApiKeys::new(&[digest], None).expect("no file");
-        assert!(keys.admit("sesame"));
-        assert_eq!(keys.admitted("sesame").as_deref(), Some(&hash_key("sesame")[..8]));
-        assert!(!keys.admit("sesam"));
-        assert!(!keys.admit(""));
+        assert!(keys.name_of("sesame").is_some());
+        assert_eq!(keys.name_of("sesame").as_deref(), Some(&hash_key("sesame")[..8]));
+        assert!(keys.name_of("sesam").is_none());
+        assert!(keys.name_of("").is_none());
         assert!(!format!("{keys:?}").contains(&hash_key("sesame")[..8]));
     }
 
@@ -139,7 +134,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("keys");
         std::fs::write(&path, format!("# ward 7\n\n{}  # viewer\n", hash_key("a"))).expect("written");
-        assert!(ApiKeys::new(&[], Some(&path)).expect("read").admit("a"));
+        assert!(ApiKeys::new(&[], Some(&path)).expect("read").name_of("a").is_some());
         std::fs::write(&path, "# ward 7\nabc\n").expect("written");
         let error = ApiKeys::new(&[], Some(&path)).expect_err("not a hash");
         assert!(matches!(error, KeyError::NotADigestInFile { line: 2, .. }));
@@ -153,10 +148,10 @@ mod tests {
         let given: [KeyDigest; 2] = ["a", "b"].map(|key| hash_key(key).parse().expect("a hash parses"));
         let keys = ApiKeys::new(&given, Some(&path)).expect("read");
         for key in ["a", "b", "c", "d"] {
-            assert!(keys.admit(key), "{key}");
+            assert!(keys.name_of(key).is_some(), "{key}");
         }
         for key in ["e", "", "A", hash_key("a").as_str()] {
-            assert!(!keys.admit(key), "{key}");
+            assert!(keys.name_of(key).is_none(), "{key}");
         }
     }
 }

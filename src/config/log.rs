@@ -25,7 +25,8 @@ pub fn log_filter(asked: &str) -> EnvFilter {
     let asked = asked.trim();
     EnvFilter::new(match asked.parse::<Level>() {
         Ok(level) => format!("warn,{OURS}={level}"),
-        Err(_) => asked.to_owned(),
+        // Whatever is asked for comes with the id of the request that it belongs to.
+        Err(_) => format!("{asked},{OURS}::request=error"),
     })
 }
 
@@ -66,8 +67,8 @@ mod tests {
         }
     }
 
-    /// What a log that was asked for `told` holds of what two libraries and this program say.
-    fn written(told: &str) -> String {
+    /// What a log that was asked for `told` holds of what is said.
+    fn logged(told: &str, say: impl FnOnce()) -> String {
         #[derive(Clone, Default)]
         struct Sink(Arc<Mutex<Vec<u8>>>);
         impl Write for Sink {
@@ -85,15 +86,20 @@ mod tests {
             .with_writer(move || writer.clone())
             .finish()
             .with(log_bound());
-        tracing::subscriber::with_default(log, || {
+        tracing::subscriber::with_default(log, say);
+        let bytes = sink.0.lock().expect("not poisoned").clone();
+        String::from_utf8(bytes).expect("UTF-8")
+    }
+
+    /// The same of what two libraries and this program say.
+    fn written(told: &str) -> String {
+        logged(told, || {
             tracing::trace!(target: "tokenizers::tokenizer::normalizer", "a patient's name");
             tracing::info!(target: "hyper::proto", "a question in a query string");
             tracing::warn!(target: "hyper::proto", "hyper warns");
             tracing::debug!(target: "llm_cxr::engine", "the engine in detail");
             tracing::info!(target: "llm_cxr::access", "a request");
-        });
-        let bytes = sink.0.lock().expect("not poisoned").clone();
-        String::from_utf8(bytes).expect("UTF-8")
+        })
     }
 
     #[test]
@@ -107,6 +113,17 @@ mod tests {
         ] {
             let log = written(told);
             assert!(!log.contains("patient") && !log.contains("question"), "{told}: {log}");
+        }
+    }
+
+    #[test]
+    fn whatever_filter_lets_an_event_in_lets_in_the_request_that_it_belongs_to() {
+        for told in ["warn", "llm_cxr::service=warn", "off,llm_cxr::service=error"] {
+            let log = logged(told, || {
+                let request = tracing::error_span!(target: "llm_cxr::request", "request", request_id = "r-1");
+                request.in_scope(|| tracing::error!(target: "llm_cxr::service", "a worker broke"));
+            });
+            assert!(log.contains("a worker broke") && log.contains("r-1"), "{told}: {log}");
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! `push` never waits and never drops: when there is no room it hands the item back, and the caller is told when to try again.
 //! Fairness is that of one line, in which few may pass who asks for much: whoever takes from it says who may, and nobody is passed by more than
-//! [`MOST_PASSES`]. The scheduler decides what runs side by side. Who has left or is too late is taken out before it can join a batch.
+//! [`MOST_PASSES`] others. The scheduler decides what runs side by side. Who has left or is too late is taken out before it can join a batch.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ const RETRY: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Durat
 /// Advice while nothing has been finished yet.
 const RETRY_UNKNOWN: Duration = Duration::from_secs(2);
 
-/// So many may pass the first in the line before it is taken.
+/// So many may pass an item before it is taken.
 const MOST_PASSES: u32 = 16;
 
 /// An item that found no room, and when to try again.
@@ -39,7 +39,7 @@ struct Entry<T> {
     item: T,
     bytes: usize,
     deadline: Option<Instant>,
-    /// How many have passed it while it was the first.
+    /// How many have passed it: no more than have passed any that stands before it.
     passed: u32,
 }
 
@@ -129,9 +129,7 @@ impl<T> Queue<T> {
         let mut behind = self.entries.iter().skip(1);
         let place = 1 + behind.position(|entry| wanted(&entry.item, Place::Behind))?;
         let entry = self.entries.remove(place)?;
-        if let Some(first) = self.entries.front_mut() {
-            first.passed += 1;
-        }
+        self.entries.range_mut(..place).for_each(|entry| entry.passed += 1);
         self.bytes -= entry.bytes;
         Some(entry.item)
     }
@@ -247,7 +245,8 @@ mod tests {
             queue.pop_if(|&item, place| place == Place::Behind && item == 33),
             Some(33)
         );
-        assert_eq!(queue.pop_if(|_, _| false), None);
+        // Sixteen have passed the one that is first now.
+        assert_eq!(queue.pop_if(|_, place| place == Place::Behind), None);
         assert_eq!((queue.pop(), queue.pop()), (Some(2), Some(4)));
     }
 

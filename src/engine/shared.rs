@@ -247,8 +247,8 @@ impl Shared {
 
     // ---- for the thread ----
 
-    /// Takes what has come. `room` says whether one more job may join after so many just taken; with `idle` it waits until
-    /// there is something.
+    /// Takes what has come. `room` says whether a job that stands there in the queue may join, and takes its part of the room; it is asked
+    /// anew after each that does. With `idle` it waits until there is something.
     pub(super) fn take_mail(&self, idle: bool, mut room: impl FnMut(&Job, Place) -> bool) -> Mail {
         let mut mailbox = lock(&self.mailbox);
         loop {

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use tokio::sync::mpsc;
 
-use super::queue::{Place, Removed};
+use super::queue::Removed;
 use super::scheduler::{JobId, Plan, Scheduler};
 use super::shared::{Mail, Phase, Shared, Ticket};
 use super::{Backend, BackendError, EngineError, Event, Facts, Stats, admission, metrics};
@@ -148,15 +148,7 @@ impl Worker {
     fn turn(&mut self) -> Turn {
         let idle = self.scheduler.is_empty() && !self.scheduler.vision_under_way();
         let mut room = self.scheduler.room();
-        let mut large = false;
-        let mail = self.shared.take_mail(idle, |job, place| match place {
-            Place::First => {
-                let joins = room.take(job);
-                large = !joins && room.may_be_passed(job);
-                joins
-            }
-            Place::Behind => large && room.pass(job),
-        });
+        let mail = self.shared.take_mail(idle, |job, place| room.admit(job, place));
         let over = mail.over;
         self.receive(mail);
         self.let_go();

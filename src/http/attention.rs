@@ -66,6 +66,10 @@ impl Attention {
                 let mut answer = answer.await?;
                 asked.passed();
                 if let Some(kept) = kept.filter(|_| !is_last(answer.headers())) {
+                    // RFC 9110, 7.6.1: what is said of this connection alone is named as such, or a proxy may pass it on.
+                    answer
+                        .headers_mut()
+                        .append(CONNECTION, HeaderValue::from_static("keep-alive"));
                     answer.headers_mut().insert(KEEP_ALIVE, kept);
                 }
                 Ok(answer.map(|body| watched(body, asked)))

@@ -29,7 +29,7 @@ pub async fn ask_for_key(State(state): State<AppState>, request: Request, next: 
         let (scheme, key) = value.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
     });
-    match key.map(|key| state.keys.admitted(key)) {
+    match key.map(|key| state.keys.name_of(key)) {
         Some(Some(name)) => {
             if let Some(context) = request.extensions().get::<RequestContext>() {
                 context.admitted(name);

@@ -1,7 +1,7 @@
 //! How a conversation becomes the one prompt that the model was trained on.
 //!
 //! The model knows an instruction and an input, no roles. The instruction is, separated by blank lines: what the system says; the earlier
-//! turns, each line begun by `User:` or `Assistant:`; and the last message's own text. The input is the last image that a user sent, of which
+//! turns, each begun by `User:` or `Assistant:`; and the last message's own text. The input is the last image that a user sent, of which
 //! a message has at most one. What else stands in a message is refused: the answer would be to another question than the one that was asked.
 //! A last message with an image and no text asks for a report, as `/v1/report` gives it.
 
@@ -46,10 +46,12 @@ impl Conversation {
         let mut wordless = false;
         for message in messages {
             let (role, text, sent) = read_message(message)?;
-            wordless = sent.is_some() && text.trim().is_empty();
             match role {
                 Role::System => system.push(text),
-                Role::User | Role::Assistant => turns.push((role, text)),
+                Role::User | Role::Assistant => {
+                    wordless = sent.is_some() && text.trim().is_empty();
+                    turns.push((role, text));
+                }
             }
             image = sent.or(image);
         }
@@ -206,6 +208,16 @@ mod tests {
             "Be brief.\n\nUser: What is seen?\nAssistant: A heart.\n\nAnd here?"
         );
         assert_eq!(read.image, Some(Bytes::from_static(b"b")));
+    }
+
+    #[tokio::test]
+    async fn what_the_system_says_behind_an_image_does_not_keep_it_from_asking_for_a_report() {
+        let shown = json!({"type": "image_url", "image_url": {"url": "data:image/png;base64,YQ=="}});
+        for said in ["Be brief.", ""] {
+            let messages = json!([{"role": "user", "content": [shown]}, {"role": "system", "content": said}]);
+            let read = Conversation::read(messages).await.expect("sound");
+            assert!(read.wordless && read.image.is_some(), "{said}");
+        }
     }
 
     #[tokio::test]

@@ -232,9 +232,7 @@ async fn apart<T: Send + 'static>(
     if bytes <= LARGE {
         return work();
     }
-    // What is logged there belongs to the request, too.
-    let span = tracing::Span::current();
-    let done = tokio::task::spawn_blocking(move || span.in_scope(work)).await;
+    let done = blocking(work).await;
     done.unwrap_or_else(|_| Err(ServiceError::Worker.into()))
 }
 

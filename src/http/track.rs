@@ -87,8 +87,8 @@ pub async fn track(State(state): State<AppState>, mut request: Request, next: Ne
     let method = known(request.method());
     // Probes must not keep a draining server alive.
     let counted = !matches!(route.as_str(), "/livez" | "/readyz" | "/metrics");
-    // What is logged while the request is handled carries its id. Of the level of errors, so that whatever lets a warning into the log lets this in, too.
-    let span = tracing::error_span!("request", request_id = &*context.id);
+    // What is logged while the request is handled carries its id. A target of its own, which every filter lets in (see `config::log_filter`).
+    let span = tracing::error_span!(target: "llm_cxr::request", "request", request_id = &*context.id);
     let under_way = counted.then(|| state.life.enter());
     metrics::under_way(state.life.under_way());
     request.extensions_mut().insert(context.clone());

@@ -17,7 +17,9 @@ pub enum RadiographError {
     )]
     NoDicomHeader,
     /// All pixels of the picture are alike, as the model would see them.
-    #[error("The image has one grey level only; nothing can be read from it. Send a radiograph.")]
+    #[error(
+        "As the model would see it, the image has one grey level only; nothing can be read from it. Send a radiograph."
+    )]
     OneLevel,
     /// The file has more bytes than the limit.
     #[error("The image file has {bytes} bytes; at most {max_bytes} are accepted. Send a smaller file.")]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+use super::blocking::blocking;
 use super::consensus;
 use super::deadline::within;
 use super::plan::Plan;
@@ -123,9 +124,7 @@ impl Assistant {
             planner.plan(planner.prompts(task)?)
         };
         if long {
-            tokio::task::spawn_blocking(work)
-                .await
-                .map_err(|_| ServiceError::Worker)?
+            blocking(work).await.map_err(|_| ServiceError::Worker)?
         } else {
             work()
         }

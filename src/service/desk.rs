@@ -9,6 +9,7 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::ServiceError;
+use super::blocking::blocking;
 use super::dicom::DicomReader;
 use crate::radiograph::{self, DecodeLimits, ImageFormat, Pixels, Preprocess, RadiographError};
 
@@ -68,7 +69,7 @@ impl ImageDesk {
             let _place = place;
             radiograph::for_model(&raster, side)
         };
-        tokio::task::spawn_blocking(fit).await.map_err(|_| ServiceError::Worker)
+        blocking(fit).await.map_err(|_| ServiceError::Worker)
     }
 
     /// Writes a drawn image; its metadata says that it is synthetic and what it is not for.
@@ -89,7 +90,7 @@ impl ImageDesk {
     /// Runs `work` on a blocking thread once there is a place. The place is held until the work ends, even if its caller leaves.
     async fn work<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, ServiceError> {
         let place = self.place().await?;
-        let done = tokio::task::spawn_blocking(move || {
+        let done = blocking(move || {
             let _place = place;
             work()
         });

@@ -7,6 +7,7 @@
 //! Pixels are decoded and encoded by the [`ImageDesk`], which bounds how many are worked on at a time.
 
 mod assistant;
+mod blocking;
 mod card;
 mod consensus;
 mod deadline;

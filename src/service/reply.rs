@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::blocking::blocking;
 use super::consensus::agreed;
 use super::deadline::within;
 use super::frame::{Frame, Mark};
@@ -314,9 +315,7 @@ impl Reply {
 /// them, and what a model says may be long.
 async fn agreement(answers: Vec<Answer>, readings: usize) -> Result<(Vec<Answer>, Vec<Consensus>), ServiceError> {
     let work = move || -> (Vec<Answer>, Vec<Consensus>) { answers.chunks(readings).filter_map(agreed).unzip() };
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|_| ServiceError::Worker)
+    blocking(work).await.map_err(|_| ServiceError::Worker)
 }
 
 /// P(yes) / (P(yes) + P(no)), from the probabilities of the two sets; `None` if neither was watched or both are 0.

@@ -344,6 +344,13 @@ pub fn log_lines() -> Vec<Value> {
     log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
+/// The lines that the access log has of requests with this id.
+pub fn accesses(id: &str) -> Vec<Value> {
+    let mut lines = log_lines();
+    lines.retain(|line| line["target"] == "llm_cxr::access" && line["fields"]["request_id"] == id);
+    lines
+}
+
 struct Sink(Arc<Mutex<Vec<u8>>>);
 
 impl std::io::Write for Sink {

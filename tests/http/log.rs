@@ -18,8 +18,7 @@ fn named(id: &str, path: &str, headers: &[(&str, &str)]) -> Request<Body> {
 
 /// The one line that the access log has of the request.
 fn access(id: &str) -> Value {
-    let mut lines = log_lines();
-    lines.retain(|line| line["target"] == "llm_cxr::access" && line["fields"]["request_id"] == id);
+    let mut lines = accesses(id);
     let line = lines.pop().expect("a line");
     assert!(lines.is_empty(), "{id} is told more than once");
     line

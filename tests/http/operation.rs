@@ -332,17 +332,10 @@ async fn request_ids_are_kept_if_plain_and_made_if_not() {
     }
 }
 
-/// The lines that the access log has of requests with this id.
-fn accesses(id: &str) -> Vec<Value> {
-    let wanted = |line: &Value| line["target"] == "llm_cxr::access" && line["fields"]["request_id"] == id;
-    let lines = log_lines().into_iter().filter(wanted);
-    lines.map(|line| line["fields"].clone()).collect()
-}
-
 /// Of these lines the status, whether the client left, and the route.
 fn accounts(id: &str) -> Vec<(Value, Value, Value)> {
     let account = |line: &Value| ["status", "client_left", "route"].map(|name| line[name].clone()).into();
-    accesses(id).iter().map(account).collect()
+    accesses(id).iter().map(|line| account(&line["fields"])).collect()
 }
 
 /// Waits until so many requests are under way.
@@ -444,7 +437,7 @@ async fn a_client_that_gets_all_it_asked_for_has_not_left() {
         let lines = accesses(id);
         let told: Vec<_> = lines
             .iter()
-            .map(|line| (&line["status"], &line["client_left"]))
+            .map(|line| (&line["fields"]["status"], &line["fields"]["client_left"]))
             .collect();
         assert_eq!(told, [(&json!(status), &json!(false))], "{id}");
     }

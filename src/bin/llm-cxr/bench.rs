@@ -30,7 +30,7 @@ pub struct BenchArgs {
     /// X-rays that it encodes (noise if none is given)
     #[arg(long, value_name = "FILE", requires = "vqgan")]
     image: Vec<PathBuf>,
-    /// Compute type; of a VQ-GAN the decoder's, for its encoder computes in f32 always
+    /// Compute type; with --vqgan, of the language model that it stands beside: it is loaded as the server loads it then
     #[arg(long, default_value = "bf16", value_parser = ["bf16", "f32"])]
     dtype: String,
     /// How matrices are held

@@ -109,7 +109,7 @@ struct Failure {
     busy: bool,
 }
 
-/// How long a polite client waits before it asks a busy server again.
+/// How long a client waits before it asks a busy server again: less than the server asks for, so that its queue stays full.
 const BUSY: Duration = Duration::from_millis(200);
 
 pub fn run(args: LoadArgs) -> CommandResult {

@@ -11,12 +11,13 @@ use std::ops::Range;
 use std::time::Instant;
 
 use super::{JobId, Observation, Phase, Role, Scheduler, SequenceKey};
+use crate::engine::queue::Place;
 use crate::engine::{Job, Rule};
 
 /// Most jobs that wait for more places than they have while others still join. More of them would only slow each other down.
 const MOST_CROWDED: usize = 4;
 
-/// Jobs are small that take one part in so many of the batch, and so are those together that pass a larger one.
+/// A job is small if it takes at most one part in so many of the batch. Those that pass a larger one may take no more than that together.
 const SMALL: usize = 3;
 
 /// Since when a job waits for its turns. Turns and arrivals are counted together, so no two of these are the same.
@@ -43,19 +44,32 @@ impl Turns {
 pub(in crate::engine) struct Room {
     pub(super) seats: usize,
     pub(super) vision: usize,
-    /// Seats of jobs that may pass larger ones.
-    pub(super) small: usize,
+    /// Seats for jobs that pass a larger one.
+    pub(super) passing: usize,
     /// Most seats of a small job.
-    pub(super) most: usize,
+    pub(super) small: usize,
+    /// Whether the first in the queue is large and has to wait.
+    passable: bool,
 }
 
 impl Room {
+    /// Whether a job that stands there in the queue may join; if so its part of the room is taken. Small jobs pass a large one that stands
+    /// first and has to wait.
+    pub(in crate::engine) fn admit(&mut self, job: &Job, place: Place) -> bool {
+        match place {
+            Place::First => {
+                let joins = self.take(job);
+                self.passable = !joins && job.seats() > self.small;
+                joins
+            }
+            Place::Behind => self.passable && self.pass(job),
+        }
+    }
+
     /// Whether the job may join; if so its part of the room is taken. The last to join may take more than is left.
-    pub(in crate::engine) fn take(&mut self, job: &Job) -> bool {
+    pub(super) fn take(&mut self, job: &Job) -> bool {
         let (sequences, images) = (job.seats(), job.images.len() + job.codes.len());
-        // What will be drawn takes no room yet, but joins none while as many images wait as may: they would only wait longer.
-        let draws = job.sequences.iter().any(|spec| spec.draw && spec.rule != Rule::Text);
-        if (sequences > 0 && self.seats == 0) || ((images > 0 || draws) && self.vision == 0) {
+        if (sequences > 0 && self.seats == 0) || !self.sees(job) {
             return false;
         }
         self.seats = self.seats.saturating_sub(sequences);
@@ -63,22 +77,23 @@ impl Room {
         true
     }
 
-    /// Whether small jobs may pass this one.
-    pub(in crate::engine) fn may_be_passed(&self, job: &Job) -> bool {
-        job.seats() > self.most
-    }
-
-    /// Whether the job may join before larger ones that came first: as long as all that wait for their first place are small together. If so
-    /// its part of the room is taken.
-    pub(in crate::engine) fn pass(&mut self, job: &Job) -> bool {
+    /// Whether the job may join before larger ones that came first, if only small ones wait for their first place.
+    fn pass(&mut self, job: &Job) -> bool {
         let (sequences, images) = (job.seats(), job.images.len() + job.codes.len());
-        if sequences > self.small || images > self.vision {
+        if sequences > self.passing || images > self.vision || !self.sees(job) {
             return false;
         }
-        self.small -= sequences;
+        self.passing -= sequences;
         self.seats = self.seats.saturating_sub(sequences);
         self.vision -= images;
         true
+    }
+
+    /// Whether there is room for what the VQ-GAN has to do for it. What will be drawn takes no room yet, but joins none while as many images
+    /// wait as may: they would only wait longer.
+    fn sees(&self, job: &Job) -> bool {
+        let draws = job.sequences.iter().any(|spec| spec.draw && spec.rule != Rule::Text);
+        self.vision > 0 || (job.images.is_empty() && job.codes.is_empty() && !draws)
     }
 }
 
@@ -104,7 +119,7 @@ impl Scheduler {
                 (true, true) => crowded.push(seats),
             }
         }
-        let most = (self.max_batch / SMALL).max(1);
+        let small = (self.max_batch / SMALL).max(1);
         // One share more than there are such jobs: it is for whoever joins.
         let share = self.max_batch / (crowded.len() + 1);
         seated += crowded.iter().map(|seats| share.min(*seats)).sum::<usize>();
@@ -116,8 +131,9 @@ impl Scheduler {
                 self.max_batch.saturating_sub(seated)
             },
             vision: (2 * self.facts.vision_batch).saturating_sub(self.lines.waiting()),
-            small: most.saturating_sub(outside),
-            most,
+            passing: small.saturating_sub(outside),
+            small,
+            passable: false,
         }
     }
 

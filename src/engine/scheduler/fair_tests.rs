@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::tests::{Bench, RandomReply, any_sequence};
 use super::*;
 use crate::engine::Rule;
+use crate::engine::queue::Queue;
 use crate::engine::scripted::Reply;
 use crate::engine::tests::{config, facts, guided, job, sampled, spec};
 
@@ -92,23 +93,37 @@ fn others_join_beside_a_large_job_and_none_while_one_waits_for_its_first_place()
     bench.finish().unwrap();
 }
 
+/// Jobs, by their sequences, that join from a queue.
+fn joining(bench: &Bench, waiting: &[usize]) -> Vec<usize> {
+    let mut queue = Queue::new(10, 10);
+    for &number in waiting {
+        queue.push(texts(number), 1, None, Instant::now()).unwrap();
+    }
+    let mut room = bench.scheduler.room();
+    let mut joined = Vec::new();
+    while let Some(job) = queue.pop_if(|job, place| room.admit(job, place)) {
+        joined.push(job.seats());
+    }
+    joined
+}
+
 #[test]
-fn a_small_job_passes_large_ones_that_wait_in_the_queue_and_has_the_next_place() {
+fn small_jobs_pass_a_large_one_that_has_to_wait_and_have_the_next_places() {
     let mut bench = bench(6);
+    assert_eq!(joining(&bench, &[6, 1]), [6], "all places are free");
     let large = bench.submit(texts(6));
     bench.step();
-    assert!(!bench.scheduler.room().take(&texts(1)), "all places are taken");
-    let mut room = bench.scheduler.room();
-    assert!(room.may_be_passed(&texts(3)) && !room.may_be_passed(&texts(2)));
-    assert!(!room.pass(&texts(3)), "that is half of the batch");
-    assert!(room.pass(&texts(1)) && room.pass(&texts(1)));
-    assert!(!room.pass(&texts(1)), "two are a third of the batch");
+    assert_eq!(
+        joining(&bench, &[6, 3, 1, 1, 1]),
+        [1, 1],
+        "two are a third of the batch"
+    );
+    assert_eq!(joining(&bench, &[2, 1]), [], "a small one is not passed");
     let small = bench.submit(texts(2));
-    assert!(!bench.scheduler.room().pass(&texts(1)), "they have no place yet");
-    assert!(!bench.scheduler.room().take(&texts(6)));
+    assert_eq!(joining(&bench, &[6, 1]), [], "two have no place yet");
     steps_until(&mut bench, |bench| ended(bench, large));
     bench.step();
-    assert!(bench.scheduler.room().take(&texts(6)));
+    assert_eq!(joining(&bench, &[6]), [6]);
     let next = bench.submit(texts(6));
     steps_until(&mut bench, |bench| ended(bench, small));
     assert!(!ended(&bench, next));

@@ -118,13 +118,7 @@ fn put(bundle: &Bundle, options: &TorchOptions, on: Device) -> Result<Box<dyn Ba
     let kv_tokens = options.kv.tokens(&bundle.neox, per_token, max_batch, on.is_cuda())?;
     let neox = Neox::load_as(&bundle.neox, &weights, held, kind, on).map_err(|e| said(&e))?;
     let weights = bundle.vqgan_weights().map_err(|e| said(&e))?;
-    let drawing = device::drawing_kind(kind, on);
-    // Who asks for f32 gets the reference's pixels and codes, to the bit on a CPU.
-    let load = match kind {
-        Kind::Float => Vqgan::load,
-        _ => Vqgan::load_for_speed,
-    };
-    let vqgan = load(&bundle.vqgan, &weights, drawing, on).map_err(|e| said(&e))?;
+    let vqgan = Vqgan::load_beside(&bundle.vqgan, &weights, kind, on).map_err(|e| said(&e))?;
     // On a CPU one image at a time is fastest, and an image's codes cannot depend on its company, not even by a rounding.
     let vision_batch = if on.is_cuda() { 16 } else { 1 };
     let mut backend = TorchBackend::new(neox, vqgan, kv_tokens, vision_batch, kind, on);

@@ -42,9 +42,7 @@ impl VqganProbe {
     /// Codes of images, each `resolution × resolution`.
     pub fn codes(&self, images: &[Arc<Pixels>]) -> Vec<Vec<u16>> {
         let _guard = tch::no_grad_guard();
-        let mut pass = self.network.begin_encode(images);
-        while self.network.advance(&mut pass) {}
-        self.network.codes(pass)
+        self.network.encode(images)
     }
 
     /// Encodes and decodes images, and compares.
@@ -53,9 +51,7 @@ impl VqganProbe {
         let codes = self.codes(images);
         let flat: Vec<i64> = codes.iter().flatten().map(|&code| i64::from(code)).collect();
         self.used.count(&Tensor::from_slice(&flat))?;
-        let mut pass = self.network.begin_decode(&codes);
-        while self.network.advance(&mut pass) {}
-        let drawn = self.network.images(pass);
+        let drawn = self.network.decode(&codes);
         let inputs: Vec<&Pixels> = images.iter().map(AsRef::as_ref).collect();
         let (a, b) = (
             levels(&inputs, self.device),

@@ -24,7 +24,7 @@ pub struct VqganPlan {
     pub config: VqganConfig,
     /// Its weights; random ones without.
     pub weights: Option<PathBuf>,
-    /// Decode in bfloat16 (else f32). The encoder computes in f32 always.
+    /// The language model that it stands beside computes in bfloat16 (else f32): it is loaded as the server loads it then.
     pub bf16: bool,
     /// What is encoded, each of the network's side; taken again where more are asked for.
     pub images: Vec<Arc<Pixels>>,
@@ -114,12 +114,11 @@ pub fn noise(side: usize, count: usize) -> Vec<Arc<Pixels>> {
 
 impl VqganPlan {
     /// Opened anew for each network: a source gives each tensor once.
-    fn load(&self, kind: Kind, device: Device) -> Result<Vqgan, LoadError> {
-        let source: Box<dyn TensorSource> = match &self.weights {
+    fn source(&self) -> Result<Box<dyn TensorSource>, LoadError> {
+        Ok(match &self.weights {
             Some(path) => Box::new(Weights::open(slice::from_ref(path)).map_err(|e| LoadError::Source(e.to_string()))?),
             None => Box::new(RandomSource::new(1)),
-        };
-        Vqgan::load(&self.config, &*source, kind, device)
+        })
     }
 }
 
@@ -131,15 +130,15 @@ pub fn run(plan: &VqganPlan, progress: &dyn Fn(&str)) -> Result<VqganReport, Loa
     progress("loading the VQ-GAN");
     let begun = Instant::now();
     let kind = if plan.bf16 { Kind::BFloat16 } else { Kind::Float };
-    let model = plan.load(kind, plan.device)?;
+    let model = Vqgan::load_beside(config, &*plan.source()?, kind, plan.device)?;
     let load_seconds = begun.elapsed().as_secs_f64();
     let mut passes = Vec::new();
     for &count in &plan.batches {
         progress(&format!("{count} images"));
         let images: Vec<_> = plan.images.iter().cycle().take(count).cloned().collect();
-        let codes = encode(&model, &images);
-        let encoding = median(plan.repeat, || timed(plan.device, || drop(encode(&model, &images))));
-        let decoding = median(plan.repeat, || timed(plan.device, || drop(decode(&model, &codes))));
+        let codes = model.encode(&images);
+        let encoding = median(plan.repeat, || timed(plan.device, || drop(model.encode(&images))));
+        let decoding = median(plan.repeat, || timed(plan.device, || drop(model.decode(&codes))));
         passes.push(Passes {
             images: count,
             encode_ms: encoding * 1e3,
@@ -150,11 +149,11 @@ pub fn run(plan: &VqganPlan, progress: &dyn Fn(&str)) -> Result<VqganReport, Loa
     }
     let peak_memory_bytes = peak_memory();
     progress("comparing codes with f32's");
-    let reference = plan.load(Kind::Float, Device::Cpu)?;
+    let reference = Vqgan::load(config, &*plan.source()?, Kind::Float, Device::Cpu)?;
     let (mut equal, mut compared) = (0, 0);
     for image in &plan.images {
         let image = slice::from_ref(image);
-        let (ours, theirs) = (encode(&model, image).concat(), encode(&reference, image).concat());
+        let (ours, theirs) = (model.encode(image).concat(), reference.encode(image).concat());
         equal += ours.iter().zip(&theirs).filter(|(one, other)| one == other).count();
         compared += theirs.len();
     }
@@ -165,7 +164,7 @@ pub fn run(plan: &VqganPlan, progress: &dyn Fn(&str)) -> Result<VqganReport, Loa
         code_count: config.n_embed,
         parameters: tensors.iter().map(|t| t.shape.iter().product::<usize>()).sum(),
         random: plan.weights.is_none(),
-        decoder_dtype: if plan.bf16 { "bf16" } else { "f32" }.to_owned(),
+        decoder_dtype: device::dtype_name(device::drawing_kind(kind, plan.device)).to_owned(),
         device: device::name(plan.device),
         kernels: device::kernels(plan.device),
         threads: tch::get_num_threads(),
@@ -175,18 +174,6 @@ pub fn run(plan: &VqganPlan, progress: &dyn Fn(&str)) -> Result<VqganReport, Loa
         codes_equal: equal as f64 / compared.max(1) as f64,
         peak_memory_bytes,
     })
-}
-
-fn encode(model: &Vqgan, images: &[Arc<Pixels>]) -> Vec<Vec<u16>> {
-    let mut pass = model.begin_encode(images);
-    while model.advance(&mut pass) {}
-    model.codes(pass)
-}
-
-fn decode(model: &Vqgan, codes: &[Vec<u16>]) -> Vec<Pixels> {
-    let mut pass = model.begin_decode(codes);
-    while model.advance(&mut pass) {}
-    model.images(pass)
 }
 
 #[cfg(test)]

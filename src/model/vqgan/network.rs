@@ -6,6 +6,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::VqganConfig;
 use super::layers::{Layer, Memory};
+use crate::model::device::drawing_kind;
 use crate::model::source::{LoadError, TensorSource};
 use crate::radiograph::Pixels;
 
@@ -52,15 +53,20 @@ impl Vqgan {
         Self::load_laid_out(config, source, decoder_kind, memory, device)
     }
 
-    /// As [`Self::load`], with memory laid out for speed whatever the decoder computes in: pixels may differ from the reference's in their last
-    /// bits, and so, rarely, a code (at least 999 of 1,000 are the same).
-    pub fn load_for_speed(
+    /// As the server has it beside a language model that computes in `kind`: in f32 all as the reference computes it, to the bit on a CPU; in bf16
+    /// memory is laid out for speed, and images are drawn in what the device is fast at. Pixels may differ from the reference's in their last bits then,
+    /// and so, rarely, a code (at least 999 of 1,000 are the same).
+    pub fn load_beside(
         config: &VqganConfig,
         source: &dyn TensorSource,
-        decoder_kind: Kind,
+        kind: Kind,
         device: Device,
     ) -> Result<Self, LoadError> {
-        Self::load_laid_out(config, source, decoder_kind, Memory::ChannelsLast, device)
+        let memory = match kind {
+            Kind::Float => Memory::Planar,
+            _ => Memory::ChannelsLast,
+        };
+        Self::load_laid_out(config, source, drawing_kind(kind, device), memory, device)
     }
 
     fn load_laid_out(
@@ -137,6 +143,20 @@ impl Vqgan {
             next: 0,
             x: self.memory.lay(&x).to_kind(self.decoder_kind),
         }
+    }
+
+    /// The codes of images, each `resolution × resolution`, in one pass.
+    pub fn encode(&self, images: &[Arc<Pixels>]) -> Vec<Vec<u16>> {
+        let mut pass = self.begin_encode(images);
+        while self.advance(&mut pass) {}
+        self.codes(pass)
+    }
+
+    /// The images of lists of `codes_per_image` codes, each code below `n_embed`, in one pass.
+    pub fn decode(&self, codes: &[Vec<u16>]) -> Vec<Pixels> {
+        let mut pass = self.begin_decode(codes);
+        while self.advance(&mut pass) {}
+        self.images(pass)
     }
 
     /// Runs the next layer of the pass. `true` while there are more.

@@ -195,11 +195,7 @@ impl Encoding<'_> {
         }
         let codes = match pixels.is_empty() {
             true => Vec::new(),
-            false => tch::no_grad(|| {
-                let mut pass = self.vqgan.begin_encode(&pixels);
-                while self.vqgan.advance(&mut pass) {}
-                self.vqgan.codes(pass)
-            }),
+            false => tch::no_grad(|| self.vqgan.encode(&pixels)),
         };
         for ((image, content), codes) in new.iter().zip(&codes) {
             let seen = Seen {

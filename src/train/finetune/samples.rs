@@ -59,7 +59,11 @@ pub fn write_samples(
             set.codes(&set.images[item]).to_vec()
         })
         .collect();
-    let pairs: Vec<(Arc<Pixels>, Pixels)> = decode(vqgan, &codes).into_iter().map(Arc::new).zip(drawn).collect();
+    let pairs: Vec<(Arc<Pixels>, Pixels)> = tch::no_grad(|| vqgan.decode(&codes))
+        .into_iter()
+        .map(Arc::new)
+        .zip(drawn)
+        .collect();
     let Some(sheet) = lay_out(&pairs) else {
         return Ok(());
     };
@@ -67,12 +71,4 @@ pub fn write_samples(
     let bytes = write(&sheet, ImageFormat::Png, &[("Description", note)])?;
     let path = folder.join(format!("step-{step:010}.png"));
     std::fs::write(&path, bytes).map_err(|e| TrainError::io(&path, e))
-}
-
-fn decode(vqgan: &Vqgan, codes: &[Vec<u16>]) -> Vec<Pixels> {
-    tch::no_grad(|| {
-        let mut pass = vqgan.begin_decode(codes);
-        while vqgan.advance(&mut pass) {}
-        vqgan.images(pass)
-    })
 }

@@ -28,14 +28,10 @@ pub(super) fn measure(
     let mut used = Use::new(network.config().n_embed);
     let (mut psnr, mut ssim, mut distance, mut pairs) = (0.0, 0.0, (0.0, 0.0), Vec::new());
     for chunk in images.chunks(CHUNK) {
-        let mut pass = network.begin_encode(chunk);
-        while network.advance(&mut pass) {}
-        let codes = network.codes(pass);
+        let codes = network.encode(chunk);
         let flat: Vec<i64> = codes.iter().flatten().map(|&c| i64::from(c)).collect();
         used.count(&Tensor::from_slice(&flat))?;
-        let mut pass = network.begin_decode(&codes);
-        while network.advance(&mut pass) {}
-        let drawn = network.images(pass);
+        let drawn = network.decode(&codes);
         let inputs: Vec<&Pixels> = chunk.iter().map(AsRef::as_ref).collect();
         let (a, b) = (
             levels(&inputs, device),

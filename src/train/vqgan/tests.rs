@@ -105,9 +105,8 @@ fn the_loss_falls_and_what_is_left_is_what_the_server_loads() {
         task
     };
     let batch = discs(99, 32);
-    let mut pass = network.begin_encode(&evaluate::pixels(&batch, 32, 1));
-    while network.advance(&mut pass) {}
-    let served: Vec<i64> = network.codes(pass).into_iter().flatten().map(i64::from).collect();
+    let served = network.encode(&evaluate::pixels(&batch, 32, 1));
+    let served: Vec<i64> = served.into_iter().flatten().map(i64::from).collect();
     let trained = task.generator.network(Kind::Float).unwrap();
     let q = quantize(
         &trained.encode(&batch.tensor(32, 1, Device::Cpu)),
