@@ -23,6 +23,18 @@ KINDS = {
     "a pacemaker": "pacemaker",
     "a central venous line": "central_line",
 }
+PRESUPPOSING = (
+    "On which side",
+    "How severe",
+    "In which lung zone",
+    "Which rib",
+    "How many leads",
+    "How many sternal",
+    "Where does the central",
+    "What kind of central",
+    "How is the endotracheal",
+)
+DENIAL = ("There is no ", "There are no ")
 OF_A_SIDE = re.compile(r"Is there (.+) on the (left|right)\?")
 
 
@@ -58,14 +70,11 @@ def main():
             where = {0: "on neither side", 1: "on one side", 2: "on both sides"}[len(sides)]
             group = asked[1] if kind in ("pleural_effusion", "pneumothorax") else "other findings"
             count(("of a given side", group, where), right)
-        elif one["reference"].startswith(("There is no ", "There are no ")):
-            count(("presupposing", "any", "not there"), right)
-            said = one["answer"].startswith(("There is no ", "There are no "))
-            count(("presupposing", "any", "not there, any denial"), said)
-        elif one["question"].startswith(("On which side", "How severe", "In which lung zone", "Which rib")):
-            count(("presupposing", "any", "there"), right)
-            denied = one["answer"].startswith(("There is no ", "There are no "))
-            count(("presupposing", "any", "there, not denied"), not denied)
+        elif one["question"].startswith(PRESUPPOSING):
+            there = not one["reference"].startswith(DENIAL)
+            where = "there" if there else "not there"
+            count(("presupposing", "any", where), right)
+            count(("presupposing", "any", f"{where}: said so"), there != one["answer"].startswith(DENIAL))
     print("| question | finding | it is | questions | right |\n| --- | --- | --- | --- | --- |")
     for (question, finding, where), (right, number) in sorted(score.items()):
         print(f"| {question} | {finding} | {where} | {number} | {right / number:.2f} |")

@@ -42,7 +42,7 @@ use std::path::Path;
 use clap::ValueEnum;
 use serde::Serialize;
 
-use crate::model::bundle::{Bundle, folders};
+use crate::model::bundle::{Bundle, find_bundle, folders};
 use crate::model::device::{self, DeviceChoice, arithmetic};
 use crate::train::common::store::write_whole;
 use crate::train::data::SKIPPED;
@@ -130,7 +130,7 @@ pub fn evaluate(
 ) -> Result<Evaluation, EvaluateError> {
     settings.check()?;
     let on = device::resolve(choice)?;
-    let bundle = Bundle::open(&settings.bundle)?;
+    let bundle = Bundle::open(&find_bundle(&settings.bundle))?;
     let reader = settings
         .classifier
         .as_ref()

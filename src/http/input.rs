@@ -13,7 +13,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::body::BodyLimits;
 use super::error::{ApiError, ErrorCode};
 use super::fields::Fields;
-use crate::service::ServiceError;
+use crate::service::{ServiceError, blocking};
 
 /// Most parts of a multipart body.
 const MAX_PARTS: usize = 64;

@@ -93,9 +93,9 @@ const GENERAL: [(&str, &[&str]); 6] = [
     (
         "is this a normal chest radiograph apart from devices",
         &[
-            "Is this a normal chest X-ray?",
-            "Is this normal?",
             "Is the chest normal apart from devices?",
+            "Apart from devices, is this normal?",
+            "Is this chest X-ray normal apart from lines and tubes?",
         ],
     ),
     (
@@ -110,9 +110,8 @@ const GENERAL: [(&str, &[&str]); 6] = [
         "which abnormalities are seen",
         &[
             "What abnormalities are there?",
-            "What are the findings?",
-            "What is wrong?",
-            "What do you see?",
+            "Which abnormal findings are there?",
+            "Are there abnormal findings, and which?",
         ],
     ),
     (
@@ -128,6 +127,9 @@ const GENERAL: [(&str, &[&str]); 6] = [
 /// Names of a line of which nothing more is said.
 const LINES: &[&str] = &["central venous line", "central line", "central venous catheter"];
 
+/// Names in questions of data sets that are asked in other words, but not themselves other words.
+const ASKED: &[&str] = &["lung nodule or mass", "mediastinal widening"];
+
 /// Asks a question of a data set in other words, with the same answer: whether one finding is there, on which side, in which zone, how severe;
 /// which view, findings and devices there are. `None` where it knows no others.
 pub fn reword(question: &str, rng: &mut impl Rng) -> Option<String> {
@@ -137,8 +139,12 @@ pub fn reword(question: &str, rng: &mut impl Rng) -> Option<String> {
     }
     for (opening, others) in PRESUPPOSING {
         if let Some(name) = text.strip_prefix(opening) {
-            let (place, _) = subject(&format!("there is {name}"))?;
-            let name = names(place, &text)?.choose(rng)?;
+            let (place, _) = subject(&format!("there is {name}"))
+                .filter(|(place, sides)| sides.is_empty() && is_bare(name, *place))?;
+            // A name that says where would answer for the image.
+            let says = |name: &&&str| !(opening.contains("zone") && name.contains("basal"));
+            let names: Vec<_> = names(place, &text)?.iter().filter(says).collect();
+            let name = names.choose(rng)?;
             return others.choose(rng).map(|other| other.replace("{}", name));
         }
     }
@@ -146,7 +152,7 @@ pub fn reword(question: &str, rng: &mut impl Rng) -> Option<String> {
     if !asks || (text.starts_with("can ") && !text.ends_with(" be seen")) {
         return None;
     }
-    let (place, sides) = subject(&text)?;
+    let (place, sides) = subject(&text).filter(|(place, _)| is_bare(without_frame(&text), *place))?;
     let names = names(place, &text)?;
     let own = OWN
         .iter()
@@ -177,6 +183,33 @@ fn subject(text: &str) -> Option<(usize, Sides)> {
     Some((place, reading.sides[place]))
 }
 
+/// What a question asks after whether it is there, without its side.
+fn without_frame(question: &str) -> &str {
+    let named = OPENINGS.iter().find_map(|opening| question.strip_prefix(opening));
+    let named = named.unwrap_or(question);
+    let named = named.strip_suffix(" be seen").unwrap_or(named);
+    let ends = [" on the left", " on the right"].iter();
+    ends.fold(named, |named, end| named.strip_suffix(end).unwrap_or(named))
+}
+
+/// Whether this is a name and nothing more, such as an amount, a place or a comparison, which other words would leave out.
+fn is_bare(named: &str, place: usize) -> bool {
+    let articles = ["a ", "an ", "the ", "any "].iter();
+    let mut name = articles.fold(named, |name, article| name.strip_prefix(article).unwrap_or(name));
+    for side in ["left ", "right "] {
+        name = name.strip_prefix(side).unwrap_or(name);
+    }
+    let devices = DEVICES.iter().flat_map(|(_, names)| names.iter());
+    let all = NAMES[place]
+        .0
+        .iter()
+        .chain(HAZY)
+        .chain(LINES)
+        .chain(ASKED)
+        .chain(devices);
+    all.into_iter().any(|known| known.eq_ignore_ascii_case(name))
+}
+
 /// What else the thing is called that a question asks after.
 fn names(place: usize, question: &str) -> Option<&'static [&'static str]> {
     Some(match LABELS[place] {
@@ -199,13 +232,17 @@ fn side(sides: Sides) -> Option<Option<&'static str>> {
 
 /// A whole question about a name with its article, or about the bare name.
 fn about(with_article: &str, bare: &str, rng: &mut impl Rng) -> String {
+    let (is, there) = match bare.split(' ').any(|word| word == "wires") {
+        true => ("Are", "Are there"),
+        false => ("Is", "Is there"),
+    };
     match rng.random_range(0..6) {
         0 => format!("Do you see {with_article}?"),
         1 => format!("Does this patient have {with_article}?"),
-        2 => format!("Is {with_article} present?"),
+        2 => format!("{is} {with_article} present?"),
         3 => format!("Any {bare}?"),
         4 => format!("{}?", capital(bare)),
-        _ => format!("Is there {with_article}?"),
+        _ => format!("{there} {with_article}?"),
     }
 }
 
@@ -284,6 +321,13 @@ mod tests {
             zone.iter().all(|text| HAZY.iter().any(|name| text.contains(name))),
             "{zone:?}"
         );
+        let zone = all("In which lung zone is atelectasis?");
+        assert!(
+            !zone.is_empty() && zone.iter().all(|text| !text.contains("basal")),
+            "{zone:?}"
+        );
+        let wires = all("Are there sternal wires?");
+        assert!(wires.contains("Are sternal wires present?"), "{wires:?}");
         let severity = all("How severe is pulmonary edema?");
         assert!(severity.contains("How bad is the fluid overload?"), "{severity:?}");
         let line = all("Is there a central venous line on the right?");
@@ -292,8 +336,13 @@ mod tests {
 
     #[test]
     fn a_question_about_the_whole_image_has_other_words_too() {
-        assert!(all("Which abnormalities are seen?").contains("What do you see?"));
-        assert!(all("Is this a normal chest radiograph apart from devices?").contains("Is this normal?"));
+        assert!(all("Which abnormalities are seen?").contains("What abnormalities are there?"));
+        let normal = all("Is this a normal chest radiograph apart from devices?");
+        assert!(normal.contains("Apart from devices, is this normal?"), "{normal:?}");
+        assert!(
+            normal.iter().all(|text| text.to_lowercase().contains("apart from")),
+            "{normal:?}"
+        );
     }
 
     #[test]
@@ -301,6 +350,12 @@ mod tests {
         for question in [
             "On which side is a pleural effusion or a pneumothorax?",
             "On which side is it?",
+            "On which side is the larger pleural effusion?",
+            "How severe is the left pleural effusion?",
+            "How severe is the upper lobe consolidation?",
+            "On which side is the tip of the pacemaker lead?",
+            "Is there a large pleural effusion?",
+            "Is there a new pneumothorax?",
             "Which rib is fractured?",
             "Is there a pleural effusion or a pneumothorax?",
             "Is there anything?",

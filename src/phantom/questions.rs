@@ -14,17 +14,19 @@ pub struct QuestionAnswer {
 }
 
 /// What is asked after, by one name in all questions.
-struct Topic {
+pub(super) struct Topic {
     /// With its article.
     name: &'static str,
     /// Share of the studies where it is there.
     share: f32,
     /// Share of the studies where it is on both sides.
     on_both: f32,
+    /// Of those where it is on one side, the share of the right one.
+    right: f32,
     /// Which findings it is.
-    which: fn(&Kind) -> bool,
-    /// Questions besides "is it there?" that only make sense where it is: `{}` is the name.
-    presuppose: &'static [&'static str],
+    pub(super) which: fn(&Kind) -> bool,
+    /// Questions besides "is it there?" that only make sense where it is: `{}` is the name. With the share of the studies with it where each is asked.
+    presuppose: &'static [(&'static str, f32)],
 }
 
 const SIDE: &str = "On which side is {}?";
@@ -38,93 +40,103 @@ const LINE_END: &str = "Where does the central line end?";
 const LINE_KIND: &str = "What kind of central line is it?";
 const TUBE: &str = "How is the endotracheal tube positioned?";
 
-const TOPICS: [Topic; 14] = [
+pub(super) const TOPICS: [Topic; 14] = [
     Topic::new(
         "cardiomegaly",
-        0.169,
+        0.152,
         |kind| matches!(kind, Kind::Cardiomegaly { .. }),
-        &[SEVERITY],
+        &[(SEVERITY, 1.0)],
     ),
     Topic::new(
         "mediastinal widening",
-        0.059,
+        0.060,
         |kind| matches!(kind, Kind::EnlargedMediastinum),
-        &[SEVERITY],
+        &[(SEVERITY, 1.0)],
     ),
     Topic {
-        on_both: 0.049,
+        on_both: 0.042,
+        right: 0.407,
         ..Topic::new(
             "a pleural effusion",
-            0.215,
+            0.192,
             |kind| matches!(kind, Kind::PleuralEffusion),
-            &[SIDE, SEVERITY],
+            &[(SIDE, 1.0), (SEVERITY, 1.0)],
         )
     },
     Topic::new(
         "a pneumothorax",
         0.062,
         |kind| matches!(kind, Kind::Pneumothorax),
-        &[SIDE, SEVERITY],
+        &[(SIDE, 1.0), (SEVERITY, 1.0)],
     ),
     Topic::new(
         "consolidation",
-        0.098,
+        0.108,
         |kind| matches!(kind, Kind::Consolidation { .. }),
-        &[SIDE, SEVERITY, ZONE],
+        &[(SIDE, 1.0), (SEVERITY, 1.0), (ZONE, 1.0)],
     ),
     Topic::new(
         "a hazy lung opacity",
-        0.064,
+        0.052,
         |kind| matches!(kind, Kind::LungOpacity),
-        &[SIDE, SEVERITY, ZONE],
+        &[(SIDE, 1.0), (SEVERITY, 1.0), (ZONE, 1.0)],
     ),
     Topic::new(
         "pulmonary edema",
-        0.121,
+        0.125,
         |kind| matches!(kind, Kind::Edema),
-        &[SEVERITY],
+        &[(SEVERITY, 1.0)],
     ),
-    Topic::new(
-        "atelectasis",
-        0.081,
-        |kind| matches!(kind, Kind::Atelectasis { .. }),
-        &[SIDE, SEVERITY, ZONE],
-    ),
+    Topic {
+        right: 0.393,
+        ..Topic::new(
+            "atelectasis",
+            0.069,
+            |kind| matches!(kind, Kind::Atelectasis { .. }),
+            &[(SIDE, 1.0), (SEVERITY, 1.0), (ZONE, 1.0)],
+        )
+    },
     Topic::new(
         "a lung nodule or mass",
-        0.066,
+        0.070,
         |kind| matches!(kind, Kind::LungLesion { .. }),
-        &[SIDE, ZONE],
+        &[(SIDE, 1.0), (ZONE, 1.0)],
     ),
     Topic::new(
         "a rib fracture",
-        0.068,
+        0.070,
         |kind| matches!(kind, Kind::RibFracture { .. }),
-        &[SIDE, ONE_RIB, RIBS],
+        &[(SIDE, 1.0), (ONE_RIB, 0.3), (RIBS, 0.7)],
     ),
     Topic::new(
         "an endotracheal tube",
         0.073,
         |kind| matches!(kind, Kind::EndotrachealTube { .. }),
-        &[TUBE],
+        &[(TUBE, 1.0)],
     ),
-    Topic::new(
-        "a pacemaker",
-        0.059,
-        |kind| matches!(kind, Kind::Pacemaker { .. }),
-        &[SIDE, LEADS],
-    ),
-    Topic::new(
-        "a central venous line",
-        0.086,
-        |kind| matches!(kind, Kind::CentralLine { .. }),
-        &[SIDE, LINE_END, LINE_KIND],
-    ),
+    Topic {
+        right: 0.26,
+        ..Topic::new(
+            "a pacemaker",
+            0.057,
+            |kind| matches!(kind, Kind::Pacemaker { .. }),
+            &[(SIDE, 1.0), (LEADS, 1.0)],
+        )
+    },
+    Topic {
+        right: 0.65,
+        ..Topic::new(
+            "a central venous line",
+            0.085,
+            |kind| matches!(kind, Kind::CentralLine { .. }),
+            &[(SIDE, 1.0), (LINE_END, 1.0), (LINE_KIND, 1.0)],
+        )
+    },
     Topic::new(
         "sternal wires",
         0.068,
         |kind| matches!(kind, Kind::SternalWires { .. }),
-        &[WIRES],
+        &[(WIRES, 1.0)],
     ),
 ];
 
@@ -139,12 +151,13 @@ impl Topic {
         name: &'static str,
         share: f32,
         which: fn(&Kind) -> bool,
-        presuppose: &'static [&'static str],
+        presuppose: &'static [(&'static str, f32)],
     ) -> Self {
         Self {
             name,
             share,
             on_both: 0.0,
+            right: 0.5,
             which,
             presuppose,
         }
@@ -158,50 +171,67 @@ impl Topic {
     /// Whether it is there: asked wherever it is, and so often where it is not that both answers are as frequent.
     fn presence(&self, present: bool, random: &mut Random, put: &mut impl FnMut(String, String)) {
         if present || random.chance(self.absent(self.share, 1.0)) {
-            let question = random.pick(["Is there {}?", "Does the image show {}?", "Can {} be seen?"]);
+            let is_there = if self.is_plural() {
+                "Are there {}?"
+            } else {
+                "Is there {}?"
+            };
+            let question = random.pick([is_there, "Does the image show {}?", "Can {} be seen?"]);
             put(question.replace("{}", self.name), yes_no(present));
         }
     }
 
-    /// Whether it is on a given side: asked where one side, both and neither have it, yes and no as frequent.
+    /// Whether it is on a given side: asked where one side, both and neither have it, and of each side yes and no as frequent.
     fn on_a_side(&self, sides: &[Side], random: &mut Random, put: &mut impl FnMut(String, String)) {
-        let mut ask = |side: Side| {
-            let question = format!("Is there {} on the {}?", self.name, side.word());
-            put(question, yes_no(sides.contains(&side)));
-        };
-        match sides {
-            [] => {
-                let yes = ASKED_OF_ITS_SIDE * self.share;
-                let no = ASKED_OF_THE_OTHER * (self.share - self.on_both);
-                if random.chance(self.absent(yes - no, 1.0)) {
-                    ask(random.pick([Side::Right, Side::Left]));
-                }
-            }
-            [side] => {
-                if random.chance(ASKED_OF_ITS_SIDE) {
-                    ask(*side);
-                }
-                if random.chance(ASKED_OF_THE_OTHER) {
-                    ask(side.opposite());
-                }
-            }
-            _ => {
-                if random.chance(ASKED_OF_ITS_SIDE) {
-                    ask(random.pick([Side::Right, Side::Left]));
-                }
+        for side in [Side::Right, Side::Left] {
+            let one_side = self.share - self.on_both;
+            let right = if side == Side::Right {
+                self.right
+            } else {
+                1.0 - self.right
+            };
+            let (there, opposite) = (self.on_both + one_side * right, one_side * (1.0 - right));
+            // Half of what is denied is on the other side, unless that is the rarer one by far.
+            let denied = ASKED_OF_ITS_SIDE * there;
+            let of_the_other = (denied / (2.0 * opposite)).min(ASKED_OF_THE_OTHER);
+            let chance = match sides {
+                [] => self.absent(denied - of_the_other * opposite, 1.0),
+                _ if sides.contains(&side) => ASKED_OF_ITS_SIDE,
+                _ => of_the_other,
+            };
+            if random.chance(chance) {
+                let question = format!("Is there {} on the {}?", self.name, side.word());
+                put(question, yes_no(sides.contains(&side)));
             }
         }
     }
 
     /// Questions that presuppose it, where it is not there: the answer says so.
     fn presupposed(&self, random: &mut Random, put: &mut impl FnMut(String, String)) {
-        let name = self.name.trim_start_matches("a ").trim_start_matches("an ");
-        let verb = if name.ends_with("wires") { "are" } else { "is" };
-        for question in self.presuppose {
-            if random.chance(self.absent(self.share, PRESUPPOSED)) {
-                put(question.replace("{}", self.name), format!("There {verb} no {name}."));
+        let verb = if self.is_plural() { "are" } else { "is" };
+        for (question, of) in self.presuppose {
+            if random.chance(self.absent(self.share * of, PRESUPPOSED)) {
+                put(
+                    question.replace("{}", self.name),
+                    format!("There {verb} no {}.", self.bare()),
+                );
             }
         }
+    }
+
+    /// Its name without the article.
+    pub(super) fn bare(&self) -> &'static str {
+        let name = self.name.strip_prefix("a ").or_else(|| self.name.strip_prefix("an "));
+        name.unwrap_or(self.name)
+    }
+
+    fn is_plural(&self) -> bool {
+        self.name.ends_with("wires")
+    }
+
+    /// Whether it is a thing of one side or the other.
+    fn has_sides(&self) -> bool {
+        self.presuppose.iter().any(|(question, _)| *question == SIDE)
     }
 }
 
@@ -216,7 +246,7 @@ pub(super) fn ask(truth: &Truth, random: &mut Random) -> Vec<QuestionAnswer> {
     for topic in &TOPICS {
         let found: Vec<_> = truth.of(topic.which).collect();
         topic.presence(!found.is_empty(), random, &mut put);
-        if topic.presuppose.contains(&SIDE) {
+        if topic.has_sides() {
             let mut sides: Vec<_> = found.iter().filter_map(|finding| finding.side).collect();
             sides.sort_unstable();
             sides.dedup();

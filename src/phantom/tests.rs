@@ -102,20 +102,27 @@ fn every_finding_is_reported_with_its_side_and_nothing_present_is_denied() {
 }
 
 #[test]
-fn yes_and_no_are_balanced_for_every_topic_and_a_third_is_normal() {
-    let (mut yes, mut no, mut normal) = (0.0, 0.0, 0.0);
-    let total = 4000;
+fn yes_and_no_are_balanced_for_every_question_and_a_third_is_normal() {
+    let mut told = std::collections::BTreeMap::<String, [u32; 2]>::new();
+    let (total, mut normal) = (20_000, 0);
     for (truth, pairs) in questioned(total) {
-        normal += f32::from(u8::from(truth.is_normal()));
+        normal += u32::from(truth.is_normal());
         for pair in pairs {
-            yes += f32::from(u8::from(pair.answer == "Yes."));
-            no += f32::from(u8::from(pair.answer == "No."));
+            let yes = pair.answer == "Yes.";
+            if yes || pair.answer == "No." {
+                told.entry(pair.question).or_default()[usize::from(yes)] += 1;
+            }
         }
     }
-    let share = yes / (yes + no);
-    assert!((share - 0.5).abs() < 0.03, "{share}");
-    let normal = normal / total as f32;
-    assert!((normal - 0.34).abs() < 0.04, "{normal}");
+    told.retain(|_, [no, yes]| *no + *yes >= 200);
+    // Fourteen topics in three wordings, nine of them on two sides (a few too rarely for this), whether all is normal, and the projection.
+    assert!(told.len() >= 55, "{}", told.len());
+    for (question, [no, yes]) in told {
+        let share = f64::from(yes) / f64::from(no + yes);
+        assert!((share - 0.5).abs() < 0.1, "{question}: {yes} yes, {no} no");
+    }
+    let normal = f64::from(normal) / total as f64;
+    assert!((normal - 0.34).abs() < 0.02, "{normal}");
 }
 
 /// Findings of `total` studies, without their pictures, and what is asked about them.
@@ -189,13 +196,9 @@ fn a_question_that_presupposes_what_is_not_there_is_told_so() {
             };
             missing += usize::from(pair.question.starts_with("On which side"));
             let name = name.trim_end_matches('.');
-            let present = match name {
-                "pleural effusion" => truth.any(|kind| *kind == Kind::PleuralEffusion),
-                "pneumothorax" => truth.any(|kind| *kind == Kind::Pneumothorax),
-                "rib fracture" => truth.any(|kind| matches!(kind, Kind::RibFracture { .. })),
-                _ => false,
-            };
-            assert!(!present, "{pair:?} of {:?}", truth.findings);
+            let topic = questions::TOPICS.iter().find(|topic| topic.bare() == name);
+            let topic = topic.expect("one of the topics");
+            assert!(!truth.any(topic.which), "{pair:?} of {:?}", truth.findings);
             told.insert((name.to_owned(), pair.question));
         }
     }

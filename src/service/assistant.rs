@@ -4,12 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use super::blocking::blocking;
 use super::consensus;
 use super::deadline::within;
 use super::plan::Plan;
 use super::task_prompts::Planner;
-use super::{ImageDesk, Limits, ModelCard, Options, Reply, Request, ServiceError, Task};
+use super::{ImageDesk, Limits, ModelCard, Options, Reply, Request, ServiceError, Task, blocking};
 use crate::engine::{Engine, EngineError, Facts, Job, Promise};
 use crate::radiograph::Pixels;
 use crate::vocabulary::Vocabulary;

@@ -8,9 +8,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::ServiceError;
-use super::blocking::blocking;
 use super::dicom::DicomReader;
+use super::{ServiceError, blocking};
 use crate::radiograph::{self, DecodeLimits, ImageFormat, Pixels, Preprocess, RadiographError};
 
 /// Reads and writes radiographs. Cheap to clone; clones share the workers.

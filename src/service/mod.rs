@@ -26,6 +26,7 @@ mod task_prompts;
 mod task_prompts_tests;
 
 pub use assistant::Assistant;
+pub(crate) use blocking::blocking;
 pub use card::ModelCard;
 pub use consensus::{Consensus, FindingShare};
 pub use desk::ImageDesk;

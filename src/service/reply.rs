@@ -6,13 +6,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::blocking::blocking;
 use super::consensus::agreed;
 use super::deadline::within;
 use super::frame::{Frame, Mark};
 use super::plan::Plan;
 use super::polish::Polish;
-use super::{Answer, Consensus, Drawing, ImageDesk, Options, Outcome, Phases, ServiceError, Update, Usage};
+use super::{Answer, Consensus, Drawing, ImageDesk, Options, Outcome, Phases, ServiceError, Update, Usage, blocking};
 use crate::engine::{EngineError, Event, Events, FinishReason, SequenceSpec, SequenceSummary, Timing};
 use crate::radiograph::Pixels;
 use crate::vocabulary::{TextStream, TokenId, Vocabulary};

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::common::{TrainError, split_share};
 use super::data::{Account, DataError, Dataset, Split, Stage};
 use super::language_model::{Encoder, Response};
-use crate::model::bundle::{Bundle, DRAFTS, add_file};
+use crate::model::bundle::{Bundle, DRAFTS, add_file, find_bundle};
 use crate::model::drafts::DraftTable;
 use crate::vocabulary::Input;
 
@@ -15,6 +15,7 @@ use crate::vocabulary::Input;
 /// # Errors
 /// When the bundle or the data cannot be read, when they hold too few reports for a table, and when the bundle cannot be written to.
 pub fn add_drafts(folder: &Path, data: &[String], stage: Stage) -> Result<(Account, usize), TrainError> {
+    let folder = &find_bundle(folder);
     let bundle = Bundle::open(folder)?;
     let encoder = Encoder::new(bundle.vocabulary()?);
     let instruction = &bundle.manifest.default_instructions.report;

@@ -17,7 +17,6 @@ mod tokenizer;
 mod vqgan;
 mod work;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -68,10 +67,7 @@ fn main() -> ExitCode {
         Command::Classifier(args) => classifier::run(&args.settings, args.device),
         Command::Decoder(args) => decoder::run(&args),
         Command::Drafts(args) => whole(drafts::run(&args)),
-        Command::Evaluate(mut args) => {
-            args.settings.bundle = bundle_in(args.settings.bundle);
-            evaluate::run(&args.settings, args.device)
-        }
+        Command::Evaluate(args) => evaluate::run(&args.settings, args.device),
         Command::Finetune(args) => finetune::run(&args.settings, args.device),
         Command::Init(args) => whole(init::run(&args)),
         Command::Phantom(args) => phantom::run(&args),
@@ -111,29 +107,4 @@ fn parsed() -> Cli {
 /// What a command does that cannot be stopped half-way.
 fn whole(result: CommandResult) -> Done {
     result.map(|()| Outcome::Finished)
-}
-
-/// The bundle in a run's folder, or the folder that is given.
-fn bundle_in(given: PathBuf) -> PathBuf {
-    const MANIFEST: &str = "bundle.json";
-    let inner = given.join("bundle");
-    match !given.join(MANIFEST).is_file() && inner.join(MANIFEST).is_file() {
-        true => inner,
-        false => given,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_bundle_is_found_in_the_folder_of_its_run_too() {
-        let dir = tempfile::tempdir().unwrap();
-        let (run, bundle) = (dir.path().to_owned(), dir.path().join("bundle"));
-        assert_eq!(bundle_in(run.clone()), run);
-        std::fs::create_dir(&bundle).unwrap();
-        std::fs::write(bundle.join("bundle.json"), "{}").unwrap();
-        assert_eq!((bundle_in(run), bundle_in(bundle.clone())), (bundle.clone(), bundle));
-    }
 }

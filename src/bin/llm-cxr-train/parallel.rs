@@ -111,7 +111,7 @@ pub fn follow_in_parallel(run: &ParallelRun, chosen: Range<usize>) -> crate::Com
     let mut undone: BTreeSet<usize> = chosen.clone().collect();
     loop {
         if stop.asked() {
-            trouble.get_or_insert_with(|| "stopped; the same command goes on".to_owned());
+            trouble.get_or_insert_with(|| format!("stopped; {}", crate::GOES_ON));
         }
         while trouble.is_none() && running.len() < run.parallel {
             let Some(number) = order.take() else { break };
@@ -200,7 +200,9 @@ fn settle(
         return Ok(None);
     }
     run.folder.take_back(run.plan, step.number).map_err(failed)?;
-    let said = last_line(&step.log).unwrap_or_else(|| format!("it ended with {status}"));
+    // Who was killed from outside has not said why.
+    let said = status.code().and_then(|_| last_line(&step.log));
+    let said = said.unwrap_or_else(|| format!("it ended with {status}"));
     Err(format!("{name}: {said} (its messages: {})", step.log.display()))
 }
 

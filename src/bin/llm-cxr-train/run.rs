@@ -8,6 +8,7 @@ use llm_cxr::model::device::DeviceChoice;
 use llm_cxr::train::common::{Outcome, Stop};
 use llm_cxr::train::recipe::{Planned, Recipe, RunFolder, State, check_bundle, missing, plan, undone};
 
+use crate::GOES_ON;
 use crate::parallel::{ParallelRun, follow_in_parallel};
 use crate::work::Work;
 
@@ -88,7 +89,7 @@ pub fn run(args: &RunArgs) -> crate::CommandResult {
         }
         return match lacking.len() {
             0 => Ok(()),
-            count => Err(format!("{count} of what these steps read is not there").into()),
+            count => Err(format!("these steps cannot be done: {count} of the lines above say why").into()),
         };
     }
     if let Some(lack) = lacking.into_iter().next() {
@@ -131,7 +132,7 @@ fn follow(plan: &[Planned], number: usize, work: &Work, folder: &RunFolder, args
     }
     eprintln!("{place} ({}): {}", step.command, word(&state));
     folder.begin(plan, number, args.redo)?;
-    let stopped = || format!("stopped in {place}; the same command goes on");
+    let stopped = || format!("stopped in {place}; {GOES_ON}");
     match work.run(args.device) {
         Err(error) => {
             folder.take_back(plan, number)?;
@@ -142,7 +143,7 @@ fn follow(plan: &[Planned], number: usize, work: &Work, folder: &RunFolder, args
             folder.finish(plan, number)?;
             // A signal that came while a step without checkpoints was at work.
             if number + 1 < plan.len() && Stop::on_signals().asked() {
-                return Err(format!("stopped after {place}; the same command goes on").into());
+                return Err(format!("stopped after {place}; {GOES_ON}").into());
             }
             Ok(())
         }

@@ -118,9 +118,9 @@ fn small_jobs_pass_a_large_one_that_has_to_wait_and_have_the_next_places() {
         [1, 1],
         "two are a third of the batch"
     );
-    assert_eq!(joining(&bench, &[2, 1]), [], "a small one is not passed");
+    assert!(joining(&bench, &[2, 1]).is_empty(), "a small one is not passed");
     let small = bench.submit(texts(2));
-    assert_eq!(joining(&bench, &[6, 1]), [], "two have no place yet");
+    assert!(joining(&bench, &[6, 1]).is_empty(), "two have no place yet");
     steps_until(&mut bench, |bench| ended(bench, large));
     bench.step();
     assert_eq!(joining(&bench, &[6]), [6]);

@@ -30,6 +30,15 @@ pub use restate::restate;
 pub use write::{BundleWriter, Draft};
 
 pub(crate) const MANIFEST: &str = "bundle.json";
+
+/// The bundle in a run's folder, or the folder that is given.
+pub fn find_bundle(given: &Path) -> PathBuf {
+    let inner = given.join("bundle");
+    match !given.join(MANIFEST).is_file() && inner.join(MANIFEST).is_file() {
+        true => inner,
+        false => given.to_owned(),
+    }
+}
 pub(crate) const CONFIG: &str = "config.json";
 pub(crate) const TOKENIZER: &str = "tokenizer.json";
 pub(crate) const WEIGHTS: &str = "model.safetensors";
@@ -236,4 +245,19 @@ fn read_manifest(path: &Path) -> Result<Manifest, BundleError> {
 /// SHA-256 of a file, hexadecimal. `progress` is told how many bytes are done.
 fn sha256(path: &Path, progress: &mut dyn FnMut(u64)) -> Result<String, BundleError> {
     sha256_file(path, progress).map_err(BundleError::io(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bundle_is_found_in_the_folder_of_its_run_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let (run, bundle) = (dir.path().to_owned(), dir.path().join("bundle"));
+        assert_eq!(find_bundle(&run), run);
+        std::fs::create_dir(&bundle).unwrap();
+        std::fs::write(bundle.join(MANIFEST), "{}").unwrap();
+        assert_eq!((find_bundle(&run), find_bundle(&bundle)), (bundle.clone(), bundle));
+    }
 }

@@ -247,7 +247,7 @@ fn tell_unlabelled<V>(rows: &BTreeMap<String, Row>, labels: &HashMap<String, V>,
     let lacking: BTreeSet<&str> = studies.filter(|study| !labels.contains_key(*study)).collect();
     if let Some(first) = lacking.first() {
         account.note(format!(
-            "{} studies of the split table have no row in {LABELS} (first: {first}): their labels are unknown",
+            "studies of the split table without a row in {LABELS}: {} (first: {first}); their labels are unknown",
             lacking.len()
         ));
     }

@@ -51,7 +51,7 @@ fn images_and_studies_that_half_copied_tables_lack_are_told() {
         "{told}"
     );
     assert!(
-        told.contains("1 studies of the split table have no row in mimic-cxr-2.0.0-chexpert.csv (first: 51)"),
+        told.contains("studies of the split table without a row in mimic-cxr-2.0.0-chexpert.csv: 1 (first: 51)"),
         "{told}"
     );
 }

@@ -213,6 +213,12 @@ impl CodeWriter {
         let records = match &cache {
             Some(cache) => mend(&mut file, cache).map_err(error)?,
             None => {
+                let mut start = Vec::new();
+                file.read_to_end(&mut start).map_err(error)?;
+                if !origin.header().starts_with(&start) {
+                    return Err(EncodeError::NotCodes(path.to_owned()));
+                }
+                file.rewind().map_err(error)?;
                 file.set_len(0).map_err(error)?;
                 file.write_all(&origin.header()).map_err(error)?;
                 0
@@ -376,6 +382,13 @@ mod tests {
         assert!(earlier.to_string().contains("remove the file and encode again"));
         std::fs::write(&path, "nothing of the kind, though it is long enough to be one").unwrap();
         assert!(matches!(CodeCache::open(&path, &ORIGIN), Err(EncodeError::NotCodes(_))));
+        // However short: it may be somebody's.
+        std::fs::write(&path, "my notes").unwrap();
+        assert!(matches!(
+            CodeWriter::open(&path, &ORIGIN),
+            Err(EncodeError::NotCodes(_))
+        ));
+        assert_eq!(std::fs::read(&path).unwrap(), b"my notes");
     }
 
     #[test]

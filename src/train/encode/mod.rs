@@ -77,7 +77,7 @@ pub fn encode(
             out.display()
         ));
     }
-    dataset.visit::<EncodeError>(&mut account, &mut |record: Record, account| {
+    let visited = dataset.visit::<EncodeError>(&mut account, &mut |record: Record, account| {
         let Some(path) = record.image else {
             return Ok(());
         };
@@ -112,9 +112,11 @@ pub fn encode(
             progress(done);
         }
         Ok(())
-    })?;
-    done += waiting.len() as u64;
-    encoding.batch(waiting, &mut account)?;
+    });
+    let encoded = visited.and_then(|_| {
+        done += waiting.len() as u64;
+        encoding.batch(waiting, &mut account)
+    });
     progress(done);
     let Encoding { writer, kept, .. } = encoding;
     let used = [ENCODED, ENCODED_AGAIN, AS_THEY_WERE].map(|kind| account.count(kind));
@@ -123,6 +125,7 @@ pub fn encode(
         // While it is held: a file without codes would pass for one that is done.
         std::fs::remove_file(out).map_err(|e| EncodeError::io(out, e))?;
     }
+    encoded?;
     writer.finish()?;
     account.keep_skipped(&skipped_beside(out))?;
     match nothing {

@@ -52,7 +52,8 @@ pub fn write_samples(
     let path = folder.join(format!("step-{step:010}.txt"));
     std::fs::write(&path, text).map_err(|e| TrainError::io(&path, e))?;
 
-    let drawn = decode(vqgan, &generator.images(&asked(Skill::Draw), seed));
+    let drawn = generator.images(&asked(Skill::Draw), seed);
+    let drawn = tch::no_grad(|| vqgan.decode(&drawn));
     let codes: Vec<Vec<u16>> = (chosen.iter())
         .map(|&(set, item)| {
             let set = &examples.corpus.sets[set];

@@ -6,6 +6,7 @@ use std::path::Path;
 use super::plan::{clean, texts};
 use super::{Planned, RecipeError, RunFolder, State};
 use crate::train::common::{PATHS, split_share_in};
+use crate::train::data::plain_path;
 
 /// What the steps `todo` of `plan` (by number) read that no earlier step makes and that is not there: a sentence for each. `root` is the run folder.
 pub fn missing(plan: &[Planned], todo: impl IntoIterator<Item = usize>, root: &Path) -> Vec<RecipeError> {
@@ -21,7 +22,9 @@ pub fn missing(plan: &[Planned], todo: impl IntoIterator<Item = usize>, root: &P
                 }
                 let path = clean(root, path);
                 let made = |earlier: &Planned| path.starts_with(&earlier.out) || earlier.out.starts_with(&path);
-                if !plan[..number].iter().any(made) && !root.join(&path).exists() {
+                // By name where the run folder is not made yet: the system finds no way through what is not there.
+                let there = root.join(&path).exists() || (!root.exists() && plain_path(&root.join(&path)).exists());
+                if !plan[..number].iter().any(made) && !there {
                     missing.push(RecipeError::Missing {
                         step: step.name.clone(),
                         key: key.clone(),
@@ -89,6 +92,17 @@ mod tests {
             "{told:?}"
         );
         assert!(missing(&plan, 0..1, dir.path()).is_empty());
+    }
+
+    #[test]
+    fn a_path_that_climbs_out_of_a_run_folder_that_is_not_made_yet_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("real.csv"), "image\n").unwrap();
+        let root = dir.path().join("runs/new");
+        let step = json!({"out": "vqgan", "data": ["../../real.csv", "../../none.csv"]});
+        let plan = plan(&root, [("vqgan".to_owned(), "x".to_owned(), step, true)]);
+        let told: Vec<_> = missing(&plan, 0..1, &root).iter().map(ToString::to_string).collect();
+        assert!(told.len() == 1 && told[0].contains("none.csv"), "{told:?}");
     }
 
     #[test]
