@@ -232,7 +232,7 @@ impl Fields {
         let known = self.known.join(", ");
         let is_file = self.left.keys().next().is_some_and(|name| self.files.contains(name));
         self.refuse(|shown| match is_file {
-            true => format!("{shown} is not a field of this request, and it came as a file or is no UTF-8 text; send the image's file as `image`."),
+            true => format!("{shown} is not a field of this request, and it came as a file or is no UTF-8 text; if it is the image, send the file as `image`."),
             false => format!("{shown} is not a field of this request; it takes: {known}."),
         })?;
         match self.lacking {

@@ -175,12 +175,33 @@ fn a_hang_up_drains_and_the_users_signals_do_nothing() {
 fn a_second_signal_ends_the_server_at_once() {
     let server = start_with_log(Stdio::null());
     server.ready();
-    let held = begun(&server);
+    let url = format!("{}/v1/generate-image", server.url);
+    // Work for seconds, whose answers never come.
+    let asked: Vec<_> = (0..8)
+        .map(|seed| {
+            let request = reqwest::Client::new().post(&url).timeout(PATIENCE);
+            let request = request.json(&json!({"text": "Left effusion.", "n": 8, "seed": seed}));
+            std::thread::spawn(move || runtime().block_on(request.send()).is_ok())
+        })
+        .collect();
+    let begun = Instant::now();
+    let runs = |text: &str| {
+        let gauge = text
+            .lines()
+            .find_map(|line| line.strip_prefix("llm_cxr_running_sequences "));
+        gauge
+            .and_then(|number| number.parse::<f64>().ok())
+            .is_some_and(|number| number > 0.0)
+    };
+    while !runs(&String::from_utf8_lossy(&server.get("/metrics").1)) {
+        assert!(begun.elapsed() < PATIENCE, "nothing runs");
+    }
     server.signal(libc::SIGTERM);
     closed(&server);
     server.signal(libc::SIGINT);
     assert_eq!(server.ended(), Some(128 + libc::SIGINT));
-    drop(held);
+    let answered = asked.into_iter().map(|asked| asked.join().expect("it ends"));
+    assert!(answered.filter(|answered| !answered).count() > 0, "some were cut off");
 }
 
 #[test]
