@@ -181,7 +181,7 @@ fn a_second_signal_ends_the_server_at_once() {
         .map(|seed| {
             let request = reqwest::Client::new().post(&url).timeout(PATIENCE);
             let request = request.json(&json!({"text": "Left effusion.", "n": 8, "seed": seed}));
-            std::thread::spawn(move || runtime().block_on(request.send()).is_ok())
+            std::thread::spawn(move || runtime().block_on(async move { request.send().await.is_ok() }))
         })
         .collect();
     let begun = Instant::now();
