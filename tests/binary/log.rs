@@ -24,6 +24,21 @@ fn free_address() -> String {
     listener.local_addr().expect("bound").to_string()
 }
 
+/// The server at an address, with the small bundle.
+fn serve_at(address: &str) -> Command {
+    let mut command = Command::new(SERVER);
+    command.args([
+        "serve",
+        "--model",
+        text(bundle()),
+        "--device",
+        "cpu",
+        "--listen",
+        address,
+    ]);
+    command
+}
+
 /// Starts a server whose log goes to `log`, and waits until it answers.
 fn start_with_log(log: Stdio) -> Server {
     start_with(log, libc::SIG_DFL)
@@ -32,17 +47,8 @@ fn start_with_log(log: Stdio) -> Server {
 /// The same, with what the server finds done at a hang-up.
 fn start_with(log: Stdio, at_hang_up: libc::sighandler_t) -> Server {
     let address = free_address();
-    let args = [
-        "serve",
-        "--model",
-        text(bundle()),
-        "--device",
-        "cpu",
-        "--listen",
-        address.as_str(),
-    ];
-    let mut command = Command::new(SERVER);
-    command.args(args).stderr(log);
+    let mut command = serve_at(&address);
+    command.stderr(log);
     // Whoever runs the tests may have it ignored, which the server would keep to.
     // SAFETY: takes numbers only.
     unsafe {
@@ -219,16 +225,7 @@ fn a_misspelt_variable_is_told_of() {
     // Where the server ends by itself, having begun to log.
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = taken.local_addr().expect("bound").to_string();
-    let mut command = Command::new(SERVER);
-    command.args([
-        "serve",
-        "--model",
-        text(bundle()),
-        "--device",
-        "cpu",
-        "--listen",
-        &address,
-    ]);
+    let mut command = serve_at(&address);
     command
         .env("LLM_CXR_MAX_BACTH", "4")
         .stderr(std::fs::File::create(&log).expect("a file"));
