@@ -95,7 +95,7 @@ fn claim(phantom: &Phantom, out: &Path) -> Result<(), PhantomError> {
     fs::create_dir_all(out).map_err(PhantomError::file(out, "created"))?;
     let mark = out.join("phantom.json");
     let text = format!(
-        "{{\"generator\":\"llm-cxr phantom 5\",\"seed\":{},\"size\":{}}}\n",
+        "{{\"generator\":\"llm-cxr phantom 6\",\"seed\":{},\"size\":{}}}\n",
         phantom.seed, phantom.size
     );
     let occupied = |reason| PhantomError::Occupied {

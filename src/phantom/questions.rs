@@ -25,13 +25,13 @@ pub(super) struct Topic {
     right: f32,
     /// Which findings it is.
     pub(super) which: fn(&Kind) -> bool,
-    /// Questions besides "is it there?" that only make sense where it is: `{}` is the name. With the share of the studies with it where each is asked.
+    /// Questions besides "is it there?" that only make sense where it is: `{}` is the bare name. With the share of the studies with it where each is asked.
     presuppose: &'static [(&'static str, f32)],
 }
 
-const SIDE: &str = "On which side is {}?";
-const SEVERITY: &str = "How severe is {}?";
-const ZONE: &str = "In which lung zone is {}?";
+const SIDE: &str = "On which side is the {}?";
+const SEVERITY: &str = "How severe is the {}?";
+const ZONE: &str = "In which lung zone is the {}?";
 const ONE_RIB: &str = "Which rib is fractured?";
 const RIBS: &str = "Which ribs are fractured?";
 const LEADS: &str = "How many leads does the pacemaker have?";
@@ -212,7 +212,7 @@ impl Topic {
         for (question, of) in self.presuppose {
             if random.chance(self.absent(self.share * of, PRESUPPOSED)) {
                 put(
-                    question.replace("{}", self.name),
+                    question.replace("{}", self.bare()),
                     format!("There {verb} no {}.", self.bare()),
                 );
             }
@@ -253,8 +253,8 @@ pub(super) fn ask(truth: &Truth, random: &mut Random) -> Vec<QuestionAnswer> {
             topic.on_a_side(&sides, random, &mut put);
             match sides.as_slice() {
                 [] => {}
-                [side] => put(SIDE.replace("{}", topic.name), format!("{}.", capital(side.word()))),
-                _ => put(SIDE.replace("{}", topic.name), "Both sides.".to_owned()),
+                [side] => put(SIDE.replace("{}", topic.bare()), format!("{}.", capital(side.word()))),
+                _ => put(SIDE.replace("{}", topic.bare()), "Both sides.".to_owned()),
             }
         }
         match found.as_slice() {
@@ -262,13 +262,13 @@ pub(super) fn ask(truth: &Truth, random: &mut Random) -> Vec<QuestionAnswer> {
             [one] => {
                 if let Some(severity) = one.severity {
                     put(
-                        SEVERITY.replace("{}", topic.name),
+                        SEVERITY.replace("{}", topic.bare()),
                         format!("{}.", severity_word(severity)),
                     );
                 }
                 if let Some(zone) = one.zone {
                     put(
-                        ZONE.replace("{}", topic.name),
+                        ZONE.replace("{}", topic.bare()),
                         format!("{} zone.", capital(zone.word())),
                     );
                 }

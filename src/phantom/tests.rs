@@ -149,7 +149,8 @@ fn a_given_side_is_asked_after_where_it_has_the_finding_and_where_the_other_or_n
                 .strip_prefix("Is there ")
                 .and_then(|q| q.split_once(" on the "));
             let Some((name, side)) = named else { continue };
-            let open = format!("On which side is {name}?");
+            let bare = name.strip_prefix("a ").unwrap_or(name);
+            let open = format!("On which side is the {bare}?");
             let told = pairs
                 .iter()
                 .find(|p| p.question == open)
@@ -241,6 +242,69 @@ fn a_lung_behind_much_fluid_is_not_called_clear() {
         })
     };
     assert!(clear(&[]) && !clear(&[drowned]));
+}
+
+#[test]
+fn a_report_begins_with_its_technique_and_does_not_contradict_itself() {
+    let mut seen = [0_u32; 6];
+    for (index, (truth, _)) in questioned(4000).enumerate() {
+        let (report, _) = report::write(&truth, &mut Random::new(3, index as u64, Purpose::Report));
+        let severe = |finding: &Finding| finding.severity == Some(Severity::Severe);
+        let shifted = truth.findings.iter().any(|finding| match finding.kind {
+            Kind::Pneumothorax | Kind::PleuralEffusion => severe(finding),
+            Kind::Atelectasis { volume_loss } => volume_loss,
+            _ => false,
+        });
+        let technique = [
+            "Portable AP view",
+            "Single AP radiograph",
+            "PA view",
+            "posteroanterior view",
+        ];
+        let first = report.findings.split(". ").next().unwrap_or_default();
+        for (at, (holds, words)) in [
+            (true, &technique[..]),
+            (
+                shifted,
+                &[
+                    "contours are normal",
+                    "silhouette is within",
+                    "contours are unremarkable",
+                ][..],
+            ),
+            (
+                truth.any(|kind| *kind == Kind::Edema),
+                &["hilar contours are unremarkable"][..],
+            ),
+            (truth.any(|kind| *kind == Kind::Pneumothorax), &["well aerated"][..]),
+            (truth.any(Kind::is_device), &["Normal chest", "Unremarkable"][..]),
+            (
+                true,
+                &[
+                    "is small",
+                    "shows small",
+                    "is extensive",
+                    "shows extensive",
+                    "is moderate focal",
+                    "shows moderate",
+                ][..],
+            ),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let text = report.to_string();
+            let wrong = words.iter().any(|words| text.contains(words));
+            let wrong = if at == 0 {
+                wrong && !words.iter().any(|words| first.contains(words))
+            } else {
+                wrong
+            };
+            assert!(!(holds && wrong), "study {index}: {text}");
+            seen[at] += u32::from(holds);
+        }
+    }
+    assert!(seen.iter().all(|&seen| seen > 50), "{seen:?}");
 }
 
 fn phantom_truth() -> Truth {

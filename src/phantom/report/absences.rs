@@ -12,18 +12,22 @@ pub(super) fn absences(truth: &Truth, denied: &mut Vec<&'static str>, random: &m
         finding.severity == Some(Severity::Severe) && matches!(finding.kind, Kind::PleuralEffusion | Kind::Pneumothorax)
     };
     let lungs_clear = !truth.any(in_lung) && !truth.findings.iter().any(hidden);
+    // Nor does anybody call both well aerated where air or more than a little fluid lies beside one.
+    let aerated = |finding: &Finding| match finding.kind {
+        Kind::Pneumothorax => false,
+        Kind::PleuralEffusion => finding.severity == Some(Severity::Mild),
+        _ => true,
+    };
     if lungs_clear && random.chance(0.75) {
         denied.extend(["Consolidation", "Lung Opacity"]);
-        sentences.push(
-            random
-                .pick([
-                    "The lungs are clear without consolidation or other opacity.",
-                    "There is no focal consolidation or opacity in either lung.",
-                    "No consolidation or focal opacity is seen.",
-                    "Both lungs are well aerated, with no consolidation and no opacity.",
-                ])
-                .to_owned(),
-        );
+        let wordings = [
+            "The lungs are clear without consolidation or other opacity.",
+            "There is no focal consolidation or opacity in either lung.",
+            "No consolidation or focal opacity is seen.",
+            "Both lungs are well aerated, with no consolidation and no opacity.",
+        ];
+        let usable = wordings.len() - usize::from(!truth.findings.iter().all(aerated));
+        sentences.push(wordings[random.below(usable)].to_owned());
     }
     let mut absent: Vec<(&'static str, &'static str)> = [
         (

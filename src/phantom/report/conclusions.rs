@@ -84,15 +84,34 @@ pub(super) fn conclude_effusions(effusions: &[&Finding], _: &mut Random) -> Opti
     })
 }
 
+/// Neither findings nor devices.
 pub(super) fn normal(random: &mut Random) -> String {
+    if random.chance(2.0 / 3.0) {
+        return nothing_acute(random);
+    }
+    random
+        .pick(["Normal chest radiograph.", "Unremarkable frontal chest radiograph."])
+        .to_owned()
+}
+
+/// No findings; nobody calls an image normal that shows a device.
+pub(super) fn nothing_acute(random: &mut Random) -> String {
     random
         .pick([
             "No acute cardiopulmonary process.",
             "No acute cardiopulmonary abnormality.",
-            "Normal chest radiograph.",
             "No radiographic evidence of acute disease.",
-            "Unremarkable frontal chest radiograph.",
             "No acute intrathoracic process.",
+        ])
+        .to_owned()
+}
+
+/// No findings, after a device that is misplaced.
+pub(super) fn nothing_else(random: &mut Random) -> String {
+    random
+        .pick([
+            "No acute cardiopulmonary abnormality otherwise.",
+            "Otherwise no acute cardiopulmonary process.",
         ])
         .to_owned()
 }

@@ -49,6 +49,7 @@ pub(super) fn write(truth: &Truth, random: &mut Random) -> (Report, Vec<&'static
         findings.push(devices::no_devices(random));
     }
 
+    let lead = findings.len();
     let mut lungs: Vec<String> = truth
         .of(wording::in_lung)
         .map(|finding| wording::lung(finding, random))
@@ -75,14 +76,13 @@ pub(super) fn write(truth: &Truth, random: &mut Random) -> (Report, Vec<&'static
         Some(wide) => centre.push(wording::mediastinum(wide, random)),
         None if random.chance(0.75) => {
             denied.push("Enlarged Cardiomediastinum");
-            centre.push(wording::normal_mediastinum(random));
+            centre.push(wording::normal_mediastinum(truth, random));
         }
         None => {}
     }
     // Some begin with the heart, most with the lungs.
     if random.chance(0.3) {
-        let at = findings.len().min(truth.of(Kind::is_device).count());
-        findings.splice(at..at, centre);
+        findings.splice(lead..lead, centre);
     } else {
         findings.extend(centre);
     }
@@ -115,7 +115,11 @@ fn impression(truth: &Truth, random: &mut Random) -> String {
             .filter_map(|finding| devices::misplaced(finding, random)),
     );
     if truth.is_normal() {
-        points.insert(0, conclusions::normal(random));
+        points.push(match (truth.any(Kind::is_device), points.is_empty()) {
+            (false, _) => conclusions::normal(random),
+            (true, true) => conclusions::nothing_acute(random),
+            (true, false) => conclusions::nothing_else(random),
+        });
     }
     match points.as_slice() {
         [only] => only.clone(),

@@ -180,8 +180,8 @@ pub(super) fn lung(finding: &Finding, random: &mut Random) -> String {
 fn amount_area(amount: &str, random: &mut Random) -> String {
     match random.below(3) {
         0 => format!("{} {amount} area of consolidation", article(amount)),
-        1 => format!("{amount} focal consolidation"),
-        _ => format!("{amount} airspace consolidation"),
+        1 => format!("{} {amount} focal consolidation", article(amount)),
+        _ => format!("{} {amount} airspace consolidation", article(amount)),
     }
 }
 
@@ -294,15 +294,27 @@ pub(super) fn mediastinum(finding: &Finding, random: &mut Random) -> String {
     }
 }
 
-pub(super) fn normal_mediastinum(random: &mut Random) -> String {
-    random
-        .pick([
-            "The mediastinal contours are normal.",
-            "The mediastinum is not widened.",
-            "Mediastinal and hilar contours are unremarkable.",
-            "The mediastinal silhouette is within normal limits.",
-        ])
-        .to_owned()
+/// That the mediastinum is not widened, and no more than that where something shifts it or clouds the hila.
+pub(super) fn normal_mediastinum(truth: &Truth, random: &mut Random) -> String {
+    let shifts = |finding: &Finding| match finding.kind {
+        Kind::Pneumothorax | Kind::PleuralEffusion => finding.severity == Some(Severity::Severe),
+        Kind::Atelectasis { volume_loss } => volume_loss,
+        _ => false,
+    };
+    let wordings = [
+        "The mediastinum is not widened.",
+        "The mediastinal contours are normal.",
+        "The mediastinal silhouette is within normal limits.",
+        "Mediastinal and hilar contours are unremarkable.",
+    ];
+    let usable = if truth.findings.iter().any(shifts) {
+        1
+    } else if truth.any(|kind| *kind == Kind::Edema) {
+        3
+    } else {
+        4
+    };
+    wordings[random.below(usable)].to_owned()
 }
 
 pub(in crate::phantom) fn ordinal(number: u8) -> String {
