@@ -1,7 +1,7 @@
 //! What the tests share: the trainer, and a small data set.
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,15 @@ pub fn trainer(folder: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_llm-cxr-train"));
     command.current_dir(folder).args(args).env("OMP_NUM_THREADS", "1");
     command
+}
+
+/// A trainer at work, ended when dropped: a test that fails leaves none behind.
+pub struct Running(pub Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = (self.0.kill(), self.0.wait());
+    }
 }
 
 /// Runs it; gives standard output and error as one text each if it succeeds.

@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use crate::house::{
-    PATIENCE, borrowed, checkpoints, classifier, finetune, pretrain, succeed, trainer, vqgan, wait_for,
+    PATIENCE, Running, borrowed, checkpoints, classifier, finetune, pretrain, succeed, trainer, vqgan, wait_for,
 };
 
 /// A number from 0 to 1, another one each time.
@@ -18,20 +18,20 @@ fn chance() -> f64 {
 /// Starts `args` in `folder` and kills it `wait` after the run in `out` has made its next checkpoint, or, without `after_save`, after
 /// its start. Gives whether it was still at work.
 fn kill(folder: &Path, args: &[&str], out: &str, after_save: bool, wait: Duration) -> bool {
-    let mut child = trainer(folder, args)
+    let spawned = trainer(folder, args)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
-        .spawn()
-        .expect("the trainer starts");
+        .spawn();
+    let mut running = Running(spawned.expect("the trainer starts"));
+    let child = &mut running.0;
     let (begun, before) = (Instant::now(), checkpoints(&folder.join(out)));
     while after_save && checkpoints(&folder.join(out)) == before && child.try_wait().expect("its state").is_none() {
         assert!(begun.elapsed() < PATIENCE, "no checkpoint was made");
         std::thread::sleep(Duration::from_millis(2));
     }
     std::thread::sleep(wait);
-    let at_work = child.try_wait().expect("its state").is_none();
-    let _ = (child.kill(), child.wait());
-    at_work
+    // Dropped, it is killed.
+    child.try_wait().expect("its state").is_none()
 }
 
 /// Trains twice, once in peace and once killed again and again, and compares the files.
@@ -120,24 +120,27 @@ fn adapters_in_bf16_killed_at_random_moments_end_with_the_weights_of_those_that_
 #[cfg(unix)]
 #[test]
 fn a_command_that_is_asked_to_stop_does_not_end_as_one_that_is_done() {
+    use std::io::Read as _;
+
     let dir = tempfile::tempdir().expect("a temporary folder");
     let mut args = vqgan("run");
     let at = args.iter().position(|a| a == "--steps").expect("the flag") + 1;
     args[at] = "100000".to_owned();
-    let child = trainer(dir.path(), &borrowed(&args))
+    let spawned = trainer(dir.path(), &borrowed(&args))
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
-        .spawn()
-        .expect("the trainer starts");
+        .spawn();
+    let mut running = Running(spawned.expect("the trainer starts"));
+    let child = &mut running.0;
     wait_for("the VQ-GAN is at work", || {
         !checkpoints(&dir.path().join("run")).is_empty()
     });
     // SAFETY: a signal to our own child.
     unsafe { libc::kill(child.id().cast_signed(), libc::SIGTERM) };
-    let output = child.wait_with_output().expect("it ended");
-    let said = String::from_utf8_lossy(&output.stdout);
+    let (mut pipe, mut said) = (child.stdout.take().expect("a pipe"), String::new());
+    pipe.read_to_string(&mut said).expect("text");
     assert!(said.contains("stopped and saved after step"), "{said}");
-    assert_eq!(output.status.code(), Some(75));
+    assert_eq!(child.wait().expect("it ended").code(), Some(75));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::house::{checkpoints, fail, succeed, texts, trainer, wait_for};
+use crate::house::{Running, checkpoints, fail, succeed, texts, trainer, wait_for};
 
 const SMALL: &str = r#"
 [values]
@@ -166,7 +166,8 @@ fn steps_end_with_the_run_that_began_them_and_go_on_with_the_next() {
         let folder = dir.path();
         write(folder, &SMALL.replace("steps = 4", "steps = 100_000\nsave_every = 5"));
         let run = ["run", "small.toml", "--device", "cpu", "--parallel", "2"];
-        let mut child = trainer(folder, &run).spawn().expect("the trainer starts");
+        let mut running = Running(trainer(folder, &run).spawn().expect("the trainer starts"));
+        let child = &mut running.0;
         let log = folder.join("runs/small/vqgan/log.jsonl");
         let saved = || !checkpoints(&folder.join("runs/small/vqgan")).is_empty();
         wait_for("the VQ-GAN is at work", || log.is_file() && saved());
