@@ -28,8 +28,6 @@ pub struct Shared {
     pub bodies: BodyLimits,
     /// Time a request may take.
     pub request_timeout: Duration,
-    /// Most pixels of an image (for `/v1/info`).
-    pub image_pixels: u64,
     /// Largest body (for `/v1/info`).
     pub body_bytes: u64,
     /// Web origins that may call.
@@ -59,7 +57,6 @@ impl AppState {
                 life.clone(),
             ),
             request_timeout: config.request_timeout,
-            image_pixels: config.max_image_pixels,
             body_bytes: config.max_body_bytes,
             cors: config
                 .cors_origin

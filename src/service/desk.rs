@@ -42,6 +42,11 @@ impl ImageDesk {
         }
     }
 
+    /// What is decoded at most.
+    pub fn limits(&self) -> &DecodeLimits {
+        &self.limits
+    }
+
     /// Reads a PNG, JPEG or DICOM file into the model's pixels.
     ///
     /// A picture of one level is refused: the model would write a report of it all the same, and all its readings would agree.

@@ -17,6 +17,8 @@ pub struct Limits {
     pub images: usize,
     /// Most stop texts.
     pub stops: usize,
+    /// Most bytes of UTF-8 in one of them.
+    pub stop_bytes: usize,
 }
 
 impl Default for Limits {
@@ -26,11 +28,17 @@ impl Default for Limits {
             questions: 16,
             images: 8,
             stops: 4,
+            stop_bytes: 256,
         }
     }
 }
 
 impl Limits {
+    /// Most readings of one image.
+    pub fn readings(&self) -> usize {
+        *READINGS.end()
+    }
+
     pub(super) fn check_options(&self, options: &Options) -> Result<(), ServiceError> {
         if options.temperature.is_some_and(|t| !(0.0..=2.0).contains(&t)) {
             return Err(ServiceError::parameter(
@@ -63,8 +71,9 @@ impl Limits {
                 "`seed` must be from 0 to 9007199254740991",
             ));
         }
-        if options.stop.len() > self.stops || options.stop.iter().any(|s| s.is_empty() || s.len() > 256) {
-            let message = format!("`stop` takes at most {} texts of 1 to 256 bytes", self.stops);
+        let most = self.stop_bytes;
+        if options.stop.len() > self.stops || options.stop.iter().any(|s| s.is_empty() || s.len() > most) {
+            let message = format!("`stop` takes at most {} texts of 1 to {most} bytes", self.stops);
             return Err(ServiceError::parameter("stop", message));
         }
         Ok(())

@@ -91,7 +91,8 @@ async fn the_facts_tell_the_limits_and_defaults_that_hold_here() {
             text_bytes: 5000,
             questions: 3,
             images: 2,
-            ..Limits::default()
+            stops: 1,
+            stop_bytes: 20,
         },
         ..Plan::default()
     };
@@ -105,9 +106,14 @@ async fn the_facts_tell_the_limits_and_defaults_that_hold_here() {
         json!({
             "body_bytes": 70_000,
             "image_pixels": 90_000,
+            "image_side": 16_384,
             "text_bytes": 5000,
             "questions": 3,
+            "readings": 16,
             "images": 2,
+            "messages": 256,
+            "stops": 1,
+            "stop_bytes": 20,
             "request_seconds": 2.5,
         })
     );
@@ -122,6 +128,15 @@ async fn the_facts_tell_the_limits_and_defaults_that_hold_here() {
             "instruct_max_tokens": 13,
         })
     );
+    // Few pixels in all, and more on a side than is told.
+    let wide = house.post("/v1/report", "image/png", png(16_385, 1)).await;
+    wide.refused(413, "image_too_large");
+    for stop in [json!("x".repeat(21)), json!(["x", "y"])] {
+        let messages = json!([{"role": "user", "content": "Say hello."}]);
+        let body = json!({"model": "scripted", "messages": messages, "stop": stop});
+        let answer = house.json("/v1/chat/completions", body).await;
+        answer.refused(400, "invalid_parameter");
+    }
     house.state.life.drain();
     assert_eq!(house.get("/v1/info").await.ok().json()["state"], "draining");
 }

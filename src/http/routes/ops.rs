@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 
 use crate::engine::EngineState;
 use crate::http::contract;
+use crate::http::conversation::MAX_MESSAGES;
 use crate::http::envelope::{Notice, plain};
 use crate::http::error::{ApiError, ErrorCode};
 use crate::http::state::AppState;
@@ -65,6 +66,7 @@ pub async fn metrics(State(state): State<AppState>) -> Response {
 pub async fn info(State(state): State<AppState>) -> Json<Info> {
     let (assistant, engine) = (&state.assistant, state.assistant.engine());
     let (card, limits, vocabulary) = (assistant.card(), assistant.limits(), assistant.vocabulary());
+    let decode = assistant.desk().limits();
     let standing = match engine.state() {
         _ if state.life.is_draining() => "draining",
         EngineState::Loading => "loading",
@@ -106,10 +108,15 @@ pub async fn info(State(state): State<AppState>) -> Json<Info> {
         },
         limits: InfoLimits {
             body_bytes: state.body_bytes,
-            image_pixels: state.image_pixels,
+            image_pixels: decode.max_pixels,
+            image_side: decode.max_side,
             text_bytes: limits.text_bytes,
             questions: limits.questions,
+            readings: limits.readings(),
             images: limits.images,
+            messages: MAX_MESSAGES,
+            stops: limits.stops,
+            stop_bytes: limits.stop_bytes,
             request_seconds: state.request_timeout.as_secs_f64(),
         },
         disclaimer: notice.disclaimer,

@@ -139,12 +139,22 @@ pub struct InfoLimits {
     pub body_bytes: u64,
     /// Most pixels of an image.
     pub image_pixels: u64,
+    /// Most pixels on a side of an image.
+    pub image_side: u32,
     /// Longest text in bytes.
     pub text_bytes: usize,
     /// Most questions.
     pub questions: usize,
+    /// Most readings of an image.
+    pub readings: usize,
     /// Most images or choices.
     pub images: usize,
+    /// Most messages of a chat.
+    pub messages: usize,
+    /// Most stop texts of a chat.
+    pub stops: usize,
+    /// Longest stop text in bytes.
+    pub stop_bytes: usize,
     /// Time a request may take, in seconds.
     pub request_seconds: f64,
 }
