@@ -324,6 +324,37 @@ mod tests {
     }
 
     #[tokio::test]
+    #[cfg(target_os = "linux")]
+    async fn a_worker_that_a_file_holds_up_is_killed_and_the_next_file_is_read() {
+        let (_folder, hasty) = reader(
+            r#"test "$(cat)" = hang && exec sleep 600
+            echo '{"Pixels":{"width":1,"height":1,"colour":false}}'; printf 'a'"#,
+            Duration::from_millis(300),
+        );
+        let limits = DecodeLimits::default();
+        hasty.keep_one_waiting(&limits);
+        let held_up = hasty.spare.lock().expect("not poisoned").as_ref().and_then(Child::id);
+        let told = hasty.read(b"hang", &limits).await;
+        assert!(matches!(told, Err(ServiceError::Dicom(DicomError::Exhausted))));
+        let patient = DicomReader {
+            patience: Duration::from_secs(20),
+            ..hasty
+        };
+        let next = patient.read(b"file", &limits).await.expect("pixels");
+        assert_eq!(next.samples(), b"a");
+        // Of a process that has ended and has not been waited for yet it is empty.
+        let command = format!("/proc/{}/cmdline", held_up.expect("a worker"));
+        let runs = || std::fs::read(&command).is_ok_and(|words| !words.is_empty());
+        let ended = async {
+            while runs() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let killed = tokio::time::timeout(Duration::from_secs(20), ended).await;
+        killed.expect("it still runs");
+    }
+
+    #[tokio::test]
     async fn one_worker_waits_for_the_next_file_and_a_dead_one_is_replaced() {
         let (_folder, reader) = reader(
             r#"cat >/dev/null; echo '{"Pixels":{"width":1,"height":1,"colour":false}}'; printf 'a'"#,
