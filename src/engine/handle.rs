@@ -308,6 +308,11 @@ impl Engine {
         self.shared().cut_off(why);
     }
 
+    /// Resolves once jobs are cut off, with why: for what is done for a job outside of the engine.
+    pub async fn wait_cut_off(&self) -> EngineError {
+        self.shared().wait_cut_off().await
+    }
+
     /// Resolves with the reason when the engine's thread has ended, or will never come back from the device; the process should
     /// then exit non-zero. Needs a tokio runtime with its timer.
     pub async fn stopped(&self) -> String {
@@ -350,6 +355,12 @@ impl Events {
     /// When the job is given up.
     pub fn deadline(&self) -> Option<Instant> {
         self.deadline
+    }
+
+    /// As [`Engine::wait_cut_off`].
+    pub fn wait_cut_off(&self) -> impl Future<Output = EngineError> + Send + use<> {
+        let engine = Arc::clone(&self.engine);
+        async move { engine.wait_cut_off().await }
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Event>> {

@@ -152,6 +152,12 @@ impl Shared {
         self.cut.clone()
     }
 
+    /// Resolves once jobs are cut off, with why.
+    pub(super) async fn wait_cut_off(&self) -> EngineError {
+        self.cut.cancelled().await;
+        self.cut_why()
+    }
+
     /// Why jobs were cut off.
     pub(super) fn cut_why(&self) -> EngineError {
         self.cut_why.get().cloned().unwrap_or(EngineError::Stopped)

@@ -146,7 +146,7 @@ impl Inner {
         deadline: Option<Instant>,
     ) -> Result<Vec<Arc<Pixels>>, ServiceError> {
         let Some(file) = file else { return Ok(Vec::new()) };
-        let pixels = within(deadline, self.desk.read(file)).await?;
+        let pixels = within(deadline, self.engine.wait_cut_off(), self.desk.read(file)).await?;
         let cells = self.engine.facts().map_or(0, |facts| facts.codes_per_image.isqrt());
         Ok(consensus::views(&pixels, readings, cells))
     }

@@ -225,8 +225,9 @@ impl Reply {
             return Ok(());
         };
         let (width, height) = (pixels.width(), pixels.height());
+        let (deadline, cut) = (self.events.deadline(), self.events.wait_cut_off());
         let writing = self.desk.write_synthetic(pixels, format);
-        let file = Bytes::from(within(self.events.deadline(), writing).await?);
+        let file = Bytes::from(within(deadline, cut, writing).await?);
         let drawing = Drawing {
             codes,
             file,

@@ -1,5 +1,6 @@
 //! The end of a server: in order, in time, also when something is stuck or still loading.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use llm_cxr::engine::scripted::Fault;
@@ -149,4 +150,32 @@ async fn a_body_that_is_still_coming_does_not_hold_the_end_back() {
         "{answer}"
     );
     assert_eq!(served.ending().await, Ending::Drained);
+}
+
+#[tokio::test]
+async fn an_image_that_is_still_being_read_does_not_hold_the_end_back_and_its_client_is_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (worker, begun) = (folder.path().join("worker"), folder.path().join("worker.begun"));
+    std::fs::write(&worker, "#!/bin/sh\n: >\"$0.begun\"\nexec sleep 600\n").expect("written");
+    std::fs::set_permissions(&worker, std::fs::Permissions::from_mode(0o755)).expect("made executable");
+    let mut plan = Plan {
+        dicom_worker: worker,
+        ..Plan::default()
+    };
+    plan.config.drain_timeout = Duration::from_millis(100);
+    let house = House::ready(plan).await;
+    let mut served = house.serve().await;
+    let request = reqwest::Client::new()
+        .post(served.url("/v1/report"))
+        .header("content-type", "application/dicom")
+        .body([&[0; 128][..], b"DICM"].concat());
+    let reading = tokio::spawn(async move {
+        let answer = request.send().await.expect("answered");
+        (answer.status().as_u16(), answer.text().await.unwrap_or_default())
+    });
+    until(|| begun.exists()).await;
+    served.terminate();
+    assert_eq!(served.ending().await, Ending::CutOff(1));
+    let (status, text) = soon(reading).await.expect("answered");
+    assert!(status == 503 && text.contains("shutting_down"), "{status} {text}");
 }

@@ -48,7 +48,13 @@ async fn who_is_cut_off_is_told_at_once_even_while_the_device_hangs() {
     let running = engine.submit(job(vec![spec(&[7], Rule::Text, 20)])).unwrap();
     let waiting = engine.submit(job(vec![spec(&[7], Rule::Text, 20)])).unwrap();
     assert!(controls.wait_for(|calls| !calls.is_empty()));
+    let outside = [running.wait_cut_off(), waiting.wait_cut_off()];
     engine.cut_off(EngineError::ShuttingDown);
+    assert_eq!(engine.wait_cut_off().await, EngineError::ShuttingDown);
+    assert_eq!(
+        futures::future::join_all(outside).await,
+        [EngineError::ShuttingDown, EngineError::ShuttingDown]
+    );
     for events in [running, waiting] {
         assert_eq!(error(&all(events).await), Some(EngineError::ShuttingDown));
     }
