@@ -57,20 +57,34 @@ where
 
 /// Catches a panic as an error. Nothing is told of its text, which may hold anything, but that memory ran out: operators can mend that.
 fn guarded<R>(call: impl FnOnce() -> Result<R, BackendError>) -> Result<R, BackendError> {
-    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default();
-        let why = if OUT_OF_MEMORY.iter().any(|words| text.contains(words)) {
-            "memory ran out: give the KV cache (--kv-memory), the batch (--max-batch) or a prefill (--prefill-chunk) less"
-        } else {
-            "the model panicked"
-        };
-        Err(BackendError(why.into()))
-    })
+    match catch_unwind(AssertUnwindSafe(call)) {
+        // Some calls into libtorch are made so that they give errors.
+        Ok(Err(BackendError(text))) if memory_ran_out(&text) => Err(BackendError(format!("{MEMORY_RAN_OUT} ({text})"))),
+        Ok(result) => result,
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text
+                .or_else(|| panic.downcast_ref::<&str>().copied())
+                .unwrap_or_default();
+            let why = match memory_ran_out(text) {
+                true => MEMORY_RAN_OUT,
+                false => "the model panicked",
+            };
+            Err(BackendError(why.into()))
+        }
+    }
 }
+
+/// What operators can do where memory runs out.
+const MEMORY_RAN_OUT: &str = "memory ran out: give the KV cache (--kv-memory), the batch (--max-batch) or a prefill \
+                              (--prefill-chunk) less; where the weights alone take it all, serve a smaller bundle";
 
 /// How libtorch's allocators for CUDA and the CPU complain.
 const OUT_OF_MEMORY: [&str; 2] = ["out of memory", "can't allocate memory"];
+
+fn memory_ran_out(text: &str) -> bool {
+    OUT_OF_MEMORY.iter().any(|words| text.contains(words))
+}
 
 /// Drops the pass under way. It has nothing to answer; should it panic, the next pass will show what is wrong.
 fn cancel(shared: &Shared, backend: &mut dyn Backend) {
@@ -381,5 +395,17 @@ mod tests {
                 "{told}"
             );
         }
+    }
+
+    #[test]
+    fn where_memory_runs_out_an_error_says_what_to_do_too_and_another_stays_as_it_is() {
+        let told = |text: &str| {
+            guarded(|| Err::<(), _>(BackendError(text.to_owned())))
+                .expect_err("a fault")
+                .0
+        };
+        let text = "libtorch could not make tensor `embed_in.weight`: CUDA out of memory. Tried to allocate 2.00 GiB.";
+        assert_eq!(told(text), format!("{MEMORY_RAN_OUT} ({text})"));
+        assert_eq!(told("no such file"), "no such file");
     }
 }
