@@ -31,9 +31,12 @@ pub struct LoadArgs {
     /// What they ask for: report, vqa, image, instruct; with weights as in report=3,vqa=1
     #[arg(long, default_value = "report,vqa,image")]
     mix: Mix,
-    /// How long new requests are sent
+    /// How long new requests are sent; those that are under way then are waited for
     #[arg(long, default_value = "30s", value_parser = parse_duration)]
     duration: Duration,
+    /// How long each answer is waited for (a server gives up after as long, unless it is set otherwise)
+    #[arg(long, default_value = "10m", value_parser = parse_duration)]
+    timeout: Duration,
     /// X-rays to send (a synthetic pattern if none is given)
     #[arg(long)]
     image: Vec<PathBuf>,
@@ -109,6 +112,9 @@ struct Failure {
     busy: bool,
 }
 
+/// How long the server's account of itself is waited for.
+const GREETING: Duration = Duration::from_secs(30);
+
 /// How long a client waits before it asks a busy server again: less than the server asks for, so that its queue stays full.
 const BUSY: Duration = Duration::from_millis(200);
 
@@ -129,7 +135,8 @@ pub fn run(args: LoadArgs) -> CommandResult {
 
 async fn drive(args: &LoadArgs, images: Vec<String>) -> Result<Seen, Box<dyn std::error::Error>> {
     let caller = Caller {
-        client: reqwest::Client::builder().timeout(Duration::from_secs(600)).build()?,
+        client: reqwest::Client::builder().timeout(args.timeout).build()?,
+        timeout: args.timeout,
         url: args.url.clone(),
         key: args.api_key.clone(),
         readings: args.readings,
@@ -216,8 +223,24 @@ fn address(text: &str) -> Result<String, String> {
 fn refusal(status: u16, body: &Value) -> String {
     match body["error"]["message"].as_str() {
         Some(message) => format!("{status}: {message}"),
+        None if status == 200 => "the answer is no JSON object".to_owned(),
         None => format!("the answer's status is {status}"),
     }
+}
+
+/// Why there is no answer, for which so long was waited.
+fn no_answer(error: &reqwest::Error, waited: Duration) -> String {
+    match error.is_timeout() {
+        true => format!("no answer within {} s", waited.as_secs_f64()),
+        false => with_causes(error),
+    }
+}
+
+/// The status of an answer and its JSON; null where it is none. One that breaks off, or does not come in time, is an error.
+async fn read(answer: reqwest::Response) -> reqwest::Result<(u16, Value)> {
+    let status = answer.status().as_u16();
+    let body = answer.bytes().await?;
+    Ok((status, serde_json::from_slice(&body).unwrap_or(Value::Null)))
 }
 
 /// An error with its causes: the outermost one alone does not say that nobody listens.
@@ -233,6 +256,8 @@ fn with_causes(error: &dyn std::error::Error) -> String {
 #[derive(Clone)]
 struct Caller {
     client: reqwest::Client,
+    /// How long the client waits for an answer.
+    timeout: Duration,
     url: String,
     key: Option<String>,
     readings: Option<u32>,
@@ -244,10 +269,9 @@ impl Caller {
     /// Asks once whether a server is there that lets this client in and is ready.
     async fn greet(&self) -> Result<(), String> {
         let request = self.client.get(format!("{}/v1/info", self.url));
-        let request = self.with_key(request).timeout(Duration::from_secs(30));
-        let response = request.send().await.map_err(|e| with_causes(&e))?;
-        let status = response.status().as_u16();
-        let body: Value = response.json().await.unwrap_or(Value::Null);
+        let request = self.with_key(request).timeout(GREETING);
+        let asked = async { read(request.send().await?).await };
+        let (status, body) = asked.await.map_err(|e| no_answer(&e, GREETING))?;
         match (status, body["state"].as_str()) {
             (200, Some("ready")) => Ok(()),
             (200, Some(state)) => Err(format!(
@@ -269,7 +293,7 @@ impl Caller {
         let begun = Instant::now();
         let mut failure = None;
         let (code, tokens, model) = match self.send(kind, turn).await {
-            Ok((200, body)) => {
+            Ok((200, body)) if body.is_object() => {
                 let phases = ["queue", "encode", "prefill", "decode", "draw"];
                 let ms = phases.map(|phase| body["timing_ms"][phase].as_f64().unwrap_or(0.0));
                 (
@@ -291,7 +315,7 @@ impl Caller {
             Err(error) => {
                 let what = if error.is_timeout() { "timeout" } else { "connection" };
                 failure = Some(Failure {
-                    text: with_causes(&error),
+                    text: no_answer(&error, self.timeout),
                     busy: false,
                 });
                 (what.to_owned(), 0, 0.0)
@@ -331,9 +355,7 @@ impl Caller {
             body["readings"] = readings.into();
         }
         let request = self.client.post(format!("{}{path}", self.url)).json(&body);
-        let response = self.with_key(request).send().await?;
-        let status = response.status().as_u16();
-        Ok((status, response.json().await.unwrap_or(Value::Null)))
+        read(self.with_key(request).send().await?).await
     }
 }
 
