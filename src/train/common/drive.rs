@@ -187,7 +187,7 @@ impl<'a, T: Task> Session<'a, T> {
         }
         let kept = restored.is_some();
         drop(restored);
-        let log = RunLog::open(&plan.out, &plan.title, done)?;
+        let log = RunLog::open(&plan.out, &plan.title, done, owed)?;
         Ok(Some(Self {
             task,
             plan,
@@ -314,7 +314,9 @@ impl<'a, T: Task> Session<'a, T> {
         let step = self.done;
         let measured = self.task.evaluate(step)?;
         self.owed = false;
-        self.log.scalars(step, &measured)?;
+        if !measured.is_empty() {
+            self.log.scalars(step, &measured)?;
+        }
         self.log.draw()?;
         let told = match measured.is_empty() {
             true => format!("exported and not measured: {}", self.task.unmeasured()),

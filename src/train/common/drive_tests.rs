@@ -54,7 +54,7 @@ impl Task for Sum {
             self.covered.push(out.join("checkpoints").exists());
             std::fs::write(out.join("exported"), step.to_string()).map_err(|e| TrainError::io(out, e))?;
         }
-        Ok(Vec::new())
+        Ok(vec![("validation/sum".to_owned(), self.sum as f64)])
     }
 
     fn snapshot(&self, step: u64) -> Snapshot {
@@ -226,6 +226,9 @@ fn a_run_that_has_ended_and_whose_export_is_gone_exports_again_and_learns_nothin
             assert_eq!((outcome, &task.evaluated[..]), (Outcome::Finished, evaluated));
             assert_eq!(std::fs::read_to_string(&exported).unwrap(), "6");
             assert_eq!(task.sum, first.sum);
+            // What is measured again is written down once.
+            let log = std::fs::read_to_string(dir.path().join("log.jsonl")).unwrap();
+            assert_eq!(log.matches("validation/sum").count(), 1, "{log}");
         }
     }
     // One that is cut before its next evaluation owes nothing yet.

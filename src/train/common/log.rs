@@ -17,6 +17,8 @@ use super::{TrainError, differences};
 pub const RUN: &str = "run.json";
 const LINES: &str = "log.jsonl";
 const CURVES: &str = "curves.svg";
+/// So the names of quantities begin that are measured when a run is evaluated.
+const MEASURED: &str = "validation/";
 
 /// The log of a run.
 pub struct RunLog {
@@ -28,8 +30,9 @@ pub struct RunLog {
 }
 
 impl RunLog {
-    /// Goes on with the log in `folder` from `step`; lines of later steps (lost by an interruption) are dropped.
-    pub fn open(folder: &Path, title: &str, step: u64) -> Result<Self, TrainError> {
+    /// Goes on with the log in `folder` from `step`; lines of later steps (lost by an interruption) are dropped, and what was measured after
+    /// this one where it is measured `again`.
+    pub fn open(folder: &Path, title: &str, step: u64, again: bool) -> Result<Self, TrainError> {
         let path = folder.join(LINES);
         let (mut kept, mut history) = (String::new(), BTreeMap::<String, Vec<(u64, f64)>>::new());
         if let Ok(file) = File::open(&path) {
@@ -41,6 +44,9 @@ impl RunLog {
                 let Some(at) = entry.get("step").and_then(Value::as_u64).filter(|&at| at <= step) else {
                     continue;
                 };
+                if again && at == step && entry.keys().any(|name| name.starts_with(MEASURED)) {
+                    continue;
+                }
                 for (name, value) in entry.iter().filter(|(name, _)| name.contains('/')) {
                     if let Some(value) = value.as_f64() {
                         history.entry(name.clone()).or_default().push((at, value));
@@ -124,7 +130,7 @@ mod tests {
     fn a_log_taken_up_again_drops_what_came_after_its_checkpoint() {
         let dir = tempfile::tempdir().unwrap();
         let value = |v: f64| vec![("loss/total".to_owned(), v)];
-        let mut log = RunLog::open(dir.path(), "run", 0).unwrap();
+        let mut log = RunLog::open(dir.path(), "run", 0, false).unwrap();
         for step in 1..=5 {
             log.scalars(step, &value(step as f64)).unwrap();
         }
@@ -134,7 +140,7 @@ mod tests {
             fs::read_to_string(dir.path().join(LINES)).unwrap() + "{\"step\": 6, \"lo",
         )
         .unwrap();
-        let mut log = RunLog::open(dir.path(), "run", 3).unwrap();
+        let mut log = RunLog::open(dir.path(), "run", 3, false).unwrap();
         log.scalars(4, &value(40.0)).unwrap();
         log.draw().unwrap();
         assert_eq!(log.history["loss/total"], [(1, 1.0), (2, 2.0), (3, 3.0), (4, 40.0)]);
@@ -144,6 +150,26 @@ mod tests {
                 .unwrap()
                 .contains("loss/total")
         );
+    }
+
+    #[test]
+    fn what_is_measured_again_takes_the_place_of_what_was_measured_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let value = |name: &str, v: f64| vec![(name.to_owned(), v)];
+        let mut log = RunLog::open(dir.path(), "run", 0, false).unwrap();
+        for step in 1..=2 {
+            log.scalars(step, &value("loss/total", 1.0)).unwrap();
+            log.scalars(step, &value("validation/loss", 2.0)).unwrap();
+        }
+        drop(log);
+        // Not of another step, nor where nothing is measured again.
+        for (again, lines) in [(false, 4), (true, 3)] {
+            let log = RunLog::open(dir.path(), "run", 2, again).unwrap();
+            let measured = &log.history["validation/loss"];
+            assert_eq!((measured.len(), log.history["loss/total"].len()), (lines - 2, 2));
+            let text = fs::read_to_string(dir.path().join(LINES)).unwrap();
+            assert_eq!(text.lines().count(), lines, "{text}");
+        }
     }
 
     #[test]
