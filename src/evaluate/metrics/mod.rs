@@ -16,7 +16,7 @@ pub use cider::cider;
 pub use meteor::meteor;
 pub use resample::interval;
 pub use rouge::rouge_l;
-pub use table::{LabelScore, LabelTable, Scores};
+pub use table::{LabelScore, LabelTable, Scores, micro_f1};
 pub use words::{tokens_13a, words};
 
 #[cfg(test)]

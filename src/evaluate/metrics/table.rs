@@ -28,6 +28,17 @@ impl Scores {
     }
 }
 
+/// F1 over all decisions on the cases `drawn`, with `counts` of each case; a case that is drawn twice counts twice.
+pub fn micro_f1(counts: &[Counts], drawn: &[usize]) -> Option<f64> {
+    let drawn = drawn.iter().filter_map(|&case| counts.get(case));
+    let sum = drawn.fold(Counts::default(), |sum, case| Counts {
+        hits: sum.hits + case.hits,
+        false_alarms: sum.false_alarms + case.false_alarms,
+        misses: sum.misses + case.misses,
+    });
+    sum.f1()
+}
+
 /// One label's row.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LabelScore {

@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::stem::stem;
 use super::*;
 use crate::phantom::NO_FINDING;
+use crate::train::classifier::scores::Counts;
 
 fn fixture() -> (Value, Vec<(String, String)>) {
     let text = include_str!("../../../tests/fixtures/evaluate/scores.json");
@@ -85,4 +86,17 @@ fn a_table_of_labels_counts_what_is_known() {
     assert_eq!(table.micro_findings.f1, Some(0.5));
     assert_eq!(table.macro_f1, Some(0.75));
     assert_eq!(table.micro.precision, Some(2.0 / 3.0));
+}
+
+#[test]
+fn cases_are_summed_as_often_as_they_are_drawn() {
+    let counts = |hits, false_alarms, misses| Counts {
+        hits,
+        false_alarms,
+        misses,
+    };
+    let counts = [counts(1, 0, 0), counts(0, 1, 2), counts(0, 0, 0)];
+    assert_eq!(micro_f1(&counts, &[0, 1]), Some(2.0 / 5.0));
+    assert_eq!(micro_f1(&counts, &[0, 0, 1]), Some(4.0 / 7.0));
+    assert_eq!(micro_f1(&counts, &[2]), None);
 }

@@ -5,7 +5,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
 use super::super::EvaluateError;
-use super::super::metrics::{LabelTable, interval};
+use super::super::metrics::{LabelTable, interval, micro_f1};
 use super::super::page::Sample;
 use super::super::subject::Subject;
 use super::super::torch::{Moments, Reader};
@@ -294,14 +294,7 @@ pub(super) fn read_scores(rows: &Rows, names: &[String], seed: u64) -> ReadScore
             counts
         })
         .collect();
-    let micro = |drawn: &[usize]| {
-        let sum = drawn.iter().fold(Counts::default(), |sum, &case| Counts {
-            hits: sum.hits + counts[case].hits,
-            false_alarms: sum.false_alarms + counts[case].false_alarms,
-            misses: sum.misses + counts[case].misses,
-        });
-        sum.f1()
-    };
+    let micro = |drawn: &[usize]| micro_f1(&counts, drawn);
     let area = |place: usize| {
         let points = rows
             .iter()

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::super::EvaluateError;
-use super::super::metrics::{Bleu, LabelTable, bleu, cider, interval, meteor, rouge_l};
+use super::super::metrics::{Bleu, LabelTable, bleu, cider, interval, meteor, micro_f1, rouge_l};
 use super::super::page::Sample;
 use super::super::subject::Subject;
 use super::agreement::{Agreement, agreement};
@@ -250,14 +250,7 @@ fn score(context: &Context<'_>, cases: &[Case], written: &[Written]) -> ReportSc
             reference.labels.iter().map(|&l| Some(context.present(l))).collect(),
         ));
     }
-    let micro = |drawn: &[usize]| {
-        let sum = drawn.iter().fold(Counts::default(), |sum, &case| Counts {
-            hits: sum.hits + counts[case].hits,
-            false_alarms: sum.false_alarms + counts[case].false_alarms,
-            misses: sum.misses + counts[case].misses,
-        });
-        sum.f1()
-    };
+    let micro = |drawn: &[usize]| micro_f1(&counts, drawn);
     let patients = context.studies.patients();
     let patients = written.iter().map(|w| patients[cases[w.case].study]);
     let named = LABELS
