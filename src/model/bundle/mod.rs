@@ -9,6 +9,7 @@ mod error;
 pub mod folders;
 mod inspect;
 mod manifest;
+mod partial;
 mod restate;
 mod write;
 
@@ -26,6 +27,7 @@ pub use error::BundleError;
 pub(crate) use inspect::size;
 pub use inspect::{Checksums, Inspection, Network, inspect};
 pub use manifest::{DefaultInstructions, Defaults, FORMAT, FileEntry, GUIDANCE, Manifest, READINGS};
+pub(crate) use partial::Partial;
 pub use restate::restate;
 pub use write::{BundleWriter, Draft};
 

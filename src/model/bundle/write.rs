@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::manifest::{DefaultInstructions, Defaults, FORMAT, FileEntry, Manifest};
-use super::{BundleError, CONFIG, DRAFTS, MANIFEST, Progress, TOKENIZER, VQGAN_CONFIG, WEIGHTS, folders, sha256};
+use super::{BundleError, CONFIG, DRAFTS, MANIFEST, Partial, Progress, TOKENIZER, VQGAN_CONFIG, WEIGHTS, sha256};
 use crate::basics::hex;
 use crate::model::vqgan::VqganConfig;
 
@@ -38,25 +38,15 @@ pub struct Draft {
 #[derive(Debug)]
 pub struct BundleWriter {
     out: PathBuf,
-    partial: PathBuf,
+    partial: Partial,
 }
 
 impl BundleWriter {
     /// Begins a bundle at `out`, which must be empty or missing unless `force` allows to replace it.
     pub fn create(out: &Path, force: bool) -> Result<Self, BundleError> {
-        let io = BundleError::io;
-        let occupied = match fs::read_dir(out) {
-            Ok(mut entries) => entries.next().is_some(),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
-            Err(error) => return Err(io(out)(error)),
-        };
-        if occupied && !force {
-            return Err(BundleError::Exists(out.to_owned()));
-        }
-        let partial = sibling(out, "partial")?;
-        // Left behind by a run that was killed.
-        folders::remove(&partial).map_err(BundleError::folder)?;
-        fs::create_dir_all(partial.join("vqgan")).map_err(io(&partial))?;
+        let partial = Partial::create(out, force)?;
+        let vqgan = partial.path("vqgan");
+        fs::create_dir_all(&vqgan).map_err(BundleError::io(&vqgan))?;
         Ok(Self {
             out: out.to_owned(),
             partial,
@@ -65,13 +55,12 @@ impl BundleWriter {
 
     /// The path at which a file of the bundle is to be written.
     pub fn path(&self, name: &str) -> PathBuf {
-        self.partial.join(name)
+        self.partial.path(name)
     }
 
     /// Writes a small file.
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), BundleError> {
-        let path = self.path(name);
-        fs::write(&path, bytes).map_err(BundleError::io(&path))
+        self.partial.write(name, bytes)
     }
 
     /// Checksums every file, writes the manifest and moves the bundle to its place when the disk has all of it.
@@ -99,7 +88,7 @@ impl BundleWriter {
         let total = files.iter().map(|entry| entry.size).sum();
         let mut before = 0;
         for entry in &mut files {
-            let file = self.partial.join(&entry.path);
+            let file = self.path(&entry.path);
             let what = "checksums";
             entry.sha256 = sha256(&file, &mut |done| {
                 progress(Progress {
@@ -133,16 +122,8 @@ impl BundleWriter {
             files,
         };
         self.write(MANIFEST, &json(&manifest, &self.path(MANIFEST))?)?;
-        let old = sibling(&self.out, "old.partial")?;
-        folders::exchange(&self.partial, &self.out, &old).map_err(BundleError::folder)?;
+        self.partial.finish()?;
         Ok(manifest)
-    }
-}
-
-impl Drop for BundleWriter {
-    fn drop(&mut self) {
-        // After `finish` there is nothing left to remove.
-        let _ = fs::remove_dir_all(&self.partial);
     }
 }
 

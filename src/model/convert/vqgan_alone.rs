@@ -1,14 +1,12 @@
 //! A published VQ-GAN without a language model: the folder that trainings begin with.
 
 use std::fmt;
-use std::fs;
-use std::io::{Error, ErrorKind};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Serialize;
 
 use super::{ConvertError, copy, plan, read};
-use crate::model::bundle::{self, BundleError, Progress, folders};
+use crate::model::bundle::{self, BundleError, Partial, Progress};
 use crate::model::checkpoint::CheckpointReader;
 use crate::model::vqgan::VqganConfig;
 
@@ -62,8 +60,8 @@ pub fn convert_vqgan(
     let reader = CheckpointReader::open_file(&options.checkpoint)?;
     let plan = plan::vqgan(&reader, &config)?;
     let partial = Partial::create(&options.out, options.force)?;
-    let [yaml_file, weights] = [CONFIG, WEIGHTS].map(|name| partial.folder.join(name));
-    fs::write(&yaml_file, &yaml).map_err(BundleError::io(&yaml_file))?;
+    partial.write(CONFIG, &yaml)?;
+    let weights = partial.path(WEIGHTS);
     let mut warnings = Vec::new();
     copy(&reader, &plan, &weights, WEIGHTS, progress, &mut warnings)?;
     let size = weights.metadata().map_err(BundleError::io(&weights))?.len();
@@ -77,47 +75,6 @@ pub fn convert_vqgan(
         bytes: size + yaml.len() as u64,
         warnings,
     })
-}
-
-/// A folder beside its place, until it is whole; removed if the work fails.
-struct Partial<'a> {
-    out: &'a Path,
-    folder: PathBuf,
-    old: PathBuf,
-}
-
-impl<'a> Partial<'a> {
-    fn create(out: &'a Path, force: bool) -> Result<Self, BundleError> {
-        let occupied = match fs::read_dir(out) {
-            Ok(mut entries) => entries.next().is_some(),
-            Err(error) if error.kind() == ErrorKind::NotFound => false,
-            Err(error) => return Err(BundleError::io(out)(error)),
-        };
-        if occupied && !force {
-            return Err(BundleError::Exists(out.to_owned()));
-        }
-        let Some(name) = out.file_name().map(|name| name.to_string_lossy().into_owned()) else {
-            let reason = Error::new(ErrorKind::InvalidInput, "is not the name of a folder to be made");
-            return Err(BundleError::io(out)(reason));
-        };
-        let [folder, old] = ["partial", "old.partial"].map(|suffix| out.with_file_name(format!(".{name}.{suffix}")));
-        // Left behind by a run that was killed.
-        folders::remove(&folder).map_err(BundleError::folder)?;
-        fs::create_dir_all(&folder).map_err(BundleError::io(&folder))?;
-        Ok(Self { out, folder, old })
-    }
-
-    /// Moves it to its place when the disk has all of it.
-    fn finish(self) -> Result<(), BundleError> {
-        folders::exchange(&self.folder, self.out, &self.old).map_err(BundleError::folder)
-    }
-}
-
-impl Drop for Partial<'_> {
-    fn drop(&mut self) {
-        // After `finish` there is nothing left to remove.
-        let _ = fs::remove_dir_all(&self.folder);
-    }
 }
 
 impl fmt::Display for VqganSummary {
