@@ -5,24 +5,26 @@ use std::path::{Path, PathBuf};
 use super::common::TrainError;
 use super::common::store::copy_file;
 use super::vqgan::{VqganFiles, other_codes};
-use crate::model::bundle::{Bundle, BundleError, Manifest, VQGAN_WEIGHTS, add_file, folders};
+use crate::model::bundle::{Bundle, BundleError, Manifest, VQGAN_WEIGHTS, add_file, find_bundle, folders};
 
-/// Puts the decoder of `vqgan` (what `vqgan --decoder-only` leaves: its run's folder or the `vqgan/` in it) into the bundle at `folder`, whose language model goes on
-/// reading and writing the same codes.
+/// Puts the decoder of `vqgan` (what `vqgan --decoder-only` leaves: its run's folder or the `vqgan/` in it) into the bundle at `folder` (or in this
+/// folder of a run), whose language model goes on reading and writing the same codes.
 ///
 /// # Errors
 /// When one of them cannot be read, when they differ in shape, encoder or code book, and when the bundle cannot be written to. The bundle is
 /// then as it was.
 pub fn exchange_decoder(folder: &Path, vqgan: &Path) -> Result<Manifest, TrainError> {
+    let folder = &find_bundle(folder);
     let weights = fitting(folder, vqgan)?;
     put(folder, &weights)
 }
 
-/// Makes a bundle at `out` of that at `folder` with the decoder of `vqgan`; another that is there is exchanged for it.
+/// Makes a bundle at `out` of that at `folder`, or in this folder of a run, with the decoder of `vqgan`; another that is there is exchanged for it.
 ///
 /// # Errors
 /// As [`exchange_decoder`], and when `out` is there and is no bundle. What is at `out` is then as it was.
 pub fn with_decoder(folder: &Path, vqgan: &Path, out: &Path) -> Result<Manifest, TrainError> {
+    let folder = &find_bundle(folder);
     let weights = fitting(folder, vqgan)?;
     let occupied = || {
         let what = format!("{} is there and is no bundle; choose another --out", out.display());
@@ -134,8 +136,9 @@ mod tests {
     fn with_a_place_of_its_own_the_new_bundle_leaves_the_old_one_as_it_was_and_may_be_made_again() {
         let (dir, before) = bundle_and_other("decoder.conv_out.bias");
         let out = dir.path().join("drawn");
-        for _ in 0..2 {
-            let manifest = with_decoder(&before.dir, &dir.path().join("vqgan"), &out).unwrap();
+        // The folder of a run leads to the bundle in it.
+        for given in [before.dir.as_path(), dir.path()] {
+            let manifest = with_decoder(given, &dir.path().join("vqgan"), &out).unwrap();
             assert_ne!(manifest.version, before.manifest.version);
             Bundle::open(&out).unwrap().verify(&mut |_| ()).unwrap();
             let kept = Bundle::open(&before.dir).unwrap();
@@ -151,6 +154,15 @@ mod tests {
             .to_string();
         assert!(text.contains("within the bundle"), "{text}");
         Bundle::open(&before.dir).unwrap().verify(&mut |_| ()).unwrap();
+    }
+
+    #[test]
+    fn a_bundle_is_found_in_the_folder_of_its_run() {
+        let (dir, before) = bundle_and_other("decoder.conv_out.bias");
+        let manifest = exchange_decoder(dir.path(), &dir.path().join("vqgan")).unwrap();
+        let after = Bundle::open(&before.dir).unwrap().manifest;
+        assert_eq!(after.version, manifest.version);
+        assert_ne!(after.version, before.manifest.version);
     }
 
     #[test]

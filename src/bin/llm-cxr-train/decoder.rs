@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use llm_cxr::model::bundle::find_bundle;
 use llm_cxr::train::common::Outcome;
 use llm_cxr::train::decoder::{exchange_decoder, with_decoder};
 use serde::{Deserialize, Serialize};
@@ -13,7 +14,7 @@ use crate::Done;
 #[derive(Args, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DecoderArgs {
-    /// Folder of the bundle
+    /// Folder of the bundle, or of the run that made it
     #[arg(long, value_name = "DIR")]
     bundle: PathBuf,
     /// The VQ-GAN with the new decoder: the folder of its run, or the `vqgan/` in it; encoder and code book must be those of the bundle
@@ -27,8 +28,8 @@ pub struct DecoderArgs {
 
 impl DecoderArgs {
     /// Where the bundle with the new decoder is in the end.
-    pub fn place(&self) -> &PathBuf {
-        self.out.as_ref().unwrap_or(&self.bundle)
+    pub fn place(&self) -> PathBuf {
+        self.out.clone().unwrap_or_else(|| find_bundle(&self.bundle))
     }
 }
 

@@ -84,7 +84,7 @@ impl Work {
     pub fn bundle(&self) -> Option<PathBuf> {
         match self {
             Self::Finetune(s) => Some(s.out.join("bundle")),
-            Self::Decoder(s) => Some(s.place().clone()),
+            Self::Decoder(s) => Some(s.place()),
             _ => None,
         }
     }
