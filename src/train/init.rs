@@ -270,6 +270,18 @@ pub(crate) mod tests {
         }
     }
 
+    /// A smaller one, to train with: images of 8 × 8 pixels, 16 codes.
+    pub(crate) fn smallest(out: PathBuf) -> InitOptions {
+        InitOptions {
+            hidden: 16,
+            context: 64,
+            resolution: 8,
+            code_width: 4,
+            codes: 16,
+            ..tiny(out)
+        }
+    }
+
     #[test]
     fn a_random_bundle_is_whole_and_says_that_it_is_untrained() {
         let dir = tempfile::tempdir().unwrap();

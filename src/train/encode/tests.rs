@@ -7,7 +7,7 @@ use tch::{Device, Kind};
 use super::*;
 use crate::model::checkpoint::Weights;
 use crate::radiograph::{ImageFormat, write};
-use crate::train::init::{InitOptions, init};
+use crate::train::init::{init, tests::smallest};
 
 /// A tiny random VQ-GAN and a manifest of four images.
 struct World {
@@ -19,19 +19,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let options = InitOptions {
-            vocabulary: 300,
-            hidden: 16,
-            layers: 1,
-            heads: 2,
-            context: 64,
-            resolution: 8,
-            multipliers: vec![1, 1],
-            code_width: 4,
-            codes: 16,
-            ..InitOptions::demo(dir.path().join("start"))
-        };
-        init(&options, &mut |_| {}).unwrap();
+        init(&smallest(dir.path().join("start")), &mut |_| {}).unwrap();
         let files = ["config.yaml", "model.safetensors"].map(|name| dir.path().join("start/vqgan").join(name));
         let config = crate::model::vqgan::VqganConfig::from_yaml(&fs::read(&files[0]).unwrap()).unwrap();
         let origin = CodeOrigin::of(&files[0], &files[1], config.codes_per_image(), config.n_embed).unwrap();

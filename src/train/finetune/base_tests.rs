@@ -10,7 +10,7 @@ use super::test_world::TestWorld;
 use super::{FinetuneSettings, InitCodes};
 use crate::model::bundle::Bundle;
 use crate::model::source::TensorSource;
-use crate::train::init::{InitOptions, init};
+use crate::train::init::{InitOptions, init, tests::smallest};
 use crate::train::vqgan::VqganFiles;
 
 const EMBEDDING: &str = "gpt_neox.embed_in.weight";
@@ -55,17 +55,9 @@ fn tokenizer(world: &TestWorld, name: &str, change: fn(&mut Value)) -> PathBuf {
 /// A VQ-GAN of the world's shape, but for the number of its codes.
 fn other_vqgan(folder: &Path, codes: usize) -> VqganFiles {
     let options = InitOptions {
-        vocabulary: 300,
-        hidden: 16,
-        layers: 1,
-        heads: 2,
-        context: 64,
-        resolution: 8,
-        multipliers: vec![1, 1],
-        code_width: 4,
         codes,
         seed: 7,
-        ..InitOptions::demo(folder.to_owned())
+        ..smallest(folder.to_owned())
     };
     init(&options, &mut |_| {}).unwrap();
     VqganFiles::find(folder).unwrap()

@@ -85,17 +85,7 @@ fn a_bundle_that_is_gone_is_made_again_by_the_same_command() {
 #[test]
 fn where_the_best_weights_were_in_a_bundle_that_is_gone_the_last_ones_are_exported_and_the_run_stays_ended() {
     let world = TestWorld::new();
-    // Too slow to change a weight.
-    let settings = FinetuneSettings {
-        rate: 1e-15,
-        warmup: 0,
-        ema: 0.0,
-        samples: 0,
-        eval_every: 1,
-        patience: 2,
-        steps: 40,
-        ..world.settings("run")
-    };
+    let settings = world.idle("run");
     let bundle = settings.out.join("bundle");
     let end = || {
         assert_eq!(train(&settings, Device::Cpu, || false).unwrap(), Outcome::Finished);

@@ -11,7 +11,7 @@ use crate::model::bundle::Bundle;
 use crate::radiograph::{ImageFormat, Pixels, write};
 use crate::train::data::{Dataset, SplitWatch};
 use crate::train::encode::encode;
-use crate::train::init::{InitOptions, init};
+use crate::train::init::{InitOptions, init, tests::smallest};
 use crate::train::language_model::Encoder;
 use crate::train::vqgan::VqganFiles;
 
@@ -34,16 +34,8 @@ impl TestWorld {
     pub(super) fn new() -> Self {
         let world = Self(tempfile::tempdir().unwrap());
         let options = InitOptions {
-            vocabulary: 300,
-            hidden: 16,
-            layers: 1,
-            heads: 2,
             context: 256,
-            resolution: 8,
-            multipliers: vec![1, 1],
-            code_width: 4,
-            codes: 16,
-            ..InitOptions::demo(world.path("start"))
+            ..smallest(world.path("start"))
         };
         init(&options, &mut |_| {}).unwrap();
         for number in 0..7u8 {
@@ -91,6 +83,20 @@ impl TestWorld {
             samples: 1,
             workers: 2,
             ..FinetuneSettings::default()
+        }
+    }
+
+    /// A run that is too slow to change a weight: no evaluation is better than the first, so that it ends early.
+    pub(super) fn idle(&self, run: &str) -> FinetuneSettings {
+        FinetuneSettings {
+            rate: 1e-15,
+            warmup: 0,
+            ema: 0.0,
+            samples: 0,
+            eval_every: 1,
+            patience: 2,
+            steps: 40,
+            ..self.settings(run)
         }
     }
 

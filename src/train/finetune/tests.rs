@@ -247,17 +247,7 @@ fn a_loss_that_is_no_number_ends_the_run_with_step_examples_and_last_checkpoint(
 #[test]
 fn a_run_that_gets_no_better_ends_early_with_its_best_weights_and_stays_ended() {
     let world = TestWorld::new();
-    // Too slow to change a weight.
-    let settings = FinetuneSettings {
-        rate: 1e-15,
-        warmup: 0,
-        ema: 0.0,
-        samples: 0,
-        eval_every: 1,
-        patience: 2,
-        steps: 40,
-        ..world.settings("run")
-    };
+    let settings = world.idle("run");
     let log = || std::fs::read_to_string(settings.out.join("log.jsonl")).unwrap();
     assert_eq!(train(&settings, Device::Cpu, || false).unwrap(), Outcome::Finished);
     let (lines, first) = (log(), weights(&settings.out));
