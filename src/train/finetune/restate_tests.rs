@@ -1,5 +1,6 @@
 //! Runs that are taken up after their last step.
 
+use serde_json::{Value, json};
 use tch::Device;
 
 use super::test_world::TestWorld;
@@ -95,10 +96,15 @@ fn where_the_best_weights_were_in_a_bundle_that_is_gone_the_last_ones_are_export
             std::fs::read_to_string(settings.out.join("log.jsonl")).unwrap(),
         )
     };
-    assert!(end().0.contains(" 1 steps of"));
+    let first = end();
+    assert!(first.0.contains(" 1 steps of"), "{}", first.0);
     std::fs::remove_dir_all(&bundle).unwrap();
     let again = end();
     assert!(again.0.contains(" 4 steps of"), "{}", again.0);
+    // What was measured again stands in the place of what was measured before.
+    let last: Value = serde_json::from_str(again.1.lines().next_back().unwrap()).unwrap();
+    assert_eq!((&last["step"], &last["validation/best_step"]), (&json!(4), &json!(4.0)));
+    assert_eq!(again.1.lines().count(), first.1.lines().count());
     assert_eq!(end(), again);
 }
 
