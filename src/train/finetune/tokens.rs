@@ -1,6 +1,6 @@
 //! Another tokenizer than the base's own: it may add tokens behind those that the base has rows for, and nothing else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use serde_json::Value;
@@ -73,6 +73,16 @@ pub(super) fn check_extends(
         let merge = base.merges[rank].join(" ");
         return Err(differs(format!("merge {rank} is another than {merge:?}")));
     }
+    // Those behind may make tokens that are added. One that makes a token of the base reads texts otherwise, and adds nothing.
+    let known: HashSet<&str> = base.ids.values().map(String::as_str).collect();
+    for (rank, [left, right]) in other.merges.iter().enumerate().skip(base.merges.len()) {
+        let token = format!("{left}{right}");
+        if known.contains(token.as_str()) {
+            return Err(differs(format!(
+                "merge {rank} (\"{left} {right}\") is not one of the base, and makes its token {token:?}"
+            )));
+        }
+    }
     Ok(base.ids.last_key_value().map_or(0, |(id, _)| *id as usize + 1))
 }
 
@@ -122,5 +132,23 @@ mod tests {
                 .contains("merge 0 is another than \"a b\"")
         );
         assert!(check(&base, b"{}").unwrap_err().contains("byte-level BPE"));
+    }
+
+    #[test]
+    fn merges_that_are_added_may_make_tokens_that_are_added_and_no_others() {
+        let base = file(&["a", "b", "c", "ab", "abc"], json!([["a", "b"], ["ab", "c"]]), &[]);
+        let merges = |new: Value| {
+            let mut merges = json!([["a", "b"], ["ab", "c"]]);
+            merges.as_array_mut().unwrap().push(new);
+            file(&["a", "b", "c", "ab", "abc", "bc"], merges, &[])
+        };
+        assert_eq!(check(&base, &merges(json!(["b", "c"]))), Ok(5));
+        for new in [json!(["a", "bc"]), json!("a bc")] {
+            let error = check(&base, &merges(new)).unwrap_err();
+            assert!(
+                error.contains("merge 2 (\"a bc\") is not one of the base, and makes its token \"abc\""),
+                "{error}"
+            );
+        }
     }
 }
