@@ -28,6 +28,18 @@ struct Rows {
     labels: String,
 }
 
+/// Refuses a number of studies that cannot be made.
+///
+/// # Errors
+/// [`PhantomError::NoStudies`], [`PhantomError::TooManyStudies`].
+pub fn check_studies(studies: u64) -> Result<(), PhantomError> {
+    match studies {
+        0 => Err(PhantomError::NoStudies),
+        1..=Phantom::MAX_STUDIES => Ok(()),
+        _ => Err(PhantomError::TooManyStudies(studies)),
+    }
+}
+
 /// Writes studies 0 … `studies - 1` below `out`: `files/`, `reports/files/`, `vqa/files/`, `truth/files/` and the three
 /// `mimic-cxr-2.0.0-*.csv`, which come last: what they list is complete. `done` is called after each study, from any of
 /// `jobs` threads (0: as many as there are cores). A folder made with the same seed and size is continued.
@@ -41,12 +53,7 @@ pub fn write_dataset(
     jobs: usize,
     done: impl Fn() + Sync,
 ) -> Result<Summary, PhantomError> {
-    if studies == 0 {
-        return Err(PhantomError::NoStudies);
-    }
-    if studies > Phantom::MAX_STUDIES {
-        return Err(PhantomError::TooManyStudies(studies));
-    }
+    check_studies(studies)?;
     claim(phantom, out)?;
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(jobs)

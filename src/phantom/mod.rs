@@ -39,7 +39,7 @@ use crate::radiograph::Pixels;
 use random::{Purpose, Random};
 
 pub use canvas::Bounds;
-pub use dataset::{Summary, write_dataset};
+pub use dataset::{Summary, check_studies, write_dataset};
 pub use error::PhantomError;
 pub use labels::{LABELS, Label, NO_FINDING};
 pub use questions::QuestionAnswer;

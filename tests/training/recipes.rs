@@ -276,15 +276,26 @@ fn a_step_is_done_as_long_as_what_it_left_is_there_and_a_refused_setting_does_no
     let run = ["run", "small.toml", "--device", "cpu", "--only", "vqgan"];
     succeed(folder, &["run", "small.toml", "--only", "phantoms"]);
     succeed(folder, &run);
-    let state = || {
+    let state_of = |step: &str| {
         let (dry, _) = succeed(folder, &["run", "small.toml", "--dry-run"]);
-        let line = dry.lines().find(|line| line.contains(" vqgan ")).expect("the step");
+        let named = |line: &&str| line.split_whitespace().nth(1) == Some(step);
+        let line = dry.lines().find(named).expect("the step");
         line.split_whitespace().skip(3).collect::<Vec<_>>().join(" ")
     };
+    let state = || state_of("vqgan");
     assert_eq!(state(), "done");
     let error = fail(folder, &[&run[..], &["--set", "vqgan.codes=64"]].concat());
     assert!(error.contains("codes: 16 → 64"), "{error}");
     assert_eq!(state(), "done");
+    // Commands refuse what they left of other settings, and values that cannot be.
+    for (set, told) in [
+        ("phantoms.seed=5", "of another seed"),
+        ("phantoms.size=7", "7 pixels a side"),
+    ] {
+        let error = fail(folder, &["run", "small.toml", "--only", "phantoms", "--set", set]);
+        assert!(error.contains(told), "{error}");
+        assert_eq!(state_of("phantoms"), "done");
+    }
     let network = folder.join("runs/small/vqgan/vqgan");
     fs::remove_dir_all(&network).expect("the folder is there");
     assert_eq!(state(), "goes on");

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use llm_cxr::phantom::{Phantom, contact_sheet, write_dataset};
+use llm_cxr::phantom::{Phantom, PhantomError, check_studies, contact_sheet, write_dataset};
 use llm_cxr::train::common::Outcome;
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +37,14 @@ pub(crate) struct PhantomArgs {
 
 fn size() -> usize {
     256
+}
+
+impl PhantomArgs {
+    /// Refuses settings that no phantoms can have.
+    pub(crate) fn check(&self) -> Result<(), PhantomError> {
+        check_studies(self.studies)?;
+        Phantom::new(self.seed, self.size).map(drop)
+    }
 }
 
 /// Does the work.

@@ -60,7 +60,8 @@ impl Work {
             Self::Pretrain(s) => s.check()?,
             Self::Finetune(s) => s.check()?,
             Self::Evaluate(s) => s.check()?,
-            Self::Phantom(_) | Self::Tokenizer(_) | Self::Encode(_) | Self::Decoder(_) => {}
+            Self::Phantom(s) => s.check()?,
+            Self::Tokenizer(_) | Self::Encode(_) | Self::Decoder(_) => {}
         }
         Ok(())
     }

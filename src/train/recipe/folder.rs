@@ -7,6 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::glance::Glance;
 use super::{Planned, RecipeError};
 use crate::model::bundle::folders;
 use crate::train::common::checkpoint::Checkpoints;
@@ -45,13 +46,20 @@ pub enum State {
 }
 
 /// What is written down of a step.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 struct Record {
     command: String,
     done: bool,
     stamp: String,
     inputs: Vec<(String, String)>,
     settings: Value,
+}
+
+/// A step that was done, before its command was asked to go on with other settings.
+#[derive(Serialize, Deserialize)]
+struct Before {
+    record: Record,
+    left: Glance,
 }
 
 /// The folder of a run, held by one process at a time.
@@ -164,7 +172,10 @@ impl RunFolder {
                 // Its command may refuse to go on with other settings. Until it has done the step, what it left is still of the old
                 // ones, and --redo must find that.
                 return match self.record(step) {
-                    Some(record) => self.put(step, &Record { done: false, ..record }),
+                    Some(record) => {
+                        self.remember(step, &record)?;
+                        self.put(step, &Record { done: false, ..record })
+                    }
                     None => self.write(plan, step, false),
                 };
             }
@@ -196,6 +207,7 @@ impl RunFolder {
         let (old, record) = self.aside(&plan[number]);
         folders::remove(&old)
             .and_then(|()| folders::remove(&record))
+            .and_then(|()| folders::remove(&self.before(&plan[number])))
             .map_err(RecipeError::folder)
     }
 
@@ -244,10 +256,35 @@ impl RunFolder {
     }
 
     fn put(&self, step: &Planned, record: &Record) -> Result<(), RecipeError> {
-        let path = self.path(&step.name);
-        let io = |reason: String| RecipeError::io(&path)(std::io::Error::other(reason));
-        let text = serde_json::to_string_pretty(record).map_err(|e| io(e.to_string()))?;
-        write_whole(&path, text.as_bytes()).map_err(|e| io(e.to_string()))
+        write_json(&self.path(&step.name), record)
+    }
+
+    /// Where [`Before`] is kept while the command of a step is at work.
+    fn before(&self, step: &Planned) -> PathBuf {
+        self.root.join(RECORDS).join(format!("{}.before.json", step.name))
+    }
+
+    /// Keeps that a step is done, and what it left: its command may refuse the other settings before it writes anything.
+    fn remember(&self, step: &Planned, record: &Record) -> Result<(), RecipeError> {
+        if !record.done {
+            return Ok(());
+        }
+        let before = Before {
+            record: record.clone(),
+            left: Glance::at(&self.root.join(&step.out)),
+        };
+        write_json(&self.before(step), &before)
+    }
+
+    /// Writes down again that a step is done whose command has written nothing since [`Self::remember`].
+    fn recall(&self, step: &Planned) -> Result<(), RecipeError> {
+        let place = self.before(step);
+        let before = fs::read(&place).ok();
+        let before = before.and_then(|bytes| serde_json::from_slice::<Before>(&bytes).ok());
+        if let Some(before) = before.filter(|before| before.left == Glance::at(&self.root.join(&step.out))) {
+            self.put(step, &before.record)?;
+        }
+        folders::remove(&place).map_err(RecipeError::folder)
     }
 
     /// Where what a step left is kept while it is done again, with its record.
@@ -281,9 +318,11 @@ impl RunFolder {
         Ok(())
     }
 
-    /// Puts back what was put aside for step `number`, if the step failed before it left anything: a slip in its settings costs nothing.
+    /// Puts back what was put aside for step `number`, if the step failed before it left anything, and writes down again that it is done, if it
+    /// was: a slip in its settings costs nothing.
     pub fn take_back(&self, plan: &[Planned], number: usize) -> Result<(), RecipeError> {
         let step = &plan[number];
+        self.recall(step)?;
         let ((old, record), path) = (self.aside(step), self.root.join(&step.out));
         if old.exists() && record.exists() && !path.exists() {
             fs::rename(&old, &path).map_err(RecipeError::io(&old))?;
@@ -306,6 +345,13 @@ impl RunFolder {
             .map_err(RecipeError::folder)?;
         Ok(target)
     }
+}
+
+/// Writes a file of JSON whole.
+fn write_json(path: &Path, what: &impl Serialize) -> Result<(), RecipeError> {
+    let io = |reason: String| RecipeError::io(path)(std::io::Error::other(reason));
+    let text = serde_json::to_string_pretty(what).map_err(|e| io(e.to_string()))?;
+    write_whole(path, text.as_bytes()).map_err(|e| io(e.to_string()))
 }
 
 /// Names and stamps of a step's inputs.

@@ -17,11 +17,14 @@
 
 mod error;
 mod folder;
+mod glance;
 mod missing;
 mod order;
 mod parse;
 mod plan;
 mod published;
+#[cfg(test)]
+mod refused_tests;
 #[cfg(test)]
 mod tests;
 

@@ -45,7 +45,7 @@ fn message(text: &str, sets: &[&str]) -> String {
     read(text, sets).unwrap_err().to_string()
 }
 
-fn planned(sets: &[&str]) -> Vec<Planned> {
+pub(super) fn planned(sets: &[&str]) -> Vec<Planned> {
     let recipe = read(TEXT, sets).unwrap();
     let described = recipe.steps.iter().map(|step| {
         let out = if step.command == "tokenizer" {
@@ -205,7 +205,7 @@ fn a_change_shows_in_the_stamps_of_all_that_follows_from_it_and_in_no_other() {
 }
 
 /// Makes what a step would make, and writes it down.
-fn make(folder: &RunFolder, plan: &[Planned], number: usize, redo: bool) -> Result<(), RecipeError> {
+pub(super) fn make(folder: &RunFolder, plan: &[Planned], number: usize, redo: bool) -> Result<(), RecipeError> {
     folder.begin(plan, number, redo)?;
     let out = folder.root().join(&plan[number].out);
     if out.extension().is_some() {
