@@ -87,6 +87,11 @@ fn a_recipe_is_followed_once_and_gone_on_with() {
 
     // A longer training goes on; the codes of the shorter one are not silently kept.
     let longer = [&run[..], &["--set", "vqgan.steps=6"]].concat();
+    let dry = [&longer[..], &["--dry-run"]].concat();
+    let (ok, out, _) = texts(trainer(folder, &dry).output().expect("the trainer starts"));
+    assert!(!ok && out.contains("step `encode`") && out.contains("--redo"), "{out}");
+    assert!(!out.contains("step `vqgan`"), "{out}");
+    succeed(folder, &[&dry[..], &["--redo"]].concat());
     let error = fail(folder, &longer);
     assert!(
         error.contains("step 3 of 4: vqgan (vqgan): other settings (steps: 4 → 6)"),

@@ -27,7 +27,7 @@ pub struct RunArgs {
     /// From this step on
     #[arg(long, value_name = "STEP")]
     from: Option<String>,
-    /// Say what would be done, and do nothing
+    /// Say what would be done and what would stop it, and do nothing
     #[arg(long)]
     dry_run: bool,
     /// A setting of a step (`vqgan.steps=500`) or one of the recipe's [values] (`mimic=/data/mimic`); may be repeated
@@ -69,13 +69,20 @@ pub fn run(args: &RunArgs) -> crate::CommandResult {
         (_, Some(name)) => recipe.find(name)?..works.len(),
         _ => 0..works.len(),
     };
-    let folder = RunFolder::look(&shown);
+    let folder = RunFolder::look(&root);
     // What is done may have lost what it was made from.
     let todo = chosen.clone().filter(|n| folder.state(&plan, *n) != State::Done);
     let todo: Vec<usize> = todo.collect();
     let mut lacking = undone(&plan, &chosen, &todo, &folder);
-    lacking.extend(missing(&plan, todo, &root));
+    lacking.extend(missing(&plan, todo.iter().copied(), &root));
     if args.dry_run {
+        if root.is_dir() {
+            // Where the recipe's paths begin, also for those that the steps wrote down.
+            std::env::set_current_dir(&root).map_err(|e| format!("{}: {e}", shown.display()))?;
+        }
+        // A run says so when it comes to the step; with --redo it does it again.
+        let stale = todo.iter().filter(|_| !args.redo);
+        lacking.extend(stale.filter_map(|number| folder.stale(&plan, *number)));
         for (number, step) in plan.iter().enumerate() {
             let state = if chosen.contains(&number) {
                 word(&folder.state(&plan, number))

@@ -185,15 +185,32 @@ impl RunFolder {
         };
         if let Some(changes) = changes.filter(|_| step.goes_on) {
             if !redo {
-                return Err(RecipeError::Stale {
-                    step: step.name.clone(),
-                    changes,
-                    out: self.root.join(&step.out),
-                });
+                return Err(self.begun_from(step, changes));
             }
             self.put_aside(step)?;
         }
         self.write(plan, step, false)
+    }
+
+    /// Why a run would not do step `number` without `--redo`: what it left is of other inputs, or its command would not go on with it. `None` where
+    /// it is done, or may be done.
+    pub fn stale(&self, plan: &[Planned], number: usize) -> Option<RecipeError> {
+        let step = &plan[number];
+        let changes = match self.state(plan, number) {
+            State::Done => None,
+            State::OtherInputs(changes) => Some(changes),
+            State::ToDo | State::Begun | State::OtherSettings(_) => self.refused(step),
+        };
+        let changes = changes.filter(|_| step.goes_on)?;
+        Some(self.begun_from(step, changes))
+    }
+
+    fn begun_from(&self, step: &Planned, changes: Vec<String>) -> RecipeError {
+        RecipeError::Stale {
+            step: step.name.clone(),
+            changes,
+            out: self.root.join(&step.out),
+        }
     }
 
     /// Where the messages of step `step` go that is done by a process of its own.
