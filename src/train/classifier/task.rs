@@ -15,8 +15,8 @@ use crate::train::common::checkpoint::{Restored, Snapshot};
 use crate::train::common::schedule::{Schedule, Shape};
 use crate::train::common::store::{replace_tensors, write_whole};
 use crate::train::common::{
-    Average, Fault, FlatSource, ImageBatch, ImageStream, Initial, Known, Labels, Outcome, Parameters, Plan, Task,
-    TrainError, clip, drive, finite, keep, open_sources, repeat_rare,
+    Average, Fault, FlatSource, ImageBatch, ImageStream, Initial, Known, Labels, LeftOut, Outcome, Parameters, Plan,
+    Skip, Task, TrainError, clip, drive, finite, keep, open_sources, repeat_rare,
 };
 
 /// Settings of `llm-cxr-train classifier`.
@@ -183,6 +183,7 @@ struct ClassifierTask {
     kind: Kind,
     device: Device,
     validation: Vec<ImageBatch>,
+    left_out: LeftOut,
     out: PathBuf,
 }
 
@@ -190,9 +191,9 @@ struct ClassifierTask {
 pub fn train(settings: &ClassifierSettings, device: Device, stop: impl Fn() -> bool) -> Result<Outcome, TrainError> {
     let s = settings;
     s.check()?;
-    let (sources, known) = open_sources(&s.data, true, Known::Labels)?;
+    let sources = open_sources(&s.data, true, Known::Labels)?;
     let stream = |sources| ImageStream::new(sources, s.seed, s.resolution, s.channels);
-    let training = stream(repeat_rare(keep(sources, s.cache_mib), s.repeat_rare)).moved(s.shift);
+    let training = stream(repeat_rare(keep(sources.images, s.cache_mib), s.repeat_rare)).moved(s.shift);
     if training.is_empty() {
         return Err(TrainError::NoData(
             "the data has no training image (split `train`)".to_owned(),
@@ -204,10 +205,10 @@ pub fn train(settings: &ClassifierSettings, device: Device, stop: impl Fn() -> b
         stem_layers: s.stem_layers,
         growth: s.growth,
         blocks: s.blocks.clone(),
-        labels: chosen(&s.labels, known)?,
+        labels: chosen(&s.labels, sources.labels)?,
     };
     config.check()?;
-    let validation = stream(open_sources(&s.data, false, Known::Labels)?.0);
+    let validation = stream(open_sources(&s.data, false, Known::Labels)?.images).once(s.validate_images);
     let parameters = Parameters::fresh(&config.expected_tensors(), Initial::Torch, s.seed, device)?;
     let adamw = AdamwSettings {
         weight_decay: s.weight_decay,
@@ -228,7 +229,11 @@ pub fn train(settings: &ClassifierSettings, device: Device, stop: impl Fn() -> b
         },
         kind: if s.bf16 { Kind::BFloat16 } else { Kind::Float },
         device,
-        validation: validation.once(s.validate_images).parts(s.batch),
+        validation: validation.parts(s.batch),
+        left_out: LeftOut {
+            account: sources.account,
+            images: validation.skipped,
+        },
         out: s.out.clone(),
     };
     let plan = Plan {
@@ -342,8 +347,12 @@ fn why_unmeasured(validation: &[ImageBatch]) -> &'static str {
 impl Task for ClassifierTask {
     type Batch = ImageBatch;
 
-    fn account(batch: &ImageBatch) -> (&[String], &[String]) {
+    fn account(batch: &ImageBatch) -> (&[String], &[Skip]) {
         (&batch.ids, &batch.skipped)
+    }
+
+    fn left_out(&mut self) -> LeftOut {
+        std::mem::take(&mut self.left_out)
     }
 
     fn step(&mut self, batch: &ImageBatch, step: u64) -> Result<Vec<(String, f64)>, Fault> {

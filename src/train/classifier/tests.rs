@@ -81,6 +81,40 @@ fn labels_are_learned_of_the_images_that_they_are_known_of() {
 }
 
 #[test]
+fn images_that_cannot_be_read_are_named_once_in_the_folder_of_the_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let s = ClassifierSettings {
+        steps: 6,
+        eval_every: 6,
+        ..settings(dir.path())
+    };
+    // One of training, which comes up in both epochs, and one of validation.
+    for name in ["7.png", "40.png"] {
+        fs::write(dir.path().join(name), "no image").unwrap();
+    }
+    fs::write(
+        dir.path().join("data.csv"),
+        fs::read_to_string(&s.data[0]).unwrap() + "48.png,nowhere,Left=1\n",
+    )
+    .unwrap();
+    train(&s, Device::Cpu, || false).unwrap();
+    let text = fs::read_to_string(s.out.join("skipped.jsonl")).unwrap();
+    let mut told: Vec<(Value, Value)> = text
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .inspect(|line| assert_eq!(line["data"], s.data[0].as_str(), "{line}"))
+        .map(|line| (line["id"].clone(), line["reason"].clone()))
+        .collect();
+    told.retain(|(id, _)| !id.is_null());
+    let undecodable = |id: &str| (Value::from(id), Value::from("image does not decode"));
+    assert_eq!(told, [undecodable("40.png"), undecodable("7.png")]);
+    // And the row of no split.
+    assert_eq!(text.lines().count(), 3, "{text}");
+    let log = fs::read_to_string(s.out.join("log.jsonl")).unwrap();
+    assert!(log.contains("\"data/skipped\":2"), "{log}");
+}
+
+#[test]
 fn a_configuration_without_stem_layers_is_one_of_a_single_one() {
     let dir = tempfile::tempdir().unwrap();
     let json = r#"{"resolution":16,"channels":1,"growth":8,"blocks":[1],"labels":["Left"]}"#;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::files::Weighted;
-use super::{ImageSource, Sample};
+use super::{ImageSource, Sample, Skip};
 
 /// A source whose images are kept until `budget` bytes are full; what comes later is loaded each time.
 pub struct Cached {
@@ -56,7 +56,7 @@ impl ImageSource for Cached {
         self.source.present(index)
     }
 
-    fn load(&self, index: u64, side: usize) -> Result<Sample, String> {
+    fn load(&self, index: u64, side: usize) -> Result<Sample, Skip> {
         let lock = || self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(sample) = lock().samples.get(&(index, side)) {
             return Ok(sample.clone());
@@ -86,7 +86,7 @@ mod tests {
             Some(9)
         }
 
-        fn load(&self, index: u64, side: usize) -> Result<Sample, String> {
+        fn load(&self, index: u64, side: usize) -> Result<Sample, Skip> {
             self.0.fetch_add(1, Ordering::Relaxed);
             let levels = vec![index as u8; side * side * 3];
             let pixels = Pixels::new(side, side, levels).ok_or("no pixels")?;

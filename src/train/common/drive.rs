@@ -8,7 +8,8 @@ use serde_json::Value;
 use super::checkpoint::{Checkpoints, Restored, Snapshot};
 use super::lines::Lines;
 use super::log::RUN;
-use super::{Loader, Outcome, Plan, RunLog, TrainError, hold_folder, is_export, open_folder};
+use super::skips::Skips;
+use super::{LeftOut, Loader, Outcome, Plan, RunLog, Skip, TrainError, hold_folder, is_export, open_folder};
 
 /// So many steps in a row of which nothing can be used end a run: then it is not a file here and there that is damaged.
 const MOST_EMPTY: u64 = 100;
@@ -58,8 +59,13 @@ pub trait Task {
     /// What a step is made from.
     type Batch: Send + 'static;
 
-    /// Names of a batch's items, and sentences on those that were skipped.
-    fn account(batch: &Self::Batch) -> (&[String], &[String]);
+    /// Names of a batch's items, and those that were skipped.
+    fn account(batch: &Self::Batch) -> (&[String], &[Skip]);
+
+    /// What of the data is known not to be of use before the first step. Asked for once.
+    fn left_out(&mut self) -> LeftOut {
+        LeftOut::default()
+    }
 
     /// Does step `step` (counted from 0) and gives its quantities. Weights must be left alone if one of them is not finite.
     fn step(&mut self, batch: &Self::Batch, step: u64) -> Result<Vec<(String, f64)>, Fault>;
@@ -120,6 +126,9 @@ pub fn drive<T: Task>(
         }
     }
     session.bar.finish();
+    if let Some(told) = session.skips.told() {
+        eprintln!("{told}");
+    }
     plan.finished()
 }
 
@@ -142,7 +151,7 @@ struct Session<'a, T: Task> {
     /// Since when, and after which step, speed is counted.
     since: (Instant, u64),
     /// Items that could not be used.
-    skipped: u64,
+    skips: Skips,
     /// Steps of whose batch nothing could be used.
     left_out: u64,
     /// So many of them in a row, up to now.
@@ -187,6 +196,12 @@ impl<'a, T: Task> Session<'a, T> {
         }
         let kept = restored.is_some();
         drop(restored);
+        let left_out = task.left_out();
+        let mut skips = Skips::new(&plan.out, left_out.account, !kept);
+        for skip in left_out.images.iter().filter(|skip| skips.meet(skip)) {
+            bar.suspend(|| eprintln!("skipped: {skip}"));
+        }
+        skips.write()?;
         let log = RunLog::open(&plan.out, &plan.title, done, owed)?;
         Ok(Some(Self {
             task,
@@ -200,7 +215,7 @@ impl<'a, T: Task> Session<'a, T> {
             kept,
             owed,
             since: (Instant::now(), done),
-            skipped: 0,
+            skips,
             left_out: 0,
             empty: 0,
         }))
@@ -219,10 +234,11 @@ impl<'a, T: Task> Session<'a, T> {
 
     /// Does the next step, or leaves it out where nothing of its batch can be used. Gives its quantities.
     fn step(&mut self, batch: &T::Batch) -> Result<Vec<(String, f64)>, TrainError> {
-        let (ids, sentences) = T::account(batch);
-        for sentence in sentences {
-            self.skipped += 1;
-            self.bar.suspend(|| eprintln!("skipped: {sentence}"));
+        let (ids, skipped) = T::account(batch);
+        for skip in skipped {
+            if self.skips.meet(skip) {
+                self.bar.suspend(|| eprintln!("skipped: {skip}"));
+            }
         }
         let mut values = Vec::new();
         if ids.is_empty() {
@@ -252,6 +268,7 @@ impl<'a, T: Task> Session<'a, T> {
         self.empty += 1;
         let (step, empty) = (self.done, self.empty);
         if empty >= MOST_EMPTY.min(self.plan.steps) {
+            self.skips.write()?;
             return Err(TrainError::NoData(format!(
                 "nothing of the last {empty} batches can be used (up to that of step {step}); the lines above say why"
             )));
@@ -299,7 +316,7 @@ impl<'a, T: Task> Session<'a, T> {
             "speed/steps_per_second".to_owned(),
             (self.done - counted) as f64 / seconds,
         ));
-        line.push(("data/skipped".to_owned(), self.skipped as f64));
+        line.push(("data/skipped".to_owned(), self.skips.count() as f64));
         if self.left_out > 0 {
             line.push(("data/left_out_steps".to_owned(), self.left_out as f64));
         }
@@ -336,7 +353,7 @@ impl<'a, T: Task> Session<'a, T> {
     fn save(&mut self) -> Result<(), TrainError> {
         self.checkpoints.save(&self.snapshot())?;
         self.kept = true;
-        Ok(())
+        self.skips.write()
     }
 
     /// What the run needs to go on, and whether it then has to measure and export first.

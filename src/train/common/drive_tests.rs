@@ -6,7 +6,7 @@ use serde_json::json;
 use tch::Tensor;
 
 use super::checkpoint::{Checkpoints, Restored, Snapshot, read_counts};
-use super::{Fault, Outcome, Plan, Task, TrainError, drive, finite, hold_folder};
+use super::{Fault, LeftOut, Outcome, Plan, Skip, Task, TrainError, drive, finite, hold_folder};
 
 /// Learns a number from the numbers it is shown, in their order.
 #[derive(Default)]
@@ -25,16 +25,33 @@ struct Sum {
     over: bool,
     /// The step of which a quantity is no number, if there is one.
     no_number_at: Option<u64>,
+    /// An image that cannot be measured.
+    unmeasured: Option<u64>,
 }
 
-/// Names, sentences on what was skipped, and a number.
-type Shown = (Vec<String>, Vec<String>, i64);
+/// An image that cannot be read.
+fn broken(number: u64) -> Skip {
+    Skip {
+        id: format!("{number}.png"),
+        ..Skip::from("image does not decode")
+    }
+}
+
+/// Names, what was skipped, and a number.
+type Shown = (Vec<String>, Vec<Skip>, i64);
 
 impl Task for Sum {
     type Batch = Shown;
 
-    fn account(batch: &Shown) -> (&[String], &[String]) {
+    fn account(batch: &Shown) -> (&[String], &[Skip]) {
         (&batch.0, &batch.1)
+    }
+
+    fn left_out(&mut self) -> LeftOut {
+        LeftOut {
+            images: self.unmeasured.take().into_iter().map(broken).collect(),
+            ..LeftOut::default()
+        }
     }
 
     fn step(&mut self, batch: &Shown, step: u64) -> Result<Vec<(String, f64)>, Fault> {
@@ -97,7 +114,7 @@ fn plan(out: &Path, steps: u64) -> Plan {
 /// Batches of which those that `broken` names hold nothing.
 fn batches(broken: fn(u64) -> bool) -> impl Fn(u64) -> Shown + Send + Sync + 'static {
     move |number| match broken(number) {
-        true => (Vec::new(), vec![format!("{number}.png does not decode")], 0),
+        true => (Vec::new(), vec![self::broken(number)], 0),
         false => (vec![format!("{number}.png")], Vec::new(), number as i64),
     }
 }
@@ -126,6 +143,33 @@ fn a_step_without_anything_that_can_be_used_is_left_out_wherever_the_run_is_cut(
         run(&mut rest, &plan, broken).unwrap();
         assert_eq!(rest.sum, whole.sum, "cut after {cut}");
     }
+}
+
+#[test]
+fn an_image_that_cannot_be_read_counts_once_however_often_it_comes_up_and_is_named_in_the_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let list = || std::fs::read_to_string(dir.path().join("skipped.jsonl")).unwrap();
+    let epochs = |number: u64| (vec!["0.png".to_owned()], vec![broken(number % 2 + 1)], 0);
+    let mut task = Sum {
+        exports_to: Some(dir.path().to_owned()),
+        unmeasured: Some(9),
+        ..Sum::default()
+    };
+    drive(&mut task, &plan(dir.path(), 6), &json!({}), epochs, || false).unwrap();
+    let named: Vec<String> = [9, 1, 2]
+        .map(|number| json!({"id": format!("{number}.png"), "reason": "image does not decode", "detail": "image does not decode"}))
+        .map(|line| line.to_string())
+        .into();
+    assert_eq!(list().lines().collect::<Vec<_>>(), named);
+    let log = std::fs::read_to_string(dir.path().join("log.jsonl")).unwrap();
+    assert!(
+        log.contains("\"data/skipped\":3") && !log.contains("\"data/skipped\":4"),
+        "{log}"
+    );
+    // Taken up again it knows them still.
+    run(&mut Sum::default(), &plan(dir.path(), 9), |number| number == 7).unwrap();
+    assert_eq!(list().lines().count(), 4);
+    assert!(list().starts_with("{\"") && list().contains("7.png"), "{}", list());
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::answers::answers;
 use super::labels::{ALL_OTHERS, ANSWER};
-use super::{ImageSource, Sample, TrainError, split_share};
+use super::{ImageSource, Sample, Skip, TrainError, split_share};
 use crate::train::data::{Account, DataError, Dataset, Questions, Split, SplitWatch, read_image};
 
 /// Labels that mean that every other one is absent, not unknown.
@@ -37,6 +37,8 @@ pub struct Files {
     entries: Vec<Entry>,
     names: Vec<String>,
     root: PathBuf,
+    /// The data set that they are of.
+    data: Arc<Path>,
     account: Account,
 }
 
@@ -123,6 +125,7 @@ impl Files {
         let root = if path.is_dir() { Some(path) } else { path.parent() };
         Ok(Self {
             root: root.unwrap_or(Path::new("")).to_owned(),
+            data: Arc::from(path),
             entries,
             names: names.list,
             account,
@@ -195,11 +198,16 @@ impl ImageSource for Files {
         Some(self.entries.len() as u64)
     }
 
-    fn load(&self, index: u64, side: usize) -> Result<Sample, String> {
+    fn load(&self, index: u64, side: usize) -> Result<Sample, Skip> {
         let entry = self.entries.get(index as usize).ok_or("there is no such image")?;
         let name = entry.path.strip_prefix(&self.root).unwrap_or(&entry.path);
         let id = name.to_string_lossy().into_owned();
-        let pixels = read_image(&entry.path, side).map_err(|fault| format!("{id}: {fault}"))?;
+        let pixels = read_image(&entry.path, side).map_err(|fault| Skip {
+            data: Some(self.data.clone()),
+            id: id.clone(),
+            reason: fault.reason(),
+            detail: fault.to_string(),
+        })?;
         let named = entry
             .labels
             .iter()
@@ -223,46 +231,45 @@ impl ImageSource for Files {
 /// A source and its weight in the mixture.
 pub type Weighted = (Arc<dyn ImageSource>, f64);
 
-/// Sources written as `PATH` or `PATH@SHARE`, and the names of the labels that are known of an image. What of the training data is used
-/// and skipped is told on standard error. A patient or an image in two splits is an error, within a source and between them ([`SplitWatch`]).
-pub fn open_sources(
-    specs: &[String],
-    training: bool,
-    known: Known,
-) -> Result<(Vec<Weighted>, Vec<String>), TrainError> {
-    let mut names = Vec::new();
-    let sources = open_each(specs, training, known, &mut names)?;
-    names.sort();
-    let mut seen = HashSet::new();
-    names.retain(|name| seen.insert(name.to_lowercase()));
-    Ok((sources, names))
+/// What [`open_sources`] finds.
+pub struct Sources {
+    /// The sources, with their shares.
+    pub images: Vec<Weighted>,
+    /// Names of the labels that are known of an image.
+    pub labels: Vec<String>,
+    /// What of all of them was skipped, in all splits.
+    pub account: Account,
 }
 
-fn open_each(
-    specs: &[String],
-    training: bool,
-    known: Known,
-    names: &mut Vec<String>,
-) -> Result<Vec<Weighted>, TrainError> {
+/// Opens sources written as `PATH` or `PATH@SHARE`. What of the training data is used and skipped is told on standard error. A patient or an
+/// image in two splits is an error, within a source and between them ([`SplitWatch`]).
+pub fn open_sources(specs: &[String], training: bool, known: Known) -> Result<Sources, TrainError> {
+    let (mut images, mut labels, mut account) = (Vec::<Weighted>::new(), Vec::<String>::new(), Account::default());
     let mut watch = SplitWatch::default();
-    specs
-        .iter()
-        .map(|spec| {
-            let (path, share) = split_share(spec);
-            let files = Files::open_watched(Path::new(path), training, known, &mut watch)?;
-            names.extend(files.known_labels());
-            if training {
-                let skips = files.account().to_string();
-                let skips = skips.lines().skip(1).map(|line| format!("\n  {line}"));
-                eprintln!(
-                    "{path}: {} training images{}",
-                    files.entries.len(),
-                    skips.collect::<String>()
-                );
-            }
-            Ok((Arc::new(files) as Arc<dyn ImageSource>, share))
-        })
-        .collect()
+    for spec in specs {
+        let (path, share) = split_share(spec);
+        let files = Files::open_watched(Path::new(path), training, known, &mut watch)?;
+        labels.extend(files.known_labels());
+        account.join(files.account().clone());
+        if training {
+            let skips = files.account().to_string();
+            let skips = skips.lines().skip(1).map(|line| format!("\n  {line}"));
+            eprintln!(
+                "{path}: {} training images{}",
+                files.entries.len(),
+                skips.collect::<String>()
+            );
+        }
+        images.push((Arc::new(files) as Arc<dyn ImageSource>, share));
+    }
+    labels.sort();
+    let mut seen = HashSet::new();
+    labels.retain(|name| seen.insert(name.to_lowercase()));
+    Ok(Sources {
+        images,
+        labels,
+        account,
+    })
 }
 
 fn is_image(path: &Path) -> bool {
@@ -303,6 +310,7 @@ fn folder(root: &Path, training: bool) -> Result<Files, TrainError> {
         entries: kept.map(entry).collect(),
         names: Vec::new(),
         root: root.to_owned(),
+        data: Arc::from(root),
         account,
     })
 }

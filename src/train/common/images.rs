@@ -7,6 +7,7 @@ use rand::Rng;
 use rand::seq::SliceRandom;
 use tch::{Device, Kind, Tensor};
 
+use super::Skip;
 use super::random::{Purpose, generator};
 use crate::radiograph::Pixels;
 
@@ -26,8 +27,8 @@ pub trait ImageSource: Send + Sync {
     /// How many there are; `None` for a generator without end.
     fn count(&self) -> Option<u64>;
 
-    /// Image `index`, `side × side`; the error is a sentence on why it has to be skipped.
-    fn load(&self, index: u64, side: usize) -> Result<Sample, String>;
+    /// Image `index`, `side × side`; the error says why it has to be skipped.
+    fn load(&self, index: u64, side: usize) -> Result<Sample, Skip>;
 
     /// Findings known to be present in image `index`, without loading it; none where that is not known beforehand.
     fn present(&self, _index: u64) -> Vec<String> {
@@ -44,8 +45,8 @@ pub struct ImageBatch {
     pub levels: Vec<u8>,
     /// Labels of each image.
     pub labels: Vec<Vec<(String, f32)>>,
-    /// Sentences on images that could not be read.
-    pub skipped: Vec<String>,
+    /// Images that could not be read.
+    pub skipped: Vec<Skip>,
 }
 
 impl ImageBatch {
@@ -58,7 +59,7 @@ impl ImageBatch {
 }
 
 impl ImageBatch {
-    /// The same images, at most `size` in each part. Sentences on those that could not be read are not taken along.
+    /// The same images, at most `size` in each part. Those that could not be read are not taken along.
     pub fn parts(&self, size: usize) -> Vec<ImageBatch> {
         let size = size.max(1);
         let bytes = self.levels.len() / self.ids.len().max(1);
@@ -198,7 +199,7 @@ impl ImageStream {
                 batch.ids.push(sample.id);
                 batch.labels.push(sample.labels);
             }
-            Err(reason) => batch.skipped.push(reason),
+            Err(skip) => batch.skipped.push(skip),
         }
     }
 }
@@ -243,7 +244,7 @@ mod tests {
             self.0
         }
 
-        fn load(&self, index: u64, side: usize) -> Result<Sample, String> {
+        fn load(&self, index: u64, side: usize) -> Result<Sample, Skip> {
             let pixels = Pixels::new(side, side, vec![index as u8; side * side * 3]).ok_or("no pixels")?;
             let sample = Sample {
                 id: index.to_string(),
@@ -251,7 +252,7 @@ mod tests {
                 labels: Vec::new(),
             };
             if index == 5 {
-                Err("5 is broken".to_owned())
+                Err(Skip::from("5 is broken"))
             } else {
                 Ok(sample)
             }
@@ -303,7 +304,7 @@ mod tests {
             None
         }
 
-        fn load(&self, index: u64, side: usize) -> Result<Sample, String> {
+        fn load(&self, index: u64, side: usize) -> Result<Sample, Skip> {
             let rgb = (0..side * side).flat_map(|i| [i as u8; 3]).collect();
             Ok(Sample {
                 id: index.to_string(),
@@ -342,7 +343,7 @@ mod tests {
     fn an_image_that_cannot_be_read_is_left_out_and_accounted_for() {
         let s = stream(&[(Some(8), 1.0)], 1);
         let batch = s.batch(0, 8);
-        assert_eq!((batch.ids.len(), batch.skipped), (7, vec!["5 is broken".to_owned()]));
+        assert_eq!((batch.ids.len(), batch.skipped), (7, vec![Skip::from("5 is broken")]));
         assert_eq!(batch.levels.len(), 7 * 4);
         assert_eq!(s.batch(3, 4).ids, s.batch(3, 4).ids);
     }
@@ -355,7 +356,7 @@ mod tests {
             Some(self.1)
         }
 
-        fn load(&self, index: u64, side: usize) -> Result<Sample, String> {
+        fn load(&self, index: u64, side: usize) -> Result<Sample, Skip> {
             Ok(Sample {
                 id: format!("{} {index}", self.0),
                 pixels: Pixels::new(side, side, vec![index as u8; side * side * 3]).ok_or("no pixels")?,

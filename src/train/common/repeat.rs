@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::files::Weighted;
-use super::{ImageSource, Sample};
+use super::{ImageSource, Sample, Skip};
 
 /// No image is shown more often than this in an epoch.
 const MOST: f64 = 4.0;
@@ -58,7 +58,7 @@ impl ImageSource for Repeated {
         Some(self.shown.len() as u64)
     }
 
-    fn load(&self, index: u64, side: usize) -> Result<Sample, String> {
+    fn load(&self, index: u64, side: usize) -> Result<Sample, Skip> {
         let index = self.shown.get(index as usize).ok_or("there is no such image")?;
         self.source.load(*index, side)
     }
@@ -81,8 +81,11 @@ mod tests {
             Some(100)
         }
 
-        fn load(&self, index: u64, _: usize) -> Result<Sample, String> {
-            Err(index.to_string())
+        fn load(&self, index: u64, _: usize) -> Result<Sample, Skip> {
+            Err(Skip {
+                id: index.to_string(),
+                ..Skip::from("nothing to see")
+            })
         }
 
         fn present(&self, index: u64) -> Vec<String> {
@@ -102,7 +105,7 @@ mod tests {
         let (source, weight) = &sources[0];
         let count = source.count().unwrap();
         let shown: Vec<u64> = (0..count)
-            .map(|n| source.load(n, 8).err().unwrap().parse().unwrap())
+            .map(|n| source.load(n, 8).err().unwrap().id.parse().unwrap())
             .collect();
         let times = |index: u64| shown.iter().filter(|&&s| s == index).count();
         assert_eq!(*weight, 0.5);

@@ -86,12 +86,31 @@ impl Account {
     }
 
     /// What is skipped from here on is of this data set, or of none.
-    pub(super) fn reading(&mut self, data: Option<&Path>) {
+    pub(in crate::train) fn reading(&mut self, data: Option<&Path>) {
         self.data = data.map(Arc::from);
     }
 
-    /// Writes a line of JSON to `path` for each one that was skipped: the data set, the line or the id, the reason. Where nothing was, the
-    /// list that an earlier run left there is removed. Says whether there is one.
+    /// Adds what another account counts.
+    pub fn join(&mut self, other: Self) {
+        for (kind, count) in other.used {
+            *self.used.entry(kind).or_default() += count;
+        }
+        for (reason, (count, place)) in other.skipped {
+            let known = self.skipped.entry(reason).or_insert((0, place));
+            known.0 += count;
+        }
+        let room = NAMED.saturating_sub(self.named.len());
+        self.named.extend(other.named.into_iter().take(room));
+        self.notes.extend(other.notes);
+    }
+
+    /// A line of JSON for each one that was skipped: the data set, the line or the id, the reason.
+    pub fn list(&self) -> String {
+        self.named.iter().map(|one| format!("{}\n", one.json())).collect()
+    }
+
+    /// Writes [`Account::list`] to `path`. Where nothing was skipped, the list that an earlier run left there is removed. Says whether there is
+    /// one.
     ///
     /// # Errors
     /// When the system refuses; then no half of a list is left.
@@ -103,8 +122,7 @@ impl Account {
                 _ => Ok(false),
             };
         }
-        let lines: String = self.named.iter().map(|one| format!("{}\n", one.json())).collect();
-        fs::write(path, lines).map_err(|reason| {
+        fs::write(path, self.list()).map_err(|reason| {
             // The write's failure is what is told.
             let _ = fs::remove_file(path);
             error(reason)
@@ -222,6 +240,26 @@ mod tests {
         assert!(!Account::default().write_skipped(&path).unwrap());
         assert!(!path.exists());
         assert!(!Account::default().write_skipped(&path).unwrap());
+    }
+
+    #[test]
+    fn accounts_of_several_data_sets_are_joined() {
+        let account = |places: &[&str]| {
+            let mut account = Account::default();
+            account.used("images");
+            account.note("as told".to_owned());
+            for place in places {
+                account.skip("no split", || (*place).to_owned());
+            }
+            account
+        };
+        let mut all = account(&["a", "b"]);
+        all.join(account(&["c"]));
+        assert_eq!((all.count("images"), all.skipped("no split")), (2, 3));
+        assert_eq!(all.list().lines().count(), 3);
+        let text = all.to_string();
+        assert!(text.contains("skipped 3: no split (first: a)"), "{text}");
+        assert_eq!(text.matches("as told").count(), 1, "{text}");
     }
 
     #[test]

@@ -48,7 +48,7 @@ impl Batches {
                     batch.names.push(name);
                     sequences.push(sequence);
                 }
-                Err(sentence) => batch.skipped.push(sentence),
+                Err(skip) => batch.skipped.push(skip),
             }
         }
         batch.passes = pack(&self.examples.encoder, sequences, self.pass_tokens, self.context);

@@ -20,7 +20,7 @@ use crate::model::vqgan::Vqgan;
 use crate::train::common::adamw::AdamwSettings;
 use crate::train::common::checkpoint::{Restored, Snapshot};
 use crate::train::common::schedule::Schedule;
-use crate::train::common::{Fault, Outcome, Plan, Task, TrainError, drive, is_export, split_share};
+use crate::train::common::{Fault, Outcome, Plan, Skip, Task, TrainError, drive, is_export, split_share};
 use crate::train::data::SplitWatch;
 use crate::train::language_model::{Encoder, Exported, Learner, Method, StepBatch};
 use crate::train::neox::{Compute, TokenBatch};
@@ -238,7 +238,7 @@ impl FinetuneTask {
 impl Task for FinetuneTask {
     type Batch = StepBatch;
 
-    fn account(batch: &StepBatch) -> (&[String], &[String]) {
+    fn account(batch: &StepBatch) -> (&[String], &[Skip]) {
         (&batch.names, &batch.skipped)
     }
 

@@ -1,5 +1,6 @@
 //! What one step is made from.
 
+use crate::train::common::Skip;
 use crate::train::neox::TokenBatch;
 
 /// What a step is made from.
@@ -9,6 +10,6 @@ pub struct StepBatch {
     pub passes: Vec<TokenBatch>,
     /// Names of the examples.
     pub names: Vec<String>,
-    /// Sentences on examples that were left out.
-    pub skipped: Vec<String>,
+    /// Examples that were left out.
+    pub skipped: Vec<Skip>,
 }

@@ -10,7 +10,7 @@ use crate::model::drafts::DraftTable;
 use crate::train::common::adamw::AdamwSettings;
 use crate::train::common::checkpoint::{Restored, Snapshot};
 use crate::train::common::schedule::Schedule;
-use crate::train::common::{Fault, Outcome, Plan, Task, TrainError, drive};
+use crate::train::common::{Fault, Outcome, Plan, Skip, Task, TrainError, drive};
 use crate::train::data::SplitWatch;
 use crate::train::language_model::{Exported, Learner, Method, Shape, StepBatch};
 use crate::train::neox::{Compute, TokenBatch, TrainableNeox};
@@ -108,7 +108,7 @@ pub fn train(settings: &PretrainSettings, device: Device, stop: impl Fn() -> boo
 impl Task for PretrainTask {
     type Batch = StepBatch;
 
-    fn account(batch: &StepBatch) -> (&[String], &[String]) {
+    fn account(batch: &StepBatch) -> (&[String], &[Skip]) {
         (&batch.names, &batch.skipped)
     }
 

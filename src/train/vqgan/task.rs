@@ -22,8 +22,8 @@ use crate::train::common::checkpoint::{Restored, Snapshot, read_counts};
 use crate::train::common::schedule::{Schedule, Shape};
 use crate::train::common::store::{replace_tensors, write_whole};
 use crate::train::common::{
-    Average, Fault, FlatSource, ImageBatch, ImageStream, Known, Labels, Outcome, Plan, Task, TrainError, drive, keep,
-    open_sources, repeat_rare,
+    Average, Fault, FlatSource, ImageBatch, ImageStream, Known, Labels, LeftOut, Outcome, Plan, Skip, Task, TrainError,
+    drive, keep, open_sources, repeat_rare,
 };
 
 /// What the run leaves in its folder.
@@ -47,6 +47,8 @@ pub(super) struct VqganTask {
     pub(super) validation: Vec<Arc<Pixels>>,
     /// The same images with their labels, as many at a time as are measured at a time.
     pub(super) labelled: Vec<ImageBatch>,
+    /// What of the data cannot be used.
+    left_out: LeftOut,
 }
 
 /// Trains a VQ-GAN, or goes on with it; leaves `vqgan/config.yaml` and `vqgan/model.safetensors` in the run's folder.
@@ -55,13 +57,14 @@ pub fn train(settings: &VqganSettings, device: Device, stop: impl Fn() -> bool) 
         true => Known::LabelsAndAnswers,
         false => Known::Labels,
     };
-    let (sources, labels) = open_sources(&settings.data, true, known)?;
-    let mut task = VqganTask::new(settings, &labels, device)?;
+    let sources = open_sources(&settings.data, true, known)?;
+    let mut task = VqganTask::new(settings, &sources.labels, device)?;
+    task.left_out.account = sources.account;
     let config = task.generator.config.clone();
     let stream = |sources| ImageStream::new(sources, settings.seed, config.resolution, config.in_channels);
-    let kept = keep(sources, settings.cache_mib);
+    let kept = keep(sources.images, settings.cache_mib);
     let training = stream(repeat_rare(kept, settings.repeat_rare));
-    let validation = stream(open_sources(&settings.data, false, known)?.0);
+    let validation = stream(open_sources(&settings.data, false, known)?.images);
     if training.is_empty() {
         return Err(TrainError::NoData(
             "the data has no training image (split `train`)".to_owned(),
@@ -71,6 +74,7 @@ pub fn train(settings: &VqganSettings, device: Device, stop: impl Fn() -> bool) 
         let batch = validation.once(settings.validate_images);
         task.validation = evaluate::pixels(&batch, config.resolution, config.in_channels);
         task.labelled = batch.parts(evaluate::CHUNK);
+        task.left_out.images = batch.skipped;
     }
     let size = settings.batch;
     task.drive(move |number| training.batch(number, size), stop)
@@ -126,6 +130,7 @@ impl VqganTask {
             device,
             validation: Vec::new(),
             labelled: Vec::new(),
+            left_out: LeftOut::default(),
         })
     }
 
@@ -183,8 +188,12 @@ impl VqganTask {
 impl Task for VqganTask {
     type Batch = ImageBatch;
 
-    fn account(batch: &ImageBatch) -> (&[String], &[String]) {
+    fn account(batch: &ImageBatch) -> (&[String], &[Skip]) {
         (&batch.ids, &batch.skipped)
+    }
+
+    fn left_out(&mut self) -> LeftOut {
+        std::mem::take(&mut self.left_out)
     }
 
     fn step(&mut self, batch: &ImageBatch, step: u64) -> Result<Vec<(String, f64)>, Fault> {

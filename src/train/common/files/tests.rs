@@ -50,7 +50,7 @@ fn labels_that_differ_in_case_alone_are_one_within_a_data_set_and_between_them()
         (labels(&files, 0), labels(&files, 1)),
         (vec![("Edema", 1.0)], vec![("Edema", 0.0)])
     );
-    let (_, names) = open_sources(&[one, two], true, Known::Labels).unwrap();
+    let names = open_sources(&[one, two], true, Known::Labels).unwrap().labels;
     assert_eq!(names, ["EDEMA", "Mass"]);
 }
 
@@ -99,8 +99,13 @@ fn the_mimic_layout_gives_paths_and_certain_labels() {
     // Without a row of labels nothing is known.
     assert_eq!(labels(&files, 1), []);
     assert_eq!(files.account().skipped("image file is missing"), 2);
-    // The file does not decode: a sentence, not an end.
-    assert!(files.load(0, 8).err().unwrap().contains("d1.jpg"));
+    // The file does not decode: that is told of it, and is no end.
+    let skip = files.load(0, 8).err().unwrap();
+    assert_eq!(
+        (skip.data.as_deref(), skip.reason),
+        (Some(dir.path()), "image does not decode")
+    );
+    assert!(skip.to_string().contains("d1.jpg: "), "{skip}");
 }
 
 #[test]
@@ -131,6 +136,6 @@ fn a_label_that_is_known_of_no_training_image_is_none_to_learn() {
     let csv = dir.path().join("m.csv");
     let rows = "file,split,labels\na.png,train,Edema=-1;Mass=0\nb.png,val,Fracture\n";
     fs::write(&csv, rows).unwrap();
-    let (_, names) = open_sources(&[csv.to_string_lossy().into_owned()], true, Known::Labels).unwrap();
-    assert_eq!(names, ["Mass"]);
+    let sources = open_sources(&[csv.to_string_lossy().into_owned()], true, Known::Labels).unwrap();
+    assert_eq!(sources.labels, ["Mass"]);
 }

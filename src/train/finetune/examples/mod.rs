@@ -17,8 +17,8 @@ use super::settings::{FinetuneSettings, Pairing};
 use super::texts::TextId;
 use crate::labeler;
 use crate::model::drafts::DraftTable;
-use crate::train::common::TrainError;
 use crate::train::common::random::{Purpose, generator};
+use crate::train::common::{Skip, TrainError};
 use crate::train::data::Split;
 use crate::train::language_model::{Encoder, Response, Sequence};
 use crate::vocabulary::{Input, TokenId};
@@ -237,7 +237,7 @@ impl Examples {
     }
 
     /// The training example at a place of the order; `position` is that place's number. The error says why it is left out.
-    pub fn training(&self, draw: Draw, position: u64) -> Result<(String, Sequence), String> {
+    pub fn training(&self, draw: Draw, position: u64) -> Result<(String, Sequence), Skip> {
         let pool = &self.pools[draw.pool];
         let item = pool.items[draw.item] as usize;
         let mut rng = generator(self.seed, Purpose::Step, position);
@@ -252,11 +252,16 @@ impl Examples {
         let sequence = self.sequence(pool, item, choice);
         match sequence.ids.len() < self.context {
             true => Ok((name, sequence)),
-            false => Err(format!(
-                "{name}: {} tokens do not fit the context of {}",
-                sequence.ids.len(),
-                self.context
-            )),
+            false => Err(Skip {
+                data: None,
+                id: name,
+                reason: "example is too long for the model's context",
+                detail: format!(
+                    "{} tokens do not fit the context of {}",
+                    sequence.ids.len(),
+                    self.context
+                ),
+            }),
         }
     }
 
