@@ -25,7 +25,7 @@ fn told_of(process: u32, what: &str) -> String {
 }
 
 /// The soft limit and the hard one; none where either is unlimited.
-fn limit_of(process: u32, name: &str) -> Option<(u64, u64)> {
+pub fn limit_of(process: u32, name: &str) -> Option<(u64, u64)> {
     let all = told_of(process, "limits");
     let rest = all.lines().find_map(|line| line.strip_prefix(name))?;
     let mut numbers = rest.split_whitespace().map(|word| word.parse::<u64>().ok());

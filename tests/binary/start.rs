@@ -101,3 +101,22 @@ fn a_key_is_hashed_from_standard_input_and_lets_its_owner_in() {
         .bearer_auth(key);
     assert_eq!(server.ask(with_key).0, 200);
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_server_leaves_no_core_and_its_meters_tell_of_the_process_all_the_same() {
+    let server = Server::start(bundle(), &[]);
+    let limit = super::dicom_worker::limit_of(server.child.id(), "Max core file size");
+    assert_eq!(limit, Some((0, 0)));
+    let meters = String::from_utf8(server.get("/metrics").1).expect("UTF-8");
+    for meter in [
+        "process_start_time_seconds ",
+        "process_resident_memory_bytes ",
+        "process_open_fds ",
+    ] {
+        assert!(
+            meters.lines().any(|line| line.starts_with(meter)),
+            "{meter}is not in:\n{meters}"
+        );
+    }
+}

@@ -11,6 +11,7 @@ mod log_writer;
 mod offline;
 mod open_files;
 mod output_args;
+mod own_memory;
 mod print;
 mod quantise;
 mod serve;

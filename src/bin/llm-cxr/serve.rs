@@ -21,8 +21,8 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::assemble::{self, Recipe};
 use crate::log_writer::{self, LogWriter};
-use crate::open_files;
 use crate::signals::Signals;
+use crate::{open_files, own_memory};
 
 /// Most time that the end waits for the log's reader.
 const LAST_LINES: Duration = Duration::from_secs(1);
@@ -36,8 +36,13 @@ const UPKEEP: Duration = Duration::from_secs(5);
 /// Serves until a signal or a fault. Everything that can be wrong is looked at before the port is bound; the model is loaded after,
 /// so that nothing is loaded in vain and probes are answered meanwhile.
 pub fn run(config: &ServeConfig) -> crate::CommandResult {
+    // Before anything of a client, or a key, is in it.
+    let kept = own_memory::keep();
     let keys = config.check()?;
     let log = start_log(config)?;
+    if let Err(error) = kept {
+        tracing::warn!(%error, "a core of this process may be written, or its memory be looked into: the system did not let it be forbidden");
+    }
     match serve(config, keys, &log) {
         Ok(Ending::Drained) => tracing::info!("everything was finished"),
         Ok(Ending::CutOff(requests)) => {
