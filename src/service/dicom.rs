@@ -1,8 +1,12 @@
-//! DICOM files of strangers: each is decoded in a process of its own, with bounds on its time and memory, and nothing within its reach.
+//! DICOM files of strangers: each is decoded in a process of its own, with bounds on its time and memory.
 //!
 //! Decoders of DICOM's transfer syntaxes are many and old. What breaks in one ends its process; the server answers that the file cannot be
 //! read. The process (`llm-cxr dicom-worker`) gets the file on its standard input, gives the first frame's pixels on its standard output, and
 //! ends. The next one is started beforehand, so that its start does not add to a request.
+//!
+//! What holds of it: it has no descriptor but its standard streams and can open none, so no file and no network; it has no environment, gains no
+//! rights, and cannot look into the server's memory or another worker's. What does not: it runs as the server's user, and no filter of system calls
+//! is set, so a decoder that a file has taken over could signal that user's processes, the server among them, and start others as confined as itself.
 
 use std::io::{self, Read, Write};
 use std::os::unix::process::ExitStatusExt as _;

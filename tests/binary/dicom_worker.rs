@@ -1,6 +1,8 @@
 //! The process that decodes DICOM files: what it may do, as the system tells it.
 #![cfg(target_os = "linux")]
 
+use std::os::fd::AsRawFd as _;
+use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -48,9 +50,10 @@ fn confinement_of(process: u32) -> Confinement {
     }
 }
 
-#[test]
-fn a_dicom_worker_is_confined_before_it_reads_and_answers_all_the_same() {
-    let mut worker = Command::new(SERVER)
+/// A worker to be started, with small limits.
+fn worker() -> Command {
+    let mut command = Command::new(SERVER);
+    command
         .args([
             "dicom-worker",
             "--max-pixels=1000",
@@ -59,9 +62,46 @@ fn a_dicom_worker_is_confined_before_it_reads_and_answers_all_the_same() {
         ])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the binary starts");
+        .stderr(Stdio::piped());
+    command
+}
+
+#[test]
+fn a_dicom_worker_closes_what_it_was_not_meant_to_get() {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let (read, left_open) = (reader.as_raw_fd(), writer.as_raw_fd());
+    let mut command = worker();
+    // In the worker alone: other tests start processes, too.
+    // SAFETY: takes numbers only.
+    unsafe {
+        command.pre_exec(move || match libc::fcntl(left_open, libc::F_SETFD, 0) {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        });
+    }
+    let mut worker = command.spawn().expect("the binary starts");
+    drop(writer);
+    let mut end = libc::pollfd {
+        fd: read,
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    let patience = i32::try_from(PATIENCE.as_millis()).expect("a minute");
+    // SAFETY: one entry, which is written before the call returns; the pipe is open.
+    let ended = unsafe { libc::poll(&raw mut end, 1, patience) };
+    assert!(
+        ended == 1 && end.revents & libc::POLLHUP != 0,
+        "it holds the pipe open: {ended}, {}",
+        end.revents
+    );
+    assert_eq!(worker.try_wait().expect("ours"), None, "it waits for a file");
+    drop(worker.stdin.take());
+    assert!(worker.wait_with_output().expect("it ends").status.success());
+}
+
+#[test]
+fn a_dicom_worker_is_confined_before_it_reads_and_answers_all_the_same() {
+    let mut worker = worker().spawn().expect("the binary starts");
     let process = worker.id();
     let confined = Confinement {
         limits: [

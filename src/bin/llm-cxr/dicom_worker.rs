@@ -30,8 +30,24 @@ pub fn run(args: &DicomWorkerArgs) -> CommandResult {
     };
     // Where memory runs out it is this process that goes, and not the server. What the system makes of it is its own affair.
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
+    close_inherited()?;
     confine(mapped()?.saturating_add(dicom::room(&limits)))?;
     dicom::work(io::stdin().lock(), io::stdout().lock(), &limits)?;
+    Ok(())
+}
+
+/// Closes all descriptors but the standard streams: what the server's libraries (CUDA's driver) opened may have come along. Not by `close_range`,
+/// which Linux has since 5.9 only.
+fn close_inherited() -> io::Result<()> {
+    let listed = std::fs::read_dir("/proc/self/fd")?;
+    // The list's own descriptor is among them, and closed by the end of this line.
+    let open: Vec<i32> = listed
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    for descriptor in open.into_iter().filter(|&descriptor| descriptor > libc::STDERR_FILENO) {
+        // SAFETY: nothing in this process, which has one thread, has opened anything that it still uses.
+        unsafe { libc::close(descriptor) };
+    }
     Ok(())
 }
 
@@ -45,7 +61,7 @@ fn mapped() -> io::Result<u64> {
     bytes.ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
-/// From here on this process opens nothing, writes no file, leaves no core, gains no rights, has bounds on memory and time, and does not
+/// From here on this process opens nothing, writes no file, leaves no core, is closed to other workers' looks, gains no rights, has bounds on memory and time, and does not
 /// end when a service manager tells the server to: the server drains, and ends it.
 fn confine(memory: u64) -> io::Result<()> {
     let limits = [
@@ -77,9 +93,11 @@ fn confine(memory: u64) -> io::Result<()> {
         // SAFETY: takes numbers only, in a process of one thread.
         unsafe { libc::signal(signal, libc::SIG_IGN) };
     }
-    // SAFETY: takes numbers only.
-    match unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
+    for (what, value) in [(libc::PR_SET_NO_NEW_PRIVS, 1), (libc::PR_SET_DUMPABLE, 0)] {
+        // SAFETY: takes numbers only.
+        if unsafe { libc::prctl(what, value, 0, 0, 0) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
     }
+    Ok(())
 }
