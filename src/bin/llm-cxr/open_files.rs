@@ -1,7 +1,8 @@
 //! How many files and connections the system lets this process open.
 
-/// Descriptors that the server needs besides its connections: standard streams, the model's files, the listener, libtorch, refusals.
-const BESIDE: u64 = 64;
+/// Descriptors that the server needs besides its connections: those that are being refused, and those of `--ops-listen` (about 110 together);
+/// standard streams, the model's files, the listeners, tokio, libtorch and the GPU's driver.
+const BESIDE: u64 = 192;
 /// Descriptors of one image's reading: the pipes of a DICOM worker, and of the next one.
 const PER_IMAGE_WORKER: u64 = 4;
 
@@ -42,8 +43,9 @@ mod tests {
     fn as_many_connections_are_let_in_as_there_are_descriptors_for() {
         assert_eq!(connections(None, 1024, 2), 1024);
         assert_eq!(connections(Some(4096), 1024, 2), 1024);
-        assert_eq!(connections(Some(1024), 1024, 2), 1024 - 64 - 8);
+        assert_eq!(connections(Some(1024), 1024, 2), 1024 - 192 - 8);
         assert_eq!(connections(Some(1024), 100, 2), 100);
+        assert_eq!(connections(Some(256), 1024, 2), 256 - 192 - 8);
         assert_eq!(connections(Some(10), 100, 2), 1, "it starts, and says so");
     }
 
