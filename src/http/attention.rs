@@ -85,6 +85,12 @@ impl Attention {
         .await;
     }
 
+    /// The same of a connection on which nothing was ever asked, by whichever protocol.
+    pub(super) async fn unasked(&self, long: Duration) {
+        self.since(long, |requests| (requests.next == 0).then_some(requests.quiet_since))
+            .await;
+    }
+
     /// The same in HTTP/2, for a connection that is to be closed; in HTTP/1 what is left to write is bounded.
     pub(super) async fn lingering(&self, long: Duration) {
         self.since(long, |requests| {

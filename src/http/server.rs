@@ -23,7 +23,7 @@ use super::turned_away::{self, TurnedAway};
 use crate::config::ServeConfig;
 use crate::engine::EngineError;
 
-/// Time for last bytes to go out once nothing runs any more.
+/// Time for last bytes to go out once nothing runs any more, and for a client that asked nothing to close its connection in order.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// Connections over the limit that are told so at the same time; more are closed without a word.
 const REFUSALS: usize = 64;
@@ -242,11 +242,13 @@ impl Door {
                 () = attention.idle(idle) => connection.as_mut().graceful_shutdown(),
                 _ = closing.wait_for(|closing| *closing) => connection.as_mut().graceful_shutdown(),
             }
-            // What is under way is finished, as long as the client takes it.
+            // What is under way is finished, as long as the client takes it. In HTTP/2 an end in order waits for the client to answer a ping, which one
+            // that asked nothing is not waited for; of other clients the last pieces may still be on their way.
             tokio::select! {
                 _ = connection => {}
                 () = attention.untaken(untaken) => {}
-                () = attention.lingering(idle + untaken) => {}
+                () = attention.unasked(idle + FAREWELL) => {}
+                () = attention.lingering(untaken.max(idle + FAREWELL)) => {}
             }
         }
     }

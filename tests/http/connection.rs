@@ -309,6 +309,25 @@ async fn a_client_of_http2_that_asks_nothing_is_cut_off_though_it_answers_pings(
 }
 
 #[tokio::test]
+async fn a_client_of_http2_that_says_nothing_but_its_greeting_is_cut_off_long_before_its_time_to_read_is_over() {
+    let mut plan = Plan::default();
+    plan.config.header_timeout = Duration::from_millis(100);
+    let house = House::ready(plan).await;
+    let served = house.serve().await;
+    // The preface and empty settings, and then not even an answer to a ping; half a request is none either.
+    let greeting = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    let half_a_request = b"\0\0\x01\x01\0\0\0\0\x01\x82";
+    for more in [&b""[..], &half_a_request[..]] {
+        let mut stream = TcpStream::connect(served.address).await.expect("connected");
+        stream.write_all(greeting).await.expect("written");
+        stream.write_all(more).await.expect("written");
+        let mut said = Vec::new();
+        let _ = soon(stream.read_to_end(&mut said)).await;
+        assert!(!said.is_empty(), "the server speaks HTTP/2");
+    }
+}
+
+#[tokio::test]
 async fn a_client_of_http2_that_takes_nothing_of_its_answer_is_cut_off_though_it_answers_pings() {
     let house = House::ready(impatient_with_readers()).await;
     let served = house.serve().await;
