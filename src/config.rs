@@ -186,7 +186,7 @@ pub struct ServeConfig {
     /// SHA-256 of an API key in hex (`llm-cxr hash-key` prints one). May be given many times; in the environment, comma separated.
     #[arg(long, env = "LLM_CXR_API_KEY_HASH", value_name = "HEX", value_delimiter = ',')]
     pub api_key_hash: Vec<KeyDigest>,
-    /// File with one SHA-256 of an API key per line; `#` begins a comment.
+    /// File with one SHA-256 of an API key per line; `#` begins a comment. Read again every ten seconds: a key that is taken out is refused from then on.
     #[arg(long, env = "LLM_CXR_API_KEYS_FILE", value_name = "FILE")]
     pub api_keys_file: Option<PathBuf>,
     /// Serve everybody, without keys, on an address that is not loopback.

@@ -39,6 +39,12 @@ pub enum KeyError {
         /// Why.
         reason: String,
     },
+    /// The file held keys and holds none any more.
+    #[error("the API keys file {file} holds no key")]
+    NoKeyInFile {
+        /// The file.
+        file: String,
+    },
 }
 
 impl std::str::FromStr for KeyDigest {
@@ -70,7 +76,7 @@ pub fn hash_key(key: &str) -> String {
 }
 
 /// The keys that are let in. None at all: everybody is.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ApiKeys(Vec<KeyDigest>);
 
 impl ApiKeys {
@@ -100,6 +106,11 @@ impl ApiKeys {
     /// Whether no key is asked for.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// How many there are; one that is given twice counts twice.
+    pub fn count(&self) -> usize {
+        self.0.len()
     }
 
     /// If `key` is one of them, what the log calls it: the first eight digits of its hash, which tell keys apart and give none away. Looking takes

@@ -18,7 +18,8 @@ pub fn is_open(path: &str) -> bool {
 pub async fn ask_for_key(State(state): State<AppState>, request: Request, next: Next) -> Response {
     let path = request.uri().path();
     let open = is_open(path) || (path == "/metrics" && !state.metrics_need_key);
-    if open || state.keys.is_empty() {
+    let keys = state.keys.now();
+    if open || keys.is_empty() {
         return next.run(request).await;
     }
     let header = request
@@ -29,7 +30,7 @@ pub async fn ask_for_key(State(state): State<AppState>, request: Request, next: 
         let (scheme, key) = value.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
     });
-    match key.map(|key| state.keys.name_of(key)) {
+    match key.map(|key| keys.name_of(key)) {
         Some(Some(name)) => {
             if let Some(context) = request.extensions().get::<RequestContext>() {
                 context.admitted(name);

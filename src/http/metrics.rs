@@ -16,6 +16,7 @@ const READY: &str = "llm_cxr_ready";
 const UNDER_WAY: &str = "llm_cxr_http_requests_under_way";
 const PREPROCESS_SECONDS: &str = "llm_cxr_preprocess_seconds";
 const LOG_LINES_DROPPED: &str = "llm_cxr_log_lines_dropped_total";
+const KEYS_RELOAD_FAILED: &str = "llm_cxr_api_keys_reload_failed";
 const BUILD_INFO: &str = "llm_cxr_build_info";
 
 /// Bounds of histograms over times: from a fast refusal to a long drawing on a CPU.
@@ -67,6 +68,11 @@ impl Meters {
             "Log lines that found no room, for nobody reads the log fast enough"
         );
         describe_gauge!(
+            KEYS_RELOAD_FAILED,
+            Unit::Count,
+            "1 while the API keys file cannot be taken and the keys of before still hold, else 0"
+        );
+        describe_gauge!(
             BUILD_INFO,
             Unit::Count,
             "Always 1; its labels tell what runs: version of the server, name and revision of the bundle"
@@ -74,6 +80,7 @@ impl Meters {
         process::describe();
         // Shown from the start, so that a rate has something to start from.
         counter!(LOG_LINES_DROPPED).absolute(0);
+        keys_reload_failed(false);
         for code in ErrorCode::ALL {
             counter!(ERRORS, "code" => code.as_str()).absolute(0);
         }
@@ -107,6 +114,11 @@ pub(super) fn build_info(model: &str, revision: &str) {
 /// A line of the log found no room.
 pub fn log_line_dropped() {
     counter!(LOG_LINES_DROPPED).increment(1);
+}
+
+/// Whether the API keys file could not be taken when it was last read.
+pub(super) fn keys_reload_failed(failed: bool) {
+    gauge!(KEYS_RELOAD_FAILED).set(if failed { 1.0 } else { 0.0 });
 }
 
 /// A request's answer has been handed over.

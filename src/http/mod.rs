@@ -18,6 +18,7 @@ pub mod error;
 pub mod fields;
 mod health;
 mod input;
+mod keyring;
 mod leftover;
 mod life;
 mod metrics;

@@ -7,6 +7,7 @@ use axum::http::HeaderValue;
 
 use super::body::BodyLimits;
 use super::health::Health;
+use super::keyring::Keyring;
 use super::life::Life;
 use super::metrics::{self, Meters};
 use crate::config::{ApiKeys, ServeConfig};
@@ -21,7 +22,7 @@ pub struct Shared {
     /// The product.
     pub assistant: Assistant,
     /// Keys that are let in.
-    pub keys: ApiKeys,
+    pub keys: Keyring,
     /// Whether `/metrics` asks for a key too.
     pub metrics_need_key: bool,
     /// Bounds on bodies.
@@ -48,7 +49,7 @@ impl AppState {
         metrics::build_info(&assistant.card().name, &assistant.card().revision);
         Self(Arc::new(Shared {
             assistant,
-            keys,
+            keys: Keyring::new(keys, config),
             metrics_need_key: config.metrics_need_key,
             bodies: BodyLimits::new(
                 config.max_body_bytes,

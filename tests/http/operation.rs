@@ -330,6 +330,57 @@ async fn keys_are_asked_for_where_they_are_configured() {
 }
 
 #[tokio::test]
+async fn keys_follow_their_file_and_a_file_without_any_lets_nobody_in_anew() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("keys");
+    let write = |key: &str| std::fs::write(&file, hash_key(key)).expect("written");
+    write("old-key");
+    let mut plan = Plan::default();
+    plan.config.api_keys_file = Some(file.clone());
+    let house = House::ready(plan).await;
+    let ask = async |key: &str| {
+        let request = Request::get("/v1/models").header("authorization", format!("Bearer {key}"));
+        house.send(request.body(Body::empty()).expect("a request")).await
+    };
+    let failed = async || {
+        let meters = house.get("/metrics").await.ok().text();
+        let told = |line: &str| line.strip_prefix("llm_cxr_api_keys_reload_failed ").map(str::to_owned);
+        meters.lines().find_map(told)
+    };
+    ask("old-key").await.ok();
+    ask("new-key").await.refused(401, "invalid_api_key");
+    // As the server does, only more often.
+    let reading = tokio::spawn(house.state.keys.clone().keep_fresh(Duration::from_millis(5)));
+    write("new-key");
+    let a_moment = || tokio::time::sleep(Duration::from_millis(2));
+    soon(async {
+        while ask("new-key").await.status != 200 {
+            a_moment().await
+        }
+    })
+    .await;
+    ask("old-key").await.refused(401, "invalid_api_key");
+    assert_eq!(failed().await.as_deref(), Some("0"));
+    std::fs::write(&file, "").expect("written");
+    soon(async {
+        while failed().await.as_deref() != Some("1") {
+            a_moment().await
+        }
+    })
+    .await;
+    ask("new-key").await.ok();
+    house.get("/v1/models").await.refused(401, "missing_api_key");
+    write("new-key");
+    soon(async {
+        while failed().await.as_deref() != Some("0") {
+            a_moment().await
+        }
+    })
+    .await;
+    reading.abort();
+}
+
+#[tokio::test]
 async fn request_ids_are_kept_if_plain_and_made_if_not() {
     let house = House::plain().await;
     let ask = |id: &str| {

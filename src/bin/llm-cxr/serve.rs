@@ -30,6 +30,8 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 const AT_ONCE: Duration = Duration::from_millis(100);
 /// From one line to the next while the model loads.
 const STILL_LOADING: Duration = Duration::from_secs(60);
+/// How often the API keys file is read again: the longest time that a key is let in once it is taken out of it.
+const KEYS_READ: Duration = Duration::from_secs(10);
 /// How often the meters gather what was recorded, whether or not somebody asks for them: until then they keep every value.
 const UPKEEP: Duration = Duration::from_secs(5);
 
@@ -124,6 +126,7 @@ fn serve(config: &ServeConfig, keys: ApiKeys, log: &LogWriter) -> Result<Ending,
         let state = AppState::new(assistant, config, keys, meters.clone());
         tracing::info!(%address, "listening; the model is loading");
         tokio::spawn(tell_of_loading(engine));
+        tokio::spawn(state.keys.clone().keep_fresh(KEYS_READ));
         tokio::spawn(async move {
             loop {
                 tokio::time::sleep(UPKEEP).await;
