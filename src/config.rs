@@ -1,6 +1,7 @@
 //! The one configuration struct of the server: flags and `LLM_CXR_*` environment variables, validated before a port is bound.
 
 mod check;
+mod cidr;
 mod environment;
 mod keys;
 mod log;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 
 pub use check::ConfigError;
+pub use cidr::{Cidr, CidrError};
 pub use environment::unknown_variables;
 pub use keys::{ApiKeys, KeyDigest, KeyError, hash_key};
 pub use log::{log_bound, log_filter};
@@ -198,6 +200,10 @@ pub struct ServeConfig {
     /// Web origin that may call this server from a browser (for example `https://viewer.example.org`). May be given many times.
     #[arg(long, env = "LLM_CXR_CORS_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
     pub cors_origin: Vec<String>,
+    /// Network of proxies (for example 10.0.0.0/8) whose `X-Forwarded-For` the access log believes, so that it names their clients. May be given many
+    /// times; in the environment, comma separated.
+    #[arg(long, env = "LLM_CXR_TRUSTED_PROXY", value_name = "CIDR", value_delimiter = ',')]
+    pub trusted_proxy: Vec<Cidr>,
 }
 
 impl Default for ServeConfig {
@@ -230,6 +236,7 @@ impl Default for ServeConfig {
             allow_anonymous: false,
             metrics_need_key: false,
             cors_origin: Vec::new(),
+            trusted_proxy: Vec::new(),
         }
     }
 }

@@ -18,6 +18,7 @@ use hyper::service::{Service, service_fn};
 use hyper_util::service::TowerToHyperService;
 use tokio::time::{Instant, sleep_until};
 
+use super::peer::Peer;
 use super::watched::{Watch, watched};
 
 /// How long a connection of HTTP/1 is kept between requests. HTTP/2 has no such header.
@@ -48,16 +49,19 @@ impl Attention {
         })))
     }
 
-    /// The router as the connection's service, with an eye on its requests. Answers tell that the connection is kept for `idle` between them.
+    /// The router as the service of a connection from `peer`, with an eye on its requests. Answers tell that the connection is kept for `idle` between
+    /// them.
     pub(super) fn over(
         &self,
         router: Router,
         idle: Duration,
+        peer: Peer,
     ) -> impl Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send> + use<> {
         let (attention, service) = (self.clone(), TowerToHyperService::new(router));
         // Rounded down: who comes a moment before that finds the connection open.
         let kept = HeaderValue::from_str(&format!("timeout={}", idle.as_secs())).ok();
-        service_fn(move |request: Request<Incoming>| {
+        service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(peer);
             let mut asked = attention.asked(request.version());
             let goes_on = request.version() == Version::HTTP_11 && !is_last(request.headers());
             let kept = kept.clone().filter(|_| goes_on);

@@ -22,6 +22,7 @@ mod keyring;
 mod leftover;
 mod life;
 mod metrics;
+mod peer;
 mod process;
 mod reference;
 mod respond;

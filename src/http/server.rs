@@ -17,6 +17,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
 
 use super::attention::Attention;
+use super::peer::Peer;
 use super::state::AppState;
 use super::timed::Timed;
 use super::turned_away::{self, TurnedAway};
@@ -187,8 +188,8 @@ impl Door {
 
     /// Lets the next connection in, or tells it that there is no place.
     async fn accept(&self, listener: &TcpListener) {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match listener.accept().await {
+            Ok((stream, address)) => (stream, Peer::from(address)),
             Err(error) => {
                 if let Some(connections) = to_tell(&self.unaccepted) {
                     tracing::warn!(%error, connections, "connections could not be accepted");
@@ -203,7 +204,7 @@ impl Door {
         // Tokens are small; waiting to gather more of them would only delay them.
         let _ = stream.set_nodelay(true);
         if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
-            let connection = self.serve(stream);
+            let connection = self.serve(stream, peer);
             self.connections.spawn(async move {
                 let _place = place;
                 connection.await;
@@ -215,6 +216,7 @@ impl Door {
             tracing::warn!(
                 turned_away,
                 limit,
+                last = %peer.0,
                 "connections were turned away: as many as --max-connections are open"
             );
         }
@@ -227,10 +229,10 @@ impl Door {
     }
 
     /// One connection from its first byte to its last.
-    fn serve(&self, stream: TcpStream) -> impl Future<Output = ()> + Send + 'static {
+    fn serve(&self, stream: TcpStream, peer: Peer) -> impl Future<Output = ()> + Send + 'static {
         let io = TokioIo::new(Timed::new(stream, self.limits.header, self.limits.write));
         let attention = Attention::new();
-        let service = attention.over(self.router.clone(), self.limits.header);
+        let service = attention.over(self.router.clone(), self.limits.header, peer);
         let connection = self.builder.serve_connection(io, service).into_owned();
         let mut closing = self.closing.subscribe();
         let (idle, untaken) = (self.limits.header, self.limits.write);

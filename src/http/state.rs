@@ -10,7 +10,7 @@ use super::health::Health;
 use super::keyring::Keyring;
 use super::life::Life;
 use super::metrics::{self, Meters};
-use crate::config::{ApiKeys, ServeConfig};
+use crate::config::{ApiKeys, Cidr, ServeConfig};
 use crate::service::Assistant;
 
 /// What every route can reach. Cheap to clone.
@@ -33,6 +33,8 @@ pub struct Shared {
     pub body_bytes: u64,
     /// Web origins that may call.
     pub cors: Vec<HeaderValue>,
+    /// Proxies that are believed whom they speak for.
+    pub trusted_proxies: Vec<Cidr>,
     /// Draining, and requests under way.
     pub life: Life,
     /// What was measured.
@@ -64,6 +66,7 @@ impl AppState {
                 .iter()
                 .filter_map(|origin| origin.parse().ok())
                 .collect(),
+            trusted_proxies: config.trusted_proxy.clone(),
             life,
             meters,
             health,

@@ -1,7 +1,8 @@
 //! The outermost layer: gives every request an id, counts it in, turns whatever went wrong into the one error shape, and writes the
-//! one line of log. It sees routes, methods, statuses, times and codes; never texts, images or query strings.
+//! one line of log. It sees routes, methods, statuses, times, codes and addresses; never texts, images or query strings.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -11,11 +12,13 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
+use tracing::field::display;
 use tracing::{Instrument as _, Level};
 
 use super::error::{ApiError, ErrorCode};
 use super::life::UnderWay;
 use super::metrics;
+use super::peer::{self, Peer};
 use super::state::AppState;
 use super::watched::{Watch, watched};
 
@@ -30,6 +33,8 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub struct RequestContext {
     /// The id.
     pub id: Arc<str>,
+    /// Our own id for it where the client has brought one, which others may use, too.
+    server_id: Option<Arc<str>>,
     key: Arc<OnceLock<String>>,
     error: Arc<OnceLock<ErrorCode>>,
 }
@@ -41,9 +46,14 @@ impl RequestContext {
             (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
         };
         let sent = headers.get(REQUEST_ID).and_then(|v| v.to_str().ok()).filter(plain);
-        let id = sent.map_or_else(|| uuid::Uuid::now_v7().to_string(), str::to_owned);
+        let made: Arc<str> = uuid::Uuid::now_v7().to_string().into();
+        let (id, server_id) = match sent {
+            Some(sent) => (Arc::<str>::from(sent), Some(made)),
+            None => (made, None),
+        };
         Self {
-            id: id.into(),
+            id,
+            server_id,
             key: Arc::default(),
             error: Arc::default(),
         }
@@ -88,7 +98,10 @@ pub async fn track(State(state): State<AppState>, mut request: Request, next: Ne
     // Probes must not keep a draining server alive.
     let counted = !matches!(route.as_str(), "/livez" | "/readyz" | "/metrics");
     // What is logged while the request is handled carries its id. A target of its own, which every filter lets in (see `config::log_filter`).
-    let span = tracing::error_span!(target: "llm_cxr::request", "request", request_id = &*context.id);
+    let (request_id, server_id) = (&*context.id, context.server_id.as_deref());
+    let span = tracing::error_span!(target: "llm_cxr::request", "request", request_id, server_id);
+    let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
+    let forwarded_for = peer.and_then(|peer| peer::forwarded_for(request.headers(), peer, &state.trusted_proxies));
     let under_way = counted.then(|| state.life.enter());
     metrics::under_way(state.life.under_way());
     request.extensions_mut().insert(context.clone());
@@ -98,6 +111,8 @@ pub async fn track(State(state): State<AppState>, mut request: Request, next: Ne
         context,
         route,
         method,
+        peer,
+        forwarded_for,
         status: None,
         begun,
         ended: false,
@@ -163,6 +178,10 @@ struct Account {
     context: RequestContext,
     route: String,
     method: &'static str,
+    /// Where its connection comes from; nowhere, where a test calls the router itself.
+    peer: Option<IpAddr>,
+    /// Whom a trusted proxy speaks for.
+    forwarded_for: Option<IpAddr>,
     /// `None` while there is no answer that the client could get.
     status: Option<StatusCode>,
     begun: Instant,
@@ -183,6 +202,8 @@ impl Drop for Account {
                 .saturating_sub(usize::from(self._under_way.is_some())),
         );
         let (id, route, method) = (&*self.context.id, self.route.as_str(), self.method);
+        let server_id = self.context.server_id.as_deref();
+        let (peer, forwarded_for) = (self.peer.map(display), self.forwarded_for.map(display));
         let key = self.context.key.get().map(String::as_str);
         let error = self.context.error.get().map(|code| code.as_str());
         let client_left = self.status.is_none() || !self.ended;
@@ -193,6 +214,9 @@ impl Drop for Account {
                     target: "llm_cxr::access",
                     $level,
                     request_id = id,
+                    server_id,
+                    peer,
+                    forwarded_for,
                     route,
                     method,
                     status,

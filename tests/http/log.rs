@@ -1,4 +1,4 @@
-//! What the log tells of a request: its id with whatever went wrong, which key let it in, and probes only where they are looked for.
+//! What the log tells of a request: its ids and where it comes from with whatever went wrong, which key let it in, and probes only where they are looked for.
 
 use axum::body::Body;
 use axum::http::Request;
@@ -118,4 +118,60 @@ async fn probes_and_scrapes_that_go_well_are_told_only_where_details_are_asked_f
         .await
         .refused(503, "shutting_down");
     assert_eq!(access("probe-in-vain")["level"], "INFO");
+}
+
+/// What the access log has, of what it has about where a request comes from, of one over a connection that says whom it speaks for.
+async fn told_of_its_origin(id: &str, trusted: &[&str]) -> [Value; 2] {
+    let mut plan = Plan::default();
+    plan.config.trusted_proxy = trusted.iter().map(|net| net.parse().expect("a network")).collect();
+    let house = House::ready(plan).await;
+    let served = house.serve().await;
+    let request = reqwest::Client::new()
+        .get(served.url("/v1/info"))
+        .header("x-request-id", id)
+        .header("x-forwarded-for", "192.0.2.1, 203.0.113.9, 127.0.0.7");
+    let answer = soon(request.send()).await.expect("answered");
+    assert_eq!(answer.headers()["x-request-id"], id);
+    soon(answer.bytes()).await.expect("a body");
+    // The line is written once the last byte has been handed over.
+    soon(async {
+        while accesses(id).is_empty() {
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await
+        }
+    })
+    .await;
+    let fields = &access(id)["fields"];
+    ["peer", "forwarded_for"].map(|name| fields[name].clone())
+}
+
+#[tokio::test]
+async fn the_line_of_a_request_names_its_peer_and_whom_a_trusted_proxy_speaks_for() {
+    logged();
+    let trusted = told_of_its_origin("through-a-trusted-proxy", &["10.0.0.0/8", "127.0.0.0/8"]).await;
+    assert_eq!(trusted, ["127.0.0.1", "203.0.113.9"]);
+    let unknown = told_of_its_origin("through-who-knows-what", &["10.0.0.0/8"]).await;
+    assert_eq!(unknown, [Value::from("127.0.0.1"), Value::Null]);
+}
+
+#[tokio::test]
+async fn a_request_that_names_itself_has_an_id_of_the_servers_too_in_the_log() {
+    const ID: &str = "one-name-for-two";
+    logged();
+    let house = House::plain().await;
+    for _ in 0..2 {
+        let answer = house.send(named(ID, "/v1/nothing", &[])).await;
+        answer.refused(404, "not_found");
+        assert_eq!(answer.header("x-request-id"), ID);
+    }
+    let lines = accesses(ID);
+    let ids: Vec<&str> = lines
+        .iter()
+        .filter_map(|line| line["fields"]["server_id"].as_str())
+        .collect();
+    assert!(
+        ids.len() == 2 && ids[0] != ids[1] && ids.iter().all(|id| id.len() == 36),
+        "{ids:?}"
+    );
+    let made = house.get("/v1/info").await.ok();
+    assert_eq!(access(made.header("x-request-id"))["fields"].get("server_id"), None);
 }
