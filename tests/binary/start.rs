@@ -3,6 +3,8 @@
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
+use serde_json::Value;
+
 use super::house::*;
 
 #[test]
@@ -70,6 +72,41 @@ fn a_port_that_is_taken_ends_the_start_with_one_message_before_anything_is_loade
     );
     assert_eq!(told.lines().count(), 1, "{told}");
     assert!(!told.contains("panicked"), "{told}");
+}
+
+#[test]
+fn a_server_that_logs_json_tells_in_json_why_it_does_not_start() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("bound").to_string();
+    let cases: [(&[&str], &str); 2] = [
+        (&["--max-batch", "0", "--queue-jobs", "0"], "--max-batch is 0"),
+        (&["--listen", address.as_str()], "cannot listen on"),
+    ];
+    for (more, why) in cases {
+        let mut args = vec![
+            "serve",
+            "--model",
+            text(bundle()),
+            "--device",
+            "cpu",
+            "--log-format",
+            "json",
+        ];
+        args.extend(more);
+        let told = fail(SERVER, &args);
+        let lines: Vec<Value> = told
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}")))
+            .collect();
+        let last = lines.last().expect("a reason");
+        assert_eq!(last["level"], "ERROR", "{told}");
+        assert!(
+            last["message"].as_str().is_some_and(|message| message.contains(why)),
+            "{told}"
+        );
+        let dated = |line: &Value| line["timestamp"].as_str().is_some_and(|time| time.ends_with('Z'));
+        assert!(lines.iter().all(dated), "{told}");
+    }
 }
 
 #[test]

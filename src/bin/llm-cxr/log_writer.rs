@@ -8,7 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
+use llm_cxr::config::LogFormat;
 use tracing_subscriber::fmt::MakeWriter;
+
+use crate::last_words;
 
 /// Lines that wait for the log's reader.
 pub const LINES: usize = 4096;
@@ -31,17 +34,17 @@ pub struct LogWriter {
 }
 
 impl LogWriter {
-    /// Starts the thread that writes to `out`. `room` lines may wait; with `json` the thread's own lines are objects, as the others.
+    /// Starts the thread that writes to `out`. `room` lines may wait; the thread's own lines look as `format` says, as the others.
     ///
     /// # Errors
     /// When no thread can be started.
-    pub fn start(out: impl Write + Send + 'static, room: usize, json: bool) -> io::Result<Self> {
+    pub fn start(out: impl Write + Send + 'static, room: usize, format: LogFormat) -> io::Result<Self> {
         let (parcels, received) = sync_channel(room);
         let untold = Arc::new(AtomicU64::new(0));
         let dropped = Arc::clone(&untold);
         std::thread::Builder::new()
             .name("log".into())
-            .spawn(move || write_all(out, &received, &dropped, json))?;
+            .spawn(move || write_all(out, &received, &dropped, format))?;
         Ok(Self { parcels, untold })
     }
 
@@ -83,7 +86,7 @@ impl LogWriter {
 }
 
 /// The thread: until nobody can log any more.
-fn write_all(mut out: impl Write, parcels: &Receiver<Parcel>, untold: &AtomicU64, json: bool) {
+fn write_all(mut out: impl Write, parcels: &Receiver<Parcel>, untold: &AtomicU64, format: LogFormat) {
     for parcel in parcels {
         match parcel {
             // Nobody is left to be told that the log cannot be written.
@@ -96,12 +99,7 @@ fn write_all(mut out: impl Write, parcels: &Receiver<Parcel>, untold: &AtomicU64
         }
         let dropped = untold.swap(0, Ordering::Relaxed);
         if dropped > 0 {
-            let note = match json {
-                true => format!(
-                    "{{\"level\":\"WARN\",\"target\":\"llm_cxr::log\",\"message\":\"log lines were dropped\",\"lines\":{dropped}}}\n"
-                ),
-                false => format!("WARN llm_cxr::log: {dropped} log lines were dropped\n"),
-            };
+            let note = last_words::dropped(format, dropped) + "\n";
             let _ = out.write_all(note.as_bytes());
         }
     }
@@ -173,7 +171,7 @@ mod tests {
     }
 
     /// A writer of room for two lines that is stuck at its first; the gate opens when it is dropped.
-    fn stuck(json: bool) -> (LogWriter, SyncSender<()>, Kept) {
+    fn stuck(format: LogFormat) -> (LogWriter, SyncSender<()>, Kept) {
         let (entered, at_work) = sync_channel(64);
         let (gate, closed) = sync_channel(64);
         let kept = Kept::default();
@@ -182,7 +180,7 @@ mod tests {
             gate: closed,
             kept: kept.clone(),
         };
-        let log = LogWriter::start(out, 2, json).expect("a thread");
+        let log = LogWriter::start(out, 2, format).expect("a thread");
         log.put(b"first\n");
         at_work.recv_timeout(PATIENCE).expect("the thread writes");
         (log, gate, kept)
@@ -191,7 +189,7 @@ mod tests {
     #[test]
     fn lines_come_in_order_and_the_last_one_behind_them() {
         let kept = Kept::default();
-        let log = LogWriter::start(kept.clone(), 100, false).expect("a thread");
+        let log = LogWriter::start(kept.clone(), 100, LogFormat::Pretty).expect("a thread");
         for number in 0..50 {
             log.put(format!("line {number}\n").as_bytes());
         }
@@ -202,14 +200,15 @@ mod tests {
 
     #[test]
     fn a_reader_that_is_stuck_holds_nobody_up_and_what_it_missed_is_told() {
-        for (json, note) in [
-            (false, "WARN llm_cxr::log: 3 log lines were dropped".to_owned()),
+        for (format, before, behind) in [
+            (LogFormat::Pretty, "", "  WARN llm_cxr::log: 3 log lines were dropped"),
             (
-                true,
-                r#"{"level":"WARN","target":"llm_cxr::log","message":"log lines were dropped","lines":3}"#.to_owned(),
+                LogFormat::Json,
+                r#"{"timestamp":""#,
+                r#"","level":"WARN","message":"log lines were dropped","lines":3,"target":"llm_cxr::log"}"#,
             ),
         ] {
-            let (log, gate, kept) = stuck(json);
+            let (log, gate, kept) = stuck(format);
             for line in ["second\n", "third\n", "lost\n", "lost\n", "lost\n"] {
                 log.put(line.as_bytes());
             }
@@ -217,7 +216,14 @@ mod tests {
             assert!(!log.end_with("no room", Duration::from_millis(20)));
             drop(gate);
             assert!(log.flush(PATIENCE));
-            assert_eq!(kept.text(), format!("first\n{note}\nsecond\nthird\n"));
+            let text = kept.text();
+            let lines: [&str; 4] = text.lines().collect::<Vec<_>>().try_into().expect("four lines");
+            let [first, note, second, third] = lines;
+            assert_eq!([first, second, third], ["first", "second", "third"]);
+            let time = note.strip_prefix(before).and_then(|note| note.strip_suffix(behind));
+            // As in `2026-01-31T07:08:09.123456Z`.
+            let shape = time.map(|time| time.replace(|c: char| c.is_ascii_digit(), "0"));
+            assert_eq!(shape.as_deref(), Some("0000-00-00T00:00:00.000000Z"), "{note}");
         }
     }
 
@@ -232,7 +238,7 @@ mod tests {
                 Err(io::ErrorKind::BrokenPipe.into())
             }
         }
-        let log = LogWriter::start(Failing, 4, false).expect("a thread");
+        let log = LogWriter::start(Failing, 4, LogFormat::Pretty).expect("a thread");
         for _ in 0..3 {
             log.make_writer().write_all(b"a line\n").expect("taken");
             assert!(log.flush(PATIENCE), "the thread goes on");

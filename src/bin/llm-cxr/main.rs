@@ -6,6 +6,7 @@ mod convert;
 mod dicom_worker;
 mod healthcheck;
 mod inspect;
+mod last_words;
 mod load;
 mod log_writer;
 mod offline;
@@ -22,7 +23,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use llm_cxr::config::CpuKernels;
+use llm_cxr::config::{CpuKernels, LogFormat};
 
 /// What every command returns; the error is printed as one line.
 type CommandResult = Result<(), Box<dyn std::error::Error>>;
@@ -75,6 +76,14 @@ impl Command {
         )
     }
 
+    /// How it tells why it ends.
+    fn log_format(&self) -> LogFormat {
+        match self {
+            Self::Serve(config) => config.log_format,
+            _ => LogFormat::Pretty,
+        }
+    }
+
     /// The instructions that it is to be held to.
     fn cpu_kernels(&self) -> CpuKernels {
         match self {
@@ -113,11 +122,10 @@ fn main() -> ExitCode {
     if command.prints() {
         end_with_the_reader();
     }
+    let format = command.log_format();
     // SAFETY: before any thread is started.
     if let Err(error) = unsafe { command.cpu_kernels().hold() } {
-        // Not `eprintln!`, which panics where nobody reads any more.
-        let _ = writeln!(std::io::stderr(), "llm-cxr: {error}");
-        return ExitCode::FAILURE;
+        return failed(format, &error.to_string());
     }
     let outcome = match command {
         Command::Bench(args) => bench::run(args),
@@ -138,9 +146,12 @@ fn main() -> ExitCode {
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let _ = writeln!(std::io::stderr(), "llm-cxr: {error}");
-            ExitCode::FAILURE
-        }
+        Err(error) => failed(format, &error.to_string()),
     }
+}
+
+fn failed(format: LogFormat, why: &str) -> ExitCode {
+    // Not `eprintln!`, which panics where nobody reads any more.
+    let _ = writeln!(std::io::stderr(), "{}", last_words::fatal(format, why));
+    ExitCode::FAILURE
 }

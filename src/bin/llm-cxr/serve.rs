@@ -20,6 +20,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::assemble::{self, Recipe};
+use crate::last_words;
 use crate::log_writer::{self, LogWriter};
 use crate::signals::Signals;
 use crate::{open_files, own_memory};
@@ -45,6 +46,7 @@ pub fn run(config: &ServeConfig) -> crate::CommandResult {
     if let Err(error) = kept {
         tracing::warn!(%error, "a core of this process may be written, or its memory be looked into: the system did not let it be forbidden");
     }
+    let end_with = |why: &str| log.end_with(&last_words::fatal(config.log_format, why), LAST_LINES);
     match serve(config, keys, &log) {
         Ok(Ending::Drained) => tracing::info!("everything was finished"),
         Ok(Ending::CutOff(requests)) => {
@@ -53,12 +55,12 @@ pub fn run(config: &ServeConfig) -> crate::CommandResult {
         Ok(Ending::EngineStopped(why)) => {
             tracing::error!(why, "the engine ended");
             // As every fatal end is told, whatever the log leaves out.
-            log.end_with(&format!("llm-cxr: the engine ended: {why}"), LAST_LINES);
+            end_with(&format!("the engine ended: {why}"));
             leave(1);
         }
         // Told here and not by `main`, whose line could come before those that still wait, or wait for ever.
         Err(error) => {
-            log.end_with(&format!("llm-cxr: {error}"), LAST_LINES);
+            end_with(&error.to_string());
             leave(1);
         }
     }
@@ -227,10 +229,9 @@ fn torch_options(config: &ServeConfig) -> TorchOptions {
 
 /// Logs to stderr what the configuration asks for, within what may be logged at all.
 fn start_log(config: &ServeConfig) -> io::Result<LogWriter> {
-    let json = matches!(config.log_format, LogFormat::Json);
     // Not `io::stderr()` itself: a write that is stuck would keep its lock.
     let stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
-    let writer = LogWriter::start(stderr, log_writer::LINES, json)?;
+    let writer = LogWriter::start(stderr, log_writer::LINES, config.log_format)?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(log_filter(&config.log_level))
         .with_ansi(io::stderr().is_terminal())
