@@ -115,6 +115,10 @@ pub struct ServeConfig {
     /// Address and port to listen on. An address that is not loopback needs API keys or `--allow-anonymous`.
     #[arg(long, env = "LLM_CXR_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
+    /// Address and port for probes and scrapes alone: `/livez`, `/readyz` and `/metrics` are answered there also while `--max-connections` are open at
+    /// `--listen`. No key is asked for but at `/metrics` with `--metrics-need-key`. Not given: there is none.
+    #[arg(long, env = "LLM_CXR_OPS_LISTEN", value_name = "ADDR")]
+    pub ops_listen: Option<SocketAddr>,
     /// Whether DICOM files are read, each decoded in a process of its own: on or off.
     #[arg(long, env = "LLM_CXR_DICOM", value_enum, default_value_t = Dicom::On)]
     pub dicom: Dicom,
@@ -212,6 +216,7 @@ impl Default for ServeConfig {
         Self {
             model: ModelConfig::default(),
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            ops_listen: None,
             dicom: Dicom::On,
             max_batch: None,
             kv_tokens: None,

@@ -49,6 +49,12 @@ impl ServeConfig {
                 self.listen
             ));
         }
+        if self.ops_listen == Some(self.listen) && self.listen.port() != 0 {
+            problems.push(format!(
+                "--ops-listen {} is the address of --listen; give it another port",
+                self.listen
+            ));
+        }
         if self.metrics_need_key && keys.is_empty() && !keys_were_meant {
             problems.push(
                 "--metrics-need-key asks for a key, and there is none: give --api-key-hash or --api-keys-file, or leave it out"
@@ -199,6 +205,19 @@ mod tests {
             ..asking
         };
         assert_eq!(problems(&keyed), Vec::<String>::new());
+    }
+
+    #[test]
+    fn probes_may_have_any_address_but_the_servers_own_and_need_no_key() {
+        let told = |ops: ([u8; 4], u16)| {
+            problems(&ServeConfig {
+                ops_listen: Some(ops.into()),
+                ..sound()
+            })
+        };
+        assert_eq!(told(([0, 0, 0, 0], 9090)), Vec::<String>::new());
+        let same = told(([127, 0, 0, 1], 8080));
+        assert!(same.len() == 1 && same[0].contains("--ops-listen"), "{same:?}");
     }
 
     #[test]

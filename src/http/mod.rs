@@ -6,7 +6,7 @@
 //!      JSON, SSE, bytes (respond) ─ Reply ─ service::Assistant ─ Task ─ fields, image (input) ─ bounded body
 //! ```
 //!
-//! [`app`] is the whole of it as a `Router`, for tests as for the server; [`server::Server`] puts it behind a port.
+//! [`app`] is the whole of it as a `Router`, for tests as for the server; [`server::Server`] puts it behind a port, and probes behind another.
 
 mod attention;
 mod auth;
@@ -94,6 +94,22 @@ pub fn app(state: AppState) -> Router {
         true => routes,
         false => routes.layer(cors),
     };
+    accounted_for(routes, state)
+}
+
+/// Probes and meters alone, for the port that is theirs.
+fn ops_app(state: AppState) -> Router {
+    let routes = Router::new()
+        .route("/livez", get(ops::livez))
+        .route("/readyz", get(ops::readyz))
+        .route("/metrics", get(ops::metrics))
+        .route_layer(from_fn_with_state(state.clone(), auth::ask_for_key))
+        .fallback(unknown_to_ops);
+    accounted_for(routes, state)
+}
+
+/// Routes within what every request goes through.
+fn accounted_for(routes: Router<AppState>, state: AppState) -> Router {
     routes
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn(leftover::read_leftover))
@@ -106,6 +122,13 @@ async fn unknown_path() -> ApiError {
     ApiError::new(
         ErrorCode::NotFound,
         "There is nothing at this path; GET /docs shows what there is.",
+    )
+}
+
+async fn unknown_to_ops() -> ApiError {
+    ApiError::new(
+        ErrorCode::NotFound,
+        "At this port there are /livez, /readyz and /metrics, and nothing else.",
     )
 }
 

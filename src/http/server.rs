@@ -2,6 +2,7 @@
 //!
 //! On the first signal `/readyz` turns 503, new work is refused, and what runs goes on; the port stays open meanwhile, so that
 //! probes are answered. When nothing runs any more, or the deadline has passed, connections are closed and [`Server::run`] returns.
+//! Probes and scrapes may have a port of their own, whose places clients cannot take; it lives as long as the other.
 
 use std::convert::Infallible;
 use std::io;
@@ -28,6 +29,9 @@ use crate::engine::EngineError;
 const FAREWELL: Duration = Duration::from_secs(2);
 /// Connections over the limit that are told so at the same time; more are closed without a word.
 const REFUSALS: usize = 64;
+/// The same two at the port for probes and scrapes: enough for a node's probes and a few scrapers.
+const OPS_CONNECTIONS: usize = 32;
+const OPS_REFUSALS: usize = 16;
 /// Connections that wait in the system's queue; the usual 128 are lost in a burst.
 const BACKLOG: u32 = 1024;
 /// Time for descriptors to become free where there are none left.
@@ -44,34 +48,67 @@ pub enum Ending {
     EngineStopped(String),
 }
 
-/// A bound port. What comes in waits in the system's queue until [`Server::run`] puts an [`AppState`] behind it.
+/// An address that the server cannot listen on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {source}; give another {flag}")]
+pub struct BindError {
+    address: SocketAddr,
+    flag: &'static str,
+    source: io::Error,
+}
+
+/// A bound port, or two. What comes in waits in the system's queue until [`Server::run`] puts an [`AppState`] behind it.
 pub struct Server {
     listener: TcpListener,
+    /// For probes and scrapes alone.
+    ops: Option<TcpListener>,
     limits: Limits,
 }
 
 #[derive(Clone, Debug)]
 struct Limits {
     connections: usize,
+    refusals: usize,
+    /// What the log says where as many connections are open.
+    full: &'static str,
     header: Duration,
     write: Duration,
     drain: Duration,
 }
 
+impl Limits {
+    /// Those of the port for probes and scrapes.
+    fn of_ops(&self) -> Self {
+        Self {
+            connections: OPS_CONNECTIONS,
+            refusals: OPS_REFUSALS,
+            full: "connections to --ops-listen were turned away: as many as it takes are open",
+            ..self.clone()
+        }
+    }
+}
+
 impl Server {
-    /// Binds the port. Needs no state, so that nothing is loaded in vain where the port is taken.
+    /// Binds the ports. Needs no state, so that nothing is loaded in vain where a port is taken.
     ///
     /// # Errors
-    /// When the address cannot be bound.
-    pub async fn bind(config: &ServeConfig) -> io::Result<Self> {
+    /// When an address cannot be bound.
+    pub async fn bind(config: &ServeConfig) -> Result<Self, BindError> {
         let limits = Limits {
             connections: config.max_connections,
+            refusals: REFUSALS,
+            full: "connections were turned away: as many as --max-connections are open",
             header: config.header_timeout,
             write: config.write_timeout,
             drain: config.drain_timeout,
         };
+        let bound = |address, flag| listen(address).map_err(|source| BindError { address, flag, source });
         Ok(Self {
-            listener: listen(config.listen)?,
+            listener: bound(config.listen, "--listen")?,
+            ops: config
+                .ops_listen
+                .map(|address| bound(address, "--ops-listen"))
+                .transpose()?,
             limits,
         })
     }
@@ -84,27 +121,56 @@ impl Server {
         self.listener.local_addr()
     }
 
+    /// The address for probes and scrapes alone, if there is one.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    pub fn ops_addr(&self) -> io::Result<Option<SocketAddr>> {
+        self.ops.as_ref().map(TcpListener::local_addr).transpose()
+    }
+
     /// Serves `state` until `shutdown` resolves and what runs then has been finished, or until the engine ends.
     pub async fn run(self, state: AppState, shutdown: impl Future<Output = ()>) -> Ending {
-        let Self { listener, limits } = self;
+        let Self { listener, ops, limits } = self;
         let door = Door::new(super::app(state.clone()), &limits);
-        let ending = conduct(&door, &listener, &state, limits.drain, shutdown).await;
+        let ops = ops.map(|listener| (Door::new(super::ops_app(state.clone()), &limits.of_ops()), listener));
+        let serving = accept_on_both(&door, &listener, ops.as_ref());
+        let ending = conduct(serving, &state, limits.drain, shutdown).await;
         drop(listener);
-        door.close().await;
+        let close_ops = async {
+            if let Some((door, listener)) = ops {
+                drop(listener);
+                door.close().await;
+            }
+        };
+        tokio::join!(door.close(), close_ops);
         ending
+    }
+}
+
+/// Each port by itself: a flood at one keeps nobody from the other.
+async fn accept_on_both(door: &Door, listener: &TcpListener, ops: Option<&(Door, TcpListener)>) -> Infallible {
+    let on_ops = async {
+        match ops {
+            Some((door, listener)) => door.accept_all(listener).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        never = door.accept_all(listener) => never,
+        never = on_ops => never,
     }
 }
 
 /// Lets connections in until the end, and waits for what still runs then.
 async fn conduct(
-    door: &Door,
-    listener: &TcpListener,
+    serving: impl Future<Output = Infallible>,
     state: &AppState,
     drain: Duration,
     shutdown: impl Future<Output = ()>,
 ) -> Ending {
     let engine = state.assistant.engine();
-    let mut serving = std::pin::pin!(door.accept_all(listener));
+    let mut serving = std::pin::pin!(serving);
     let mut shutdown = std::pin::pin!(shutdown);
     let mut stopped = std::pin::pin!(engine.stopped());
     let fault = tokio::select! {
@@ -172,7 +238,7 @@ impl Door {
             router,
             limits: limits.clone(),
             places: Arc::new(Semaphore::new(limits.connections)),
-            refusals: Arc::new(Semaphore::new(REFUSALS)),
+            refusals: Arc::new(Semaphore::new(limits.refusals)),
             turned_away: Mutex::default(),
             unaccepted: Mutex::default(),
             closing: watch::Sender::new(false),
@@ -217,7 +283,7 @@ impl Door {
                 turned_away,
                 limit,
                 last = %peer.0,
-                "connections were turned away: as many as --max-connections are open"
+                "{}", self.limits.full
             );
         }
         if let Ok(place) = Arc::clone(&self.refusals).try_acquire_owned() {

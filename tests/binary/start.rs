@@ -78,9 +78,13 @@ fn a_port_that_is_taken_ends_the_start_with_one_message_before_anything_is_loade
 fn a_server_that_logs_json_tells_in_json_why_it_does_not_start() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = taken.local_addr().expect("bound").to_string();
-    let cases: [(&[&str], &str); 2] = [
+    let cases: [(&[&str], &str); 3] = [
         (&["--max-batch", "0", "--queue-jobs", "0"], "--max-batch is 0"),
-        (&["--listen", address.as_str()], "cannot listen on"),
+        (&["--listen", address.as_str()], "give another --listen"),
+        (
+            &["--listen", "127.0.0.1:0", "--ops-listen", address.as_str()],
+            "give another --ops-listen",
+        ),
     ];
     for (more, why) in cases {
         let mut args = vec![

@@ -1,12 +1,15 @@
 //! Connections: slow, silent, departed and too many clients.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::body::Body;
 use http_body_util::BodyExt;
 use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use llm_cxr::config::hash_key;
 use llm_cxr::engine::scripted::Call;
+use llm_cxr::http::server::Ending;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
@@ -177,6 +180,77 @@ async fn a_connection_too_many_is_told_so() {
     // Its place is free again once the server has seen it go.
     let url = served.url("/readyz");
     soon(async { while !reqwest::get(&url).await.is_ok_and(|r| r.status() == 200) {} }).await;
+}
+
+/// A connection that takes a place.
+async fn takes_a_place(address: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.expect("connected");
+    stream
+        .write_all(b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n")
+        .await
+        .expect("written");
+    let mut status = [0; 12];
+    soon(stream.read_exact(&mut status)).await.expect("answered");
+    assert_eq!(&status, b"HTTP/1.1 200");
+    stream
+}
+
+async fn status(address: SocketAddr, path: &str) -> u16 {
+    let answer = soon(reqwest::get(format!("http://{address}{path}"))).await;
+    answer.expect("answered").status().as_u16()
+}
+
+/// A server with a key, of few connections, and with a port for probes and scrapes.
+fn with_ops(connections: usize) -> Plan {
+    let mut plan = Plan::default();
+    plan.config.max_connections = connections;
+    plan.config.ops_listen = Some(([127, 0, 0, 1], 0).into());
+    plan.config.api_key_hash = vec![hash_key("sesame").parse().expect("a hash")];
+    plan
+}
+
+#[tokio::test]
+async fn probes_and_scrapes_have_a_port_that_is_theirs_where_all_other_places_are_taken() {
+    let house = House::ready(with_ops(1)).await;
+    let mut served = house.serve().await;
+    let ops = served.ops.expect("bound");
+    let held = takes_a_place(served.address).await;
+    for (path, at_the_port, at_theirs) in [
+        ("/livez", 200, 200),
+        ("/readyz", 429, 200),
+        ("/metrics", 429, 200),
+        ("/v1/info", 429, 404),
+        ("/docs", 429, 404),
+    ] {
+        assert_eq!(status(served.address, path).await, at_the_port, "{path}");
+        assert_eq!(status(ops, path).await, at_theirs, "{path}");
+    }
+    house.state.life.drain();
+    assert_eq!(status(ops, "/readyz").await, 503);
+    drop(held);
+    served.terminate();
+    assert_eq!(served.ending().await, Ending::Drained);
+    let mut plan = with_ops(8);
+    plan.config.metrics_need_key = true;
+    let house = House::ready(plan).await;
+    let served = house.serve().await;
+    let ops = served.ops.expect("bound");
+    assert_eq!(status(ops, "/metrics").await, 401);
+    assert_eq!(status(ops, "/readyz").await, 200);
+}
+
+#[tokio::test]
+async fn the_port_of_probes_takes_a_few_connections_and_no_place_of_the_others() {
+    let house = House::ready(with_ops(1)).await;
+    let served = house.serve().await;
+    let ops = served.ops.expect("bound");
+    let mut held = Vec::new();
+    for _ in 0..32 {
+        held.push(takes_a_place(ops).await);
+    }
+    assert_eq!(status(ops, "/readyz").await, 429);
+    assert_eq!(status(ops, "/livez").await, 200);
+    assert_eq!(status(served.address, "/readyz").await, 200);
 }
 
 #[tokio::test]

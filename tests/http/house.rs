@@ -176,10 +176,12 @@ impl House {
     pub async fn serve(&self) -> Served {
         let server = Server::bind(&self.config).await.expect("port 0 is free");
         let address = server.local_addr().expect("bound");
+        let ops = server.ops_addr().expect("bound");
         let (signal, signalled) = oneshot::channel();
         let task = tokio::spawn(server.run(self.state.clone(), async { drop(signalled.await) }));
         Served {
             address,
+            ops,
             signal: Some(signal),
             task,
         }
@@ -189,6 +191,8 @@ impl House {
 /// A server behind a port.
 pub struct Served {
     pub address: SocketAddr,
+    /// The port for probes and scrapes alone.
+    pub ops: Option<SocketAddr>,
     signal: Option<oneshot::Sender<()>>,
     pub task: JoinHandle<Ending>,
 }

@@ -103,10 +103,8 @@ fn serve(config: &ServeConfig, keys: ApiKeys, log: &LogWriter) -> Result<Ending,
     }
     let meters = Meters::install()?;
     let ending = runtime.block_on(async {
-        let server = Server::bind(config)
-            .await
-            .map_err(|error| format!("cannot listen on {}: {error}; give another --listen", config.listen))?;
-        let address = server.local_addr()?;
+        let server = Server::bind(config).await?;
+        let (address, ops_address) = (server.local_addr()?, server.ops_addr()?);
         let limits = Limits::default();
         let recipe = Recipe {
             engine: engine_config(config),
@@ -126,6 +124,9 @@ fn serve(config: &ServeConfig, keys: ApiKeys, log: &LogWriter) -> Result<Ending,
         let assistant = assemble::assistant(bundle, vocabulary, recipe);
         let engine = assistant.engine().clone();
         let state = AppState::new(assistant, config, keys, meters.clone());
+        if let Some(ops_address) = ops_address {
+            tracing::info!(%ops_address, "listening for probes and scrapes");
+        }
         tracing::info!(%address, "listening; the model is loading");
         tokio::spawn(tell_of_loading(engine));
         tokio::spawn(state.keys.clone().keep_fresh(KEYS_READ));
