@@ -49,7 +49,7 @@ impl Subject {
             ..TorchOptions::default()
         };
         let vocabulary = bundle.vocabulary()?;
-        let card = ModelCard::from(&bundle.manifest);
+        let card = ModelCard::from(bundle);
         let desk = ImageDesk::new(2, OWN_FILES, Preprocess::Default, card.image_side);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)

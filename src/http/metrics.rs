@@ -8,6 +8,7 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 
 use super::error::ErrorCode;
 use super::process;
+use crate::service::ModelCard;
 
 const REQUESTS: &str = "llm_cxr_http_requests_total";
 const REQUEST_SECONDS: &str = "llm_cxr_http_request_seconds";
@@ -75,7 +76,7 @@ impl Meters {
         describe_gauge!(
             BUILD_INFO,
             Unit::Count,
-            "Always 1; its labels tell what runs: version of the server, name and revision of the bundle"
+            "Always 1; its labels tell what runs: version of the server, name and revision of the bundle, SHA-256 of its manifest"
         );
         process::describe();
         // Shown from the start, so that a rate has something to start from.
@@ -106,9 +107,14 @@ impl Meters {
 }
 
 /// This bundle is served.
-pub(super) fn build_info(model: &str, revision: &str) {
-    let (version, model, revision) = (env!("CARGO_PKG_VERSION"), model.to_owned(), revision.to_owned());
-    gauge!(BUILD_INFO, "version" => version, "model" => model, "revision" => revision).set(1.0);
+pub(super) fn build_info(card: &ModelCard) {
+    let labels = [
+        ("version", env!("CARGO_PKG_VERSION").to_owned()),
+        ("model", card.name.clone()),
+        ("revision", card.revision.clone()),
+        ("manifest_sha256", card.manifest_sha256.clone()),
+    ];
+    gauge!(BUILD_INFO, &labels).set(1.0);
 }
 
 /// A line of the log found no room.

@@ -48,7 +48,7 @@ impl AppState {
     pub fn new(assistant: Assistant, config: &ServeConfig, keys: ApiKeys, meters: Meters) -> Self {
         let health = Health::new(assistant.engine().clone());
         let life = Life::default();
-        metrics::build_info(&assistant.card().name, &assistant.card().revision);
+        metrics::build_info(assistant.card());
         Self(Arc::new(Shared {
             assistant,
             keys: Keyring::new(keys, config),

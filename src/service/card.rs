@@ -1,6 +1,6 @@
 //! What the service knows of the model it serves: plain facts, no files.
 
-use crate::model::bundle::Manifest;
+use crate::model::bundle::{Bundle, Manifest};
 
 /// The facts of a bundle that show in answers and set defaults.
 #[derive(Clone, Debug, PartialEq)]
@@ -9,6 +9,8 @@ pub struct ModelCard {
     pub name: String,
     /// Its version.
     pub revision: String,
+    /// SHA-256 of its manifest, hexadecimal.
+    pub manifest_sha256: String,
     /// Whether the weights were trained; if not, answers are noise and say so.
     pub trained: bool,
     /// What the bundle wants said with every answer; of one that was read, also that the model is untrained, if it is.
@@ -47,10 +49,9 @@ impl ModelCard {
     pub fn warning(&self) -> Option<&str> {
         self.caution.as_deref().or((!self.trained).then_some(UNTRAINED))
     }
-}
 
-impl From<&Manifest> for ModelCard {
-    fn from(manifest: &Manifest) -> Self {
+    /// The card of a bundle with this manifest, whose SHA-256 is `manifest_sha256`.
+    fn of(manifest: &Manifest, manifest_sha256: &str) -> Self {
         let (instructions, defaults) = (&manifest.default_instructions, &manifest.defaults);
         // No words of a bundle's own take the place of this.
         let untrained = (!manifest.trained).then_some(UNTRAINED);
@@ -58,6 +59,7 @@ impl From<&Manifest> for ModelCard {
         Self {
             name: manifest.name.clone(),
             revision: manifest.version.clone(),
+            manifest_sha256: manifest_sha256.to_owned(),
             trained: manifest.trained,
             caution: (!said.is_empty()).then(|| said.join(" ")),
             licence: manifest.licence.clone(),
@@ -73,6 +75,12 @@ impl From<&Manifest> for ModelCard {
             readings: defaults.readings,
             image_side: manifest.image_side,
         }
+    }
+}
+
+impl From<&Bundle> for ModelCard {
+    fn from(bundle: &Bundle) -> Self {
+        Self::of(&bundle.manifest, &bundle.manifest_sha256)
     }
 }
 
@@ -103,7 +111,7 @@ mod tests {
     #[test]
     fn a_model_that_is_untrained_says_so_whatever_else_its_bundle_wants_said() {
         let said = |trained, warning| {
-            let card = ModelCard::from(&manifest(trained, warning));
+            let card = ModelCard::of(&manifest(trained, warning), "");
             card.warning().map(str::to_owned)
         };
         assert_eq!(said(true, None), None);

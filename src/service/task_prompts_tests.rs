@@ -17,6 +17,7 @@ fn card() -> ModelCard {
     ModelCard {
         name: "drafts".into(),
         revision: "1".into(),
+        manifest_sha256: "5a".repeat(32),
         trained: true,
         caution: None,
         licence: "unknown".into(),

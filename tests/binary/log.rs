@@ -218,20 +218,31 @@ fn a_server_that_nohup_started_outlives_a_hang_up() {
     assert_eq!(server.terminate(), Some(0));
 }
 
-#[test]
-fn a_misspelt_variable_is_told_of() {
+/// The log of a start that ends by itself, for its port is taken, with this in the environment.
+fn log_of_a_start(environment: &[(&str, &str)]) -> String {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let log = folder.path().join("log");
-    // Where the server ends by itself, having begun to log.
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = taken.local_addr().expect("bound").to_string();
     let mut command = serve_at(&address);
     command
-        .env("LLM_CXR_MAX_BACTH", "4")
+        .envs(environment.iter().copied())
         .stderr(std::fs::File::create(&log).expect("a file"));
     let mut child = command.spawn().expect("the server starts");
     assert_eq!(end_of(&mut child, PATIENCE).and_then(|status| status.code()), Some(1));
-    let told = std::fs::read_to_string(&log).expect("a log");
+    std::fs::read_to_string(&log).expect("a log")
+}
+
+#[test]
+fn the_start_tells_which_bundle_it_is_by_the_checksum_of_its_manifest() {
+    let manifest = std::fs::read(bundle().join("bundle.json")).expect("a manifest");
+    let told = log_of_a_start(&[]);
+    assert!(told.contains(&llm_cxr::basics::sha256(&manifest)), "{told}");
+}
+
+#[test]
+fn a_misspelt_variable_is_told_of() {
+    let told = log_of_a_start(&[("LLM_CXR_MAX_BACTH", "4")]);
     assert!(
         told.contains("LLM_CXR_MAX_BACTH") && told.contains("no setting"),
         "{told}"

@@ -43,7 +43,17 @@ fn the_server_reads_answers_and_draws_from_a_bundle_and_ends_in_order() {
     assert_eq!(first["images"][0]["data"], second["images"][0]["data"]);
     assert_eq!(first["images"][0]["synthetic"], true);
 
-    assert_eq!(server.get("/metrics").0, 200);
+    let manifest = std::fs::read(bundle().join("bundle.json")).expect("a manifest");
+    let sum = llm_cxr::basics::sha256(&manifest);
+    let info: Value = serde_json::from_slice(&server.get("/v1/info").1).expect("JSON");
+    assert_eq!(
+        info["model"]["manifest_sha256"], sum,
+        "what is served can be told apart"
+    );
+    let (status, meters) = server.get("/metrics");
+    let meters = String::from_utf8_lossy(&meters);
+    assert_eq!(status, 200);
+    assert!(meters.contains(&format!("manifest_sha256=\"{sum}\"")), "{meters}");
     assert_eq!(server.terminate(), Some(0));
 }
 

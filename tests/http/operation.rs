@@ -73,6 +73,7 @@ async fn facts_are_told() {
         (&json!("ready"), &json!("scripted"), &json!(512))
     );
     assert_eq!(info["disclaimer"], llm_cxr::RESEARCH_NOTICE);
+    assert_eq!(info["model"]["manifest_sha256"], card().manifest_sha256);
 }
 
 #[tokio::test]
@@ -270,8 +271,9 @@ async fn the_operations_page_lists_exactly_the_metrics_that_there_are() {
 async fn the_meters_tell_what_runs_what_it_takes_and_every_code_of_an_error_from_the_start() {
     let text = House::plain().await.get("/metrics").await.ok().text();
     let labels = format!(
-        "version=\"{}\",model=\"scripted\",revision=\"1\"",
-        env!("CARGO_PKG_VERSION")
+        "version=\"{}\",model=\"scripted\",revision=\"1\",manifest_sha256=\"{}\"",
+        env!("CARGO_PKG_VERSION"),
+        card().manifest_sha256
     );
     let built = format!("llm_cxr_build_info{{{labels}}} 1");
     assert!(text.lines().any(|line| line == built), "{built} is not in:\n{text}");

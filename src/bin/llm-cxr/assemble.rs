@@ -35,7 +35,7 @@ pub fn assistant(bundle: Bundle, vocabulary: Vocabulary, recipe: Recipe) -> Assi
         limits,
         readings,
     } = recipe;
-    let mut card = ModelCard::from(&bundle.manifest);
+    let mut card = ModelCard::from(&bundle);
     card.readings = readings.unwrap_or(card.readings);
     let mut desk = ImageDesk::new(image_workers, decode, preprocess, card.image_side);
     if dicom == Dicom::On {

@@ -87,10 +87,11 @@ fn serve(config: &ServeConfig, keys: ApiKeys, log: &LogWriter) -> Result<Ending,
     if config.model.device != DeviceChoice::Auto {
         device::resolve(config.model.device)?;
     }
-    let card = ModelCard::from(&bundle.manifest);
+    let card = ModelCard::from(&bundle);
     tracing::info!(
         name = card.name,
         revision = card.revision,
+        manifest_sha256 = card.manifest_sha256,
         licence = card.licence,
         "the bundle is open"
     );

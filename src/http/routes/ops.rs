@@ -84,6 +84,7 @@ pub async fn info(State(state): State<AppState>) -> Json<Info> {
         model: InfoModel {
             name: card.name.clone(),
             revision: card.revision.clone(),
+            manifest_sha256: card.manifest_sha256.clone(),
             trained: card.trained,
             licence: card.licence.clone(),
             intended_use: card.intended_use.clone(),

@@ -77,8 +77,10 @@ pub struct Info {
 pub struct InfoModel {
     /// Name of the bundle.
     pub name: String,
-    /// Its version.
+    /// Its version, which follows from the files but `bundle.json`.
     pub revision: String,
+    /// SHA-256 of its `bundle.json`, which lists the checksums of all other files: the same digits, the same bundle.
+    pub manifest_sha256: String,
     /// Whether it was trained.
     pub trained: bool,
     /// Licence of the weights.

@@ -66,6 +66,9 @@ pub struct Bundle {
     pub dir: PathBuf,
     /// `bundle.json`.
     pub manifest: Manifest,
+    /// SHA-256 of `bundle.json` as it was read, hexadecimal. It stands for the whole bundle: the manifest lists the checksums of all other
+    /// files, and holds texts and defaults that its version does not follow from.
+    pub manifest_sha256: String,
     /// Shape of the language model.
     pub neox: NeoxConfig,
     /// Shape of the VQ-GAN.
@@ -81,7 +84,8 @@ impl Bundle {
         if !path.is_file() {
             return Err(BundleError::NotABundle(dir.to_owned()));
         }
-        let manifest = read_manifest(&path)?;
+        let bytes = std::fs::read(&path).map_err(BundleError::io(&path))?;
+        let manifest = parse_manifest(&path, &bytes)?;
         for entry in &manifest.files {
             let file = dir.join(&entry.path);
             let found = match file.metadata() {
@@ -122,6 +126,7 @@ impl Bundle {
         Ok(Self {
             dir: dir.to_owned(),
             manifest,
+            manifest_sha256: crate::basics::sha256(&bytes),
             neox,
             vqgan,
             tokenizer: read(TOKENIZER)?,
@@ -210,13 +215,17 @@ pub(crate) fn token_space(
 }
 
 fn read_manifest(path: &Path) -> Result<Manifest, BundleError> {
+    parse_manifest(path, &std::fs::read(path).map_err(BundleError::io(path))?)
+}
+
+/// The manifest in `bytes`, which were read from `path`.
+fn parse_manifest(path: &Path, bytes: &[u8]) -> Result<Manifest, BundleError> {
     let wrong = |reason: String| BundleError::Manifest {
         file: path.to_owned(),
         reason,
     };
-    let bytes = std::fs::read(path).map_err(BundleError::io(path))?;
     let manifest: Manifest =
-        serde_json::from_slice(&bytes).map_err(|e| wrong(format!("is not the manifest of a bundle: {e}")))?;
+        serde_json::from_slice(bytes).map_err(|e| wrong(format!("is not the manifest of a bundle: {e}")))?;
     if manifest.format != FORMAT {
         let reason = format!(
             "has format {}; this program reads format {FORMAT}: update it, or convert again",
