@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{CommandFactory, FromArgMatches, Parser};
 use llm_cxr::config::{ServeConfig, parse_duration};
+use llm_cxr::http::ErrorCode;
 use serde_norway::Value;
 
 /// `llm-cxr serve`, as far as its settings go.
@@ -348,4 +349,104 @@ fn an_ingress_takes_what_the_server_takes_and_waits_as_long() {
     let backend = at(&ingress, "spec.rules.0.http.paths.0.backend.service");
     assert_eq!(at(backend, "name"), at(&service, "metadata.name"));
     assert_eq!(at(backend, "port.name"), at(&service, "spec.ports.0.name"));
+}
+
+/// Every metric with its kind, as docs/operations.md lists them; tests/http/operation.rs holds that list to what is served.
+fn metrics() -> BTreeMap<String, String> {
+    let page = read("docs/operations.md");
+    let rows = page
+        .lines()
+        .filter(|row| row.starts_with("| `llm_cxr_") || row.starts_with("| `process_"));
+    rows.flat_map(|row| {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let kind = cells[2].to_owned();
+        let names = cells[1].split(',').map(|name| name.trim().trim_matches('`').to_owned());
+        names.map(move |name| (name, kind.clone())).collect::<Vec<_>>()
+    })
+    .collect()
+}
+
+/// The metrics that an expression names, each with the selector behind it, without its braces.
+fn selected(expression: &str) -> Vec<(&str, &str)> {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let mut found = Vec::new();
+    let mut rest = expression;
+    while let Some(begin) = rest.find(is_name) {
+        rest = &rest[begin..];
+        let (name, behind) = rest.split_at(rest.find(|c: char| !is_name(c)).unwrap_or(rest.len()));
+        let selector = behind.strip_prefix('{').and_then(|inner| inner.split_once('}'));
+        match selector {
+            Some((selector, after)) => {
+                found.push((name, selector));
+                rest = after;
+            }
+            None => {
+                if name.starts_with("llm_cxr_") || name.starts_with("process_") {
+                    found.push((name, ""));
+                }
+                rest = behind;
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn every_alert_asks_for_metrics_and_codes_that_there_are_of_one_scrape_job() {
+    let (metrics, rules) = (metrics(), yaml("deploy/prometheus/rules.yaml"));
+    let job = text(at(
+        &yaml("deploy/prometheus/scrape.example.yaml"),
+        "scrape_configs.0.job_name",
+    ));
+    let rules = at(&rules, "groups.0.rules").as_sequence().expect("a list of rules");
+    assert!(rules.len() >= 8 && metrics.len() >= 20, "they were not found");
+    let mut alerts = BTreeSet::new();
+    for rule in rules {
+        let (alert, expression) = (text(at(rule, "alert")), text(at(rule, "expr")));
+        at(rule, "labels.severity");
+        at(rule, "annotations.summary");
+        if let Some(wait) = rule.get("for") {
+            parse_duration(&text(wait)).expect("a duration");
+        }
+        let selected = selected(&expression);
+        assert!(!selected.is_empty(), "{alert} looks at nothing");
+        for (name, selector) in selected {
+            let of_a_histogram = ["_bucket", "_sum", "_count"]
+                .iter()
+                .filter_map(|end| name.strip_suffix(end))
+                .any(|name| metrics.get(name).is_some_and(|kind| kind == "histogram"));
+            let known = metrics.get(name).is_some_and(|kind| kind != "histogram");
+            assert!(known || of_a_histogram || name == "up", "{alert}: there is no {name}");
+            let labels: Vec<&str> = selector.split(',').collect();
+            assert!(
+                labels.contains(&format!("job=\"{job}\"").as_str()),
+                "{alert}: {name} of which job?"
+            );
+            let codes = labels.iter().filter_map(|label| label.strip_prefix("code="));
+            for code in codes.flat_map(|codes| codes.trim_start_matches('~').trim_matches('"').split('|')) {
+                let there_is = |known: &ErrorCode| match code.strip_suffix(".*") {
+                    Some(begin) => known.as_str().starts_with(begin),
+                    None => known.as_str() == code,
+                };
+                assert!(ErrorCode::ALL.iter().any(there_is), "{alert}: there is no code {code}");
+            }
+        }
+        assert!(alerts.insert(alert), "two alerts of one name");
+    }
+}
+
+#[test]
+fn that_no_server_is_there_at_all_is_an_alert_too() {
+    let rules = yaml("deploy/prometheus/rules.yaml");
+    let expression = text(at(&rules, "groups.0.rules.0.expr"));
+    assert!(expression.contains("or absent(llm_cxr_ready{"), "{expression}");
+}
+
+#[test]
+fn selectors_are_found_in_an_expression() {
+    let expression = "sum by (le) (rate(llm_cxr_a_bucket{job=\"x\",b=\"y\"}[5m])) > 5 or llm_cxr_b == 0";
+    assert_eq!(
+        selected(expression),
+        [("llm_cxr_a_bucket", "job=\"x\",b=\"y\""), ("llm_cxr_b", "")]
+    );
 }
