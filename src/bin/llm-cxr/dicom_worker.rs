@@ -28,7 +28,8 @@ pub fn run(args: &DicomWorkerArgs) -> CommandResult {
         max_pixels: args.max_pixels,
         max_side: args.max_side,
     };
-    // Where memory runs out it is this process that goes, and not the server. What the system makes of it is its own affair.
+    // Where memory runs out it is this process that goes, and not the server: unless both are of a control group that goes as one, as kubelet sets
+    // it for containers (memory.oom.group) but for those with singleProcessOOMKill. What the system makes of it is its own affair.
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     close_inherited()?;
     confine(mapped()?.saturating_add(dicom::room(&limits)))?;

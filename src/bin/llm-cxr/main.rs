@@ -9,6 +9,7 @@ mod inspect;
 mod last_words;
 mod load;
 mod log_writer;
+mod memory_limit;
 mod offline;
 mod open_files;
 mod output_args;

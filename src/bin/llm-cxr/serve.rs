@@ -99,6 +99,8 @@ fn serve(config: &ServeConfig, keys: ApiKeys, log: &LogWriter) -> Result<Ending,
     if let Some(warning) = card.warning() {
         tracing::warn!("{warning}");
     }
+    let decode = decode_limits(config);
+    crate::memory_limit::look(config, &decode, &bundle);
     if keys.is_empty() && !config.listen.ip().is_loopback() {
         tracing::warn!(listen = %config.listen, "everybody who can reach this address is served, without a key");
     }
@@ -110,11 +112,7 @@ fn serve(config: &ServeConfig, keys: ApiKeys, log: &LogWriter) -> Result<Ending,
         let recipe = Recipe {
             engine: engine_config(config),
             torch: torch_options(config),
-            decode: DecodeLimits {
-                max_bytes: usize::try_from(config.max_body_bytes).unwrap_or(usize::MAX),
-                max_pixels: config.max_image_pixels,
-                ..DecodeLimits::default()
-            },
+            decode,
             preprocess: config.model.preprocess,
             dicom: config.dicom,
             image_workers: config.image_workers,
@@ -213,6 +211,14 @@ fn engine_config(config: &ServeConfig) -> EngineConfig {
             .stall_after
             .max(config.request_timeout.min(Duration::from_secs(120))),
         ..ordinary
+    }
+}
+
+fn decode_limits(config: &ServeConfig) -> DecodeLimits {
+    DecodeLimits {
+        max_bytes: usize::try_from(config.max_body_bytes).unwrap_or(usize::MAX),
+        max_pixels: config.max_image_pixels,
+        ..DecodeLimits::default()
     }
 }
 

@@ -1,0 +1,148 @@
+//! Whether the memory that a container gives is enough for what the server may come to use.
+
+use std::fs;
+use std::path::Path;
+
+use llm_cxr::config::{DeviceChoice, Dicom, ServeConfig};
+use llm_cxr::model::bundle::Bundle;
+use llm_cxr::radiograph::DecodeLimits;
+use llm_cxr::service::dicom;
+
+/// Bytes of the program, of libtorch and of what threads keep, without a model.
+const PROGRAM: u64 = 250 << 20;
+/// Bytes that the CUDA libraries take in the host's memory.
+const CUDA: u64 = 3 << 30;
+/// Bytes of a DICOM worker that waits for a file.
+const SPARE_WORKER: u64 = 120 << 20;
+/// Bytes a pixel that PNG and JPEG take at most, as `--image-workers` says.
+const BYTES_PER_PIXEL: u64 = 15;
+/// Bytes a pixel that a DICOM worker hands back at most: three channels.
+const HANDED_BACK: u64 = 3;
+/// Most bytes of KV memory, and sequences, that a CPU takes by itself.
+const CPU_KV: (u64, u64) = (512 << 20, 16);
+/// Bytes of a value of KV memory, at least.
+const KV_VALUE: u64 = 2;
+
+/// Warns of a limit that the server may run into: the system then ends it, or in a container that Kubernetes has started all of it.
+pub fn look(config: &ServeConfig, decode: &DecodeLimits, bundle: &Bundle) {
+    let needed = worst_case(config, decode, bundle);
+    let Some(limit) = limit().filter(|limit| *limit < needed) else {
+        return;
+    };
+    let (limit_mib, needed_mib) = (limit >> 20, needed.div_ceil(1 << 20));
+    tracing::warn!(
+        limit_mib,
+        needed_mib,
+        "the memory limit of this container (or control group) is below what large images and a full queue may need; raise it, or lower \
+         --max-image-pixels, --image-workers or --queue-bytes"
+    );
+}
+
+/// Bytes of memory that the server may come to use with its workers, about: as many of the largest images as are read at once, full budgets of
+/// queue and bodies, the model and its KV memory.
+fn worst_case(config: &ServeConfig, decode: &DecodeLimits, bundle: &Bundle) -> u64 {
+    let plain = decode.max_pixels.saturating_mul(BYTES_PER_PIXEL);
+    let (image, spare) = match config.dicom {
+        Dicom::Off => (plain, 0),
+        Dicom::On => {
+            let back = decode.max_pixels.saturating_mul(HANDED_BACK);
+            (plain.max(dicom::room(decode).saturating_add(back)), SPARE_WORKER)
+        }
+    };
+    let images = image.saturating_mul(config.image_workers as u64);
+    let waiting = config.queue_bytes.saturating_mul(2);
+    let model = match config.model.device {
+        // What the device holds is not the host's, and pages of the bundle's files can be given back.
+        DeviceChoice::Cuda(_) => CUDA,
+        DeviceChoice::Auto | DeviceChoice::Cpu => {
+            let files: u64 = bundle.manifest.files.iter().map(|entry| entry.size).sum();
+            files.saturating_add(kv(config, bundle))
+        }
+    };
+    let parts = [PROGRAM, spare, images, waiting, model];
+    parts.into_iter().fold(0, u64::saturating_add)
+}
+
+/// Bytes of KV memory on a CPU.
+fn kv(config: &ServeConfig, bundle: &Bundle) -> u64 {
+    let shape = &bundle.neox;
+    let a_token = (2 * shape.num_hidden_layers * shape.hidden_size) as u64 * KV_VALUE;
+    let (most, sequences) = CPU_KV;
+    let sequences = config.max_batch.map_or(sequences, |sequences| sequences as u64);
+    let context = (shape.max_position_embeddings as u64).saturating_mul(a_token);
+    let by_itself = context.saturating_mul(sequences).min(most.max(context));
+    let by_tokens = config.kv_tokens.map(|tokens| (tokens as u64).saturating_mul(a_token));
+    config.kv_memory.or(by_tokens).unwrap_or(by_itself)
+}
+
+/// The least memory limit, in bytes, of the control groups (version 2) that this process is in; `None` where there is none, or the system does not tell.
+fn limit() -> Option<u64> {
+    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let own = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
+    least(Path::new("/sys/fs/cgroup"), own)
+}
+
+/// The least limit on the way from a group up to the root.
+fn least(root: &Path, group: &str) -> Option<u64> {
+    let folder = root.join(group.trim_start_matches('/'));
+    let limits = folder.ancestors().filter_map(|folder| {
+        // Where there is no limit this says `max`.
+        let told = fs::read_to_string(folder.join("memory.max")).ok()?;
+        told.trim().parse::<u64>().ok()
+    });
+    limits.min()
+}
+
+#[cfg(test)]
+mod tests {
+    use llm_cxr::config::parse_size;
+
+    use super::*;
+
+    const HERE: &str = env!("CARGO_MANIFEST_DIR");
+
+    #[test]
+    fn the_least_limit_on_the_way_up_holds() {
+        let root = tempfile::tempdir().expect("a folder");
+        let inner = root.path().join("pod/container");
+        fs::create_dir_all(&inner).expect("made");
+        assert_eq!(least(root.path(), "/pod/container"), None);
+        let set = |folder: &Path, limit: &str| fs::write(folder.join("memory.max"), limit).expect("written");
+        set(&inner, "max\n");
+        assert_eq!(least(root.path(), "/pod/container"), None);
+        set(&root.path().join("pod"), "1073741824\n");
+        assert_eq!(least(root.path(), "/pod/container"), Some(1 << 30));
+        set(&inner, "2147483648\n");
+        assert_eq!(least(root.path(), "/pod/container"), Some(1 << 30));
+        assert_eq!(least(root.path(), "/"), None);
+    }
+
+    #[test]
+    fn the_manifest_gives_as_much_as_the_demo_may_need() {
+        let bundle = Bundle::open(&Path::new(HERE).join("models/demo")).expect("the demo");
+        let needed = |config: &ServeConfig| {
+            let decode = DecodeLimits {
+                max_pixels: config.max_image_pixels,
+                ..DecodeLimits::default()
+            };
+            worst_case(config, &decode, &bundle)
+        };
+        let usual = ServeConfig::default();
+        let manifest = fs::read_to_string(Path::new(HERE).join("deploy/kubernetes/base/deployment.yaml")).expect("it");
+        let given: Vec<u64> = manifest
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("memory: "))
+            .map(|size| parse_size(&format!("{size}B")).expect("a size"))
+            .collect();
+        assert_eq!(given.len(), 2, "a request and a limit");
+        assert!(given.iter().all(|given| *given > needed(&usual)), "{}", needed(&usual));
+        let small = ServeConfig {
+            max_image_pixels: 1_000_000,
+            image_workers: 1,
+            dicom: Dicom::Off,
+            ..usual.clone()
+        };
+        let saved = needed(&usual) - needed(&small);
+        assert!(saved > 2 << 30, "images are most of it: {saved}");
+    }
+}
