@@ -101,6 +101,28 @@ fn image_settings() -> BTreeMap<String, String> {
         .collect()
 }
 
+/// The settings in a file of `NAME=value` lines, as `configMapGenerator` reads it.
+fn env_file(path: &str) -> BTreeMap<String, String> {
+    let text = read(path);
+    let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let pairs = lines.map(|line| {
+        line.split_once('=')
+            .unwrap_or_else(|| panic!("{path}: `{line}` sets nothing"))
+    });
+    pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+/// What a pod of a kind of node (`cpu`, `gpu`) is told: by its image, its ConfigMap, and its container.
+fn pod_settings(kind: &str) -> BTreeMap<String, String> {
+    let mut all = image_settings();
+    all.extend(env_file("deploy/kubernetes/base/server.env"));
+    if kind == "gpu" {
+        all.extend(env_file("deploy/kubernetes/gpu/server.env"));
+    }
+    settings(&yaml("deploy/kubernetes/base/deployment.yaml"), &mut all);
+    all
+}
+
 /// What the server makes of such settings.
 fn parsed(settings: &BTreeMap<String, String>, place: &str) -> ServeConfig {
     let command = Serve::command();
@@ -149,7 +171,13 @@ fn every_setting_is_one_that_the_server_knows_with_a_value_that_it_takes() {
         settings(&yaml(&path), &mut found);
         parsed(&found, &path);
     }
+    for kind in ["cpu", "gpu"] {
+        parsed(&pod_settings(kind), kind);
+    }
 }
+
+/// In which the server tells those whose requests it cuts off, once the drain's time is over.
+const TOLD: Duration = Duration::from_secs(4);
 
 #[test]
 fn compose_waits_longer_than_the_drain_before_it_kills() {
@@ -157,7 +185,7 @@ fn compose_waits_longer_than_the_drain_before_it_kills() {
     for service in ["cpu", "gpu"] {
         let service = at(&compose, &format!("services.{service}"));
         let grace = parse_duration(&text(at(service, "stop_grace_period"))).expect("a duration");
-        assert!(grace > parsed(&merged([service]), "compose").drain_timeout);
+        assert!(grace > parsed(&merged([service]), "compose").drain_timeout + TOLD);
     }
 }
 
@@ -168,11 +196,65 @@ fn kubernetes_waits_longer_than_the_drain_before_it_kills() {
     let seconds = |value: &Value| Duration::from_secs(text(value).parse().expect("a number of seconds"));
     let grace = seconds(at(pod, "terminationGracePeriodSeconds"));
     let before = seconds(at(pod, "containers.0.lifecycle.preStop.exec.command.1"));
-    let config = parsed(
-        &merged([&yaml("deploy/kubernetes/base/configmap.yaml"), &deployment]),
-        "kubernetes",
+    for kind in ["cpu", "gpu"] {
+        let drain = parsed(&pod_settings(kind), kind).drain_timeout;
+        assert!(
+            drain > ServeConfig::default().drain_timeout,
+            "long requests are finished"
+        );
+        assert!(grace > before + drain + TOLD);
+    }
+    let probe = at(pod, "containers.0.startupProbe");
+    let start =
+        seconds(at(probe, "periodSeconds")) * text(at(probe, "failureThreshold")).parse::<u32>().expect("a number");
+    let given_up = seconds(at(&deployment, "spec.progressDeadlineSeconds"));
+    assert!(
+        given_up > grace + start,
+        "an update that takes one pod away first is not given up too early"
     );
-    assert!(grace > before + config.drain_timeout);
+}
+
+#[test]
+fn an_edit_of_the_settings_gives_the_config_map_another_name_and_so_rolls_the_pods() {
+    let base = yaml("deploy/kubernetes/base/kustomization.yaml");
+    let gpu = yaml("deploy/kubernetes/gpu/kustomization.yaml");
+    let deployment = yaml("deploy/kubernetes/base/deployment.yaml");
+    let used = at(
+        &deployment,
+        "spec.template.spec.containers.0.envFrom.0.configMapRef.name",
+    );
+    for kustomization in [&base, &gpu] {
+        assert_eq!(at(kustomization, "configMapGenerator.0.name"), used);
+        assert_eq!(text(at(kustomization, "configMapGenerator.0.envs.0")), "server.env");
+        assert!(
+            kustomization.get("generatorOptions").is_none(),
+            "nothing switches the hash off"
+        );
+    }
+    assert_eq!(text(at(&gpu, "configMapGenerator.0.behavior")), "merge");
+}
+
+#[test]
+fn more_replicas_are_spread_and_go_one_at_a_time() {
+    let component = yaml("deploy/kubernetes/replicated/kustomization.yaml");
+    assert_eq!(text(at(&component, "kind")), "Component");
+    let server = yaml("deploy/kubernetes/base/deployment.yaml");
+    let labels = at(&server, "spec.selector.matchLabels");
+    let patch = yaml("deploy/kubernetes/replicated/deployment.yaml");
+    let name = at(&server, "metadata.name");
+    assert_eq!(at(&patch, "metadata.name"), name);
+    assert!(text(at(&patch, "spec.replicas")).parse::<u32>().expect("a number") > 1);
+    let spread = at(&patch, "spec.template.spec.topologySpreadConstraints");
+    for constraint in spread.as_sequence().expect("a list") {
+        assert_eq!(at(constraint, "labelSelector.matchLabels"), labels);
+    }
+    let budget = yaml("deploy/kubernetes/replicated/disruptionbudget.yaml");
+    assert_eq!(at(&budget, "spec.selector.matchLabels"), labels);
+    assert_eq!(text(at(&budget, "spec.maxUnavailable")), "1");
+    let scaler = yaml("deploy/kubernetes/replicated/autoscaler.example.yaml");
+    assert_eq!(at(&scaler, "spec.scaleTargetRef.name"), name);
+    let metric = text(at(&scaler, "spec.metrics.0.pods.metric.name"));
+    assert_eq!(metrics().get(&metric).map(String::as_str), Some("gauge"), "{metric}");
 }
 
 #[test]
@@ -198,8 +280,6 @@ fn every_port_is_the_one_that_the_server_listens_on() {
     assert_eq!(text(at(pod, "containers.0.ports.0.containerPort")), port);
     let listen = parsed(&merged([&deployment]), "deployment").listen;
     assert_eq!(listen.port().to_string(), port);
-    let annotations = at(&deployment, "spec.template.metadata.annotations");
-    assert_eq!(annotations.get("prometheus.io/port").map(text), Some(port.clone()));
     let policy = yaml("deploy/kubernetes/base/networkpolicy.yaml");
     assert_eq!(text(at(&policy, "spec.ingress.0.ports.0.port")), port);
     let service = yaml("deploy/kubernetes/base/service.yaml");
@@ -210,6 +290,33 @@ fn every_port_is_the_one_that_the_server_listens_on() {
 }
 
 #[test]
+fn probes_and_metrics_have_a_port_of_their_own_that_only_prometheus_reaches() {
+    let deployment = yaml("deploy/kubernetes/base/deployment.yaml");
+    let container = at(&deployment, "spec.template.spec.containers.0");
+    let said = pod_settings("cpu");
+    let (api, ops) = (&said["LLM_CXR_LISTEN"], &said["LLM_CXR_OPS_LISTEN"]);
+    let port = ops
+        .strip_prefix("0.0.0.0:")
+        .expect("every address: probes come from the node");
+    assert_ne!(api, ops);
+    assert_eq!(text(at(container, "ports.1.name")), "ops");
+    assert_eq!(text(at(container, "ports.1.containerPort")), port);
+    let annotations = at(&deployment, "spec.template.metadata.annotations");
+    assert_eq!(annotations.get("prometheus.io/port").map(text).as_deref(), Some(port));
+    let policy = yaml("deploy/kubernetes/base/networkpolicy.yaml");
+    let rules = at(&policy, "spec.ingress").as_sequence().expect("a list of rules");
+    let lets_in = |rule: &&Value| {
+        let ports = at(rule, "ports").as_sequence().expect("a list of ports");
+        ports.iter().any(|open| text(at(open, "port")) == port)
+    };
+    let open: Vec<&Value> = rules.iter().filter(lets_in).collect();
+    assert_eq!(open.len(), 1, "one rule");
+    at(open[0], "from.0.namespaceSelector.matchLabels");
+    let monitor = yaml("deploy/prometheus/podmonitor.example.yaml");
+    assert_eq!(text(at(&monitor, "spec.podMetricsEndpoints.0.port")), "ops");
+}
+
+#[test]
 fn every_probe_asks_for_a_route_that_is_served() {
     let routes = routes();
     let deployment = yaml("deploy/kubernetes/base/deployment.yaml");
@@ -217,7 +324,7 @@ fn every_probe_asks_for_a_route_that_is_served() {
     for probe in ["startupProbe", "readinessProbe", "livenessProbe"] {
         let probe = at(container, probe);
         assert!(routes.contains(&text(at(probe, "httpGet.path"))));
-        assert_eq!(at(probe, "httpGet.port"), at(container, "ports.0.name"));
+        assert_eq!(at(probe, "httpGet.port"), at(container, "ports.1.name"));
     }
     let scraped = at(&deployment, "spec.template.metadata.annotations")
         .get("prometheus.io/path")
@@ -243,6 +350,15 @@ fn containers_hold_no_rights_that_the_server_does_not_need() {
         assert_eq!(text(at(service, "cap_drop.0")), "ALL");
         assert_eq!(text(at(service, "security_opt.0")), "no-new-privileges:true");
         assert!(text(at(service, "volumes.0")).ends_with(":/models:ro"));
+        assert_eq!(text(at(service, "ulimits.core")), "0");
+        assert_eq!(
+            at(service, "mem_limit"),
+            at(service, "memswap_limit"),
+            "nothing goes to swap"
+        );
+        for bound in ["max-size", "max-file"] {
+            at(service, &format!("logging.options.{bound}"));
+        }
     }
 
     let deployment = yaml("deploy/kubernetes/base/deployment.yaml");
@@ -267,10 +383,7 @@ fn the_keys_are_where_the_server_looks_for_them() {
     let deployment = yaml("deploy/kubernetes/base/deployment.yaml");
     let pod = at(&deployment, "spec.template.spec");
     let secret = yaml("deploy/kubernetes/base/secret.example.yaml");
-    let config = parsed(
-        &merged([&yaml("deploy/kubernetes/base/configmap.yaml"), &deployment]),
-        "kubernetes",
-    );
+    let config = parsed(&pod_settings("cpu"), "kubernetes");
     assert_eq!(at(pod, "volumes.1.secret.secretName"), at(&secret, "metadata.name"));
     let (file, _) = at(&secret, "stringData")
         .as_mapping()
@@ -278,10 +391,13 @@ fn the_keys_are_where_the_server_looks_for_them() {
         .expect("one key");
     let mounted = Path::new(&text(at(pod, "containers.0.volumeMounts.1.mountPath"))).join(text(file));
     assert_eq!(config.api_keys_file.as_deref(), Some(mounted.as_path()));
-    assert_eq!(
-        config.model.folder.to_str(),
-        at(pod, "containers.0.volumeMounts.0.mountPath").as_str()
+    assert!(
+        at(pod, "containers.0.volumeMounts.1").get("subPath").is_none(),
+        "a file that is mounted by itself is never brought up to date"
     );
+    // A folder on the volume, so that another can lie beside it.
+    let volume = text(at(pod, "containers.0.volumeMounts.0.mountPath"));
+    assert_eq!(config.model.folder.parent(), Some(Path::new(&volume)));
 }
 
 #[test]
@@ -300,11 +416,11 @@ fn the_gpu_variants_ask_for_a_gpu_and_use_it() {
         DeviceChoice::Cpu
     );
 
-    let map = yaml("deploy/kubernetes/gpu/configmap.yaml");
     let deployment = yaml("deploy/kubernetes/gpu/deployment.yaml");
+    let device = |kind| parsed(&pod_settings(kind), kind).model.device;
     assert_eq!(
-        parsed(&merged([&map]), "kubernetes").model.device,
-        DeviceChoice::Cuda(0)
+        (device("cpu"), device("gpu")),
+        (DeviceChoice::Cpu, DeviceChoice::Cuda(0))
     );
     let limits = at(&deployment, "spec.template.spec.containers.0.resources.limits");
     assert_eq!(limits.get("nvidia.com/gpu").map(text).as_deref(), Some("1"));
