@@ -459,12 +459,47 @@ fn an_ingress_takes_what_the_server_takes_and_waits_as_long() {
         .parse()
         .expect("seconds");
     assert!(wait > config.request_timeout.as_secs());
-    let logs = said("enable-access-log");
-    assert!(logs.contains("false"), "query strings hold questions: {logs}");
     let service = yaml("deploy/kubernetes/base/service.yaml");
     let backend = at(&ingress, "spec.rules.0.http.paths.0.backend.service");
     assert_eq!(at(backend, "name"), at(&service, "metadata.name"));
     assert_eq!(at(backend, "port.name"), at(&service, "spec.ports.0.name"));
+}
+
+#[test]
+fn a_gateway_waits_as_long_for_the_same_service() {
+    let route = yaml("deploy/kubernetes/gateway.example.yaml");
+    let service = yaml("deploy/kubernetes/base/service.yaml");
+    let rule = at(&route, "spec.rules.0");
+    for timeout in ["request", "backendRequest"] {
+        let wait = parse_duration(&text(at(rule, &format!("timeouts.{timeout}")))).expect("a duration");
+        assert!(wait > ServeConfig::default().request_timeout);
+    }
+    assert_eq!(at(rule, "backendRefs.0.name"), at(&service, "metadata.name"));
+    assert_eq!(at(rule, "backendRefs.0.port"), at(&service, "spec.ports.0.port"));
+}
+
+#[test]
+fn a_proxys_log_has_no_query_strings_which_hold_questions() {
+    let map = yaml("deploy/kubernetes/ingress-nginx-log.example.yaml");
+    let format = text(at(&map, "data.log-format-upstream"));
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let named = format
+        .split('$')
+        .skip(1)
+        .map(|rest| rest.split(|c: char| !is_name(c)).next());
+    let named: BTreeSet<&str> = named.flatten().collect();
+    assert!(named.contains("uri"), "{format}");
+    for with_query in [
+        "request",
+        "request_uri",
+        "args",
+        "query_string",
+        "http_referer",
+        "is_args",
+    ] {
+        assert!(!named.contains(with_query), "{format} has {with_query}");
+    }
+    assert_eq!(text(at(&map, "data.error-log-level")), "crit");
 }
 
 /// Every metric with its kind, as docs/operations.md lists them; tests/http/operation.rs holds that list to what is served.
