@@ -43,13 +43,13 @@ const HEAD: &str = include_str!("pages/docs_head.html");
 /// The page of a contract.
 pub(super) fn page(contract: &Value) -> String {
     let mut html = HEAD.replace("{{notice}}", crate::RESEARCH_NOTICE);
-    let none = serde_json::Map::new();
-    for (path, methods) in contract["paths"].as_object().unwrap_or(&none) {
-        for (method, operation) in methods.as_object().unwrap_or(&none) {
-            section(&mut html, contract, path, method, operation);
-        }
+    let groups = groups(contract);
+    contents(&mut html, &groups);
+    for operation in groups.iter().flat_map(|group| &group.operations) {
+        section(&mut html, contract, operation);
     }
-    html.push_str("<h2>Objects</h2>\n");
+    html.push_str("<h2 id=\"objects\">Objects</h2>\n");
+    let none = serde_json::Map::new();
     for (name, schema) in contract["components"]["schemas"].as_object().unwrap_or(&none) {
         let _ = write!(
             html,
@@ -64,9 +64,77 @@ pub(super) fn page(contract: &Value) -> String {
     html
 }
 
+/// Operations that belong together.
+struct Group<'a> {
+    /// The contract's tag.
+    tag: &'a Value,
+    operations: Vec<Operation<'a>>,
+}
+
+/// One operation of the contract.
+struct Operation<'a> {
+    path: &'a str,
+    /// `GET`.
+    method: String,
+    /// What the contract says of it.
+    told: &'a Value,
+}
+
+impl Operation<'_> {
+    /// Of its section in the page.
+    fn id(&self) -> String {
+        escaped(self.told["operationId"].as_str().unwrap_or_default())
+    }
+
+    /// `GET /v1/info`, as HTML.
+    fn name(&self) -> String {
+        format!("<code>{} {}</code>", self.method, escaped(self.path))
+    }
+}
+
+/// The operations in the order of the contract's tags: what the model does comes before what keeps the server running.
+fn groups(contract: &Value) -> Vec<Group<'_>> {
+    let tags = contract["tags"].as_array().into_iter().flatten();
+    tags.map(|tag| Group {
+        tag,
+        operations: operations(contract)
+            .filter(|operation| operation.told["tags"][0] == tag["name"])
+            .collect(),
+    })
+    .collect()
+}
+
+/// Every operation, path by path.
+fn operations(contract: &Value) -> impl Iterator<Item = Operation<'_>> {
+    let paths = contract["paths"].as_object().into_iter().flatten();
+    paths.flat_map(|(path, methods)| {
+        let methods = methods.as_object().into_iter().flatten();
+        methods.map(move |(method, told)| Operation {
+            path,
+            method: method.to_uppercase(),
+            told,
+        })
+    })
+}
+
+/// What the page holds, with links to it.
+fn contents(html: &mut String, groups: &[Group<'_>]) {
+    html.push_str("<nav aria-label=\"Contents\">\n");
+    for group in groups {
+        let _ = writeln!(html, "<p>{}</p><ul>", text(&group.tag["description"]));
+        for operation in &group.operations {
+            let (id, name) = (operation.id(), operation.name());
+            let summary = text(&operation.told["summary"]);
+            let _ = writeln!(html, "<li><a href=\"#{id}\">{name}</a> {summary}</li>");
+        }
+        html.push_str("</ul>\n");
+    }
+    html.push_str("<p><a href=\"#objects\">Objects</a> · <a href=\"#errors\">Errors</a></p></nav>\n");
+}
+
 /// Every code of an error.
 fn errors(html: &mut String) {
-    html.push_str("<h2 id=\"errors\">Errors</h2>\n<table><tr><th>code</th><th>status</th><th>type</th></tr>\n");
+    html.push_str("<h2 id=\"errors\">Errors</h2>\n<div class=\"wide\"><table><tr><th>code</th><th>status</th><th>type</th></tr>\n");
     for code in ErrorCode::ALL {
         let (name, status, kind) = (code.as_str(), code.status().as_u16(), code.kind().as_str());
         let _ = writeln!(
@@ -74,15 +142,15 @@ fn errors(html: &mut String) {
             "<tr><td><code>{name}</code></td><td>{status}</td><td>{kind}</td></tr>"
         );
     }
-    html.push_str("</table>\n");
+    html.push_str("</table></div>\n");
 }
 
-fn section(html: &mut String, contract: &Value, path: &str, method: &str, operation: &Value) {
-    let method = method.to_uppercase();
+fn section(html: &mut String, contract: &Value, operation: &Operation<'_>) {
+    let (id, name, path) = (operation.id(), operation.name(), operation.path);
+    let operation = operation.told;
     let _ = write!(
         html,
-        "<section><h2><code>{method} {}</code></h2>\n<p><b>{}.</b> {}</p>\n",
-        escaped(path),
+        "<section><h2 id=\"{id}\">{name}</h2>\n<p><b>{}.</b> {}</p>\n",
         text(&operation["summary"]),
         text(&operation["description"])
     );
@@ -125,7 +193,7 @@ fn table(html: &mut String, schema: &Value) {
     let Some(fields) = schema["properties"].as_object() else {
         return;
     };
-    html.push_str("<table><tr><th>field</th><th>type</th><th></th></tr>\n");
+    html.push_str("<div class=\"wide\"><table><tr><th>field</th><th>type</th><th>meaning</th></tr>\n");
     for (name, field) in fields {
         let required = schema["required"]
             .as_array()
@@ -140,7 +208,7 @@ fn table(html: &mut String, schema: &Value) {
             described(field)
         );
     }
-    html.push_str("</table>\n");
+    html.push_str("</table></div>\n");
 }
 
 fn resolve<'a>(contract: &'a Value, schema: &'a Value) -> Option<&'a Value> {
