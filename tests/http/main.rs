@@ -12,6 +12,7 @@ mod log;
 mod openai;
 mod operation;
 mod overload;
+mod pages;
 mod privacy;
 mod product;
 mod readings;
