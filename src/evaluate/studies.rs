@@ -12,9 +12,11 @@ use serde::Serialize;
 use super::EvaluateError;
 use super::settings::SplitChoice;
 use crate::labeler;
-use crate::phantom::{LABELS, Label, NO_FINDING, Truth};
+use crate::phantom::{LABELS, Label, Truth};
 use crate::radiograph::{ImageFormat, is_dicom, write};
-use crate::train::data::{Account, Dataset, Question, Questions, ReportSource, Stage, decode_image, is_frontal};
+use crate::train::data::{
+    Account, Dataset, Question, Questions, ReportSource, SUPPORT_DEVICES, Stage, decode_image, is_frontal, is_normal,
+};
 
 /// One image with what is known of it.
 #[derive(Clone, Debug)]
@@ -36,12 +38,6 @@ pub struct Study {
     /// Whether a label calls the image normal: so it is without findings, though lines and tubes may be in it.
     normal: bool,
 }
-
-/// Labels that say that nothing is there.
-const NORMAL: [&str; 2] = [NO_FINDING, "Normal"];
-
-/// The label that an image without findings may have.
-const SUPPORT_DEVICES: &str = "Support Devices";
 
 /// A study, or a part of one, that could not be used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -201,8 +197,7 @@ impl Study {
 
     /// Adds the labels that a row gives; of those that several rows give the first one's stand, as in training.
     fn label(&mut self, labels: Vec<(String, f32)>, complete: bool) {
-        let normal =
-            |(name, value): &(String, f32)| *value > 0.0 && NORMAL.iter().any(|n| n.eq_ignore_ascii_case(name));
+        let normal = |(name, value): &(String, f32)| *value > 0.0 && is_normal(name);
         self.complete |= !labels.is_empty() && complete;
         self.normal |= labels.iter().any(normal);
         for (name, value) in labels {
@@ -214,8 +209,7 @@ impl Study {
 
     /// What the data's own labels say of one observation; `None` where that is not known.
     pub fn known(&self, label: &str) -> Option<Label> {
-        let normal = |name: &str| NORMAL.iter().any(|n| n.eq_ignore_ascii_case(name));
-        let same = |name: &str| name.eq_ignore_ascii_case(label) || (normal(name) && normal(label));
+        let same = |name: &str| name.eq_ignore_ascii_case(label) || (is_normal(name) && is_normal(label));
         match self.labels.iter().find(|(name, _)| same(name)) {
             Some((_, value)) if *value > 0.0 => Some(Label::Positive),
             Some((_, value)) if *value < 0.0 => Some(Label::Uncertain),
@@ -349,6 +343,8 @@ mod tests {
         assert_eq!(normal.known("Pneumonia"), Some(Label::Blank));
         assert_eq!(normal.known("Support Devices"), None);
         assert_eq!(other.known("Pneumonia"), None);
+        // The names that training goes by are those of the phantoms and the labeler.
+        assert!(is_normal(crate::phantom::NO_FINDING) && LABELS.contains(&SUPPORT_DEVICES));
     }
 
     #[test]

@@ -8,10 +8,8 @@ use std::sync::Arc;
 use super::answers::answers;
 use super::labels::{ALL_OTHERS, ANSWER};
 use super::{ImageSource, Sample, Skip, TrainError, split_share};
-use crate::train::data::{Account, DataError, Dataset, Questions, Split, SplitWatch, read_image};
+use crate::train::data::{Account, DataError, Dataset, Questions, Split, SplitWatch, is_normal, read_image};
 
-/// Labels that mean that every other one is absent, not unknown.
-const NORMAL: &[&str] = &["no finding", "normal"];
 /// One of so many images of a plain folder is kept for validation.
 const VALIDATE_EACH: usize = 20;
 
@@ -28,7 +26,7 @@ struct Entry {
     path: PathBuf,
     /// Which of the labels' names, and 1 present or 0 absent. Those not here are unknown.
     labels: Box<[(u16, f32)]>,
-    /// Every label not named is absent, not unknown.
+    /// The image is called normal: every other finding is absent, not unknown.
     normal: bool,
 }
 
@@ -48,7 +46,8 @@ impl Files {
     /// 20th is for validation), without labels.
     ///
     /// In a MIMIC-CXR-JPG layout a label that is not mentioned is absent; in a manifest it is unknown, unless the image is named
-    /// normal. Uncertain labels are unknown. `known` says what is taken for labels.
+    /// normal: then every other finding is absent, and support devices stay unknown. Uncertain labels are unknown. `known` says what is
+    /// taken for labels.
     pub fn open(path: &Path, training: bool, known: Known) -> Result<Self, TrainError> {
         Self::open_watched(path, training, known, &mut SplitWatch::default())
     }
@@ -93,9 +92,7 @@ impl Files {
                 labels.extend(blank);
             }
             labels.retain(|label| label.1 >= 0.0);
-            let normal = |(name, value): &(String, f32)| {
-                *value > 0.0 && NORMAL.contains(&name.to_lowercase().as_str()) && closed.is_empty()
-            };
+            let normal = |(name, value): &(String, f32)| *value > 0.0 && is_normal(name) && closed.is_empty();
             let normal = record.labels.iter().any(normal);
             match known.get(&path) {
                 Some(&at) => {

@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use tch::{Device, Kind, Reduction, Tensor};
 
 use super::{ImageBatch, TrainError};
+use crate::train::data::{SUPPORT_DEVICES, is_normal};
 
-/// Label of a sample whose every label that is not named is absent.
+/// Label of a sample whose every finding that is not named is absent: it is called normal.
 pub(super) const ALL_OTHERS: &str = "*";
 
 /// Begins the name of a label that is an answer to a question; those stay unknown where all others are absent.
@@ -18,7 +19,32 @@ pub struct Labels {
     names: Vec<String>,
     /// Whether each is an answer.
     answers: Vec<bool>,
+    /// What each is in an image that is called normal.
+    of_normal: Vec<OfNormal>,
     count: usize,
+}
+
+/// What calling an image normal says of a label.
+#[derive(Clone, Copy)]
+enum OfNormal {
+    /// It is a finding: as [`ALL_OTHERS`] says.
+    Other,
+    /// It says the same in another word.
+    Same,
+    /// Nothing: an answer, or lines and tubes.
+    Unknown,
+}
+
+impl OfNormal {
+    fn of(name: &str) -> Self {
+        if is_normal(name) {
+            Self::Same
+        } else if name.starts_with(ANSWER) || name.eq_ignore_ascii_case(SUPPORT_DEVICES) {
+            Self::Unknown
+        } else {
+            Self::Other
+        }
+    }
 }
 
 impl Labels {
@@ -29,6 +55,7 @@ impl Labels {
             numbers: numbers.rev().collect(),
             names: names.to_vec(),
             answers: names.iter().map(|name| name.starts_with(ANSWER)).collect(),
+            of_normal: names.iter().map(|name| OfNormal::of(name)).collect(),
             count: names.len(),
         }
     }
@@ -56,8 +83,13 @@ impl Labels {
         for (image, labels) in batch.labels.iter().enumerate() {
             let row = image * self.count..(image + 1) * self.count;
             if let Some((_, value)) = labels.iter().find(|(name, _)| name == ALL_OTHERS) {
-                for place in row.clone().filter(|place| !self.answers[place - row.start]) {
-                    target[place] = *value;
+                for (place, of_normal) in row.clone().zip(&self.of_normal) {
+                    let said = match of_normal {
+                        OfNormal::Other => *value,
+                        OfNormal::Same => 1.0,
+                        OfNormal::Unknown => continue,
+                    };
+                    target[place] = said;
                     mask[place] = 1.0;
                 }
             }
@@ -104,6 +136,26 @@ mod tests {
         let rows = |t: Tensor| Vec::<f32>::try_from(t.view([-1])).unwrap();
         assert_eq!(rows(target), [1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0]);
         assert_eq!(rows(mask), [1.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0]);
+    }
+
+    #[test]
+    fn an_image_called_normal_is_so_in_every_word_for_it_and_may_have_devices() {
+        let names = ["No Finding", "Normal", "support devices", "Edema"];
+        let labels = Labels::new(&names.map(str::to_owned));
+        let of = |known: &[(&str, f32)]| {
+            let batch = ImageBatch {
+                labels: vec![known.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect()],
+                ..ImageBatch::default()
+            };
+            let (target, mask) = labels.targets(&batch, Device::Cpu);
+            let row = |t: Tensor| Vec::<f32>::try_from(t.view([-1])).unwrap();
+            (row(target), row(mask))
+        };
+        let normal = of(&[("NORMAL", 1.0), (ALL_OTHERS, 0.0)]);
+        assert_eq!(normal, (vec![1.0, 1.0, 0.0, 0.0], vec![1.0, 1.0, 0.0, 1.0]));
+        // What is named counts.
+        let tubes = of(&[("Normal", 1.0), ("Support Devices", 1.0), (ALL_OTHERS, 0.0)]);
+        assert_eq!(tubes, (vec![1.0, 1.0, 1.0, 0.0], vec![1.0; 4]));
     }
 
     #[test]

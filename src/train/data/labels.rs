@@ -1,6 +1,17 @@
-//! Labels as manifests write them.
+//! Labels as manifests write them, and what some of them say of the others.
 
 use serde_json::Value;
+
+/// Names of the label that calls an image free of findings.
+const NORMAL: [&str; 2] = ["No Finding", "Normal"];
+
+/// The label that an image without findings may have all the same.
+pub const SUPPORT_DEVICES: &str = "Support Devices";
+
+/// Whether a label of this name calls an image free of findings. Case does not matter.
+pub fn is_normal(name: &str) -> bool {
+    NORMAL.iter().any(|normal| normal.eq_ignore_ascii_case(name))
+}
 
 /// Why a row is left out whose labels say something that is not understood: read wrongly, they would teach the opposite.
 pub(super) const VALUE: &str = "value of a label is not 1, 0, -1, true, false, yes, no, present, absent or uncertain (write `Name`, `Name=0` or `Name=-1`)";

@@ -26,6 +26,7 @@ mod told_tests;
 pub use account::{Account, SKIPPED};
 pub use error::DataError;
 pub use image::{ImageFault, OWN_FILES, decode_image, read_image};
+pub use labels::{SUPPORT_DEVICES, is_normal};
 pub use literal::{Literal, LiteralError, parse_literal};
 pub use paths::plain_path;
 pub use record::{Instruction, Question, Questions, Record, ReportSource, Split, is_frontal};
