@@ -40,7 +40,9 @@ impl Kind {
             Self::Side
         } else if has(&["view", "projection", "projected"]) {
             Self::View
-        } else if has(&["zone", "lobe", "where", "rib", "location", "region"]) {
+        } else if has(&[
+            "zone", "zones", "lobe", "lobes", "rib", "ribs", "region", "regions", "location", "where",
+        ]) {
             Self::Place
         } else {
             Self::Open
@@ -120,6 +122,9 @@ mod tests {
             ("How many devices are there?", "2.", Kind::Count),
             ("Is this a PA or an AP view?", "AP.", Kind::View),
             ("In which lung zone is consolidation?", "Lower zone.", Kind::Place),
+            ("Which ribs are fractured?", "The 7th rib.", Kind::Place),
+            ("Which zones are hazy?", "Both lower zones.", Kind::Place),
+            ("How many ribs are fractured?", "2", Kind::Count),
             ("Which abnormalities are seen?", "No abnormality", Kind::Open),
         ] {
             assert_eq!(Kind::of(question, answer), kind, "{question}");
