@@ -1,5 +1,7 @@
 //! Drawings of the data's reports, read by a classifier that had no part in them.
 
+use std::collections::HashMap;
+
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
@@ -37,7 +39,7 @@ pub struct ReadScores {
 pub struct FrechetScores {
     /// All drawings against all real images.
     pub drawn_real: Option<f64>,
-    /// Half of the real images against the other half: what two samples of the same kind give.
+    /// Half of the real images against those of the other patients: what two samples of the same kind give.
     pub real_halves: Option<f64>,
     /// Half of the drawings against the real images of the other studies: as many of each as in `real_halves`, so that the two compare.
     pub drawn_half_real_half: Option<f64>,
@@ -73,14 +75,28 @@ struct Queue<'a> {
     reader: &'a Reader,
     waiting: Vec<(usize, Pixels)>,
     rows: Vec<(usize, Vec<f64>)>,
-    /// Features of the studies at even and at odd places.
+    /// In which half each case is ([`halves`]).
+    half: &'a [usize],
+    /// Features of the two halves.
     halves: [Moments; 2],
 }
 
+/// Puts the cases of these patients into two halves, 0 and 1: every second patient with all cases into the second. Two images of one patient
+/// are more alike than those of two, so that halves of the same patients would be too close.
+fn halves(patients: impl Iterator<Item = usize>) -> Vec<usize> {
+    let mut ranks = HashMap::<usize, usize>::new();
+    let half = |patient: usize| {
+        let next = ranks.len();
+        *ranks.entry(patient).or_insert(next) % 2
+    };
+    patients.map(half).collect()
+}
+
 impl<'a> Queue<'a> {
-    fn new(reader: &'a Reader) -> Self {
+    fn new(reader: &'a Reader, half: &'a [usize]) -> Self {
         Self {
             reader,
+            half,
             waiting: Vec::new(),
             rows: Vec::new(),
             halves: [Moments::new(reader.width()), Moments::new(reader.width())],
@@ -104,15 +120,15 @@ impl<'a> Queue<'a> {
         let images: Vec<&Pixels> = waiting.iter().map(|w| &w.1).collect();
         let sight = self.reader.see(&images)?;
         for (row, ((case, _), probabilities)) in waiting.iter().zip(sight.probabilities).enumerate() {
-            self.halves[case % 2].add(&sight.features.narrow(0, row as i64, 1))?;
+            self.halves[self.half[*case]].add(&sight.features.narrow(0, row as i64, 1))?;
             self.rows.push((*case, probabilities));
         }
         Ok(())
     }
 
     fn whole(&self) -> Moments {
-        let [even, odd] = &self.halves;
-        even.with(odd)
+        let [one, other] = &self.halves;
+        one.with(other)
     }
 }
 
@@ -122,7 +138,9 @@ pub fn drawings(context: &Context<'_>, subject: &Subject, reader: &Reader) -> Re
     if cases.is_empty() {
         return Ok(None);
     }
-    let Made { drawn, real, samples } = have_drawn(context, subject, reader, &cases)?;
+    let patients = context.studies.patients();
+    let half = halves(cases.iter().map(|case| patients[case.study]));
+    let Made { drawn, real, samples } = have_drawn(context, subject, reader, &cases, &half)?;
     let frechet = FrechetScores {
         drawn_real: drawn.whole().distance(&real.whole())?,
         real_halves: real.halves[0].distance(&real.halves[1])?,
@@ -135,7 +153,6 @@ pub fn drawings(context: &Context<'_>, subject: &Subject, reader: &Reader) -> Re
             sizes.add(&truth, seen(reader, row), Some(&seen(reader, own)));
         }
     }
-    let patients = context.studies.patients();
     let rows = |queue: &Queue<'_>| -> Rows {
         let wanted = |(case, row): &(usize, Vec<f64>)| {
             let case = &cases[*case];
@@ -167,6 +184,7 @@ fn have_drawn<'a>(
     subject: &Subject,
     reader: &'a Reader,
     cases: &[Case],
+    half: &'a [usize],
 ) -> Result<Made<'a>, EvaluateError> {
     context.progress.begin("drawings", cases.len() as u64);
     let texts: Vec<String> = cases.iter().map(|case| asked(context, case)).collect();
@@ -185,7 +203,7 @@ fn have_drawn<'a>(
             deadline: None,
         })
     };
-    let (mut drawn, mut real) = (Queue::new(reader), Queue::new(reader));
+    let (mut drawn, mut real) = (Queue::new(reader, half), Queue::new(reader, half));
     let (mut samples, mut failed) = (Vec::new(), Ok(()));
     let take = |number: usize, outcome: Outcome| -> Result<(), String> {
         let study = &context.studies.list[studies[number]];
@@ -309,5 +327,18 @@ pub(super) fn read_scores(rows: &Rows, names: &[String], seed: u64) -> ReadScore
             .collect(),
         micro_findings_interval: interval(rows.iter().map(|row| row.2), seed, micro),
         labels: LabelTable::of(names, &decided),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_images_of_a_patient_are_in_one_half() {
+        let patients = [3, 3, 3, 5, 5, 9, 3, 10];
+        assert_eq!(halves(patients.into_iter()), [0, 0, 0, 1, 1, 0, 0, 1]);
+        // Where patients are not known, each study is one's own.
+        assert_eq!(halves(0..5), [0, 1, 0, 1, 0]);
     }
 }
