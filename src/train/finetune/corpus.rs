@@ -138,9 +138,9 @@ impl Corpus {
         if texts.is_empty() {
             return;
         }
-        if texts.iter().all(|(_, split, _)| *split == Split::Train) {
+        if texts.iter().all(|(_, split, _)| *split != Split::Validate) {
             for ((_, split, _), patient) in texts.iter_mut().zip(&patients) {
-                if held.next(patient.as_deref()) {
+                if *split == Split::Train && held.next(patient.as_deref()) {
                     *split = Split::Validate;
                 }
             }

@@ -66,6 +66,24 @@ fn texts_of_one_patient_are_all_kept_for_validation_or_none_is() {
 }
 
 #[test]
+fn texts_for_training_and_testing_alone_are_held_out_of_those_for_training() {
+    let world = TestWorld::new();
+    let line = |n: usize| {
+        let split = if n.is_multiple_of(2) { "train" } else { "test" };
+        format!("{{\"instruction\":\"Count to {n}.\",\"response\":\"{n}\",\"split\":\"{split}\"}}\n")
+    };
+    std::fs::write(world.path("text.jsonl"), (0..200).map(line).collect::<String>()).unwrap();
+    let examples = world.examples(&world.settings("run"), 256);
+    let of = |split| {
+        let texts = examples.corpus.texts[0].texts.iter().filter(|text| text.1 == split);
+        texts.map(|(_, _, text)| text.response.clone()).collect::<Vec<_>>()
+    };
+    // The 50th and the 100th of those for training.
+    assert_eq!(of(Split::Validate), ["98", "198"]);
+    assert_eq!((of(Split::Train).len(), of(Split::Test).len()), (98, 0));
+}
+
+#[test]
 fn a_patient_in_two_splits_of_two_data_sets_ends_the_run_before_it_begins() {
     let world = TestWorld::new();
     for (name, split) in [("a.csv", "train"), ("b.csv", "validate")] {
