@@ -295,7 +295,32 @@ fn the_words_of_a_data_set_are_those_of_its_training_split() {
     let mut account = Account::default();
     let words = texts(&Dataset::open(&dir.path().join("m.csv")).unwrap(), &mut account).unwrap();
     assert_eq!(words, ["A.", "B?", "Yes.", "E", "F"]);
+    assert_eq!(account.skipped(MET), 0);
     assert_eq!(account.skipped("report has no section that this stage uses"), 1);
+}
+
+#[test]
+fn a_report_of_several_rows_and_a_file_of_questions_are_words_once() {
+    let dir = tempfile::tempdir().unwrap();
+    write(
+        dir.path(),
+        "m.csv",
+        "image,report,question,answer\n1.png,Clear.,A?,Yes.\n1.png,Clear.,B?,Yes.\n2.png,Clear.,A?,Yes.\n",
+    );
+    let told = |path: &Path| {
+        let mut account = Account::default();
+        let words = texts(&Dataset::open(path).unwrap(), &mut account).unwrap();
+        (words, account.skipped(MET))
+    };
+    let (words, met) = told(&dir.path().join("m.csv"));
+    assert_eq!(words, ["Clear.", "A?", "Yes.", "B?", "Yes.", "A?", "Yes."]);
+    assert_eq!(met, 2);
+    // The images a and b are of one study.
+    let layout = mimic("a,50,10000032,train\nb,50,10000032,train\n");
+    assert_eq!(
+        told(layout.path()),
+        (["Clear.", "Clear?", "yes"].map(str::to_owned).to_vec(), 1)
+    );
 }
 
 #[test]

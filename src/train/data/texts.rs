@@ -1,26 +1,37 @@
 //! The words of a data set, for a tokenizer.
 
-use super::{Account, DataError, Dataset, Split, Stage};
+use super::{Account, DataError, Dataset, MET, Met, Questions, Split, Stage};
 
-/// Every report, question, answer and plain instruction of the split `train`, in the order of the data. A study's questions are
-/// read once for each of its images. What cannot be read is counted in `account`.
+/// Every report, question, answer and plain instruction of the split `train`, in the order of the data. A report that several rows or images
+/// have, and the file of a study's questions, are read once. What cannot be read is counted in `account`.
 pub fn texts(dataset: &Dataset, account: &mut Account) -> Result<Vec<String>, DataError> {
-    let mut texts = Vec::new();
+    let (mut texts, mut met) = (Vec::new(), Met::default());
     dataset.visit::<DataError>(account, &mut |record, account| {
         if record.split != Split::Train {
             return Ok(());
         }
         let id = record.id;
-        if let Some(report) = record.report {
-            match report.read(Stage::One) {
-                Ok(text) => {
-                    account.used("reports");
-                    texts.push(text);
-                }
-                Err(reason) => account.skip(reason, || id.clone()),
+        let new = record.report.filter(|report| {
+            let new = met.source(report);
+            if !new {
+                account.skip(MET, || id.clone());
             }
+            new
+        });
+        match new.map(|report| report.read(Stage::One)) {
+            Some(Ok(text)) => {
+                account.used("reports");
+                texts.push(text);
+            }
+            Some(Err(reason)) => account.skip(reason, || id.clone()),
+            None => {}
         }
-        match record.questions.map(|questions| questions.read()) {
+        // Those of a manifest stand in rows of their own; the images of a study share a file.
+        let new = record.questions.filter(|questions| match questions {
+            Questions::File(path) => met.file(path),
+            Questions::List(_) => true,
+        });
+        match new.map(|questions| questions.read()) {
             Some(Ok(list)) => {
                 account.used("lists of questions");
                 texts.extend(list.into_iter().flat_map(|pair| [pair.question, pair.answer]));

@@ -74,7 +74,7 @@ fn texts_for_training_and_testing_alone_are_held_out_of_those_for_training() {
     };
     std::fs::write(world.path("text.jsonl"), (0..200).map(line).collect::<String>()).unwrap();
     let examples = world.examples(&world.settings("run"), 256);
-    let of = |split| {
+    let of = |split: Split| {
         let texts = examples.corpus.texts[0].texts.iter().filter(|text| text.1 == split);
         texts.map(|(_, _, text)| text.response.clone()).collect::<Vec<_>>()
     };

@@ -130,6 +130,64 @@ fn splits_are_read_as_those_of_data_sets_and_what_is_for_testing_is_not_learned(
 }
 
 #[test]
+fn a_report_that_several_rows_or_sources_have_is_learned_once() {
+    let dir = house();
+    // Each report stands in two rows far from each other, as where each question has a row, and names no patient.
+    let row = |n: u32| format!("{}.png,Report number {}.,Q{n}?,A.\n", n % 100, n % 100);
+    let rows: String = (0..200).map(row).collect();
+    let table = format!("image,report,question,answer\n{rows}");
+    let (train, _, mut texts) = learned(dir.path(), "c.csv", &table).unwrap();
+    assert_eq!(texts.account.count("documents"), 100);
+    assert_eq!(texts.account.skipped("text was read before"), 100);
+    for n in 0..100 {
+        // The 50th and the 100th are kept for measuring, with their copies.
+        let learned = usize::from(![49, 99].contains(&n));
+        let report = format!("Report number {n}.");
+        assert_eq!(train.matches(&report).count(), learned, "{report}");
+    }
+    // A second source with the same texts brings nothing; a text of a test row may stand elsewhere, too.
+    let file = dir.path().join("d.csv");
+    std::fs::write(
+        &file,
+        "text,split\nOnly now.,test\nOnly now.,train\nReport number 3.,train\n",
+    )
+    .unwrap();
+    let bytes = std::fs::read(dir.path().join("tokenizer.json")).unwrap();
+    let vocabulary = Vocabulary::from_bytes(&bytes, 1, 1).unwrap();
+    texts.add(&file, &vocabulary, &mut SplitWatch::default()).unwrap();
+    assert_eq!(texts.account.count("documents"), 101);
+    assert_eq!(texts.account.skipped("text was read before"), 101);
+}
+
+#[test]
+fn images_of_a_study_share_a_report_that_is_read_once() {
+    let dir = house();
+    let write = |name: &str, text: &str| {
+        let path = dir.path().join("mimic").join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    write(
+        "mimic-cxr-2.0.0-split.csv",
+        "dicom_id,study_id,subject_id,split\na,50,10000032,train\nb,50,10000032,train\nc,51,10000032,train\n",
+    );
+    for (study, image) in [("s50", "a"), ("s50", "b"), ("s51", "c")] {
+        write(&format!("files/p10/p10000032/{study}/{image}.jpg"), "");
+        write(
+            &format!("reports/files/p10/p10000032/{study}.txt"),
+            &format!("IMPRESSION: {study}."),
+        );
+    }
+    let vocabulary = Vocabulary::from_bytes(&std::fs::read(dir.path().join("tokenizer.json")).unwrap(), 1, 1).unwrap();
+    let mut texts = Texts::default();
+    texts
+        .add(&dir.path().join("mimic"), &vocabulary, &mut SplitWatch::default())
+        .unwrap();
+    assert_eq!(texts.account.count("documents"), 2);
+    assert_eq!(texts.account.skipped("text was read before"), 1);
+}
+
+#[test]
 fn a_patient_in_two_splits_of_the_texts_is_an_error() {
     let dir = house();
     let lines = "{\"text\":\"one\",\"patient\":7,\"split\":\"train\"}\n{\"text\":\"two\",\"patient\":\"7\",\"split\":\"test\"}\n";

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use crate::train::common::random::{Purpose, generator};
 use crate::train::common::{Held, TrainError};
-use crate::train::data::{Account, DataError, Dataset, ReportSource, Split, SplitWatch};
+use crate::train::data::{Account, DataError, Dataset, MET, Met, ReportSource, Split, SplitWatch};
 use crate::train::neox::TokenBatch;
 use crate::vocabulary::{TokenId, Vocabulary};
 
@@ -16,6 +16,8 @@ use crate::vocabulary::{TokenId, Vocabulary};
 pub struct Texts {
     train: Vec<TokenId>,
     validate: Vec<TokenId>,
+    /// Documents to learn from or to measure on, of all sources.
+    met: Met,
     /// What was read and skipped.
     pub account: Account,
 }
@@ -26,11 +28,14 @@ struct Document {
     split: Split,
     /// Whom it is about, where its source says so.
     patient: Option<String>,
+    /// Names it in the account.
+    place: String,
 }
 
 impl Texts {
     /// Reads and tokenises a source. `watch` has seen the sources before it. Where the source has nothing for validation, one of so many
-    /// documents is kept for it; documents of one patient stay together.
+    /// documents is kept for it; documents of one patient stay together. A text that was read before, as where each question or image of a
+    /// study has a row with its report, is skipped: it would be learned again and again, and might be measured on too.
     pub fn add(&mut self, path: &Path, vocabulary: &Vocabulary, watch: &mut SplitWatch) -> Result<(), TrainError> {
         let suffix = path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase);
         let mut documents = match suffix.as_deref() {
@@ -40,10 +45,20 @@ impl Texts {
                     text: String::from_utf8_lossy(&bytes).into_owned(),
                     split: Split::Train,
                     patient: None,
+                    place: path.display().to_string(),
                 }]
             }
-            _ => records(path, watch, &mut self.account)?,
+            _ => records(path, watch, &mut self.met, &mut self.account)?,
         };
+        // What is for testing is not used, and takes nothing away from what is.
+        let (met, account) = (&mut self.met, &mut self.account);
+        documents.retain(|document| {
+            let new = document.split == Split::Test || met.text(&document.text);
+            if !new {
+                account.skip(MET, || document.place.clone());
+            }
+            new
+        });
         if documents.iter().all(|document| document.split != Split::Validate) {
             let mut held = Held::default();
             let learned = documents.iter_mut().filter(|document| document.split == Split::Train);
@@ -57,10 +72,9 @@ impl Texts {
             .par_iter()
             .map(|document| vocabulary.encode_text(&document.text))
             .collect();
-        for (number, (document, ids)) in documents.iter().zip(tokens).enumerate() {
+        for (document, ids) in documents.iter().zip(tokens) {
             if ids.is_empty() {
-                self.account
-                    .skip("document is empty", || format!("number {}", number + 1));
+                self.account.skip("document is empty", || document.place.clone());
                 continue;
             }
             let row = match document.split {
@@ -118,12 +132,22 @@ pub fn passes(stretches: &[&[TokenId]], pass_tokens: usize) -> Vec<TokenBatch> {
 }
 
 /// The reports, other texts, and instructions with their responses of a data set, with its rules of splits and patients.
-fn records(path: &Path, watch: &mut SplitWatch, account: &mut Account) -> Result<Vec<Document>, TrainError> {
+fn records(
+    path: &Path,
+    watch: &mut SplitWatch,
+    met: &mut Met,
+    account: &mut Account,
+) -> Result<Vec<Document>, TrainError> {
     let mut documents = Vec::new();
     let dataset = Dataset::open(path)?.with_bare_texts();
     dataset.visit_watched::<DataError>(watch, account, &mut |record, account| {
         let text = match (record.report, record.instruction) {
             (Some(ReportSource::Text(text)), _) => text,
+            // The images of a study share its report.
+            (Some(ReportSource::File(file)), _) if !met.file(&file) => {
+                account.skip(MET, || record.id);
+                return Ok(());
+            }
             (Some(ReportSource::File(file)), _) => match std::fs::read(file) {
                 Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
                 Err(_) => {
@@ -144,6 +168,7 @@ fn records(path: &Path, watch: &mut SplitWatch, account: &mut Account) -> Result
             text,
             split: record.split,
             patient: record.patient,
+            place: record.id,
         });
         Ok(())
     })?;
