@@ -32,7 +32,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 SERVER = ROOT / "target/release/llm-cxr"
 INTRO = "Below is an instruction that describes a task. Write a response that appropriately completes the request."
 REPORT = "Generate free-text radiology reports for the entered chest X-ray images."
-DRAW = "Generate a chest X-ray image that corresponds to the entered free-text radiology report for the chest X-ray image."
+DRAW = "Generate a chest X-ray image that corresponds to the entered free-text radiology reports for the chest X-ray image."
 
 
 class Progress:

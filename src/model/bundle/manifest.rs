@@ -48,6 +48,19 @@ pub struct DefaultInstructions {
     pub draw: String,
 }
 
+impl DefaultInstructions {
+    /// The first of the ten wordings of each task that the published checkpoints were tuned with (hyn2028/llm-cxr).
+    pub fn published() -> Self {
+        Self {
+            draw: "Generate a chest X-ray image that corresponds to the entered free-text radiology reports for the chest X-ray image."
+                .to_owned(),
+            ..Self::default()
+        }
+    }
+}
+
+/// What models are trained with here. That of drawings differs from [`DefaultInstructions::published`] by a letter, with which those that
+/// are there have learned it.
 impl Default for DefaultInstructions {
     fn default() -> Self {
         Self {

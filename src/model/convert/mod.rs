@@ -149,7 +149,7 @@ pub fn convert(options: &ConvertOptions, progress: &mut dyn FnMut(Progress<'_>))
         warning: None,
         licence: "that of the published checkpoints; see where they were obtained".to_owned(),
         intended_use: crate::RESEARCH_NOTICE.to_owned(),
-        instructions: DefaultInstructions::default(),
+        instructions: DefaultInstructions::published(),
         defaults: Defaults::default(),
     };
     let manifest = writer.finish(draft, &vqgan, progress)?;

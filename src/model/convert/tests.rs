@@ -105,6 +105,18 @@ fn a_folder_of_pickles_becomes_a_bundle_with_the_same_values() {
         ("bundle", true)
     );
     assert_eq!((bundle.manifest.codes_per_image, bundle.manifest.image_side), (256, 32));
+    // It draws when asked in the words that it was tuned with.
+    let asked = &bundle.manifest.default_instructions;
+    assert!(
+        asked
+            .report
+            .ends_with("radiology reports for the entered chest X-ray images.")
+    );
+    assert!(
+        asked
+            .draw
+            .contains("free-text radiology reports for the chest X-ray image.")
+    );
 
     let llm = CheckpointReader::open_folder(&workshop.options.llm).unwrap();
     let images = CheckpointReader::open_file(&workshop.options.vqgan_checkpoint).unwrap();
