@@ -136,7 +136,7 @@ pub(super) fn visit_csv<E: From<DataError>>(
     let mut reader = csv::Reader::from_reader(BufReader::new(file));
     let headers = reader.headers().map_err(|e| DataError::csv(path, e))?.clone();
     let columns = columns(path, bare, &headers, account)?;
-    let mut table = Table::new(path, bare);
+    let mut table = Table::new(path, bare)?;
     table.splits = columns.iter().any(|(name, _)| *name == "split");
     for record in reader.records() {
         let record = record.map_err(|e| DataError::csv(path, e))?;
@@ -163,7 +163,7 @@ pub(super) fn visit_lines<E: From<DataError>>(
     account: &mut Account,
     each: &mut dyn FnMut(Record, &mut Account) -> Result<(), E>,
 ) -> Result<(), E> {
-    let (mut table, mut others) = (Table::new(path, bare), BTreeSet::new());
+    let (mut table, mut others) = (Table::new(path, bare)?, BTreeSet::new());
     for line in lines(path)? {
         let (number, line) = line?;
         let Ok(Value::Object(fields)) = serde_json::from_str(&line) else {
@@ -222,16 +222,16 @@ struct Table<'a> {
 }
 
 impl<'a> Table<'a> {
-    fn new(path: &'a Path, bare: bool) -> Self {
+    fn new(path: &'a Path, bare: bool) -> Result<Self, DataError> {
         let root = path.parent().unwrap_or(Path::new(""));
-        Self {
+        Ok(Self {
             path,
             root,
-            scope: Scope::of(root, mimic::is_layout(root)),
+            scope: Scope::of(root, mimic::is_layout(root)?),
             bare,
             splits: false,
             unsaid: 0,
-        }
+        })
     }
 
     /// Tells of rows without a split in a table of which others have one: they may have been meant for something else than training.

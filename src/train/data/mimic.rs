@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{self, BufReader, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
@@ -12,8 +12,11 @@ use super::splits::{Place, Scope, SplitWatch};
 use super::{Account, DataError, Questions, Record, ReportSource, Split};
 
 pub(super) const SPLITS: &str = "mimic-cxr-2.0.0-split.csv";
-const METADATA: &str = "mimic-cxr-2.0.0-metadata.csv";
+pub(super) const METADATA: &str = "mimic-cxr-2.0.0-metadata.csv";
 const LABELS: &str = "mimic-cxr-2.0.0-chexpert.csv";
+
+/// Where reports may lie: as in MIMIC-CXR, as the original of LLM-CXR has its archive, and beside the images.
+const REPORTS: [&str; 3] = ["reports/files", "mimic-cxr-reports/files", "files"];
 
 struct Row {
     study: String,
@@ -33,10 +36,10 @@ pub(super) fn visit<E: From<DataError>>(
     account: &mut Account,
     each: &mut dyn FnMut(Record, &mut Account) -> Result<(), E>,
 ) -> Result<(), E> {
-    let splits = table_file(root, SPLITS).unwrap_or_else(|| root.join(SPLITS));
+    let splits = table_file(root, SPLITS)?.unwrap_or_else(|| root.join(SPLITS));
     let scope = Scope::of(root, true);
     let rows = rows(&splits, &scope, watch, account)?;
-    let taken = match table_file(root, METADATA) {
+    let taken = match table_file(root, METADATA)? {
         Some(path) => {
             let listed = taken(&path)?;
             tell_unlisted(&rows, &listed, account);
@@ -50,7 +53,7 @@ pub(super) fn visit<E: From<DataError>>(
             HashMap::new()
         }
     };
-    let labels = match table_file(root, LABELS) {
+    let labels = match table_file(root, LABELS)? {
         Some(path) => {
             let listed = labels(&path, account)?;
             tell_unlabelled(&rows, &listed, account);
@@ -67,8 +70,14 @@ pub(super) fn visit<E: From<DataError>>(
         let group = row.subject.get(..2).unwrap_or(&row.subject);
         let study = PathBuf::from(format!("p{group}/p{}/s{}", row.subject, row.study));
         let folder = Path::new("files").join(&study);
+        // The path would name the patient.
+        let unseen = |reason: io::Error| DataError::Line {
+            path: splits.clone(),
+            line: row.line,
+            reason: format!("a file of this image could not be looked at: {reason}"),
+        };
         let image = ["jpg", "jpeg", "png", "dcm"].map(|suffix| folder.join(format!("{id}.{suffix}")));
-        let Some(image) = image.into_iter().find(|file| root.join(file).is_file()) else {
+        let Some(image) = first_there(root, image).map_err(unseen)? else {
             account.skip("image file is missing", || id.clone());
             continue;
         };
@@ -80,8 +89,10 @@ pub(super) fn visit<E: From<DataError>>(
         };
         watch.image(&scope, &image, &place)?;
         let text = study.with_extension("txt");
-        let report = [root.join("reports/files").join(&text), root.join("files").join(&text)];
-        let asked = [questions.join("files").join(&text), questions.join(&text)];
+        let report = REPORTS.map(|folder| Path::new(folder).join(&text));
+        let report = first_there(root, report).map_err(unseen)?;
+        let asked = [Path::new("files").join(&text), text];
+        let asked = first_there(questions, asked).map_err(unseen)?;
         let frontal = taken.get(&id).filter(|(view, ..)| is_pa_or_ap(view));
         let record = Record {
             selected: frontal.is_some() && first.get(&row.subject).is_some_and(|(_, study)| *study == row.study),
@@ -91,8 +102,8 @@ pub(super) fn visit<E: From<DataError>>(
                 .filter(|view| !view.is_empty()),
             image: Some(root.join(image)),
             split: row.split,
-            report: report.into_iter().find(|file| file.is_file()).map(ReportSource::File),
-            questions: asked.into_iter().find(|file| file.is_file()).map(Questions::File),
+            report: report.map(|file| ReportSource::File(root.join(file))),
+            questions: asked.map(|file| Questions::File(questions.join(file))),
             instruction: None,
             labels: labels.get(&row.study).cloned().unwrap_or_default(),
             patient: Some(row.subject),
@@ -107,15 +118,37 @@ fn is_pa_or_ap(view: &str) -> bool {
     matches!(view, "PA" | "AP")
 }
 
+/// The first of these paths below `root` at which a file is; as it is given.
+///
+/// Only what is known not to be there is passed over: where a share does not answer for a moment, what it holds must not be left out unseen.
+fn first_there<const N: usize>(root: &Path, files: [PathBuf; N]) -> io::Result<Option<PathBuf>> {
+    for file in files {
+        match root.join(&file).metadata() {
+            Ok(found) if found.is_file() => return Ok(Some(file)),
+            Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(None)
+}
+
 /// A table of the data set, unpacked or as it is published (`.csv.gz`); `None` without either.
-fn table_file(root: &Path, name: &str) -> Option<PathBuf> {
-    let files = [root.join(name), root.join(format!("{name}.gz"))];
-    files.into_iter().find(|file| file.is_file())
+fn table_file(root: &Path, name: &str) -> Result<Option<PathBuf>, DataError> {
+    let files = [PathBuf::from(name), PathBuf::from(format!("{name}.gz"))];
+    match first_there(root, files) {
+        Ok(file) => Ok(file.map(|file| root.join(file))),
+        Err(reason) => Err(DataError::io(&root.join(name), reason)),
+    }
 }
 
 /// Whether a folder has this layout.
-pub(super) fn is_layout(root: &Path) -> bool {
-    table_file(root, SPLITS).is_some()
+pub(super) fn is_layout(root: &Path) -> Result<bool, DataError> {
+    Ok(table_file(root, SPLITS)?.is_some())
+}
+
+/// Whether the table is there that says which images are frontal.
+pub(super) fn has_views(root: &Path) -> Result<bool, DataError> {
+    Ok(table_file(root, METADATA)?.is_some())
 }
 
 /// A table that is read row by row.
@@ -268,7 +301,7 @@ fn count_strangers<V>(rows: &BTreeMap<String, Row>, labels: &HashMap<String, V>,
 
 /// Columns of the table of labels; none without the table.
 pub(super) fn label_names(root: &Path) -> Result<Vec<String>, DataError> {
-    let Some(path) = table_file(root, LABELS) else {
+    let Some(path) = table_file(root, LABELS)? else {
         return Ok(Vec::new());
     };
     let (mut reader, _) = table(&path, ["study_id"])?;

@@ -67,8 +67,9 @@ impl Dataset {
             });
         }
         let suffix = path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase);
+        let layout = mimic::is_layout(path)?;
         let kind = match suffix.as_deref() {
-            _ if mimic::is_layout(path) => Kind::Mimic,
+            _ if layout => Kind::Mimic,
             Some("csv") if path.is_file() => Kind::Csv,
             Some("jsonl") if path.is_file() => Kind::Lines,
             _ => return Err(DataError::Unknown(path.to_owned())),

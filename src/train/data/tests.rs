@@ -106,6 +106,38 @@ fn the_mimic_layout_gives_sorted_images_with_views_labels_reports_and_questions(
     assert_eq!(account.skipped("row of the split table without proper ids"), 1);
 }
 
+#[cfg(unix)]
+#[test]
+fn a_file_that_cannot_be_looked_at_is_an_error_that_names_its_line_and_not_the_patient() {
+    let dir = mimic("c,51,10000032,train\nb,50,10000032,train\n");
+    assert_eq!(read(dir.path()).unwrap().0.len(), 2);
+    // A link to itself is neither there nor not there, as a file on a share that does not answer.
+    let image = dir.path().join("files/p10/p10000032/s50/b.jpg");
+    fs::remove_file(&image).unwrap();
+    std::os::unix::fs::symlink(&image, &image).unwrap();
+    let error = read(dir.path()).unwrap_err().to_string();
+    assert!(
+        error.contains("split.csv, line 3: a file of this image could not be looked at"),
+        "{error}"
+    );
+    assert!(!error.contains("10000032"), "{error}");
+    fs::remove_file(&image).unwrap();
+    assert_eq!(read(dir.path()).unwrap().1.skipped("image file is missing"), 1);
+}
+
+#[test]
+fn reports_may_lie_as_the_original_has_them() {
+    let dir = mimic("c,51,10000032,train\n");
+    assert_eq!(read(dir.path()).unwrap().0[0].report, None);
+    write(
+        dir.path(),
+        "mimic-cxr-reports/files/p10/p10000032/s51.txt",
+        "IMPRESSION: Wet.",
+    );
+    let (records, _) = read(dir.path()).unwrap();
+    assert_eq!(records[0].report.as_ref().unwrap().read(Stage::Two).unwrap(), "Wet.");
+}
+
 #[test]
 fn a_patient_in_two_splits_is_an_error_that_names_lines_and_not_the_patient() {
     let dir = mimic("a,50,10000032,train\nb,50,10000032,test\n");
