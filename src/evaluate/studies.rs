@@ -60,7 +60,8 @@ pub struct Studies {
 }
 
 impl Studies {
-    /// Reads the list of a data set: frontal images (or of unknown view) of `split`; of these at most `limit` (0: all), drawn by `seed`.
+    /// Reads the list of a data set: frontal images of `split` (in a manifest also those without a view); of these at most `limit` (0: all),
+    /// drawn by `seed`.
     pub fn collect(
         data: &Path,
         questions: Option<&Path>,
@@ -75,6 +76,11 @@ impl Studies {
         dataset.visit::<EvaluateError>(&mut account, &mut |record, account| {
             let Some(image) = record.image else { return Ok(()) };
             if !split.holds(record.split) {
+                return Ok(());
+            }
+            // Who writes a manifest without views has frontal images; MIMIC-CXR-JPG has others, and leaves the view of some open.
+            if dataset.is_mimic() && record.view.is_none() {
+                account.skip("view is unknown", || record.id.clone());
                 return Ok(());
             }
             if !is_frontal(record.view.as_deref()) {
@@ -110,7 +116,7 @@ impl Studies {
         })?;
         if list.is_empty() {
             return Err(EvaluateError::Settings(format!(
-                "{} holds no frontal image (view PA, AP, frontal or not given) in this split; choose another with --split, or write the views so ({account})",
+                "{} holds no frontal image (view PA, AP or frontal; in a manifest also without one) in this split; choose another with --split, or write the views so ({account})",
                 data.display()
             )));
         }
@@ -289,6 +295,37 @@ mod tests {
             "9 images in the split, 4 measured\nskipped 1: view is not frontal (first: x.png)"
         );
         assert!(told(0).starts_with("9 images in the split, 9 measured\n"));
+    }
+
+    #[test]
+    fn an_image_of_mimic_cxr_whose_view_is_not_known_is_skipped_and_a_missing_table_of_views_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        write(
+            "mimic-cxr-2.0.0-split.csv",
+            "dicom_id,study_id,subject_id,split\na,50,10000032,test\nb,50,10000032,test\nc,50,10000032,test\n",
+        );
+        for image in ["a", "b", "c"] {
+            write(&format!("files/p10/p10000032/s50/{image}.jpg"), "");
+        }
+        let studies = || Studies::collect(dir.path(), None, SplitChoice::Test, 0, 1);
+        let none = studies().unwrap_err().to_string();
+        assert!(
+            none.contains("has no metadata table (mimic-cxr-2.0.0-metadata.csv)") && none.contains("view is unknown"),
+            "{none}"
+        );
+        write(
+            "mimic-cxr-2.0.0-metadata.csv",
+            "dicom_id,ViewPosition,StudyDate,StudyTime\na,PA,21800101,1\nb,,21800101,1\nc,LATERAL,21800101,1\n",
+        );
+        let studies = studies().unwrap();
+        assert_eq!((studies.list.len(), studies.list[0].id.as_str()), (1, "a"));
+        assert_eq!(studies.account.skipped("view is unknown"), 1);
+        assert_eq!(studies.account.skipped("view is not frontal"), 1);
     }
 
     /// A DICOM file of 4 × 4 pixels.

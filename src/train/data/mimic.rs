@@ -47,7 +47,7 @@ pub(super) fn visit<E: From<DataError>>(
         }
         None => {
             account.note(format!(
-                "{} has no metadata table ({METADATA}): views are unknown, and stage 2 uses none of its images",
+                "{} has no metadata table ({METADATA}): views are unknown, and stage 2 and `evaluate` use none of its images",
                 root.display()
             ));
             HashMap::new()
@@ -268,7 +268,7 @@ fn tell_unlisted(rows: &BTreeMap<String, Row>, taken: &HashMap<String, Taken>, a
     let mut lacking = rows.keys().filter(|id| !taken.contains_key(*id));
     if let Some(first) = lacking.next() {
         account.note(format!(
-            "{} images of the split table are not in {METADATA} (first: {first}): their views are unknown, and stage 2 uses none of them",
+            "{} images of the split table are not in {METADATA} (first: {first}): their views are unknown, and stage 2 and `evaluate` use none of them",
             lacking.count() + 1
         ));
     }
