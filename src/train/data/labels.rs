@@ -8,6 +8,29 @@ const NORMAL: [&str; 2] = ["No Finding", "Normal"];
 /// The label that an image without findings may have all the same.
 pub const SUPPORT_DEVICES: &str = "Support Devices";
 
+/// The 14 observations of CheXpert, as the columns of its tables are called.
+const OBSERVATIONS: [&str; 14] = [
+    NORMAL[0],
+    "Enlarged Cardiomediastinum",
+    "Cardiomegaly",
+    "Lung Opacity",
+    "Lung Lesion",
+    "Edema",
+    "Consolidation",
+    "Pneumonia",
+    "Atelectasis",
+    "Pneumothorax",
+    "Pleural Effusion",
+    "Pleural Other",
+    "Fracture",
+    SUPPORT_DEVICES,
+];
+
+/// The observation of CheXpert that a column of a manifest is of. Case does not matter.
+pub(super) fn observation(column: &str) -> Option<&'static str> {
+    OBSERVATIONS.into_iter().find(|name| name.eq_ignore_ascii_case(column))
+}
+
 /// Whether a label of this name calls an image free of findings. Case does not matter.
 pub fn is_normal(name: &str) -> bool {
     NORMAL.iter().any(|normal| normal.eq_ignore_ascii_case(name))
@@ -43,20 +66,44 @@ pub(super) fn of_json(value: &Value) -> Result<Labels, &'static str> {
             labels.collect()
         }
         Value::Object(map) => {
-            let labels = map.iter().map(|(name, value)| {
-                let number = match value {
-                    Value::Null => return Ok(None),
-                    Value::String(text) if text.trim().is_empty() => return Ok(None),
-                    Value::String(text) => number(text),
-                    Value::Number(value) => number(&value.to_string()),
-                    Value::Bool(value) => Some(f32::from(u8::from(*value))),
-                    Value::Array(_) | Value::Object(_) => None,
-                };
-                Ok::<_, &'static str>(Some((name.clone(), number.ok_or(VALUE)?)))
-            });
+            let labels = map
+                .iter()
+                .map(|(name, value)| Ok::<_, &'static str>(json_number(value)?.map(|number| (name.clone(), number))));
             labels.filter_map(Result::transpose).collect()
         }
         Value::Bool(_) | Value::Number(_) => Err(FORM),
+    }
+}
+
+/// What a value of a label means; `None` where nothing is written.
+fn json_number(value: &Value) -> Result<Option<f32>, &'static str> {
+    let number = match value {
+        Value::Null => return Ok(None),
+        Value::String(text) if text.trim().is_empty() => return Ok(None),
+        Value::String(text) => number(text),
+        Value::Number(value) => number(&value.to_string()),
+        Value::Bool(value) => Some(f32::from(u8::from(*value))),
+        Value::Array(_) | Value::Object(_) => None,
+    };
+    number.map(Some).ok_or(VALUE)
+}
+
+/// The label of a column of its own, from a cell of it.
+pub(super) fn of_cell(name: &str, cell: &str) -> Result<Labels, &'static str> {
+    match is_blank(cell) {
+        true => Ok(Vec::new()),
+        false => Ok(vec![(name.to_owned(), number(cell).ok_or(VALUE)?)]),
+    }
+}
+
+/// The label of a key of its own, from its value in JSON.
+pub(super) fn of_key(name: &str, value: &Value) -> Result<Labels, &'static str> {
+    match value {
+        Value::String(text) => of_cell(name, text),
+        value => Ok(json_number(value)?
+            .map(|number| (name.to_owned(), number))
+            .into_iter()
+            .collect()),
     }
 }
 

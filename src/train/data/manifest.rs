@@ -28,8 +28,14 @@ const FIELDS: &[(&str, &[&str])] = &[
     ("split", &["split", "set"]),
     ("labels", &["labels"]),
     ("patient", &["patient", "patient_id", "patientid", "subject_id"]),
-    ("view", &["view"]),
+    ("view", &["view", "viewposition", "view_position", "frontal/lateral"]),
+    (FINDINGS, &[FINDINGS]),
+    (IMPRESSION, &[IMPRESSION]),
 ];
+
+/// The two parts of a report that has no column of its own.
+const FINDINGS: &str = "findings";
+const IMPRESSION: &str = "impression";
 
 /// Most names of fields that are not read that are told.
 const TOLD: usize = 20;
@@ -50,9 +56,29 @@ impl Row {
 
     fn label(&mut self, labels: Result<Labels, &'static str>) {
         match labels {
-            Ok(labels) => self.labels = labels,
+            Ok(labels) => self.labels.extend(labels),
             Err(reason) => self.fault = Some(reason),
         }
+    }
+
+    /// The report, or its two parts under their headings, as a report file has them.
+    fn report(&mut self) -> Option<String> {
+        let whole = self.take("report");
+        let parts = [
+            self.take(FINDINGS).map(|text| part("FINDINGS:", text)),
+            self.take(IMPRESSION).map(|text| part("IMPRESSION:", text)),
+        ];
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        whole.or_else(|| (!parts.is_empty()).then(|| parts.join("\n")))
+    }
+}
+
+/// A part of a report under its heading, which it may have already.
+fn part(heading: &str, text: String) -> String {
+    let headed = text.get(..heading.len());
+    match headed.is_some_and(|own| own.eq_ignore_ascii_case(heading)) {
+        true => text,
+        false => format!("{heading} {text}"),
     }
 }
 
@@ -61,11 +87,11 @@ fn plain(name: &str) -> &str {
     name.trim_start_matches(BYTE_ORDER_MARK).trim()
 }
 
-/// The field that a column or key stands for.
+/// The field that a column or key stands for; an observation of CheXpert stands for itself.
 fn field(name: &str) -> Option<&'static str> {
     let name = plain(name).to_lowercase();
     let found = FIELDS.iter().find(|(_, spellings)| spellings.contains(&name.as_str()));
-    found.map(|(name, _)| *name)
+    found.map(|(name, _)| *name).or_else(|| labels::observation(&name))
 }
 
 /// Tells which columns or keys are not read: a misspelt `split` would put test patients among those that are trained on.
@@ -103,7 +129,9 @@ fn columns(
         }
         columns.push((name, at));
     }
-    let needed = |name: &str| matches!(name, "image" | "instruction") || (bare && name == "report");
+    let needed = |name: &str| {
+        matches!(name, "image" | "instruction") || (bare && matches!(name, "report" | FINDINGS | IMPRESSION))
+    };
     if columns.iter().any(|(name, _)| needed(name)) {
         tell_ignored(path, others, account);
         return Ok(columns);
@@ -147,6 +175,7 @@ pub(super) fn visit_csv<E: From<DataError>>(
             match *name {
                 _ if value.is_empty() => {}
                 "labels" => row.label(labels::of_text(value)),
+                name if labels::observation(name).is_some() => row.label(labels::of_cell(name, value)),
                 name => drop(row.text.insert(name, value.to_owned())),
             }
         }
@@ -193,6 +222,7 @@ pub(super) fn visit_lines<E: From<DataError>>(
             }
             match value {
                 value if name == "labels" => row.label(labels::of_json(value)),
+                value if labels::observation(name).is_some() => row.label(labels::of_key(name, value)),
                 Value::String(text) => drop(row.text.insert(name, text.trim().to_owned())),
                 Value::Number(n) => drop(row.text.insert(name, n.to_string())),
                 // No split is for training; a split that is none must not become that.
@@ -308,7 +338,7 @@ fn deliver<E: From<DataError>>(
             return Ok(());
         }
     };
-    let report = row.take("report");
+    let report = row.report();
     if image.is_none() && instruction.is_none() && !(table.bare && report.is_some()) {
         let reason = match table.bare {
             true => "neither text, report nor instruction",

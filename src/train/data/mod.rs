@@ -4,6 +4,8 @@
 //! used is counted with its reason ([`Account`]); a patient in two splits is an error.
 
 mod account;
+#[cfg(test)]
+mod columns_tests;
 mod error;
 mod image;
 mod labels;

@@ -238,25 +238,6 @@ fn a_column_is_known_by_its_name_in_any_case_and_what_is_not_read_is_told() {
 }
 
 #[test]
-fn two_columns_for_one_field_are_an_error_that_names_both() {
-    let dir = tempfile::tempdir().unwrap();
-    let told = |name: &str, text: &str| {
-        write(dir.path(), name, text);
-        read(&dir.path().join(name)).unwrap_err().to_string()
-    };
-    let error = told("m.csv", "image,split,Path\n1.png,train,2.png\n");
-    assert!(error.contains("two columns for `image`: image and Path"), "{error}");
-    let error = told(
-        "m.jsonl",
-        "{\"image\":\"1.png\"}\n{\"image\":\"1.png\",\"path\":\"2.png\"}\n",
-    );
-    assert!(
-        error.contains("line 2") && error.contains("`path`") && error.contains("keep one"),
-        "{error}"
-    );
-}
-
-#[test]
 fn a_table_saved_in_another_way_is_an_error_that_says_how_to_save_it() {
     let dir = tempfile::tempdir().unwrap();
     let told = |name: &str, text: &[u8]| {

@@ -1,0 +1,96 @@
+//! Columns of manifests: what they may be called.
+
+use super::tests::{read, write};
+use super::*;
+
+#[test]
+fn a_report_may_stand_in_columns_of_its_two_parts_and_a_view_under_the_names_of_public_tables() {
+    let dir = tempfile::tempdir().unwrap();
+    write(
+        dir.path(),
+        "m.csv",
+        "image,ViewPosition,Findings,Impression,report\n1.png,PA,Clear lungs.,Normal.,\n2.png,LATERAL,,Normal.,\n\
+         3.png,,\"Findings: Dry.\",,\n4.png,,Dry.,Dry.,Whole.\n5.png,AP,,,\n",
+    );
+    write(
+        dir.path(),
+        "m.jsonl",
+        "{\"image\":\"1.png\",\"findings\":\"Clear lungs.\",\"impression\":\"Normal.\",\"view_position\":\"PA\"}\n",
+    );
+    let told = |name: &str| {
+        let (records, account) = read(&dir.path().join(name)).unwrap();
+        assert_eq!(account, Account::default());
+        let learned = |record: &Record, stage| record.report.as_ref().and_then(|report| report.read(stage).ok());
+        let each = records
+            .iter()
+            .map(|one| (learned(one, Stage::One), learned(one, Stage::Two), one.selected));
+        each.collect::<Vec<_>>()
+    };
+    let text = |text: &str| Some(text.to_owned());
+    let first = (text("Clear lungs. Normal."), text("Normal."), true);
+    assert_eq!(
+        told("m.csv"),
+        [
+            first.clone(),
+            (text("Normal."), text("Normal."), false),
+            (text("Dry."), None, true),
+            (text("Whole."), text("Whole."), true),
+            (None, None, true),
+        ]
+    );
+    assert_eq!(told("m.jsonl"), [first]);
+}
+
+#[test]
+fn columns_of_chexpert_are_labels_and_an_empty_cell_says_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    write(
+        dir.path(),
+        "m.csv",
+        "Path,Frontal/Lateral,No Finding,Cardiomegaly,Edema,labels\n1.png,Frontal,1.0,0.0,,Hernia\n2.png,Lateral,,-1.0,nan,\n\
+         3.png,Frontal,,large,,\n",
+    );
+    write(
+        dir.path(),
+        "m.jsonl",
+        "{\"image\":\"1.png\",\"no finding\":true,\"Cardiomegaly\":0,\"Edema\":null,\"labels\":[\"Hernia\"]}\n",
+    );
+    let named = |list: &[(&str, f32)]| -> Vec<(String, f32)> {
+        list.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect()
+    };
+    let (records, account) = read(&dir.path().join("m.csv")).unwrap();
+    assert_eq!(
+        records[0].labels,
+        named(&[("No Finding", 1.0), ("Cardiomegaly", 0.0), ("Hernia", 1.0)])
+    );
+    assert_eq!(records[1].labels, named(&[("Cardiomegaly", -1.0)]));
+    assert_eq!((records[0].selected, records[1].selected), (true, false));
+    // As in the column `labels`.
+    assert_eq!((records.len(), account.skipped(labels::VALUE)), (2, 1));
+    let (lines, _) = read(&dir.path().join("m.jsonl")).unwrap();
+    let mut told = lines[0].labels.clone();
+    told.sort_by(|a, b| a.0.cmp(&b.0));
+    assert_eq!(
+        told,
+        named(&[("Cardiomegaly", 0.0), ("Hernia", 1.0), ("No Finding", 1.0)])
+    );
+}
+
+#[test]
+fn two_columns_for_one_field_are_an_error_that_names_both() {
+    let dir = tempfile::tempdir().unwrap();
+    let told = |name: &str, text: &str| {
+        write(dir.path(), name, text);
+        read(&dir.path().join(name)).unwrap_err().to_string()
+    };
+    let error = told("m.csv", "image,split,Path\n1.png,train,2.png\n");
+    assert!(error.contains("two columns for `image`: image and Path"), "{error}");
+    let error = told(
+        "m.jsonl",
+        "{\"image\":\"1.png\"}\n{\"image\":\"1.png\",\"path\":\"2.png\"}\n",
+    );
+    assert!(
+        error.contains("line 2") && error.contains("`path`") && error.contains("keep one"),
+        "{error}"
+    );
+}
