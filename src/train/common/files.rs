@@ -8,7 +8,9 @@ use std::sync::Arc;
 use super::answers::answers;
 use super::labels::{ALL_OTHERS, ANSWER};
 use super::{ImageSource, Sample, Skip, TrainError, split_share};
-use crate::train::data::{Account, DataError, Dataset, Questions, Split, SplitWatch, is_normal, read_image};
+use crate::train::data::{
+    Account, DataError, Dataset, Questions, Split, SplitWatch, is_normal, read_image, refuse_part, refuse_table,
+};
 
 /// One of so many images of a plain folder is kept for validation.
 const VALIDATE_EACH: usize = 20;
@@ -43,7 +45,7 @@ pub struct Files {
 impl Files {
     /// The images of `path` that belong to training, or else to validation. What [`Dataset`] reads has its own splits; an image
     /// that several rows name (one for each question) counts once. Any other folder is taken with every image below it (each
-    /// 20th is for validation), without labels.
+    /// 20th is for validation), without labels, unless it is a part of a data set with splits.
     ///
     /// In a MIMIC-CXR-JPG layout a label that is not mentioned is absent; in a manifest it is unknown, unless the image is named
     /// normal: then every other finding is absent, and support devices stay unknown. Uncertain labels are unknown. `known` says what is
@@ -56,7 +58,7 @@ impl Files {
     fn open_watched(path: &Path, training: bool, known: Known, watch: &mut SplitWatch) -> Result<Self, TrainError> {
         match Dataset::open(path) {
             Ok(dataset) => Self::index(&dataset, path, training, known, watch),
-            Err(_) if path.is_dir() => folder(path, training),
+            Err(DataError::Unknown(_)) if path.is_dir() => folder(path, training),
             Err(error) => Err(error.into()),
         }
     }
@@ -274,8 +276,9 @@ fn is_image(path: &Path) -> bool {
     matches!(extension.as_deref(), Some("png" | "jpg" | "jpeg" | "dcm"))
 }
 
-/// Every image below `root`, in the order of their paths.
+/// Every image below `root`, in the order of their paths. Where they are those of a data set with splits it is refused.
 fn folder(root: &Path, training: bool) -> Result<Files, TrainError> {
+    refuse_part(root)?;
     let (mut paths, mut pending) = (Vec::new(), vec![root.to_owned()]);
     while let Some(folder) = pending.pop() {
         for entry in fs::read_dir(&folder).map_err(|e| TrainError::io(&folder, e))? {
@@ -284,6 +287,8 @@ fn folder(root: &Path, training: bool) -> Result<Files, TrainError> {
                 pending.push(path);
             } else if is_image(&path) {
                 paths.push(path);
+            } else {
+                refuse_table(root, &path)?;
             }
         }
     }

@@ -20,6 +20,14 @@ pub enum DataError {
     /// Nothing is there, and the path ends as a share does that is none.
     #[error("{} is no data set: nothing is there; if a share is meant by what stands behind the @, it must be a number above 0", .0.display())]
     Share(PathBuf),
+    /// A folder whose images are those of a data set with splits.
+    #[error("{} is no mere folder of images: {why}", .folder.display())]
+    NoPile {
+        /// The folder.
+        folder: PathBuf,
+        /// What it is, and what to give.
+        why: String,
+    },
     /// A table without a line.
     #[error("{} is empty: its first line must name its columns", .0.display())]
     Empty(PathBuf),

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::{DataError, Split, plain_path};
 
 /// Stands in a folder of phantoms, whose patients are numbered as those of MIMIC-CXR are, and are not these.
-const PHANTOMS: &str = "phantom.json";
+pub(super) const PHANTOMS: &str = "phantom.json";
 
 const ONE_LAYOUT: &str = ". Subjects of data sets in the MIMIC-CXR-JPG layout are taken for the same people; if these are two people, give one of \
                           them another id";

@@ -131,6 +131,48 @@ fn a_plain_folder_gives_every_image_and_keeps_each_20th_for_validation() {
 }
 
 #[test]
+fn a_part_of_a_data_set_with_splits_is_no_plain_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("mimic");
+    let write = |name: &str, text: &str| {
+        let path = root.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    write("files/p10/p10000032/s50/d1.png", "");
+    write("mimic-cxr-2.0.0-chexpert.csv", "study_id,Edema\n");
+    write("split.csv", "dicom_id,study_id,subject_id,split\nd1,50,10000032,test\n");
+    let told = |path: &Path| Files::open(path, true, Known::Labels).err().unwrap().to_string();
+    // Its table of splits has another name.
+    let misnamed = told(&root);
+    assert!(
+        misnamed.contains("mimic-cxr-2.0.0-split.csv (or .csv.gz)") && misnamed.contains("put it there"),
+        "{misnamed}"
+    );
+    fs::rename(root.join("split.csv"), root.join("mimic-cxr-2.0.0-split.csv")).unwrap();
+    assert!(Files::open(&root, true, Known::Labels).is_ok());
+    for inside in ["files", "files/p10"] {
+        let part = told(&root.join(inside));
+        assert!(
+            part.contains("is a part of the data set in") && part.ends_with("/mimic"),
+            "{part}"
+        );
+    }
+    let above = told(dir.path());
+    assert!(
+        above.contains("holds the data set in") && above.ends_with("/mimic"),
+        "{above}"
+    );
+    // Phantoms without their tables.
+    fs::remove_file(root.join("mimic-cxr-2.0.0-split.csv")).unwrap();
+    fs::remove_file(root.join("mimic-cxr-2.0.0-chexpert.csv")).unwrap();
+    assert!(Files::open(&root.join("files"), true, Known::Labels).is_ok());
+    write("phantom.json", "{}");
+    assert!(told(&root.join("files")).contains("is a part of"));
+    assert!(told(&root).contains("phantom.json"));
+}
+
+#[test]
 fn a_label_that_is_known_of_no_training_image_is_none_to_learn() {
     let dir = tempfile::tempdir().unwrap();
     let csv = dir.path().join("m.csv");
