@@ -104,6 +104,18 @@ impl Dataset {
         self.kind == Kind::Mimic
     }
 
+    /// The table that is not there and that says which images are frontal, and which study is a patient's first: without it stage 2 has no
+    /// images. A manifest lacks none.
+    ///
+    /// # Errors
+    /// When the system refuses to tell.
+    pub fn lacks_views(&self) -> Result<Option<PathBuf>, DataError> {
+        Ok(match self.kind {
+            Kind::Mimic if !mimic::has_views(&self.path)? => Some(self.path.join(mimic::METADATA)),
+            _ => None,
+        })
+    }
+
     /// Names of the labels of which every one that a study does not mention is absent: the columns of a MIMIC-CXR-JPG layout's
     /// table. A manifest has none: there, what is not named is unknown.
     pub fn closed_labels(&self) -> Result<Vec<String>, DataError> {

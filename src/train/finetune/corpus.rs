@@ -60,6 +60,16 @@ impl Corpus {
         watch: &mut SplitWatch,
     ) -> Result<(), TrainError> {
         let (path, share) = split_share(spec);
+        let dataset = Dataset::open(Path::new(path))?;
+        if stage == Stage::Two
+            && let Some(table) = dataset.lacks_views()?
+        {
+            return Err(TrainError::NoData(format!(
+                "stage 2 learns from the PA and AP images of each patient's first study, and {} (or .csv.gz), which tells them, is not there; \
+                 put it there",
+                table.display()
+            )));
+        }
         let file = codes;
         let codes = CodeCache::open(file, origin)?;
         if codes.damaged() > 0 {
@@ -70,7 +80,6 @@ impl Corpus {
             ));
         }
         let (mut gathering, mut plain, mut touched) = (Gathering::new(stage), Plain::default(), 0);
-        let dataset = Dataset::open(Path::new(path))?;
         dataset.visit_watched::<TrainError>(watch, &mut self.account, &mut |record: Record, account| {
             let Some(file) = &record.image else {
                 plain.add(record);

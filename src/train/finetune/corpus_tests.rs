@@ -104,6 +104,46 @@ fn a_patient_in_two_splits_of_two_data_sets_ends_the_run_before_it_begins() {
 }
 
 #[test]
+fn a_run_whose_images_have_neither_reports_nor_questions_is_refused_with_what_was_skipped() {
+    let world = TestWorld::new();
+    std::fs::write(world.path("data.csv"), "image,split\n0.png,train\n1.png,train\n").unwrap();
+    let settings = world.settings("run");
+    let error = train(&settings, Device::Cpu, || false).unwrap_err().to_string();
+    assert!(
+        error.contains("--data has no image to train on") && error.contains("skipped 2: image has no report"),
+        "{error}"
+    );
+    // Whoever wants texts alone can say so.
+    let texts = FinetuneSettings {
+        report_weight: 0.0,
+        draw_weight: 0.0,
+        vqa_weight: 0.0,
+        ..settings
+    };
+    let examples = world.examples(&texts, 256);
+    assert!(examples.pools.iter().all(|pool| pool.skill == Skill::Text));
+}
+
+#[test]
+fn stage_2_is_refused_where_the_table_of_views_is_not_there() {
+    let world = TestWorld::new();
+    let root = world.path("mimic");
+    std::fs::create_dir_all(&root).unwrap();
+    let split = "dicom_id,study_id,subject_id,split\na,50,10000032,train\n";
+    std::fs::write(root.join("mimic-cxr-2.0.0-split.csv"), split).unwrap();
+    let settings = FinetuneSettings {
+        data: vec![root.to_string_lossy().into_owned()],
+        stage: 2,
+        ..world.settings("run")
+    };
+    let error = train(&settings, Device::Cpu, || false).unwrap_err().to_string();
+    assert!(
+        error.contains("mimic-cxr-2.0.0-metadata.csv (or .csv.gz)") && error.contains("put it there"),
+        "{error}"
+    );
+}
+
+#[test]
 fn images_of_a_list_that_alternates_by_itself_are_used_each_way_in_equal_parts() {
     let world = TestWorld::new();
     let views: String = (0..4)

@@ -184,6 +184,18 @@ impl Examples {
             };
             pool.items.iter().for_each(|_| examples.corpus.account.used(kind));
         }
+        // With plain instructions alone the run would go well, and learn nothing of radiographs.
+        let of_images = |skill: &Skill| *skill != Skill::Text;
+        let wanted = Skill::ALL
+            .iter()
+            .any(|skill| of_images(skill) && skill.weight(settings) > 0.0);
+        if !settings.data.is_empty() && wanted && !examples.pools.iter().any(|pool| of_images(&pool.skill)) {
+            return Err(TrainError::NoData(format!(
+                "--data has no image to train on (split `train`) that has codes and a report or a question; to train on --text alone leave out \
+                 --data, or set the weights of report, draw and vqa to 0: {}",
+                examples.corpus.account
+            )));
+        }
         if examples.pools.is_empty() {
             return Err(TrainError::NoData(format!(
                 "there is nothing to train on (split `train`): {}",
