@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::image_set::{Gathering, ImageSet};
+use super::turns::Turns;
 use crate::train::common::{Held, TrainError, split_share};
 use crate::train::data::{Account, DataError, Dataset, Instruction, Record, Split, SplitWatch, Stage};
 use crate::train::encode::{CodeCache, CodeOrigin, Likeness};
@@ -80,6 +81,7 @@ impl Corpus {
             ));
         }
         let (mut gathering, mut plain, mut touched) = (Gathering::new(stage), Plain::default(), 0);
+        let mut turns = Turns::default();
         dataset.visit_watched::<TrainError>(watch, &mut self.account, &mut |record: Record, account| {
             let Some(file) = &record.image else {
                 plain.add(record);
@@ -91,11 +93,15 @@ impl Corpus {
             if record.split == Split::Test {
                 return Ok(());
             }
+            let coded = codes.get(&record.id).is_some();
+            if coded && record.split == Split::Train {
+                turns.add(&record.id);
+            }
             if stage == Stage::Two && !record.selected {
                 account.skip("image is not used in stage 2", || record.id);
                 return Ok(());
             }
-            if codes.get(&record.id).is_none() {
+            if !coded {
                 account.skip("image has no codes; `encode` makes them", || record.id);
                 return Ok(());
             }
@@ -116,7 +122,8 @@ impl Corpus {
                 "{touched} images of {path} were written at other times than those that were encoded; `encode` compares them"
             ));
         }
-        let set = gathering.finish(codes, share, dataset.is_mimic(), &mut self.account)?;
+        let drawn = turns.drawn(dataset.is_mimic());
+        let set = gathering.finish(codes, share, &drawn, &mut self.account)?;
         self.sets.push(set);
         self.push_texts(plain, share);
         Ok(())

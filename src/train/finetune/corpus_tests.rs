@@ -166,3 +166,24 @@ fn images_of_a_list_that_alternates_by_itself_are_used_each_way_in_equal_parts()
     let backwards: Vec<&str> = views.lines().rev().collect();
     assert_eq!(of(&(backwards.join("\n") + "\n")), first);
 }
+
+#[test]
+fn an_image_is_used_one_way_in_both_stages_and_whichever_others_have_no_report() {
+    let world = TestWorld::new();
+    let reported_of = |stage, rows: &str| {
+        std::fs::write(world.path("data.csv"), format!("image,split,view,report\n{rows}")).unwrap();
+        let settings = FinetuneSettings {
+            stage,
+            ..world.settings("run")
+        };
+        let mut reported = reported(&world.examples(&settings, 256));
+        reported.sort();
+        reported
+    };
+    // In turn by the checksums of their ids: 0, 2, 1, 3.
+    let all = "0.png,train,LATERAL,A.\n1.png,train,PA,B.\n2.png,train,PA,C.\n3.png,train,PA,D.\n";
+    assert_eq!(reported_of(1, all), ["0.png", "1.png"]);
+    // Without the first one the second would be reported on, if it were counted anew.
+    assert_eq!(reported_of(2, all), ["1.png"]);
+    assert_eq!(reported_of(1, &all.replace("LATERAL,A.", "PA,")), ["1.png"]);
+}

@@ -5,9 +5,9 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use rayon::prelude::*;
-use sha2::{Digest, Sha256};
 
 use super::texts::{TextId, Texts};
+use super::turns::Drawn;
 use crate::train::common::TrainError;
 use crate::train::data::{Account, Question, Questions, Record, ReportSource, Split, Stage};
 use crate::train::encode::CodeCache;
@@ -26,6 +26,8 @@ pub struct Image {
     id: TextId,
     report: Option<TextId>,
     questions: Range<u32>,
+    /// Whether it is drawn, not reported on, where images alternate.
+    drawn: bool,
 }
 
 /// A question and its answer.
@@ -44,9 +46,6 @@ pub struct ImageSet {
     pub images: Vec<Image>,
     /// Share among the data sets.
     pub share: f64,
-    /// Whether images alternate in their order, as the original's do. Elsewhere a list may alternate itself, between views or findings:
-    /// there they do in the order of checksums of their ids.
-    pub in_order: bool,
     codes: CodeCache,
     texts: Texts,
     /// Those of an image beside each other.
@@ -59,20 +58,12 @@ impl ImageSet {
         self.texts.get(image.id)
     }
 
-    /// Every second one of `items` (numbers of images), from the first or the second on, in their order.
-    pub fn alternate(&self, items: &[u32], second: bool) -> Vec<u32> {
-        let mut order: Vec<usize> = (0..items.len()).collect();
-        if !self.in_order {
-            let id = |at: usize| self.id(&self.images[items[at] as usize]);
-            order.sort_by_cached_key(|&at| {
-                let sum: [u8; 32] = Sha256::digest(id(at)).into();
-                (sum, at)
-            });
-        }
-        let chosen = order.into_iter().skip(usize::from(second)).step_by(2);
-        let mut chosen: Vec<usize> = chosen.collect();
-        chosen.sort_unstable();
-        chosen.into_iter().map(|at| items[at]).collect()
+    /// Those of `items` (numbers of training images) whose turn it is to be drawn, or else to be reported on, in their order.
+    pub fn alternate(&self, items: &[u32], drawn: bool) -> Vec<u32> {
+        let items = items.iter().copied();
+        items
+            .filter(|&item| self.images[item as usize].drawn == drawn)
+            .collect()
     }
 
     /// What the stage learns of its report.
@@ -246,12 +237,12 @@ impl Gathering {
         Ok(())
     }
 
-    /// Reads what stands in files, some at a time. `in_order`: as [`ImageSet`] has it.
+    /// Reads what stands in files, some at a time. `drawn` says whose turn it is to be drawn.
     pub fn finish(
         mut self,
         codes: CodeCache,
         share: f64,
-        in_order: bool,
+        drawn: &Drawn,
         account: &mut Account,
     ) -> Result<ImageSet, TrainError> {
         let (to_read, stage) = (std::mem::take(&mut self.to_read), self.stage);
@@ -280,13 +271,13 @@ impl Gathering {
                 id: draft.id,
                 report: draft.report,
                 questions: start..pairs.len() as u32,
+                drawn: drawn.holds(self.texts.get(draft.id)),
             });
         }
         self.texts.close();
         Ok(ImageSet {
             images,
             share,
-            in_order,
             codes,
             texts: self.texts,
             pairs,

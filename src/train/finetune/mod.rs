@@ -28,6 +28,7 @@ mod test_world;
 mod tests;
 mod texts;
 mod tokens;
+mod turns;
 
 pub use settings::{FinetuneSettings, InitCodes, Pairing};
 pub(in crate::train) use task::EXPORTED;
