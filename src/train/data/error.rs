@@ -15,7 +15,7 @@ pub enum DataError {
     )]
     Unknown(PathBuf),
     /// Nothing is there.
-    #[error("{} is no data set: nothing is there; look at the path", .0.display())]
+    #[error("{} is no data set: nothing is there; look at the path{}", .0.display(), backslashes(.0))]
     NotThere(PathBuf),
     /// Nothing is there, and the path ends as a share does that is none.
     #[error("{} is no data set: nothing is there; if a share is meant by what stands behind the @, it must be a number above 0", .0.display())]
@@ -101,6 +101,14 @@ pub enum DataError {
         /// Its split.
         second_split: Split,
     },
+}
+
+/// A hint at a path that was written on another system.
+fn backslashes(path: &Path) -> &'static str {
+    match path.to_string_lossy().contains('\\') {
+        true => ", whose folders have / between them here, not backslashes",
+        false => "",
+    }
 }
 
 /// Names the file of a line.

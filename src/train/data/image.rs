@@ -20,6 +20,9 @@ pub enum ImageFault {
     /// Not a PNG, JPEG or DICOM file, or a damaged one.
     #[error("{}", own(.0))]
     Decode(#[from] RadiographError),
+    /// Nothing can be seen in it: the server refuses it, and codes of it would teach a report of nothing.
+    #[error("as the model would see it, the image has one grey level only; export it again, or leave it out")]
+    OneLevel,
 }
 
 impl ImageFault {
@@ -29,6 +32,7 @@ impl ImageFault {
             Self::Io(_) => "image file cannot be read",
             Self::Dicom(_) => "DICOM file is damaged or of a kind that is not read; export it as PNG or JPEG",
             Self::Decode(_) => "image does not decode",
+            Self::OneLevel => "image has one grey level only",
         }
     }
 }
@@ -39,6 +43,10 @@ fn own(error: &RadiographError) -> String {
         RadiographError::Empty => "the image file is empty; copy it again".to_owned(),
         RadiographError::UnknownFormat => {
             "the image is neither PNG nor JPEG nor a DICOM file; convert it to one of these".to_owned()
+        }
+        RadiographError::NoDicomHeader => {
+            "the file is DICOM without the Part 10 header (128 bytes and `DICM`); export it again with file meta information, or as PNG or JPEG"
+                .to_owned()
         }
         RadiographError::TooManyPixels {
             width,
@@ -95,6 +103,17 @@ mod tests {
         // What stands behind the end of a PNG file is not looked at.
         bytes.resize(DecodeLimits::default().max_bytes + 1, 0);
         assert_eq!(decode_image(&bytes, 8).unwrap().rgb()[0], 90);
+    }
+
+    #[test]
+    fn a_dicom_file_without_its_header_is_to_be_exported_again_and_not_to_be_sent() {
+        let file = crate::radiograph::dicom_sample::file("MONOCHROME2 ", None, (4, 4), &[7; 16]);
+        // Behind the 128 bytes and `DICM`.
+        let told = decode_image(&file[132..], 8).err().unwrap().to_string();
+        assert!(
+            told.contains("Part 10 header") && told.contains("export it again") && !told.contains("send"),
+            "{told}"
+        );
     }
 
     #[test]

@@ -67,6 +67,7 @@ fn a_path_where_nothing_is_a_share_of_nought_and_an_empty_table_are_told_as_what
             "{error}"
         );
     }
+    assert!(told(r"ours\m.csv").contains("not backslashes") && !told("m.csv").contains("backslashes"));
     for share in ["m.csv@0", "m.csv@-1", "m.csv@inf"] {
         assert!(told(share).contains("above 0"), "{share}");
     }

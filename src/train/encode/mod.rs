@@ -15,6 +15,7 @@ pub use file::{CodeCache, Likeness};
 pub use origin::CodeOrigin;
 
 use std::collections::HashSet;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -32,6 +33,9 @@ pub const ENCODED: &str = "images encoded";
 pub const ENCODED_AGAIN: &str = "images encoded again, whose files had changed";
 /// Images whose codes were there.
 pub const AS_THEY_WERE: &str = "images encoded before";
+
+/// Why an image is left out whose path was written on another system.
+const BACKSLASHES: &str = "image file is not there; its path has backslashes: write folders with / between them";
 
 /// An image whose file has to be read.
 struct Waiting {
@@ -136,7 +140,11 @@ pub fn encode(
 
 /// Counts an image that cannot be read, with what is wrong with this one.
 fn skip(fault: &ImageFault, id: String, account: &mut Account) {
-    account.skip_for(fault.reason(), Some(fault.to_string()), || id);
+    let reason = match fault {
+        ImageFault::Io(error) if error.kind() == ErrorKind::NotFound && id.contains('\\') => BACKSLASHES,
+        fault => fault.reason(),
+    };
+    account.skip_for(reason, Some(fault.to_string()), || id);
 }
 
 /// Where the images that were skipped are named.
@@ -222,5 +230,9 @@ fn look(image: &Waiting, side: usize) -> Result<(Content, Found), ImageFault> {
     {
         return Ok((content, Found::Same(codes.clone())));
     }
-    Ok((content, Found::New(Arc::new(decode_image(&bytes, side)?))))
+    let pixels = decode_image(&bytes, side)?;
+    if pixels.are_alike() {
+        return Err(ImageFault::OneLevel);
+    }
+    Ok((content, Found::New(Arc::new(pixels))))
 }

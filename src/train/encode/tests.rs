@@ -235,3 +235,17 @@ fn an_encode_that_can_use_no_image_is_an_error_that_leaves_no_file_of_codes() {
     to("codes").unwrap();
     assert!(!world.path("codes.skipped.jsonl").exists());
 }
+
+#[test]
+fn an_image_of_one_grey_level_and_a_path_with_backslashes_are_skipped_and_told() {
+    let world = World::new();
+    let grey = write(&Pixels::new(8, 8, vec![90; 8 * 8 * 3]).unwrap(), ImageFormat::Png, &[]).unwrap();
+    fs::write(world.path("1.png"), grey).unwrap();
+    fs::write(world.path("data.csv"), "image\n0.png\n1.png\nours\\2.png\ngone.png\n").unwrap();
+    let data = Dataset::open(&world.path("data.csv")).unwrap();
+    let account = encode(&data, &world.vqgan, &world.origin, &world.path("codes"), 3, &mut |_| {}).unwrap();
+    assert_eq!(account.count(ENCODED), 1);
+    assert_eq!(account.skipped("image has one grey level only"), 1);
+    assert_eq!(account.skipped(BACKSLASHES), 1);
+    assert_eq!(account.skipped("image file cannot be read"), 1);
+}
