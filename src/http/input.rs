@@ -176,10 +176,8 @@ async fn multipart(request: Request) -> Result<(Fields, Option<Bytes>), ApiError
                 ));
             }
             "image" if is_url(&bytes) => return Err(remote("image")),
-            "image" if is_encoded(&bytes) => {
-                let message = "`image` is text, as base64 or a data: URL is, and a form takes the file itself; send the file, or that \
-                               text in JSON.";
-                return Err(ApiError::about(ErrorCode::UnknownImageFormat, "image", message));
+            "image" if is_encoded(&bytes) || !is_file && names_a_file(&bytes) => {
+                return Err(text_for_image(is_file, &bytes));
             }
             "image" => image = Some(bytes),
             // Whether there is such a field, and whether it must be text, is known where fields are taken.
@@ -207,6 +205,27 @@ fn is_encoded(bytes: &[u8]) -> bool {
         true => beginning.iter().all(of_text),
         false => !beginning.is_empty() && beginning.iter().all(of_base64),
     }
+}
+
+/// Whether this is the name of a file rather than a file: one line that ends in a short extension.
+fn names_a_file(bytes: &[u8]) -> bool {
+    let text = std::str::from_utf8(bytes.get(..BEGINNING).unwrap_or(bytes)).unwrap_or_default();
+    let extension = text.trim().rsplit_once('.').map_or("", |(_, extension)| extension);
+    let is_extension = (2..=5).contains(&extension.len()) && extension.bytes().all(|b| b.is_ascii_alphanumeric());
+    is_extension && bytes.len() <= BEGINNING && !text.trim().contains(char::is_control)
+}
+
+/// The error for a form's `image` that is text: what to send depends on whether it came as a file.
+fn text_for_image(is_file: bool, bytes: &[u8]) -> ApiError {
+    let message = if is_file {
+        "`image` is a file of text, as base64 is, and neither PNG, JPEG nor DICOM; send the image's own file."
+    } else if names_a_file(bytes) {
+        "`image` is the name of a file and not the file; send the file: in curl write `image=@FILE`, with the `@`."
+    } else {
+        "`image` is text, as base64 or a data: URL is, and a form takes the file itself; send the file (in curl write `image=@FILE`), \
+         or that text in JSON."
+    };
+    ApiError::about(ErrorCode::UnknownImageFormat, "image", message)
 }
 
 /// Whether this is a URL rather than an image: letters and `://`.
@@ -334,6 +353,28 @@ mod tests {
         ] {
             assert_eq!(is_encoded(bytes), encoded, "{}", bytes.escape_ascii());
         }
+    }
+
+    #[test]
+    fn the_name_of_a_file_is_told_from_a_file_and_from_base64() {
+        for (bytes, name) in [
+            (&b"chest.png"[..], true),
+            (&b"/data/a b/Chest.JPEG\n"[..], true),
+            ("Röntgen.dcm".as_bytes(), true),
+            (&b""[..], false),
+            (&b"chest"[..], false),
+            (&b"a sentence. And another one"[..], false),
+            (&b"iVBORw0KGgo="[..], false),
+            (&b"\x89PNG\r\n\x1a\n.png"[..], false),
+            (&b"a\0b.png"[..], false),
+            (&[&[b'a'; BEGINNING][..], &b".png"[..]].concat()[..], false),
+        ] {
+            assert_eq!(names_a_file(bytes), name, "{}", bytes.escape_ascii());
+        }
+        let said = |is_file, bytes: &[u8]| text_for_image(is_file, bytes).message.into_owned();
+        assert!(said(false, b"chest.png").contains("with the `@`"));
+        assert!(said(false, b"aGk=").contains("that text in JSON"));
+        assert!(said(true, b"aGk=").contains("neither PNG, JPEG nor DICOM"));
     }
 
     #[test]

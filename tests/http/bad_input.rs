@@ -441,6 +441,16 @@ async fn a_form_takes_the_image_itself_and_says_so_of_base64() {
         let message = error["message"].as_str().expect("a message");
         assert!(message.contains("a form takes the file itself"), "{message}");
     }
+    // It was sent as a file, but it is none that can be read; and a name is no file.
+    for (kind, text, said) in [
+        (Some("image/png"), shown.as_str(), "neither PNG, JPEG nor DICOM"),
+        (None, "chest.png", "`image=@FILE`"),
+    ] {
+        let form = multipart(&[("image", kind, text.as_bytes())]);
+        let answer = house.post("/v1/report", &multipart_kind(), form).await;
+        answer.refused(400, "unknown_image_format");
+        assert!(answer.text().contains(said), "{}", answer.text());
+    }
     healthy(&house).await;
 }
 
