@@ -299,10 +299,21 @@ fn decoded(text: &str, param: &'static str) -> Result<Bytes, ApiError> {
         )),
         Ok(bytes) => Ok(Bytes::from(bytes)),
         Err(_) => {
-            let message = format!("`{param}` is not valid base64; send the whole file in standard base64.");
+            let message = match is_url_safe(encoded) {
+                true => format!(
+                    "`{param}` is in URL-safe base64; send it in standard base64, with `+` and `/`, not `-` and `_`."
+                ),
+                false => format!("`{param}` is not valid base64; send the whole file in standard base64."),
+            };
             Err(ApiError::about(ErrorCode::InvalidBase64, param, message))
         }
     }
+}
+
+/// Whether nothing but the alphabet for URLs (RFC 4648, 5) keeps this from being standard base64.
+fn is_url_safe(encoded: &str) -> bool {
+    let known = |byte: u8| byte.is_ascii_alphanumeric() || byte.is_ascii_whitespace() || b"-_=".contains(&byte);
+    encoded.bytes().all(known) && encoded.bytes().any(|byte| b"-_".contains(&byte))
 }
 
 #[cfg(test)]
@@ -394,5 +405,15 @@ mod tests {
         assert_eq!(code("a b c!"), ErrorCode::InvalidBase64);
         assert_eq!(code("data:image/png,raw"), ErrorCode::InvalidBase64);
         assert_eq!(code("data:image/png;base64,"), ErrorCode::EmptyImage);
+        let message = |text: &str| decoded(text, "image").expect_err("refused").message.into_owned();
+        for (text, url_safe) in [
+            ("_9j_4A-Q", true),
+            ("data:image/jpeg;base64,_9j_\n4AAQ", true),
+            ("_9j/4A.Q", false),
+            ("%%%", false),
+            ("aGk=aGk", false),
+        ] {
+            assert_eq!(message(text).contains("not `-` and `_`"), url_safe, "{text}");
+        }
     }
 }
