@@ -3,6 +3,8 @@
 //!
 //! Hand-written rather than derived: an error here names the field and what it should be, and never repeats its value.
 
+use std::num::IntErrorKind;
+
 use memchr::memchr2;
 use serde_json::{Map, Value};
 
@@ -142,12 +144,15 @@ impl Fields {
             .ok_or_else(|| wrong(name, "a number"))
     }
 
-    /// A whole number, not negative.
+    /// A whole number, not negative. One that no u64 holds is out of every range, and is told so where ranges are checked.
     pub fn integer(&mut self, name: &'static str) -> Result<Option<u64>, ApiError> {
         let number = match self.single(name)? {
             None => return Ok(None),
-            Some(Value::String(text)) if self.textual => text.trim().parse().ok(),
-            Some(value) => value.as_u64(),
+            Some(Value::String(text)) if self.textual => whole(text.trim()),
+            // Such a number is read as one with a point.
+            Some(value) => value
+                .as_u64()
+                .or_else(|| value.as_f64().filter(|n| *n >= u64::MAX as f64).map(|_| u64::MAX)),
         };
         number
             .map(Some)
@@ -260,6 +265,14 @@ impl Fields {
             param: is_plain(name).then(|| name.clone()),
             ..ApiError::new(ErrorCode::UnknownField, say(&shown(name)))
         })
+    }
+}
+
+/// The whole number that a text says; `u64::MAX` for one that is larger.
+fn whole(text: &str) -> Option<u64> {
+    match text.parse::<u64>() {
+        Err(error) if *error.kind() == IntErrorKind::PosOverflow => Some(u64::MAX),
+        number => number.ok(),
     }
 }
 

@@ -213,6 +213,8 @@ async fn options_out_of_range_are_refused_by_name() {
         ("guidance", json!(10.5)),
         ("max_tokens", json!(0)),
         ("seed", json!(1u64 << 53)),
+        // More than any whole number that JSON readers hold.
+        ("seed", json!(1e20)),
         ("top_k", json!(facts().vocabulary + 1)),
         ("n", json!(0)),
         ("n", json!(9)),

@@ -39,6 +39,28 @@ fn an_error_names_the_field_and_never_its_value() {
 }
 
 #[test]
+fn a_number_larger_than_any_is_a_number_and_one_below_nought_or_with_a_point_is_none() {
+    let read = |number: &str| {
+        let json = Fields::from_json(format!("{{\"seed\": {number}}}").as_bytes());
+        [json, Fields::from_query(&format!("seed={number}"))].map(|fields| fields.expect("sound").integer("seed"))
+    };
+    for (number, right) in [
+        ("18446744073709551615", u64::MAX),
+        ("99999999999999999999", u64::MAX),
+        ("9007199254740992", 1 << 53),
+    ] {
+        for integer in read(number) {
+            assert_eq!(integer.expect("a number"), Some(right), "{number}");
+        }
+    }
+    for number in ["-1", "-99999999999999999999", "0.5"] {
+        for integer in read(number) {
+            assert_eq!(integer.expect_err("none").code, ErrorCode::InvalidField, "{number}");
+        }
+    }
+}
+
+#[test]
 fn what_is_left_over_is_told_before_what_is_missing() {
     let mut fields = Fields::from_json(br#"{"instrution": "a"}"#).expect("JSON");
     assert_eq!(fields.required_text("instruction").expect("stands in"), "");
