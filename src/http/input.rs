@@ -133,19 +133,23 @@ fn kind_of(headers: &HeaderMap, kinds: &[Kind]) -> Result<Kind, ApiError> {
     let kind = match media_type.as_str() {
         "application/json" => Some(Kind::Json),
         "multipart/form-data" => Some(Kind::Multipart),
-        "image/png" | "image/jpeg" | "image/jpg" | "application/dicom" => Some(Kind::Image),
+        // What an image is shows in its bytes, so that a file without a type of its own will do.
+        "image/png" | "image/jpeg" | "image/jpg" | "application/dicom" | "application/octet-stream" => {
+            Some(Kind::Image)
+        }
         _ => None,
     };
     kind.filter(|kind| kinds.contains(kind)).ok_or_else(|| {
         let names = kinds.iter().map(|kind| match kind {
             Kind::Json => "application/json",
             Kind::Multipart => "multipart/form-data",
-            Kind::Image => "image/png, image/jpeg or application/dicom",
+            Kind::Image => "image/png, image/jpeg, application/dicom or application/octet-stream",
         });
-        let message = format!(
-            "Send the body with the content type {}.",
-            names.collect::<Vec<_>>().join(", ")
-        );
+        let names = names.collect::<Vec<_>>().join(", ");
+        let message = match headers.contains_key(CONTENT_TYPE) {
+            true => format!("Send the body with the content type {names}."),
+            false => format!("The request has no `Content-Type`; send the body with {names}."),
+        };
         ApiError::new(ErrorCode::UnsupportedMediaType, message)
     })
 }

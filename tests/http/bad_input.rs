@@ -69,7 +69,21 @@ async fn bodies_that_are_nothing_or_of_the_wrong_kind_are_refused() {
         .await
         .refused(400, "unknown_image_format");
     let no_kind = Request::post("/v1/report").body(Body::from("x")).expect("a request");
-    house.send(no_kind).await.refused(415, "unsupported_media_type");
+    let answer = house.send(no_kind).await;
+    answer.refused(415, "unsupported_media_type");
+    assert!(answer.text().contains("no `Content-Type`"), "{}", answer.text());
+    house
+        .post("/v1/report", "application/octet-stream", "neither image nor JSON")
+        .await
+        .refused(400, "unknown_image_format");
+    house
+        .post(
+            "/v1/generate-image",
+            "application/octet-stream",
+            "{\"text\": \"Clear.\"}",
+        )
+        .await
+        .refused(415, "unsupported_media_type");
     let packed = Request::post("/v1/instruct")
         .header("content-type", "application/json")
         .header("content-encoding", "gzip");

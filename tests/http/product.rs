@@ -33,7 +33,16 @@ async fn a_report_comes_the_same_from_json_multipart_and_a_raw_body() {
     let plain = house.json("/v1/report", body).await.ok().json();
     let body = json!({"image": format!("data:image/png;base64,{}", base64(&image)), "seed": 5, "include": ["codes", "token_ids"]});
     let url = house.json("/v1/report", body).await.ok().json();
-    for answer in [&raw, &form, &plain, &url] {
+    let nameless = house
+        .post(
+            "/v1/report?seed=5&include=codes,token_ids",
+            "application/octet-stream",
+            image.clone(),
+        )
+        .await
+        .ok()
+        .json();
+    for answer in [&raw, &form, &plain, &url, &nameless] {
         assert_eq!(answer["report"], REPORT);
         assert_eq!(answer["finish_reason"], "stop");
         assert_eq!(

@@ -9,7 +9,12 @@ use utoipa::openapi::{Components, Content, Header, Object, OpenApi, RefOr, Requi
 use crate::http::auth;
 
 /// Images that may be sent or come back as they are.
-const FILES: [&str; 3] = ["image/png", "image/jpeg", "application/dicom"];
+const FILES: [&str; 4] = [
+    "image/png",
+    "image/jpeg",
+    "application/dicom",
+    "application/octet-stream",
+];
 
 pub(super) struct Operations;
 

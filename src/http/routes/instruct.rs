@@ -28,6 +28,7 @@ use crate::service::{Material, Task};
         (Vec<u8> = "image/png"),
         (Vec<u8> = "image/jpeg"),
         (Vec<u8> = "application/dicom"),
+        (Vec<u8> = "application/octet-stream"),
     )),
     responses(
         (status = 200, description = "What came of it.", body = InstructResponse),

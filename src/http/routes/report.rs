@@ -25,6 +25,7 @@ use crate::service::Task;
         (Vec<u8> = "image/png"),
         (Vec<u8> = "image/jpeg"),
         (Vec<u8> = "application/dicom"),
+        (Vec<u8> = "application/octet-stream"),
     )),
     responses(
         (status = 200, description = "The report.", body = ReportResponse),
