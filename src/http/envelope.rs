@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::respond::image_notes;
 use super::wire::{ModelRef, SamplingUsed, TimingMs, TokenUsage};
 use crate::engine::Sampling;
 use crate::service::{ModelCard, Outcome, Phases, Usage};
@@ -41,6 +42,8 @@ pub struct Envelope {
     pub timing_ms: TimingMs,
     /// What must be said.
     pub notice: Notice,
+    /// What is unusual about the image that was sent, where anything is.
+    pub image_notes: Option<Vec<String>>,
 }
 
 impl Envelope {
@@ -54,6 +57,7 @@ impl Envelope {
             usage: outcome.usage.into(),
             timing_ms: outcome.phases.into(),
             notice: Notice::of(card),
+            image_notes: image_notes(outcome),
         }
     }
 }

@@ -8,6 +8,7 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 
 use super::error::ErrorCode;
 use super::process;
+use crate::radiograph::ImageNote;
 use crate::service::ModelCard;
 
 const REQUESTS: &str = "llm_cxr_http_requests_total";
@@ -16,6 +17,7 @@ const ERRORS: &str = "llm_cxr_errors_total";
 const READY: &str = "llm_cxr_ready";
 const UNDER_WAY: &str = "llm_cxr_http_requests_under_way";
 const PREPROCESS_SECONDS: &str = "llm_cxr_preprocess_seconds";
+const IMAGE_NOTES: &str = "llm_cxr_image_notes_total";
 const LOG_LINES_DROPPED: &str = "llm_cxr_log_lines_dropped_total";
 const KEYS_RELOAD_FAILED: &str = "llm_cxr_api_keys_reload_failed";
 const BUILD_INFO: &str = "llm_cxr_build_info";
@@ -64,6 +66,11 @@ impl Meters {
             "Reading an image and laying out a prompt, by task"
         );
         describe_counter!(
+            IMAGE_NOTES,
+            Unit::Count,
+            "Images of which something unusual was noted, by what it was"
+        );
+        describe_counter!(
             LOG_LINES_DROPPED,
             Unit::Count,
             "Log lines that found no room, for nobody reads the log fast enough"
@@ -84,6 +91,9 @@ impl Meters {
         keys_reload_failed(false);
         for code in ErrorCode::ALL {
             counter!(ERRORS, "code" => code.as_str()).absolute(0);
+        }
+        for note in ImageNote::NAMES {
+            counter!(IMAGE_NOTES, "note" => note).absolute(0);
         }
         let _ = HANDLE.set(handle.clone());
         Ok(Self(handle))
@@ -147,6 +157,13 @@ pub(super) fn under_way(requests: usize) {
 /// A task's input has been made ready.
 pub(super) fn preprocess(task: &'static str, took: Duration) {
     histogram!(PREPROCESS_SECONDS, "task" => task).record(took.as_secs_f64());
+}
+
+/// An image of which this is to be noted was taken.
+pub(super) fn image_notes(notes: &[ImageNote]) {
+    for note in notes {
+        counter!(IMAGE_NOTES, "note" => note.name()).increment(1);
+    }
 }
 
 #[cfg(test)]

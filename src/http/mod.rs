@@ -46,7 +46,7 @@ use tower_http::cors::{AllowHeaders, CorsLayer};
 pub use error::{ApiError, ErrorCode, ErrorKind};
 pub use life::Life;
 pub use metrics::{Meters, log_line_dropped};
-pub use respond::finish_reason;
+pub use respond::{finish_reason, image_notes};
 pub use state::AppState;
 
 use routes::{chat, generate_image, images, instruct, models, ops, report, vqa};

@@ -109,6 +109,12 @@ pub fn finish_reason(reason: FinishReason) -> String {
     .to_owned()
 }
 
+/// What is unusual about the image that was sent, in sentences; where nothing is, `None`.
+pub fn image_notes(outcome: &Outcome) -> Option<Vec<String>> {
+    let notes = outcome.image_notes.iter().map(ToString::to_string);
+    Some(notes.collect()).filter(|notes: &Vec<String>| !notes.is_empty())
+}
+
 /// `png` or `jpeg`.
 pub fn format_name(format: ImageFormat) -> &'static str {
     match format {

@@ -12,6 +12,7 @@
 //! Everything here may be hostile. The format is sniffed from the bytes, sizes are checked from the header before anything
 //! is allocated for pixels, work is bounded by [`DecodeLimits`], and every refusal is a [`RadiographError`].
 
+mod dicom_facts;
 mod dicom_grey;
 #[cfg(test)]
 pub(crate) mod dicom_sample;
@@ -22,6 +23,7 @@ mod error;
 mod exif;
 mod for_model;
 mod limits;
+mod notes;
 mod pixels;
 mod raster;
 mod read_dicom;
@@ -33,12 +35,14 @@ mod resample;
 mod samples;
 mod write;
 
+pub use dicom_facts::{DicomFacts, OtherModality, OtherPart, OtherView};
 pub use error::RadiographError;
 pub use for_model::for_model;
 pub use limits::{DecodeLimits, MAX_PIXELS};
+pub use notes::{ImageNote, image_notes};
 pub use pixels::Pixels;
 pub use raster::{Channels, Raster};
-pub use read_dicom::{DicomError, PixelAttribute, is_dicom, read_dicom};
+pub use read_dicom::{DicomError, PixelAttribute, is_dicom, read_dicom, read_dicom_with_facts};
 pub use write::write;
 
 /// How a file becomes a raster.

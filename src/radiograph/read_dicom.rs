@@ -12,7 +12,7 @@ use dicom_object::{DefaultDicomObject as Object, OpenFileOptions, Tag};
 use dicom_pixeldata::{DecodedPixelData, PhotometricInterpretation, PixelDecoder, PixelRepresentation, VoiLutFunction};
 
 use super::dicom_grey::{Display, Interest, Modality, Ramp, Stored, Table};
-use super::{Channels, DecodeLimits, RadiographError, Raster};
+use super::{Channels, DecodeLimits, DicomFacts, RadiographError, Raster};
 
 /// Why a DICOM file is not read. Messages hold nothing of the file but sizes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -94,12 +94,20 @@ pub(super) fn lacks_its_header(bytes: &[u8]) -> bool {
 /// # Errors
 /// See [`DicomError`]; size and number of pixels are checked before any pixel is decoded.
 pub fn read_dicom(bytes: &[u8], limits: &DecodeLimits) -> Result<Raster, DicomError> {
+    read_dicom_with_facts(bytes, limits).map(|(raster, _)| raster)
+}
+
+/// As [`read_dicom`], with what the file says of its picture that speaks against a frontal radiograph of a chest.
+///
+/// # Errors
+/// As [`read_dicom`].
+pub fn read_dicom_with_facts(bytes: &[u8], limits: &DecodeLimits) -> Result<(Raster, DicomFacts), DicomError> {
     limits.check_bytes(bytes.len())?;
     // The decoders are other people's: what they panic on is a damaged file to us.
     catch_unwind(AssertUnwindSafe(|| decode(bytes, limits))).unwrap_or(Err(DicomError::Pixels))
 }
 
-fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<Raster, DicomError> {
+fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<(Raster, DicomFacts), DicomError> {
     let object = OpenFileOptions::new()
         .from_reader(bytes)
         .map_err(|_| DicomError::Attributes)?;
@@ -149,7 +157,8 @@ fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<Raster, DicomError> {
         let image = decoded.to_dynamic_image(0).map_err(|_| DicomError::Pixels)?;
         Raster::new(width, height, Channels::Rgb, image.into_rgb8().into_raw())
     };
-    raster.ok_or(DicomError::NoPixels)
+    let raster = raster.ok_or(DicomError::NoPixels)?;
+    Ok((raster, DicomFacts::of(&object)))
 }
 
 /// How the file wants its first frame shown.

@@ -10,7 +10,7 @@ use super::plan::Plan;
 use super::task_prompts::Planner;
 use super::{ImageDesk, Limits, ModelCard, Options, Reply, Request, ServiceError, Task, blocking};
 use crate::engine::{Engine, EngineError, Facts, Job, Promise};
-use crate::radiograph::Pixels;
+use crate::radiograph::{ImageNote, Pixels};
 use crate::vocabulary::Vocabulary;
 
 /// Texts of more bytes than this are tokenised on a blocking thread: some take tens of milliseconds, and probes must not wait for them.
@@ -95,7 +95,7 @@ impl Assistant {
         // From here on a drain no longer refuses it, however long its image takes to be read.
         let (_place, promise) = inner.place()?;
         let plan = self.lay_out(task, &options, facts).await?;
-        let images = inner.read_image(plan.image.clone(), plan.readings, deadline).await?;
+        let (images, notes) = inner.read_image(plan.image.clone(), plan.readings, deadline).await?;
         let preprocess = begun.elapsed();
         let job = Job {
             images,
@@ -105,7 +105,7 @@ impl Assistant {
         };
         let events = inner.engine.submit_promised(job, promise)?;
         let parts = (inner.vocabulary.clone(), inner.desk.clone());
-        Ok(Reply::new(events, plan, &options, parts, begun, preprocess))
+        Ok(Reply::new(events, plan, &options, parts, begun, preprocess).with_notes(notes))
     }
 
     /// Tokenises a task's texts and plans its replies.
@@ -139,15 +139,18 @@ impl Inner {
         Ok((place, promise))
     }
 
+    /// The views of an image that are read, and what is unusual about it.
     async fn read_image(
         &self,
         file: Option<bytes::Bytes>,
         readings: usize,
         deadline: Option<Instant>,
-    ) -> Result<Vec<Arc<Pixels>>, ServiceError> {
-        let Some(file) = file else { return Ok(Vec::new()) };
-        let pixels = within(deadline, self.engine.wait_cut_off(), self.desk.read(file)).await?;
+    ) -> Result<(Vec<Arc<Pixels>>, Vec<ImageNote>), ServiceError> {
+        let Some(file) = file else {
+            return Ok((Vec::new(), Vec::new()));
+        };
+        let seen = within(deadline, self.engine.wait_cut_off(), self.desk.read(file)).await?;
         let cells = self.engine.facts().map_or(0, |facts| facts.codes_per_image.isqrt());
-        Ok(consensus::views(&pixels, readings, cells))
+        Ok((consensus::views(&seen.pixels, readings, cells), seen.notes))
     }
 }

@@ -10,7 +10,28 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::dicom::DicomReader;
 use super::{ServiceError, blocking};
-use crate::radiograph::{self, DecodeLimits, ImageFormat, Pixels, Preprocess, RadiographError};
+use crate::radiograph::{
+    self, DecodeLimits, DicomFacts, ImageFormat, ImageNote, Pixels, Preprocess, RadiographError, Raster,
+};
+
+/// An image as the model takes it.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// The model's square.
+    pub pixels: Arc<Pixels>,
+    /// What is unusual about the image, before it was fitted.
+    pub notes: Vec<ImageNote>,
+}
+
+impl Seen {
+    /// The model's square of a picture, with what is to be noted of it.
+    fn of(raster: &Raster, facts: DicomFacts, side: usize) -> Self {
+        Self {
+            pixels: Arc::new(radiograph::for_model(raster, side)),
+            notes: radiograph::image_notes(raster, facts, side),
+        }
+    }
+}
 
 /// Reads and writes radiographs. Cheap to clone; clones share the workers.
 #[derive(Clone, Debug)]
@@ -50,28 +71,31 @@ impl ImageDesk {
     /// Reads a PNG, JPEG or DICOM file into the model's pixels.
     ///
     /// A picture of one level is refused: the model would write a report of it all the same, and all its readings would agree.
-    pub async fn read(&self, file: Bytes) -> Result<Arc<Pixels>, ServiceError> {
-        let pixels = if radiograph::is_dicom(&file) {
+    pub async fn read(&self, file: Bytes) -> Result<Seen, ServiceError> {
+        let seen = if radiograph::is_dicom(&file) {
             self.read_dicom(file).await?
         } else {
             let desk = self.clone();
-            let read = move || radiograph::prepare(&file, &desk.limits, desk.preprocess, desk.side);
+            let read = move || {
+                let raster = radiograph::read(&file, &desk.limits, desk.preprocess)?;
+                Ok::<_, RadiographError>(Seen::of(&raster, DicomFacts::default(), desk.side))
+            };
             self.work(read).await??
         };
-        if pixels.are_alike() {
+        if seen.pixels.are_alike() {
             return Err(RadiographError::OneLevel.into());
         }
-        Ok(Arc::new(pixels))
+        Ok(seen)
     }
 
-    async fn read_dicom(&self, file: Bytes) -> Result<Pixels, ServiceError> {
+    async fn read_dicom(&self, file: Bytes) -> Result<Seen, ServiceError> {
         let reader = self.dicom.as_ref().ok_or(ServiceError::DicomOff)?;
         let place = self.place().await?;
-        let raster = reader.read(&file, &self.limits).await?;
+        let (raster, facts) = reader.read(&file, &self.limits).await?;
         let side = self.side;
         let fit = move || {
             let _place = place;
-            radiograph::for_model(&raster, side)
+            Seen::of(&raster, facts, side)
         };
         blocking(fit).await.map_err(|_| ServiceError::Worker)
     }

@@ -20,7 +20,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 
 use super::ServiceError;
-use crate::radiograph::{Channels, DecodeLimits, DicomError, PixelAttribute, RadiographError, Raster, read_dicom};
+use crate::radiograph::{
+    Channels, DecodeLimits, DicomError, DicomFacts, PixelAttribute, RadiographError, Raster, read_dicom_with_facts,
+};
 
 /// Longest first line of what a worker says.
 const LINE: usize = 256;
@@ -44,11 +46,13 @@ pub fn room(limits: &DecodeLimits) -> u64 {
 /// What a worker says first, as a line of JSON; pixels follow where there are some.
 #[derive(Debug, Serialize, Deserialize)]
 enum Told {
-    /// So many rows of 8-bit samples, of one channel or three.
+    /// So many rows of 8-bit samples, of one channel or three; and what else the file says of them, in words of ours.
     Pixels {
         width: u32,
         height: u32,
         colour: bool,
+        #[serde(default, skip_serializing_if = "DicomFacts::is_empty")]
+        facts: DicomFacts,
     },
     /// The header announces more pixels than are accepted.
     TooManyPixels {
@@ -70,13 +74,14 @@ enum Told {
 pub fn work(mut input: impl Read, mut output: impl Write, limits: &DecodeLimits) -> io::Result<()> {
     let mut file = Vec::new();
     input.read_to_end(&mut file)?;
-    let raster = read_dicom(&file, limits);
-    let told = match &raster {
-        Ok(raster) => Told::Pixels {
+    let read = read_dicom_with_facts(&file, limits);
+    let told = match &read {
+        Ok((raster, facts)) => Told::Pixels {
             // As they come from a header's own numbers.
             width: raster.width() as u32,
             height: raster.height() as u32,
             colour: raster.channels() == Channels::Rgb,
+            facts: *facts,
         },
         Err(DicomError::Limits(RadiographError::TooManyPixels { width, height, .. })) => Told::TooManyPixels {
             width: *width,
@@ -90,7 +95,7 @@ pub fn work(mut input: impl Read, mut output: impl Write, limits: &DecodeLimits)
     };
     serde_json::to_writer(&mut output, &told)?;
     output.write_all(b"\n")?;
-    if let Ok(raster) = &raster {
+    if let Ok((raster, _)) = &read {
         output.write_all(raster.samples())?;
     }
     output.flush()
@@ -115,12 +120,12 @@ impl DicomReader {
         }
     }
 
-    /// The first frame of `file`, as a viewer first shows it.
+    /// The first frame of `file`, as a viewer first shows it, and what the file says of it that speaks against a frontal radiograph of a chest.
     ///
     /// # Errors
     /// [`ServiceError::Dicom`] for what is wrong with the file; a worker that it makes take too long or too much memory, or break, is
     /// [`DicomError::Exhausted`]. [`ServiceError::Worker`] when no worker can be started, or one ends for reasons that are not the file's.
-    pub async fn read(&self, file: &[u8], limits: &DecodeLimits) -> Result<Raster, ServiceError> {
+    pub async fn read(&self, file: &[u8], limits: &DecodeLimits) -> Result<(Raster, DicomFacts), ServiceError> {
         limits.check_bytes(file.len())?;
         let waiting = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
         let alive = waiting.and_then(|mut worker| matches!(worker.try_wait(), Ok(None)).then_some(worker));
@@ -190,7 +195,11 @@ async fn ended_for_other_reasons(worker: &mut Child) -> bool {
 }
 
 /// Gives a worker its file and takes what it says. The outer error is a broken worker, the inner one what it says of the file.
-async fn converse(worker: &mut Child, file: &[u8], limits: &DecodeLimits) -> io::Result<Result<Raster, DicomError>> {
+async fn converse(
+    worker: &mut Child,
+    file: &[u8],
+    limits: &DecodeLimits,
+) -> io::Result<Result<(Raster, DicomFacts), DicomError>> {
     let (Some(mut input), Some(mut output)) = (worker.stdin.take(), worker.stdout.take()) else {
         return Err(io::ErrorKind::BrokenPipe.into());
     };
@@ -202,8 +211,13 @@ async fn converse(worker: &mut Child, file: &[u8], limits: &DecodeLimits) -> io:
         line.push(output.read_u8().await?);
     }
     let told: Told = serde_json::from_slice(&line)?;
-    let (width, height, colour) = match told {
-        Told::Pixels { width, height, colour } => (width, height, colour),
+    let (width, height, colour, facts) = match told {
+        Told::Pixels {
+            width,
+            height,
+            colour,
+            facts,
+        } => (width, height, colour, facts),
         // One that says so of a picture within the limits lies.
         Told::TooManyPixels { width, height } => {
             let refusal = limits.check_size(width, height).err();
@@ -224,7 +238,7 @@ async fn converse(worker: &mut Child, file: &[u8], limits: &DecodeLimits) -> io:
     let mut samples = Vec::new();
     output.take(length as u64).read_to_end(&mut samples).await?;
     let raster = Raster::new(width, height, channels, samples).ok_or(io::ErrorKind::InvalidData)?;
-    Ok(Ok(raster))
+    Ok(Ok((raster, facts)))
 }
 
 #[cfg(test)]
@@ -246,9 +260,13 @@ mod tests {
         (folder, reader)
     }
 
-    async fn told(script: &str) -> Result<Raster, ServiceError> {
+    async fn told_with_facts(script: &str) -> Result<(Raster, DicomFacts), ServiceError> {
         let (_folder, reader) = reader(script, Duration::from_secs(20));
         reader.read(b"file", &DecodeLimits::default()).await
+    }
+
+    async fn told(script: &str) -> Result<Raster, ServiceError> {
+        told_with_facts(script).await.map(|(raster, _)| raster)
     }
 
     #[tokio::test]
@@ -269,6 +287,20 @@ mod tests {
             panic!("not refused for its size")
         };
         assert!(matches!(error, RadiographError::TooManyPixels { width: 65535, .. }));
+    }
+
+    #[tokio::test]
+    async fn what_a_file_says_of_its_picture_comes_with_the_pixels() {
+        let telling =
+            r#"{"Pixels":{"width":1,"height":1,"colour":false,"facts":{"view":"Lateral","body_part":"Hand"}}}"#;
+        let (_, facts) = told_with_facts(&format!("cat >/dev/null; echo '{telling}'; printf 'a'"))
+            .await
+            .expect("pixels");
+        let written = serde_json::to_value(facts).expect("written");
+        assert_eq!(written, serde_json::json!({"view": "Lateral", "body_part": "Hand"}));
+        let none =
+            told_with_facts(r#"cat >/dev/null; echo '{"Pixels":{"width":1,"height":1,"colour":false}}'; printf 'a'"#);
+        assert!(none.await.expect("pixels").1.is_empty());
     }
 
     #[tokio::test]
@@ -297,6 +329,7 @@ mod tests {
             "cat >/dev/null; kill -XCPU $$",
             "cat >/dev/null; kill -6 $$",
             "cat >/dev/null; echo nonsense",
+            r#"cat >/dev/null; echo '{"Pixels":{"width":1,"height":1,"colour":false,"facts":{"view":"NAME"}}}'; printf 'a'"#,
             r#"cat >/dev/null; echo '{"Lacks":"PatientName"}'"#,
             "cat >/dev/null; exec cat /dev/zero",
             r#"cat >/dev/null; echo '{"Pixels":{"width":2,"height":2,"colour":false}}'; printf 'abc'"#,
@@ -344,7 +377,7 @@ mod tests {
             patience: Duration::from_secs(20),
             ..hasty
         };
-        let next = patient.read(b"file", &limits).await.expect("pixels");
+        let (next, _) = patient.read(b"file", &limits).await.expect("pixels");
         assert_eq!(next.samples(), b"a");
         // Of a process that has ended and has not been waited for yet it is empty.
         let command = format!("/proc/{}/cmdline", held_up.expect("a worker"));

@@ -29,7 +29,7 @@ pub use assistant::Assistant;
 pub(crate) use blocking::blocking;
 pub use card::ModelCard;
 pub use consensus::{Consensus, FindingShare};
-pub use desk::ImageDesk;
+pub use desk::{ImageDesk, Seen};
 pub use error::ServiceError;
 pub use limits::{Limits, SEED_END};
 pub use outcome::{Answer, Drawing, Outcome, Phases, Update, Usage};

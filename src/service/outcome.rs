@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::Consensus;
 use crate::engine::{FinishReason, Sampling};
-use crate::radiograph::ImageFormat;
+use crate::radiograph::{ImageFormat, ImageNote};
 use crate::vocabulary::TokenId;
 
 /// A drawn image.
@@ -85,6 +85,8 @@ pub struct Outcome {
     pub consensus: Vec<Consensus>,
     /// Codes of the image that was sent.
     pub input_codes: Option<Arc<Vec<u16>>>,
+    /// What is unusual about the image that was sent.
+    pub image_notes: Vec<ImageNote>,
     /// How replies were drawn; the seed is that of the first.
     pub sampling: Sampling,
     /// Tokens.

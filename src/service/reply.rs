@@ -13,7 +13,7 @@ use super::plan::Plan;
 use super::polish::Polish;
 use super::{Answer, Consensus, Drawing, ImageDesk, Options, Outcome, Phases, ServiceError, Update, Usage, blocking};
 use crate::engine::{EngineError, Event, Events, FinishReason, SequenceSpec, SequenceSummary, Timing};
-use crate::radiograph::Pixels;
+use crate::radiograph::{ImageNote, Pixels};
 use crate::vocabulary::{TextStream, TokenId, Vocabulary};
 
 /// Progress of an image is told this often while its codes come.
@@ -40,6 +40,7 @@ pub struct Reply {
     desk: ImageDesk,
     strands: Vec<Strand>,
     input_codes: Option<Arc<Vec<u16>>>,
+    notes: Vec<ImageNote>,
     updates: VecDeque<Update>,
     begun: Instant,
     preprocess: Duration,
@@ -75,12 +76,23 @@ impl Reply {
             desk,
             strands,
             input_codes: None,
+            notes: Vec::new(),
             updates: VecDeque::new(),
             begun,
             preprocess,
             first_token: None,
             ended: false,
         }
+    }
+
+    /// The same, about an image of which something is to be noted.
+    pub(super) fn with_notes(self, notes: Vec<ImageNote>) -> Self {
+        Self { notes, ..self }
+    }
+
+    /// What is unusual about the image that was sent.
+    pub fn image_notes(&self) -> &[ImageNote] {
+        &self.notes
     }
 
     /// The next update; `None` after [`Update::Done`] or an error.
@@ -301,6 +313,7 @@ impl Reply {
             answers,
             consensus: told,
             input_codes,
+            image_notes: std::mem::take(&mut self.notes),
             sampling: self.plan.sampling,
             usage,
             phases,

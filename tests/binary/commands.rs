@@ -22,7 +22,7 @@ fn the_offline_commands_say_what_the_server_says() {
     let mut args = vec!["report", text(&image), "--json", "--max-tokens", "16"];
     args.extend(model);
     let offline: Value = serde_json::from_str(&succeed(SERVER, &args)).expect("JSON");
-    for field in ["report", "token_ids", "codes", "finish_reason"] {
+    for field in ["report", "token_ids", "codes", "finish_reason", "image_notes"] {
         assert_eq!(offline[field], served[field], "{field}");
     }
 
@@ -57,6 +57,16 @@ fn the_offline_commands_say_what_the_server_says() {
         "{answer}"
     );
     assert_eq!(answer["answers"][0]["p_yes"], asked["answers"][0]["p_yes"], "{answer}");
+
+    // What is unusual about an image is no part of the result.
+    let noise = folder.path().join("noise.png");
+    let colours = |x: u32, y: u32| image::Rgb([1u32, 2, 3].map(|channel| ((x + 9 * y) * channel * 37 % 251) as u8));
+    image::RgbImage::from_fn(90, 120, colours).save(&noise).expect("a PNG");
+    let mut args = vec!["ask", text(&noise), "Is it?", "--max-tokens", "4"];
+    args.extend(model);
+    let output = run(SERVER, &args);
+    let [told, answer] = [&output.stderr, &output.stdout].map(|bytes| String::from_utf8_lossy(bytes));
+    assert!(told.contains("in colour") && !answer.contains("in colour"), "{told}");
 
     let there = server.post(
         "/v1/generate-image",

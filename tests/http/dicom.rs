@@ -106,6 +106,38 @@ async fn a_dicom_file_is_read_whichever_way_it_comes() {
 }
 
 #[tokio::test]
+async fn what_a_dicom_file_says_of_its_picture_is_noted_in_words_of_ours() {
+    let house = House::plain().await;
+    let told = [
+        element((8, 0x60), "CS", b"CT"),
+        element((0x10, 0x10), "PN", PATIENT),
+        element((0x18, 0x15), "CS", b"CANARY"),
+        element((0x18, 0x5101), "CS", b"LL"),
+    ]
+    .concat();
+    let mut file = sound();
+    let patient = element((0x10, 0x10), "PN", PATIENT);
+    let at = file.windows(patient.len()).position(|bytes| bytes == patient);
+    let at = at.expect("it is there");
+    drop(file.splice(at..at + patient.len(), told));
+    let answer = raw(&house, "/v1/report", "application/dicom", file).await.ok();
+    assert!(!answer.text().contains("CANARY"), "{}", answer.text());
+    let notes = answer.json()["image_notes"].clone();
+    let notes: Vec<&str> = notes
+        .as_array()
+        .expect("notes")
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
+    let [view, modality, part] = notes.as_slice() else {
+        panic!("{notes:?}")
+    };
+    assert!(view.contains("lateral") && modality.contains("CT") && part.contains("another body part"));
+    let plain = raw(&house, "/v1/report", "application/dicom", sound()).await.ok();
+    assert!(plain.json().get("image_notes").is_none());
+}
+
+#[tokio::test]
 async fn a_dicom_file_that_cannot_be_read_is_refused_by_what_is_wrong() {
     let house = House::plain().await;
     let cut = sound()[..200].to_vec();

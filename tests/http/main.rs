@@ -8,6 +8,7 @@ mod dicom;
 mod drain;
 mod hostile_bodies;
 mod house;
+mod image_notes;
 mod log;
 mod openai;
 mod operation;

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use clap::Args;
 use llm_cxr::RESEARCH_NOTICE;
 use llm_cxr::config::{CpuKernels, ModelConfig};
-use llm_cxr::http::finish_reason;
 use llm_cxr::http::wire::{ModelRef, ReadingsUsed, SamplingUsed, TimingMs, TokenUsage};
+use llm_cxr::http::{finish_reason, image_notes};
 use llm_cxr::radiograph::ImageFormat;
 use llm_cxr::service::{Assistant, Options, Outcome as Answers, Request, Task, Update};
 use serde_json::{Value, json};
@@ -150,7 +150,7 @@ pub fn report(args: ReportArgs) -> CommandResult {
         out["codes"] = json!(answers.input_codes.as_deref());
         return print_json(&out);
     }
-    notice(&assistant);
+    notice(&assistant, &answers);
     Ok(())
 }
 
@@ -179,7 +179,7 @@ pub fn ask(args: AskArgs) -> CommandResult {
     if !one {
         pairs.for_each(|(question, answer)| println!("{question}\n  {}", answer.text));
     }
-    notice(&assistant);
+    notice(&assistant, &answers);
     Ok(())
 }
 
@@ -208,7 +208,7 @@ pub fn draw(args: DrawArgs) -> CommandResult {
         return print_json(&out);
     }
     println!("{} (synthetic, seed {})", args.output.display(), answer.seed);
-    notice(&assistant);
+    notice(&assistant, &answers);
     Ok(())
 }
 
@@ -276,11 +276,15 @@ fn account(assistant: &Assistant, a: &Answers) -> Value {
     if let Some(warning) = card.warning() {
         out["warning"] = warning.into();
     }
+    if let Some(notes) = image_notes(a) {
+        out["image_notes"] = notes.into();
+    }
     out
 }
 
 /// On stderr, so that stdout holds the result alone.
-fn notice(assistant: &Assistant) {
+fn notice(assistant: &Assistant, answers: &Answers) {
+    answers.image_notes.iter().for_each(|note| eprintln!("{note}"));
     if let Some(warning) = assistant.card().warning() {
         eprintln!("{warning}");
     }

@@ -15,7 +15,7 @@ use crate::http::envelope::{Notice, now};
 use crate::http::error::{ApiError, ErrorCode};
 use crate::http::fields::{Fields, wrong};
 use crate::http::input::Input;
-use crate::http::respond::{EventResult, events, finish_reason, sse};
+use crate::http::respond::{EventResult, events, finish_reason, image_notes, sse};
 use crate::http::state::AppState;
 use crate::http::track::RequestContext;
 use crate::http::wire::{
@@ -215,6 +215,7 @@ struct Template {
 impl Template {
     fn whole(self, outcome: Outcome) -> ChatCompletion {
         let (usage, readings) = (chat_usage(&outcome), ReadingsUsed::of(&outcome));
+        let image_notes = image_notes(&outcome);
         let choices = outcome
             .answers
             .into_iter()
@@ -240,6 +241,7 @@ impl Template {
             readings,
             disclaimer: self.notice.disclaimer,
             warning: self.notice.warning,
+            image_notes,
         }
     }
 
@@ -268,6 +270,7 @@ impl Template {
             readings: None,
             disclaimer: None,
             warning: None,
+            image_notes: None,
         }
     }
 
@@ -300,6 +303,7 @@ impl Template {
                     let last = choice(index, ChatDelta::default(), Some(finish_reason(answer.finish)));
                     Event::default().json_data(ChatChunk {
                         readings: ReadingsUsed::of(&outcome),
+                        image_notes: image_notes(&outcome),
                         ..self.plain(vec![last], None)
                     })
                 });

@@ -65,5 +65,6 @@ async fn start(state: &AppState, task: Task, options: Options, share: Share) -> 
         .await?;
     drop(share);
     super::metrics::preprocess(name, begun.elapsed());
+    super::metrics::image_notes(reply.image_notes());
     Ok(reply)
 }

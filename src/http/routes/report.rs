@@ -68,6 +68,7 @@ pub async fn report(
             timing_ms: envelope.timing_ms,
             disclaimer: envelope.notice.disclaimer,
             warning: envelope.notice.warning,
+            image_notes: envelope.image_notes,
             token_ids: include.token_ids.then_some(token_ids),
             codes: outcome
                 .input_codes

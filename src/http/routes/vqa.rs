@@ -122,6 +122,7 @@ pub async fn vqa(
             timing_ms: envelope.timing_ms,
             disclaimer: envelope.notice.disclaimer,
             warning: envelope.notice.warning,
+            image_notes: envelope.image_notes,
         }
     })
     .await

@@ -85,6 +85,9 @@ pub struct ReportResponse {
     /// What the bundle warns of, where it does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warning: Option<String>,
+    /// What is unusual about the image that was sent, in plain sentences, where anything is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_notes: Option<Vec<String>>,
     /// Generated ids, the end token included; with `include: ["token_ids"]`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_ids: Option<Vec<u32>>,
@@ -172,6 +175,9 @@ pub struct VqaResponse {
     /// What the bundle warns of, where it does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warning: Option<String>,
+    /// What is unusual about the image that was sent, in plain sentences, where anything is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_notes: Option<Vec<String>>,
     /// Generated ids of the answer, or for `questions` a list of them; with `include: ["token_ids"]`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_ids: Option<serde_json::Value>,
@@ -272,6 +278,9 @@ pub struct InstructResponse {
     /// What the bundle warns of, where it does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warning: Option<String>,
+    /// What is unusual about the image that was sent, in plain sentences, where anything is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_notes: Option<Vec<String>>,
     /// Generated ids; with `include: ["token_ids"]`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_ids: Option<Vec<u32>>,

@@ -127,6 +127,9 @@ pub struct ChatCompletion {
     /// What the bundle warns of, where it does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warning: Option<String>,
+    /// What is unusual about the image that was sent, in plain sentences, where anything is (an extension).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_notes: Option<Vec<String>>,
 }
 
 /// What is new in a chunk.
@@ -185,6 +188,9 @@ pub struct ChatChunk {
     /// In the first chunk: what the bundle warns of, where it does (an extension).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warning: Option<String>,
+    /// In the last chunk of a reply: what is unusual about the image that was sent, in plain sentences, where anything is (an extension).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_notes: Option<Vec<String>>,
 }
 
 /// A text to draw from, in the OpenAI way.

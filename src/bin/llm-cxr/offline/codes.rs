@@ -36,9 +36,10 @@ pub struct DecodeArgs {
 pub fn encode(args: EncodeArgs) -> CommandResult {
     let file = read(&args.image)?;
     let assembled = assemble(&args.model)?;
-    let pixels = assembled.runtime.block_on(assembled.assistant.desk().read(file))?;
+    let seen = assembled.runtime.block_on(assembled.assistant.desk().read(file))?;
+    seen.notes.iter().for_each(|note| eprintln!("{note}"));
     let job = Job {
-        images: vec![pixels],
+        images: vec![seen.pixels],
         sequences: Vec::new(),
         codes: Vec::new(),
         deadline: None,
