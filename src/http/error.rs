@@ -276,6 +276,7 @@ impl From<ServiceError> for ApiError {
             ServiceError::DicomOff => Self::about(ErrorCode::DicomNotSupported, "image", message),
             ServiceError::Engine(error) => error.into(),
             ServiceError::NoRoomToDraw { .. } => Self::about(ErrorCode::ContextExceeded, "text", message),
+            ServiceError::NoRoomToReply { param, .. } => Self::about(ErrorCode::ContextExceeded, param, message),
             ServiceError::NoImage => Self::new(ErrorCode::NoImage, message),
             ServiceError::Worker => Self::new(
                 ErrorCode::Internal,

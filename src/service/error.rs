@@ -48,6 +48,18 @@ pub enum ServiceError {
         /// Tokens that fit.
         context: usize,
     },
+    /// A text leaves no room in the context for any reply.
+    #[error(
+        "`{param}` takes {text} tokens, and beside what stands around it the context has room for {room}; send a shorter text"
+    )]
+    NoRoomToReply {
+        /// The field's name, as the API spells it.
+        param: &'static str,
+        /// Its tokens.
+        text: usize,
+        /// Tokens that it may take, one being left for the reply.
+        room: usize,
+    },
     /// Without constraint the model may end without a whole image.
     #[error(
         "the model ended its reply without a whole image; try another seed, or leave out `constraint` so that an image always comes"

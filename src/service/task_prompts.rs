@@ -107,7 +107,10 @@ impl Planner<'_> {
         let prompt = self.vocabulary.prompt(text, Input::Image(0));
         let prompt = match own {
             None => prompt.with_usual_instruction(),
-            Some(_) => prompt,
+            Some(_) => {
+                self.check_room(&prompt, "instruction", ("a", Input::Image(0)))?;
+                prompt
+            }
         };
         Ok(TaskPrompts {
             form: Form::Text,
@@ -134,7 +137,7 @@ impl Planner<'_> {
             self.limits.check_text("question", question)?;
             let prompt = self.vocabulary.prompt(question, Input::Image(0));
             // The other questions need not be tokenised when one is too long already.
-            room(&prompt, 1, self.facts)?;
+            self.check_room(&prompt, "question", ("a", Input::Image(0)))?;
             prompts.extend((0..readings).map(|view| prompt.about(view)));
         }
         Ok(TaskPrompts {
@@ -218,12 +221,47 @@ impl Planner<'_> {
         }
         self.limits.check_text("instruction", instruction)?;
         Ok(match material {
-            Material::None => (self.vocabulary.prompt(instruction, Input::None), None),
+            Material::None => {
+                let prompt = self.vocabulary.prompt(instruction, Input::None);
+                self.check_room(&prompt, "instruction", ("a", Input::None))?;
+                (prompt, None)
+            }
             Material::Text(text) => {
                 self.limits.check_text("input", &text)?;
-                (self.vocabulary.prompt(instruction, Input::Text(&text)), None)
+                let prompt = self.vocabulary.prompt(instruction, Input::Text(&text));
+                // The longer of the two is the one to shorten.
+                match text.len() >= instruction.len() {
+                    true => self.check_room(&prompt, "input", (instruction, Input::Text("a")))?,
+                    false => self.check_room(&prompt, "instruction", ("a", Input::Text(&text)))?,
+                }
+                (prompt, None)
             }
-            Material::Image(file) => (self.vocabulary.prompt(instruction, Input::Image(0)), Some(file)),
+            Material::Image(file) => {
+                let prompt = self.vocabulary.prompt(instruction, Input::Image(0));
+                self.check_room(&prompt, "instruction", ("a", Input::Image(0)))?;
+                (prompt, Some(file))
+            }
+        })
+    }
+
+    /// Whether a prompt leaves room for a reply, of one token at least. If not, the text of the field `param` is to be shorter; the last argument is
+    /// instruction and input of the same prompt with one letter in its place.
+    fn check_room(
+        &self,
+        prompt: &Prompt,
+        param: &'static str,
+        (instruction, input): (&str, Input<'_>),
+    ) -> Result<(), ServiceError> {
+        let (codes, context) = (self.facts.codes_per_image, self.facts.context);
+        let length = prompt.len(codes);
+        if length < context {
+            return Ok(());
+        }
+        let around = self.vocabulary.prompt(instruction, input).len(codes).saturating_sub(1);
+        Err(ServiceError::NoRoomToReply {
+            param,
+            text: length.saturating_sub(around),
+            room: context.saturating_sub(around + 1),
         })
     }
 }

@@ -222,6 +222,24 @@ fn a_default_length_is_shortened_to_fit_and_one_that_was_asked_for_is_refused() 
 }
 
 #[test]
+fn a_text_that_leaves_no_room_for_a_reply_is_told_what_room_there_is() {
+    let instruct = |words: usize| Task::Instruct {
+        instruction: vec!["a"; words].join(" "),
+        material: Material::None,
+        format: ImageFormat::Png,
+    };
+    let refused = plan_within(64, 4096, instruct(200), &Options::default()).err();
+    let Some(ServiceError::NoRoomToReply { param, text, room }) = refused else {
+        panic!("{refused:?}")
+    };
+    assert_eq!(param, "instruction");
+    assert!(room > 0 && room < text, "{text} in {room}");
+    // Each word is a token: what is told to fit fits, and one more does not.
+    let fits = |words| plan_within(64, 4096, instruct(words), &Options::default()).is_ok();
+    assert!(fits(200 - (text - room)) && !fits(200 - (text - room) + 1));
+}
+
+#[test]
 fn a_drawing_takes_what_an_image_takes_however_much_more_is_granted() {
     let generous = Options {
         max_tokens: Some(1000),

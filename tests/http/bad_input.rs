@@ -551,7 +551,46 @@ async fn texts_that_are_too_long_are_refused() {
     let image = base64(&png(16, 16));
     let ask = |question: String| house.json("/v1/vqa", json!({"image": image, "question": question}));
     ask("x".repeat(40_000)).await.refused(400, "text_too_long");
-    ask("what is this? ".repeat(400)).await.refused(400, "context_exceeded");
+    let long = "what is this? ".repeat(400);
+    for (path, body, param) in [
+        ("/v1/vqa", json!({"image": image, "question": long}), "question"),
+        (
+            "/v1/vqa",
+            json!({"image": image, "questions": ["Is it?", long]}),
+            "questions",
+        ),
+        (
+            "/v1/report",
+            json!({"image": image, "instruction": long}),
+            "instruction",
+        ),
+        (
+            "/v1/instruct",
+            json!({"image": image, "instruction": long}),
+            "instruction",
+        ),
+        (
+            "/v1/instruct",
+            json!({"instruction": long, "max_tokens": 9}),
+            "instruction",
+        ),
+        (
+            "/v1/instruct",
+            json!({"instruction": long, "input": "b"}),
+            "instruction",
+        ),
+        ("/v1/instruct", json!({"instruction": "a", "input": long}), "input"),
+    ] {
+        let answer = house.json(path, body).await;
+        answer.refused(400, "context_exceeded");
+        let error = answer.json()["error"].clone();
+        assert_eq!(error["param"], param);
+        let message = error["message"].as_str().expect("a message");
+        assert!(
+            message.contains("room for") && message.contains(&format!("`{param}`")),
+            "{message}"
+        );
+    }
     ask("  ".to_owned()).await.refused(400, "invalid_parameter");
     for (question, code) in [
         ("x".repeat(40_000), "text_too_long"),

@@ -353,6 +353,12 @@ async fn an_error_names_the_field_that_was_sent() {
         ),
         (
             "/v1/chat/completions",
+            ask(json!({"messages": said("what is this? ".repeat(400))})),
+            "context_exceeded",
+            "messages",
+        ),
+        (
+            "/v1/chat/completions",
             ask(json!({"messages": [{"role": "user", "content": shown}]})),
             "unknown_image_format",
             "messages",
