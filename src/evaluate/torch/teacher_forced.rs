@@ -15,7 +15,8 @@ pub const TOGETHER: usize = 16;
 /// A language model that is given each token of a reply, whatever it would have said itself.
 pub struct TeacherForced {
     network: Neox,
-    kv: KvMemory,
+    /// Room for [`TOGETHER`] sequences of so many positions each, the longest that have come; `None` before the first.
+    kv: Option<(KvMemory, usize)>,
     context: usize,
 }
 
@@ -36,8 +37,8 @@ impl TeacherForced {
         let network = Neox::load_as(&bundle.neox, &bundle.neox_weights()?, weights, kind, device)?;
         let context = bundle.neox.max_position_embeddings;
         Ok(Self {
-            kv: network.kv_memory(context * TOGETHER),
             network,
+            kv: None,
             context,
         })
     }
@@ -50,9 +51,16 @@ impl TeacherForced {
     /// For each of at most [`TOGETHER`] sequences, each within the context, the natural logarithm of the probability of each reply token.
     pub fn log_probabilities(&mut self, given: &[Given]) -> Result<Vec<Vec<f64>>, TrainError> {
         let _guard = tch::no_grad_guard();
+        let wanted = positions(given, self.context);
+        // The old memory goes before there is a new one.
+        let kept = self.kv.take().filter(|(_, each)| *each >= wanted);
+        let (kv, each) = self
+            .kv
+            .insert(kept.unwrap_or_else(|| (self.network.kv_memory(wanted * TOGETHER), wanted)));
+        let each = *each;
         let span = |slot: usize| Span {
-            start: slot * self.context,
-            len: self.context,
+            start: slot * each,
+            len: each,
         };
         let mut found = vec![Vec::new(); given.len()];
         let longest = given.iter().map(|g| g.reply.len()).max().unwrap_or(0);
@@ -72,7 +80,7 @@ impl TeacherForced {
                 });
                 wanted.push((slot, target));
             }
-            let Some(logits) = self.network.step(&mut self.kv, &segments) else {
+            let Some(logits) = self.network.step(kv, &segments) else {
                 continue;
             };
             let targets: Vec<i64> = wanted.iter().map(|w| i64::from(w.1)).collect();
@@ -85,5 +93,30 @@ impl TeacherForced {
                 .for_each(|((slot, _), value)| found[*slot].push(value));
         }
         Ok(found)
+    }
+}
+
+/// Positions that each of these texts gets: those of the longest, rounded up to a power of two, so that memory is made a few times and not for
+/// every text that is longer than all before; a context at most.
+fn positions(given: &[Given], context: usize) -> usize {
+    let longest = given.iter().map(|g| g.prompt.len() + g.reply.len()).max();
+    longest.unwrap_or(0).next_power_of_two().min(context)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_for_the_longest_text_and_not_for_the_context() {
+        let given = |prompt: usize, reply: usize| Given {
+            prompt: vec![0; prompt],
+            reply: vec![0; reply],
+        };
+        let texts = [given(20, 30), given(3, 4)];
+        assert_eq!(positions(&texts, 4096), 64);
+        assert_eq!(positions(&texts, 50), 50);
+        assert_eq!(positions(&texts[1..], 4096), 8);
+        assert_eq!(positions(&[], 4096), 1);
     }
 }

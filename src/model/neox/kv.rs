@@ -5,9 +5,11 @@
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use memmap2::MmapMut;
 use tch::{Device, Kind, Tensor};
 
 use super::NeoxConfig;
+use super::zeroed::zeroed;
 use crate::model::kernels::{Cells, round_to_bf16};
 
 /// Keys and values of every layer: `[heads, tokens, head_dim]` each.
@@ -23,14 +25,19 @@ pub struct KvMemory {
     device: Device,
     /// No other memory of this process has the same.
     id: u64,
+    /// What the tensors lie in on a CPU: behind them, so that it is dropped after them.
+    _pages: Option<MmapMut>,
 }
 
-// SAFETY: the addresses point into the tensors, which may be sent, and move with them.
+// SAFETY: the addresses point into the tensors (or the pages below them), which may be sent, and move with them.
 unsafe impl Send for KvMemory {}
 
 impl KvMemory {
-    /// Room for `tokens` positions, and a spare one behind them ([`super::Neox::kv_memory`]). Zeroed lazily by the system on a CPU: pages
-    /// that are never used take no memory.
+    /// Room for `tokens` positions, and a spare one behind them ([`super::Neox::kv_memory`]). On a CPU positions that are never used take no memory
+    /// ([`zeroed`]).
+    ///
+    /// # Panics
+    /// If there is no room for it.
     pub(super) fn new(config: &NeoxConfig, tokens: usize, kind: Kind, device: Device) -> Self {
         static MADE: AtomicU64 = AtomicU64::new(0);
         let tokens = tokens + 1;
@@ -41,7 +48,7 @@ impl KvMemory {
             tokens as i64,
             config.head_dim() as i64,
         ];
-        let all = Tensor::zeros(shape, (kind, device));
+        let (all, pages) = zeroed(&shape, kind, device);
         let layers: Vec<_> = (0..shape[0])
             .map(|layer| (all.get(layer).get(0), all.get(layer).get(1)))
             .collect();
@@ -54,6 +61,7 @@ impl KvMemory {
             head_dim: config.head_dim(),
             device,
             id: MADE.fetch_add(1, Ordering::Relaxed),
+            _pages: pages,
         }
     }
 
@@ -115,7 +123,7 @@ impl KvMemory {
         }
     }
 
-    /// Views of `len` positions from `start`: keys and values, `[1, heads, len, head_dim]`, no copy.
+    /// Views of `len` positions from `start`: keys and values, `[1, heads, len, head_dim]`, no copy. They must not outlive the memory.
     pub(super) fn view(&self, layer: usize, start: usize, len: usize) -> (Tensor, Tensor) {
         let (k, v) = &self.layers[layer];
         let cut = |t: &Tensor| t.narrow(1, start as i64, len as i64).unsqueeze(0);

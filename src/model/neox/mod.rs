@@ -16,6 +16,7 @@ mod replay;
 mod rotary;
 mod rows;
 mod step;
+mod zeroed;
 
 #[cfg(test)]
 mod quantised_tests;
