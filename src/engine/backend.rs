@@ -92,8 +92,9 @@ pub(super) fn samples_fit(samples: &[Vec<RowSample>], segments: &[Segment<'_>]) 
 pub struct StepOutput {
     /// Rows of `vocabulary` logits, one after the other: of each segment that has no samples as many as it wants.
     pub logits: Vec<f32>,
-    /// For each segment what was sampled, a token for each [`RowSample`]; empty if nothing was asked for.
-    pub sampled: Vec<Vec<TokenId>>,
+    /// For each segment what was sampled, a token for each [`RowSample`]; `None` for one whose row of logits is not finite, or has none that is
+    /// allowed. Empty if nothing was asked for.
+    pub sampled: Vec<Vec<Option<TokenId>>>,
 }
 
 /// A failure inside the backend. The text is for operators: it must hold no user data.

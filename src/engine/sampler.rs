@@ -94,14 +94,14 @@ impl Sampler {
     }
 }
 
-/// A token of each of `rows` (`vocabulary` logits each, one after the other), as far as there are samples.
-///
-/// # Errors
-/// As [`RowSample::sample`].
-pub fn sample_rows(samples: &[RowSample], rows: &[f32], vocabulary: usize) -> Result<Vec<TokenId>, SampleError> {
+/// A token of each of `rows` (`vocabulary` logits each, one after the other), as far as there are samples; `None` where [`RowSample::sample`] gives
+/// none.
+pub fn sample_rows(samples: &[RowSample], rows: &[f32], vocabulary: usize) -> Vec<Option<TokenId>> {
     let mut scratch = Scratch::default();
     let pairs = samples.iter().zip(rows.chunks_exact(vocabulary.max(1)));
-    pairs.map(|(sample, row)| sample.sample(row, &mut scratch)).collect()
+    pairs
+        .map(|(sample, row)| sample.sample(row, &mut scratch).ok())
+        .collect()
 }
 
 impl RowSample {

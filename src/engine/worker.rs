@@ -2,7 +2,7 @@
 //!
 //! Every call into the backend runs under the watchdog's eye and with panics caught. A call that fails ends the jobs that took
 //! part in it, with a typed error, and no others; too many failures in a row end the engine, which the process must notice
-//! ([`Engine::stopped`](super::Engine::stopped)).
+//! ([`Engine::stopped`](super::Engine::stopped)). A step that gives logits of no use to some of its jobs ends these, and is no failure.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,6 +12,7 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 
 use super::queue::Removed;
+use super::sampler::SampleError;
 use super::scheduler::{JobId, Plan, Scheduler};
 use super::shared::{Mail, Phase, Shared, Ticket};
 use super::{Backend, BackendError, EngineError, Event, Facts, Stats, admission, metrics};
@@ -270,7 +271,13 @@ impl Worker {
         drop(segments);
         let now = Instant::now();
         match result.and_then(|output| self.scheduler.absorb(plan, &output, began, now)) {
-            Ok(()) => self.step_faults = Faults::default(),
+            Ok(failed) => {
+                self.step_faults = Faults::default();
+                if failed > 0 {
+                    let reason = SampleError::NotFinite;
+                    tracing::error!(jobs = failed, %reason, "the model failed on some of a batch");
+                }
+            }
             Err(why) => {
                 self.step_faults.count(&why);
                 self.fault(&why);

@@ -321,12 +321,17 @@ impl Sequence {
     }
 
     /// Takes the tokens that were sampled as [`Self::row_samples`] asked, up to the first that is not as it was drafted.
-    pub(super) fn sampled(&mut self, ids: &[TokenId]) {
+    ///
+    /// # Errors
+    /// When one of these could not be sampled. What became of the rows behind them does not matter.
+    pub(super) fn sampled(&mut self, ids: &[Option<TokenId>]) -> Result<(), SampleError> {
         let draft = &self.tokens[self.tokens.len() - self.drafted..];
-        let kept = ids.iter().zip(draft).take_while(|(id, drafted)| id == drafted).count();
-        self.chosen.clear();
-        self.chosen.extend(ids.iter().take(kept + 1));
+        let as_drafted = |(id, drafted): &(&Option<TokenId>, &TokenId)| **id == Some(**drafted);
+        let kept = ids.iter().zip(draft).take_while(as_drafted).count();
+        let taken: Option<Vec<TokenId>> = ids.iter().take(kept + 1).copied().collect();
+        self.chosen = taken.ok_or(SampleError::NotFinite)?;
         self.sampler.skip(self.chosen.len());
+        Ok(())
     }
 
     /// Notes that `count` pending tokens have been run. Of a draft those positions stay whose tokens have come true; the others' keys and

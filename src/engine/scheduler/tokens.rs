@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::plan::{Part, Plan};
-use super::{Draw, Event, Phase, Role, Scheduler, Sequence, SequenceKey};
+use super::{Draw, Event, JobId, Phase, Role, Scheduler, Sequence, SequenceKey};
 use crate::engine::sampler::{SampleError, Scratch};
 use crate::engine::{EngineError, RowSample, Segment, StepOutput};
 
@@ -23,6 +23,24 @@ static SAMPLERS: LazyLock<Option<ThreadPool>> = LazyLock::new(|| {
         .thread_name(|n| format!("sample-{n}"));
     builder.build().ok()
 });
+
+/// What came of sampling a step's tokens.
+#[derive(Default)]
+struct Verdict {
+    /// Sequences with rows of logits that could be sampled from.
+    usable: usize,
+    /// The others.
+    failed: Vec<(JobId, SampleError)>,
+}
+
+impl Verdict {
+    fn note(&mut self, job: JobId, has_rows: bool, result: Result<(), SampleError>) {
+        match result {
+            Ok(()) => self.usable += usize::from(has_rows),
+            Err(error) => self.failed.push((job, error)),
+        }
+    }
+}
 
 impl Scheduler {
     /// What the backend is asked to run.
@@ -56,10 +74,11 @@ impl Scheduler {
         plan.parts.iter().map(samples).collect()
     }
 
-    /// Takes the output of a step that began at `began`: samples the new tokens that are not sampled yet, and tells of all.
+    /// Takes the output of a step that began at `began`: samples the new tokens that are not sampled yet, and tells of all. A job with logits
+    /// that cannot be sampled from ends with that, the others of the step go on; gives how many ended so.
     ///
     /// # Errors
-    /// When the output is not of the right size or not finite. Nothing has been told of the step then; the caller ends it with
+    /// When the output is not of the right size, or none of it is finite. Nothing has been told of the step then; the caller ends it with
     /// [`Scheduler::fail_step`].
     pub(in crate::engine) fn absorb(
         &mut self,
@@ -67,8 +86,8 @@ impl Scheduler {
         output: &StepOutput,
         began: Instant,
         now: Instant,
-    ) -> Result<(), String> {
-        self.choose(plan, output)?;
+    ) -> Result<usize, String> {
+        let failed = self.fail_unusable(plan, output)?;
         self.counters.steps += 1;
         let mut follow = Vec::new();
         for part in &plan.parts {
@@ -108,11 +127,30 @@ impl Scheduler {
                 self.complete(part.key);
             }
         }
-        Ok(())
+        Ok(failed)
+    }
+
+    /// Samples the next tokens, and ends the jobs whose logits are of no use; gives how many.
+    ///
+    /// # Errors
+    /// As [`Scheduler::absorb`]: where all are of no use, it is the step that failed.
+    fn fail_unusable(&mut self, plan: &Plan, output: &StepOutput) -> Result<usize, String> {
+        let Verdict { usable, failed } = self.choose(plan, output)?;
+        let Some((_, first)) = failed.first() else { return Ok(0) };
+        if usable == 0 {
+            return Err(first.to_string());
+        }
+        // What they may have left there is not known.
+        self.prefixes.clear();
+        let before = self.jobs.len();
+        for (job, error) in failed {
+            self.fail(job, EngineError::Step(error.to_string()));
+        }
+        Ok(before - self.jobs.len())
     }
 
     /// Samples the next tokens of each part that is complete with this step.
-    fn choose(&mut self, plan: &Plan, output: &StepOutput) -> Result<(), String> {
+    fn choose(&mut self, plan: &Plan, output: &StepOutput) -> Result<Verdict, String> {
         let (rules, vocabulary) = (&self.rules, self.facts.vocabulary);
         let StepOutput { logits, sampled } = output;
         let sampled = |part: usize| sampled.get(part).filter(|ids| !ids.is_empty());
@@ -132,6 +170,7 @@ impl Scheduler {
         // Both the plan and the map are in order of keys, so one walk joins them.
         let mut open: Vec<(&[f32], &mut Sequence)> = Vec::with_capacity(plan.parts.len());
         let mut guide: Option<&[f32]> = None;
+        let mut verdict = Verdict::default();
         for (key, sequence) in &mut self.sequences {
             let part = parts.next_if(|(_, part)| part.key == *key);
             if let (Role::Guided, Some(row)) = (sequence.role, guide.take()) {
@@ -139,7 +178,8 @@ impl Scheduler {
             }
             let Some((at, part)) = part else { continue };
             if let Some(ids) = sampled(at) {
-                sequence.sampled(ids);
+                let result = sequence.sampled(ids);
+                verdict.note(sequence.job, true, result);
                 continue;
             }
             let (rows, others) = rest.split_at(part.logits * vocabulary);
@@ -151,15 +191,23 @@ impl Scheduler {
             }
         }
         let choose = |((rows, sequence), scratch): ((&[f32], &mut Sequence), &mut Scratch)| {
-            sequence.choose(rows, rules, vocabulary, scratch)
+            let result = sequence.choose(rows, rules, vocabulary, scratch);
+            (sequence.job, !rows.is_empty(), result)
         };
         let scratch = &mut self.scratch;
         let work = open.len() * vocabulary;
-        let chosen: Result<(), SampleError> = match SAMPLERS.as_ref().filter(|_| work >= PARALLEL_LOGITS) {
-            Some(pool) => pool.install(|| open.into_par_iter().zip(scratch.par_iter_mut()).try_for_each(choose)),
-            None => open.into_iter().zip(scratch).try_for_each(choose),
-        };
-        chosen.map_err(|error| error.to_string())
+        let chosen: Vec<(JobId, bool, Result<(), SampleError>)> =
+            match SAMPLERS.as_ref().filter(|_| work >= PARALLEL_LOGITS) {
+                Some(pool) => pool.install(|| {
+                    let pairs = open.into_par_iter().zip(scratch.par_iter_mut());
+                    pairs.map(choose).collect()
+                }),
+                None => open.into_iter().zip(scratch).map(choose).collect(),
+            };
+        for (job, has_rows, result) in chosen {
+            verdict.note(job, has_rows, result);
+        }
+        Ok(verdict)
     }
 
     /// A reply has all its tokens: its memory is free, and its image, if it has one, is drawn.

@@ -7,6 +7,7 @@ use std::time::Duration;
 #[cfg(doc)]
 use super::{Backend, ScriptedBackend};
 use crate::engine::Span;
+use crate::vocabulary::TokenId;
 
 /// How a call fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +61,7 @@ struct State {
     step_faults: HashMap<usize, Fault>,
     pass_faults: HashMap<usize, Fault>,
     every_step: Option<Fault>,
+    spoilt: Option<TokenId>,
 }
 
 /// The test's end of a [`ScriptedBackend`]; works while the backend runs in the engine's thread.
@@ -112,6 +114,15 @@ impl Controls {
     /// Every step and every health check fails from now on, or no longer.
     pub fn fail_always(&self, fault: Option<Fault>) {
         self.change(|state| state.every_step = fault);
+    }
+
+    /// Logits after a sequence that holds this token are not finite from now on, as where a row of the embedding is damaged.
+    pub fn spoil(&self, token: TokenId) {
+        self.change(|state| state.spoilt = Some(token));
+    }
+
+    pub(super) fn spoilt(&self) -> Option<TokenId> {
+        self.lock().spoilt
     }
 
     /// All calls so far, those that wait included.

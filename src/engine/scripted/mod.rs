@@ -129,6 +129,7 @@ impl ScriptedBackend {
         if logits > tokens.len() {
             return Err(breach("more rows of logits are wanted than tokens run"));
         }
+        let spoilt = self.controls.spoilt();
         memory.tokens.truncate(position);
         memory.tokens.extend_from_slice(tokens);
         memory.firm = memory.tokens.len() - logits.saturating_sub(1);
@@ -143,6 +144,9 @@ impl ScriptedBackend {
             let wanted = reply.and_then(|(begin, ids)| ids.get(end - *begin).or(ids.last()));
             if let Some(logit) = wanted.and_then(|&id| row.get_mut(id as usize)) {
                 *logit = FAVOUR;
+            }
+            if spoilt.is_some_and(|id| before.contains(&id)) {
+                row.fill(f32::NAN);
             }
             rows.extend(row);
         }
@@ -196,7 +200,7 @@ impl Backend for ScriptedBackend {
             }
             let asked = samples.get(number).map_or(&[][..], Vec::as_slice);
             let sampled = sample_rows(asked, &rows, self.facts.vocabulary);
-            output.sampled.push(sampled.map_err(|e| BackendError(e.to_string()))?);
+            output.sampled.push(sampled);
             output.logits.extend(rows.iter().filter(|_| asked.is_empty()));
         }
         Ok(output)

@@ -45,6 +45,48 @@ async fn a_fault_in_a_step_fails_that_batch_only() {
 }
 
 #[tokio::test]
+async fn logits_that_are_not_finite_fail_their_own_request_and_count_as_no_fault_of_the_step() {
+    for samples_on_device in [false, true] {
+        let facts = Facts {
+            samples_on_device,
+            ..facts()
+        };
+        let (engine, controls) = engine(config(), facts, says(&[1, 2, END]));
+        engine.ready().await.unwrap();
+        controls.spoil(9);
+        // More often than faults in a row end the engine.
+        for _ in 0..4 {
+            controls.pause();
+            let asked = [7, 9, 8].map(|token| engine.submit(job(vec![spec(&[token], Rule::Text, 20)])).unwrap());
+            controls.resume();
+            let [before, spoilt, behind] = asked;
+            for good in [before, behind] {
+                let events = all(good).await;
+                assert!(is_done(&events), "{:?}", error(&events));
+                assert_eq!(tokens(&events, 0), [1, 2, END]);
+            }
+            let last = error(&all(spoilt).await);
+            assert!(
+                matches!(&last, Some(EngineError::Step(why)) if why.contains("not finite")),
+                "{last:?}"
+            );
+        }
+        engine.idle().await;
+        let stats = engine.stats();
+        assert_eq!(
+            (
+                stats.step_faults,
+                stats.jobs_failed,
+                stats.jobs_done,
+                stats.kv_tokens_used
+            ),
+            (0, 4, 8, 0)
+        );
+        assert_eq!(engine.state(), EngineState::Ready);
+    }
+}
+
+#[tokio::test]
 async fn a_fault_in_a_vision_pass_fails_its_jobs_only() {
     for fault in [Fault::Error, Fault::Panic, Fault::Nonsense] {
         let (engine, controls) = ready(says(&[1])).await;

@@ -9,7 +9,6 @@ use tch::{Device, Kind, Tensor};
 
 use super::backend::{Backend, BackendError, Facts, RowSample, Span, StepOutput, VisionOutput, VisionWork};
 use super::prefix_cache::PREFIX_TOKENS;
-use super::sampler::SampleError;
 use crate::model::bundle::Bundle;
 use crate::model::device::{self, DeviceChoice, DtypeChoice, WeightsChoice};
 use crate::model::drafts::DraftTable;
@@ -202,8 +201,7 @@ impl Backend for TorchBackend {
             logits.f_index_select(0, &rows)
         };
         let asked = samples.concat();
-        let ids = sample::sample_rows(&pick(&here).map_err(torch)?, &asked)
-            .ok_or_else(|| BackendError(SampleError::NotFinite.to_string()))?;
+        let ids = sample::sample_rows(&pick(&here).map_err(torch)?, &asked).map_err(torch)?;
         let mut ids = ids.into_iter();
         Ok(StepOutput {
             sampled: samples

@@ -1,19 +1,22 @@
 //! Tokens sampled where the logits are: on a GPU a vocabulary's logits take longer to come over than a step takes.
 
-use tch::{Kind, Tensor};
+use tch::{Kind, TchError, Tensor};
 
 use crate::engine::RowSample;
 use crate::vocabulary::TokenId;
 
-/// Samples a token from each row of `logits` (`[n, vocabulary]`, f32, on any device) as [`RowSample::sample`] would, but for the last bits of its sums. `None` if any
-/// logit is NaN or infinite, or no id is allowed.
-pub(super) fn sample_rows(logits: &Tensor, samples: &[RowSample]) -> Option<Vec<TokenId>> {
-    let (device, vocabulary) = (logits.device(), *logits.size().last()?);
+/// Samples a token from each row of `logits` (`[n, vocabulary]`, f32, on any device) as [`RowSample::sample`] would, but for the last bits of its sums. `None` for a row
+/// with a logit that is NaN or infinite, or without an id that is allowed.
+///
+/// # Errors
+/// When the tokens do not come over.
+pub(super) fn sample_rows(logits: &Tensor, samples: &[RowSample]) -> Result<Vec<Option<TokenId>>, TchError> {
+    let (device, vocabulary) = (logits.device(), logits.size().last().copied().unwrap_or(0));
     let bound = |id: TokenId| i64::from(id).min(vocabulary);
-    let start = bound(samples.iter().map(|sample| sample.allowed.start).min()?);
-    let end = bound(samples.iter().map(|sample| sample.allowed.end).max()?).max(start);
+    let start = bound(samples.iter().map(|sample| sample.allowed.start).min().unwrap_or(0));
+    let end = bound(samples.iter().map(|sample| sample.allowed.end).max().unwrap_or(0)).max(start);
     if start == end {
-        return None;
+        return Ok(vec![None; samples.len()]);
     }
     // One table for all settings, so that one copy goes over: `[n, 6]`.
     let settings: Vec<[f64; 6]> = samples.iter().map(settings).collect();
@@ -29,15 +32,16 @@ pub(super) fn sample_rows(logits: &Tensor, samples: &[RowSample]) -> Option<Vec<
         .narrow(1, start, end - start)
         .masked_fill(&outside, f64::NEG_INFINITY);
     let (largest, best) = part.max_dim(1, true);
-    let fine = logits.isfinite().all().logical_and(&largest.isfinite().all());
+    let fine = logits.isfinite().all_dim(1, true).logical_and(&largest.isfinite());
     let chosen = if samples.iter().all(|sample| sample.temperature == 0.0) {
         best
     } else {
         weighted(&part, &largest, &best, samples, &setting)
     };
-    let told = Tensor::cat(&[(chosen + start).view(-1), fine.to_kind(Kind::Int64).view(-1)], 0);
-    let mut told: Vec<i64> = Vec::try_from(told).ok()?;
-    (told.pop()? == 1).then(|| told.into_iter().map(|id| id as TokenId).collect())
+    // No id is below nought.
+    let told = (chosen + start).masked_fill(&fine.logical_not(), -1i64).view(-1);
+    let told: Vec<i64> = Vec::try_from(told)?;
+    Ok(told.into_iter().map(|id| TokenId::try_from(id).ok()).collect())
 }
 
 /// Places in the rows of `part`, sampled by `samples`: `best`, where the `largest` are, for those that are greedy. `setting` gives a column of [`settings`].
@@ -152,10 +156,10 @@ mod tests {
                 samples.iter_mut().for_each(|sample| sample.temperature = 0.0);
             }
             let rows = values.chunks_exact(VOCABULARY as usize).zip(&samples);
-            let alone: Vec<TokenId> = rows
-                .map(|(row, sample)| sample.sample(row, &mut Scratch::default()).unwrap())
+            let alone: Vec<Option<TokenId>> = rows
+                .map(|(row, sample)| Some(sample.sample(row, &mut Scratch::default()).unwrap()))
                 .collect();
-            assert_eq!(sample_rows(&tensor, &samples), Some(alone), "{samples:?}");
+            assert_eq!(sample_rows(&tensor, &samples).unwrap(), alone, "{samples:?}");
         }
     }
 
@@ -178,7 +182,7 @@ mod tests {
             sample_rows(&tensor, &samples)
                 .unwrap()
                 .into_iter()
-                .for_each(|id| counts[id as usize] += 1.0);
+                .for_each(|id| counts[id.unwrap() as usize] += 1.0);
         }
         let total: f64 = (0..3).map(|i| f64::from(i).exp()).sum();
         for (i, count) in counts.into_iter().enumerate() {
@@ -189,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_and_what_may_not_come_are_refused() {
+    fn what_is_no_number_and_what_may_not_come_give_no_token_for_their_row_alone() {
         let sample = |allowed| RowSample {
             allowed,
             temperature: 1.0,
@@ -198,14 +202,23 @@ mod tests {
             uniform: 0.5,
         };
         let fine = Tensor::from_slice(&[0.0f32, 1.0]).view([1, 2]);
-        assert!(sample_rows(&fine, &[sample(0..2)]).is_some());
+        assert!(sample_rows(&fine, &[sample(0..2)]).unwrap()[0].is_some());
         for allowed in [2..3, 1..1] {
-            assert_eq!(sample_rows(&fine, &[sample(allowed)]), None);
+            assert_eq!(sample_rows(&fine, &[sample(allowed)]).unwrap(), [None::<TokenId>]);
         }
-        for wrong in [f32::NAN, f32::INFINITY] {
+        for wrong in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             // Beside what is allowed too: the model is broken then.
-            let logits = Tensor::from_slice(&[0.0, wrong]).view([1, 2]);
-            assert_eq!(sample_rows(&logits, &[sample(0..1)]), None);
+            let logits = Tensor::from_slice(&[0.0, 9.0, 0.0, wrong, 9.0, 0.0]).view([3, 2]);
+            for temperature in [0.0, 1.0] {
+                let each = [sample(0..1), sample(0..1), sample(1..2)].map(|sample| RowSample { temperature, ..sample });
+                assert_eq!(sample_rows(&logits, &each).unwrap(), [Some(0), None, Some(1)]);
+            }
         }
+        let logits = Tensor::from_slice(&[0.0f32; 4]).view([2, 2]);
+        assert_eq!(
+            sample_rows(&logits, &[sample(1..1), sample(0..1)]).unwrap(),
+            [None, Some(0)],
+            "one that may give nothing beside one that may"
+        );
     }
 }
