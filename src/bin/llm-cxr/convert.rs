@@ -31,6 +31,9 @@ pub struct ConvertArgs {
     /// Name of the bundle, shown in every answer; by default the folder's.
     #[arg(long, requires = "llm")]
     name: Option<String>,
+    /// Take weights that are NaN or infinite too. A request that meets such values fails.
+    #[arg(long)]
+    allow_non_finite: bool,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -53,6 +56,7 @@ pub fn run(args: ConvertArgs) -> CommandResult {
             checkpoint: args.vqgan_checkpoint,
             out: args.output.out,
             force: args.output.force,
+            allow_non_finite: args.allow_non_finite,
         };
         return show::work(args.output.json, |progress| convert_vqgan(&options, progress));
     };
@@ -68,6 +72,7 @@ pub fn run(args: ConvertArgs) -> CommandResult {
         },
         name: args.name,
         force: args.output.force,
+        allow_non_finite: args.allow_non_finite,
     };
     show::work(args.output.json, |progress| convert(&options, progress))
 }

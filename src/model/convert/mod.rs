@@ -45,6 +45,8 @@ pub struct ConvertOptions {
     pub name: Option<String>,
     /// Replace what is at `out`.
     pub force: bool,
+    /// Take weights that are NaN or infinite too.
+    pub allow_non_finite: bool,
 }
 
 /// Why nothing was converted.
@@ -77,6 +79,9 @@ pub enum ConvertError {
     /// Tensors are missing, extra, misshapen or of a wrong type.
     #[error("{0}")]
     Tensors(Problems),
+    /// Weights are NaN or infinite; what is said of each such tensor.
+    #[error("{}\nno request that meets such values can be answered: get the checkpoint again, or take them all the same with --allow-non-finite", .0.join("\n"))]
+    NotFinite(Vec<String>),
     /// A checkpoint cannot be read.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
@@ -104,7 +109,7 @@ pub struct Summary {
     pub code_count: usize,
     /// Bytes written.
     pub bytes: u64,
-    /// What looks wrong but does not prevent a bundle, such as weights that are not finite.
+    /// What looks wrong but does not prevent a bundle: weights that are not finite, where they are allowed.
     pub warnings: Vec<String>,
 }
 
@@ -141,6 +146,7 @@ pub fn convert(options: &ConvertOptions, progress: &mut dyn FnMut(Progress<'_>))
     for (file, reader, plan) in &plans {
         copy(reader, plan, &writer.path(file), file, progress, &mut warnings)?;
     }
+    check_finite(&warnings, options.allow_non_finite)?;
     let draft = Draft {
         name: options.name.clone(),
         command: "convert",
@@ -166,7 +172,15 @@ pub fn convert(options: &ConvertOptions, progress: &mut dyn FnMut(Progress<'_>))
     })
 }
 
-/// Streams the planned tensors into one safetensors file.
+/// Refuses weights that `copy` has warned of.
+fn check_finite(warnings: &[String], allowed: bool) -> Result<(), ConvertError> {
+    match allowed || warnings.is_empty() {
+        true => Ok(()),
+        false => Err(ConvertError::NotFinite(warnings.to_vec())),
+    }
+}
+
+/// Streams the planned tensors into one safetensors file. Each that is not finite, as it is in the checkpoint or as it is written, gets a warning.
 fn copy(
     reader: &CheckpointReader,
     plan: &Plan,
@@ -181,15 +195,18 @@ fn copy(
     for (name, info) in &plan.tensors {
         let values = reader.read(name)?;
         let source = reader.info(name).map_or(info.dtype, |found| found.dtype);
-        let bad = values::not_finite(&values, source);
+        let mut bad = 0;
+        let cast = values::cast(&values, source, info.dtype);
+        // A value too large for the new type becomes infinite.
+        out.write_chunks(name, cast.inspect(|chunk| bad += values::not_finite(chunk, info.dtype)))?;
         if bad > 0 {
             let file = reader.file_of(name).unwrap_or(reader.root());
             warnings.push(format!(
-                "{}: tensor `{name}` has {bad} values that are NaN or infinite",
-                file.display()
+                "{}: tensor `{name}` has {bad} values that are NaN or infinite as {}",
+                file.display(),
+                info.dtype
             ));
         }
-        out.write_chunks(name, values::cast(&values, source, info.dtype))?;
         done += info.bytes().unwrap_or(0) as u64;
         progress(Progress { what, done, total });
     }

@@ -43,6 +43,7 @@ impl Workshop {
             dtype: TargetDtype::Keep,
             name: None,
             force: false,
+            allow_non_finite: false,
         };
         Self { dir, options }
     }
@@ -156,6 +157,7 @@ fn a_vqgan_alone_becomes_the_folder_that_a_training_begins_with() {
         checkpoint: workshop.options.vqgan_checkpoint.clone(),
         out: out.clone(),
         force: false,
+        allow_non_finite: false,
     };
     let summary = convert_vqgan(&options, &mut |_| {}).unwrap();
     assert_eq!((summary.codes_per_image, summary.image_side), (256, 32));
@@ -380,8 +382,8 @@ fn a_truncated_checkpoint_leaves_no_bundle() {
 }
 
 #[test]
-fn weights_that_are_no_numbers_are_warned_of() {
-    let workshop = Workshop::new();
+fn weights_that_are_no_numbers_are_refused_unless_they_are_allowed() {
+    let mut workshop = Workshop::new();
     workshop.rewrite(|name, mut info| {
         // Zero bytes read as singles are zeros; a tensor of NaN needs its bytes set below.
         info.dtype = Dtype::F32;
@@ -392,6 +394,13 @@ fn weights_that_are_no_numbers_are_warned_of() {
     let last = bytes.len() - 4;
     bytes[last..].copy_from_slice(&f32::NAN.to_le_bytes());
     fs::write(&path, bytes).unwrap();
+    let refused = workshop.refused();
+    assert!(
+        refused.contains("has 1 values that are NaN or infinite as F32"),
+        "{refused}"
+    );
+    assert!(refused.contains("--allow-non-finite"), "{refused}");
+    workshop.options.allow_non_finite = true;
     let summary = workshop.convert().unwrap();
     assert_eq!(summary.warnings.len(), 1);
     assert!(summary.warnings[0].contains("has 1 values that are NaN or infinite"));

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::{ConvertError, copy, plan, read};
+use super::{ConvertError, check_finite, copy, plan, read};
 use crate::model::bundle::{self, BundleError, Partial, Progress};
 use crate::model::checkpoint::CheckpointReader;
 use crate::model::vqgan::VqganConfig;
@@ -25,6 +25,8 @@ pub struct VqganOptions {
     pub out: PathBuf,
     /// Replace what is at `out`.
     pub force: bool,
+    /// Take weights that are NaN or infinite too.
+    pub allow_non_finite: bool,
 }
 
 /// What was made.
@@ -42,7 +44,7 @@ pub struct VqganSummary {
     pub code_count: usize,
     /// Bytes written.
     pub bytes: u64,
-    /// What looks wrong but does not prevent a training, such as weights that are not finite.
+    /// What looks wrong but does not prevent a training: weights that are not finite, where they are allowed.
     pub warnings: Vec<String>,
 }
 
@@ -64,6 +66,7 @@ pub fn convert_vqgan(
     let weights = partial.path(WEIGHTS);
     let mut warnings = Vec::new();
     copy(&reader, &plan, &weights, WEIGHTS, progress, &mut warnings)?;
+    check_finite(&warnings, options.allow_non_finite)?;
     let size = weights.metadata().map_err(BundleError::io(&weights))?.len();
     partial.finish()?;
     Ok(VqganSummary {
