@@ -7,7 +7,9 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::tokenizer::{self, TokenizerError};
-use crate::model::bundle::{BundleError, BundleWriter, DefaultInstructions, Defaults, Draft, Manifest, Progress};
+use crate::model::bundle::{
+    BundleError, BundleWriter, DefaultInstructions, Defaults, Draft, Manifest, Progress, may_replace,
+};
 use crate::model::checkpoint::{CheckpointError, Dtype, SafetensorsWriter, TensorInfo};
 use crate::model::neox::{NeoxConfig, NeoxSizes};
 use crate::model::vqgan::VqganConfig;
@@ -65,7 +67,7 @@ pub struct InitOptions {
     /// Write the language model's weights in bfloat16 instead of f32.
     #[arg(long)]
     pub bf16: bool,
-    /// Replace what is at --out.
+    /// Replace the bundle that is at --out.
     #[arg(long)]
     pub force: bool,
 }
@@ -118,6 +120,7 @@ pub enum InitError {
 
 /// Makes the bundle. Its manifest says that it is untrained.
 pub fn init(options: &InitOptions, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Manifest, InitError> {
+    may_replace(&options.out, &[])?;
     let tokenizer = tokenizer::train(&[RADIOLOGY], options.vocabulary)?;
     let vocabulary = Vocabulary::from_bytes(&tokenizer, options.codes, 1).map_err(TokenizerError::from)?;
     let (config, neox) = language_model(options, vocabulary.len())?;

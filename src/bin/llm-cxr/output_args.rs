@@ -10,7 +10,7 @@ pub struct OutputArgs {
     /// Folder of the bundle to make.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// Replace what is at --out.
+    /// Replace the bundle, or the folder of a VQ-GAN, that is at --out.
     #[arg(long)]
     pub force: bool,
     /// Print the summary as JSON.

@@ -10,6 +10,7 @@ pub mod folders;
 mod inspect;
 mod manifest;
 mod partial;
+mod replace;
 mod restate;
 mod write;
 
@@ -28,6 +29,7 @@ pub(crate) use inspect::size;
 pub use inspect::{Checksums, Inspection, Network, inspect};
 pub use manifest::{DefaultInstructions, Defaults, FORMAT, FileEntry, GUIDANCE, Manifest, READINGS};
 pub(crate) use partial::Partial;
+pub use replace::may_replace;
 pub use restate::restate;
 pub use write::{BundleWriter, Draft};
 

@@ -18,7 +18,7 @@ use serde::Serialize;
 use self::plan::{Plan, Problems};
 use super::bundle::{
     BundleError, BundleWriter, CONFIG, DefaultInstructions, Defaults, Draft, Progress, TOKENIZER, VQGAN_CONFIG,
-    VQGAN_WEIGHTS, WEIGHTS, token_space,
+    VQGAN_WEIGHTS, WEIGHTS, may_replace, token_space,
 };
 use super::checkpoint::{CheckpointError, CheckpointReader, SafetensorsWriter};
 use super::neox::{EMBED_OUT, NeoxConfig};
@@ -115,6 +115,10 @@ pub struct Summary {
 
 /// Makes a bundle. `progress` is told of the bytes of each stage.
 pub fn convert(options: &ConvertOptions, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Summary, ConvertError> {
+    may_replace(
+        &options.out,
+        &[&options.llm, &options.vqgan_config, &options.vqgan_checkpoint],
+    )?;
     let config_path = options.llm.join(CONFIG);
     let config_json = read(&config_path)?;
     let neox = NeoxConfig::from_json(&config_json).map_err(|reason| ConvertError::Config {

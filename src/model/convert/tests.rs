@@ -1,5 +1,7 @@
 //! The fixtures of `checkpoint` converted whole, and with everything wrong that can be.
 
+mod refused;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -379,32 +381,6 @@ fn a_truncated_checkpoint_leaves_no_bundle() {
     damaged[bytes.len() / 2] ^= 4;
     fs::write(path, damaged).unwrap();
     assert!(workshop.refused().contains("checksum"));
-}
-
-#[test]
-fn weights_that_are_no_numbers_are_refused_unless_they_are_allowed() {
-    let mut workshop = Workshop::new();
-    workshop.rewrite(|name, mut info| {
-        // Zero bytes read as singles are zeros; a tensor of NaN needs its bytes set below.
-        info.dtype = Dtype::F32;
-        (!NeoxConfig::is_ignorable(name)).then(|| (name.to_owned(), info))
-    });
-    let path = workshop.options.llm.join("model.safetensors");
-    let mut bytes = fs::read(&path).unwrap();
-    let last = bytes.len() - 4;
-    bytes[last..].copy_from_slice(&f32::NAN.to_le_bytes());
-    fs::write(&path, bytes).unwrap();
-    let refused = workshop.refused();
-    assert!(
-        refused.contains("has 1 values that are NaN or infinite as F32"),
-        "{refused}"
-    );
-    assert!(refused.contains("--allow-non-finite"), "{refused}");
-    workshop.options.allow_non_finite = true;
-    let summary = workshop.convert().unwrap();
-    assert_eq!(summary.warnings.len(), 1);
-    assert!(summary.warnings[0].contains("has 1 values that are NaN or infinite"));
-    assert!(summary.to_string().contains("warning: "));
 }
 
 #[test]

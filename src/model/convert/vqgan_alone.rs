@@ -54,6 +54,7 @@ pub fn convert_vqgan(
     options: &VqganOptions,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<VqganSummary, ConvertError> {
+    bundle::may_replace(&options.out, &[&options.config, &options.checkpoint])?;
     let yaml = read(&options.config)?;
     let config = VqganConfig::from_yaml(&yaml).map_err(|reason| ConvertError::Config {
         file: options.config.clone(),

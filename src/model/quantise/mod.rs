@@ -129,6 +129,7 @@ fn wanted(name: &str, info: &TensorInfo, format: Format) -> Option<Format> {
 /// # Errors
 /// When the bundle is damaged or quantised already, and when the new one cannot be written; nothing is left of it then.
 pub fn quantise(options: &QuantiseOptions, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Quantised, QuantiseError> {
+    bundle::may_replace(&options.out, &[&options.bundle])?;
     let bundle = Bundle::open(&options.bundle)?;
     let weights = bundle.neox_weights()?;
     if format(&weights).is_some() {

@@ -124,6 +124,23 @@ fn what_is_quantised_is_not_quantised_again_and_a_damaged_bundle_not_at_all() {
 }
 
 #[test]
+fn a_bundle_is_not_replaced_by_what_is_made_from_it() {
+    let folder = tempfile::tempdir().unwrap();
+    small(folder.path(), Format::Int8).unwrap();
+    let bundle = folder.path().join("small");
+    let options = QuantiseOptions {
+        bundle: bundle.clone(),
+        format: Format::Int4,
+        out: bundle.clone(),
+        name: None,
+        force: true,
+    };
+    let error = quantise(&options, &mut |_| ()).unwrap_err().to_string();
+    assert!(error.contains("would be replaced"), "{error}");
+    Bundle::open(&bundle).unwrap().verify(&mut |_| ()).unwrap();
+}
+
+#[test]
 fn codes_and_scales_of_another_type_or_size_are_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("weights.safetensors");
