@@ -16,6 +16,8 @@ pub(crate) struct MappedFile {
 }
 
 impl MappedFile {
+    /// # Errors
+    /// When it cannot be read, or only stands for the file of its name.
     pub(crate) fn open(path: &Path) -> Result<Self, CheckpointError> {
         let io = |reason| CheckpointError::io(path, reason);
         let file = File::open(path).map_err(io)?;
@@ -25,6 +27,10 @@ impl MappedFile {
         // SAFETY: the map is read-only and private to this process. Nobody may write to a checkpoint while it is open;
         // bundles are written under another name and moved into place.
         let map = unsafe { Mmap::map(&file) }.map_err(io)?;
+        if map.starts_with(b"version https://git-lfs") {
+            let reason = "is a Git LFS pointer, not the file itself; fetch it with `git lfs pull`";
+            return Err(CheckpointError::format(path, reason));
+        }
         Ok(Self {
             path: path.to_owned(),
             map,

@@ -41,9 +41,6 @@ impl TorchFile {
             read_zip(&file)?
         } else if bytes.starts_with(b"\x80") {
             read_legacy(&file)?
-        } else if bytes.starts_with(b"version https://git-lfs") {
-            let reason = "is a Git LFS pointer, not the file itself; fetch it with `git lfs pull`";
-            return Err(CheckpointError::format(path, reason));
         } else if bytes.is_empty() {
             return Err(CheckpointError::format(path, "is empty; copy or download it again"));
         } else {

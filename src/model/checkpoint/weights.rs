@@ -312,6 +312,9 @@ mod tests {
                 .contains("not a safetensors file")
         );
         assert!(matches!(open(b"").unwrap_err(), CheckpointError::Truncated { .. }));
+        let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n";
+        let error = open(pointer).unwrap_err().to_string();
+        assert!(error.contains("git lfs pull"), "{error}");
     }
 
     proptest! {
