@@ -158,6 +158,34 @@ fn a_flipped_bit_in_a_tensor_is_found_by_its_checksum() {
     );
 }
 
+/// A file of torch.save whose first `most` entries that are not empty have 0 for a checksum in the zip directory.
+fn without_checksums(mut bytes: Vec<u8>, most: usize) -> Vec<u8> {
+    let entries = bytes
+        .windows(4)
+        .enumerate()
+        .filter(|(_, window)| *window == b"PK\x01\x02");
+    let at: Vec<usize> = entries
+        .map(|(at, _)| at)
+        .filter(|at| bytes[at + 24..at + 28] != [0u8; 4])
+        .collect();
+    assert!(at.len() > 3, "the zip directory was not found");
+    for at in at.into_iter().take(most) {
+        bytes[at + 16..at + 20].fill(0);
+    }
+    bytes
+}
+
+#[test]
+fn a_file_that_was_saved_without_checksums_is_read_and_one_that_lacks_some_is_not() {
+    let whole = std::fs::read(fixture("mixed.bin")).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("mixed.bin");
+    std::fs::write(&path, without_checksums(whole.clone(), usize::MAX)).unwrap();
+    compare("mixed.bin", &CheckpointReader::open_file(&path).unwrap());
+    let error = read_all(&without_checksums(whole, 1)).unwrap_err().to_string();
+    assert!(error.contains("checksum"), "{error}");
+}
+
 #[test]
 fn truncated_files_are_refused() {
     for name in ["mixed.bin", "legacy.bin"] {

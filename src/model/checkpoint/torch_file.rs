@@ -30,6 +30,7 @@ pub(super) struct TorchFile {
 
 struct Storage {
     range: Range<u64>,
+    /// `None` where none was written.
     crc32: Option<u32>,
 }
 
@@ -134,6 +135,13 @@ fn read_zip(file: &MappedFile) -> Result<Contents, CheckpointError> {
                 crc32: Some(entry.crc32()),
             },
         );
+    }
+    // After `torch.serialization.set_crc32_options(False)` torch writes 0 for every checksum.
+    if entries
+        .values()
+        .all(|entry| entry.range.is_empty() || entry.crc32 == Some(0))
+    {
+        entries.values_mut().for_each(|entry| entry.crc32 = None);
     }
     let Some(main) = entries.keys().find(|name| name.ends_with("/data.pkl")) else {
         return Err(broken(format!(
