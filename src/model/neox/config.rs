@@ -13,6 +13,12 @@ pub const EMBED_IN: &str = "gpt_neox.embed_in.weight";
 /// The output matrix, `[vocab_size, hidden_size]`, by its name in a state dict.
 pub const EMBED_OUT: &str = "embed_out.weight";
 
+/// More than any side of a matrix or any context.
+const LONGEST: usize = 1 << 24;
+
+/// More layers than any model has. The names of their tensors are all made before the weights are looked at.
+const MOST_LAYERS: usize = 4096;
+
 /// Shape and constants of a GPT-NeoX model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NeoxConfig {
@@ -171,15 +177,15 @@ impl NeoxConfig {
                 format!("is `{kind}`; only `gpt_neox` models can be used"),
             ));
         }
-        for (key, n) in [
-            ("vocab_size", raw.vocab_size),
-            ("hidden_size", raw.hidden_size),
-            ("num_hidden_layers", raw.num_hidden_layers),
-            ("num_attention_heads", raw.num_attention_heads),
-            ("intermediate_size", raw.intermediate_size),
-            ("max_position_embeddings", raw.max_position_embeddings),
+        for (key, n, most) in [
+            ("vocab_size", raw.vocab_size, LONGEST),
+            ("hidden_size", raw.hidden_size, LONGEST),
+            ("num_hidden_layers", raw.num_hidden_layers, MOST_LAYERS),
+            ("num_attention_heads", raw.num_attention_heads, LONGEST),
+            ("intermediate_size", raw.intermediate_size, LONGEST),
+            ("max_position_embeddings", raw.max_position_embeddings, LONGEST),
         ] {
-            if n == 0 || n > 1 << 24 {
+            if n == 0 || n > most {
                 return Err(value(key, format!("is {n}, which no model has")));
             }
         }

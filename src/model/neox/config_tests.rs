@@ -45,6 +45,19 @@ fn a_model_of_another_family_or_with_scaled_rotary_is_refused_with_its_key() {
 }
 
 #[test]
+fn numbers_that_no_model_has_are_refused_with_their_key() {
+    for (key, from, to) in [
+        ("num_hidden_layers", "2", "4097"),
+        ("num_hidden_layers", "2", "0"),
+        ("vocab_size", "100", "16777217"),
+    ] {
+        let wrong = json("").replace(&format!("\"{key}\":{from}"), &format!("\"{key}\":{to}"));
+        let error = NeoxConfig::from_json(wrong.as_bytes()).unwrap_err().to_string();
+        assert!(error.contains(key) && error.contains(to), "{error}");
+    }
+}
+
+#[test]
 fn what_is_written_is_read_as_the_same_configuration() {
     let mut configs = Vec::new();
     for act in ["gelu", "gelu_fast", "relu"] {

@@ -7,6 +7,9 @@ use super::{LONGEST, Node, Object, Pickle, PickleError, Ref};
 /// More values than any checkpoint's pickle has (a published one: some 20,000).
 const MOST_NODES: usize = 4 << 20;
 
+/// More references to values than any has: on the stack, in the memo, in collections; and marks.
+const MOST_REFS: usize = MOST_NODES;
+
 pub(super) fn run(bytes: &[u8]) -> Result<(Pickle<'_>, usize), PickleError> {
     let mut machine = Machine {
         input: &bytes[..bytes.len().min(LONGEST)],
@@ -15,6 +18,7 @@ pub(super) fn run(bytes: &[u8]) -> Result<(Pickle<'_>, usize), PickleError> {
         stack: Vec::new(),
         marks: Vec::new(),
         memo: HashMap::new(),
+        collected: 0,
     };
     let root = loop {
         match machine.step() {
@@ -42,6 +46,8 @@ struct Machine<'a> {
     /// Heights of the stack.
     marks: Vec<usize>,
     memo: HashMap<u64, Ref>,
+    /// References that have gone from the stack into collections.
+    collected: usize,
 }
 
 type Step<T> = Result<T, PickleError>;
@@ -94,7 +100,11 @@ impl<'a> Machine<'a> {
             }
             _ => self.value(code, at)?,
         }
-        Ok(None)
+        // One instruction is a byte, but what it leaves may be many.
+        match self.stack.len() + self.marks.len() + self.memo.len() + self.collected > MOST_REFS {
+            true => Err(PickleError::TooLarge),
+            false => Ok(None),
+        }
     }
 
     /// Instructions that make or change a value.
@@ -213,9 +223,13 @@ impl<'a> Machine<'a> {
     /// Instructions that put something into what lies below on the stack.
     fn change(&mut self, code: u8, at: usize) -> Step<()> {
         let elements = match code {
-            b'a' | b'b' => vec![self.pop()?],
+            b'a' | b'b' => {
+                self.collected += 1;
+                vec![self.pop()?]
+            }
             b's' => {
                 let (value, key) = (self.pop()?, self.pop()?);
+                self.collected += 2;
                 vec![key, value]
             }
             _ => self.pop_to_mark()?,
@@ -263,7 +277,9 @@ impl<'a> Machine<'a> {
 
     fn pop_to_mark(&mut self) -> Step<Vec<Ref>> {
         let mark = self.marks.pop().ok_or(PickleError::Stack { at: self.at })?;
-        Ok(self.stack.split_off(mark))
+        let taken = self.stack.split_off(mark);
+        self.collected += taken.len();
+        Ok(taken)
     }
 
     fn byte(&mut self) -> Step<u8> {

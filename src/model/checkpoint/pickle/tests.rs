@@ -104,6 +104,26 @@ fn too_many_values_are_refused() {
     assert_eq!(read(&vec![b'N'; 5 << 20]).unwrap_err(), PickleError::TooLarge);
 }
 
+#[test]
+fn too_many_references_to_few_values_are_refused_wherever_they_are_kept() {
+    let many = 5 << 20;
+    let after = |start: &[u8], code: u8| [start, vec![code; many].as_slice()].concat();
+    let mut appended = b"]".to_vec();
+    for _ in 0..many >> 10 {
+        appended.extend(b"(N");
+        appended.extend([b'2'; 1024]);
+        appended.push(b'e');
+    }
+    for (pickle, place) in [
+        (after(b"N", 0x94), "memo"),
+        (after(b"N", b'2'), "stack"),
+        (after(b"", b'('), "marks"),
+        (appended, "a list"),
+    ] {
+        assert_eq!(read(&pickle).unwrap_err(), PickleError::TooLarge, "{place}");
+    }
+}
+
 proptest! {
     #[test]
     fn no_bytes_make_the_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
