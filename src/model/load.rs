@@ -1,5 +1,7 @@
 //! Tensors out of a bundle's safetensors files.
 
+use std::mem::MaybeUninit;
+
 use rayon::prelude::*;
 use tch::{Device, Kind, Tensor};
 
@@ -117,10 +119,15 @@ fn copied(bytes: &[u8], dims: &[i64], kind: Kind) -> Result<Tensor, tch::TchErro
     }
     let tensor = Tensor::f_empty(dims, (kind, Device::Cpu))?;
     assert!(tensor.is_contiguous() && tensor.numel() * kind.elt_size_in_bytes() == bytes.len());
-    // SAFETY: contiguous memory of so many bytes that was made here and that nobody else holds.
-    let memory = unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast::<u8>(), bytes.len()) };
+    let start = tensor.data_ptr().cast::<MaybeUninit<u8>>();
+    // SAFETY: contiguous memory of so many bytes that was made here and that nobody else holds; it is not initialised.
+    let memory = unsafe { std::slice::from_raw_parts_mut(start, bytes.len()) };
     in_large_pages(memory);
     let pieces = memory.par_chunks_mut(PIECE).zip(bytes.par_chunks(PIECE));
-    pieces.for_each(|(to, from)| to.copy_from_slice(from));
+    pieces.for_each(|(to, from)| {
+        assert_eq!(to.len(), from.len());
+        // SAFETY: as many bytes as there is room for, in other memory.
+        unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to.as_mut_ptr().cast::<u8>(), from.len()) };
+    });
     Ok(tensor)
 }

@@ -334,7 +334,7 @@ impl Neox {
         }
         let wanted = segments.iter().map(|segment| segment.logits).sum::<usize>();
         let shape = [wanted as i64, self.config.vocab_size as i64];
-        let logits = Tensor::empty(shape, (Kind::Float, Device::Cpu));
+        let logits = Tensor::zeros(shape, (Kind::Float, Device::Cpu));
         let numbers = logits.numel();
         let memory = match numbers {
             0 => &mut [][..],

@@ -95,7 +95,8 @@ impl Panels {
         assert!(tile.is_contiguous() && tile.numel() == numbers && tile.kind() == self.kind);
         let panels = len.div_ceil(PANEL);
         let first = start / PANEL;
-        // SAFETY: contiguous memory of so many numbers of this kind, which nobody else touches meanwhile; each panel is written once.
+        // SAFETY: contiguous memory of so many numbers of this kind, which nobody else touches meanwhile; each panel is written once. What libtorch
+        // left in it the first time is not initialised as Rust means it: it is only written to here, and any bits are a number.
         unsafe {
             if self.kind == Kind::BFloat16 {
                 let out = std::slice::from_raw_parts_mut(tile.data_ptr().cast::<u16>(), numbers);

@@ -83,7 +83,8 @@ impl Norm {
 fn run<E: Value>(norm: &GroupNorm<'_>, x: &Tensor, n: usize) -> Tensor {
     // Keeps the strides.
     let out = x.empty_like();
-    // SAFETY: both tensors are of this kind, on the CPU and without gaps, as the callers saw; `out` is nobody else's yet.
+    // SAFETY: both tensors are of this kind, on the CPU and without gaps, as the callers saw; `out` is nobody else's yet. What libtorch left in it
+    // is not initialised as Rust means it: it is only written to, and any bits are a number.
     let (from, to) = unsafe {
         (
             std::slice::from_raw_parts(x.data_ptr().cast::<E>(), x.numel()),
