@@ -208,7 +208,7 @@ fn images_have_the_codes_on_a_gpu_that_they_have_on_a_cpu() {
     let images: Vec<Arc<Pixels>> = (-20..20).map(|at| Arc::new(image.moved(at % 7, at))).collect();
     let codes = |device| {
         let network = Vqgan::load(&bundle.vqgan, &bundle.vqgan_weights().unwrap(), Kind::Float, device).unwrap();
-        let of_batch = |images: &[Arc<Pixels>]| network.encode(images);
+        let of_batch = |images: &[Arc<Pixels>]| network.encode(images).unwrap();
         images.chunks(16).flat_map(of_batch).flatten().collect::<Vec<u16>>()
     };
     let (here, there) = (codes(Device::Cpu), codes(device));

@@ -238,7 +238,7 @@ impl Backend for TorchBackend {
             return Ok(None);
         }
         Ok(Some(match encode {
-            true => VisionOutput::Codes(self.vqgan.codes(pass)),
+            true => VisionOutput::Codes(self.vqgan.codes(pass).map_err(|e| BackendError(e.to_string()))?),
             false => VisionOutput::Images(self.vqgan.images(pass)),
         }))
     }

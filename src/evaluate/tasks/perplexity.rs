@@ -63,7 +63,7 @@ pub fn perplexity(
             .begin(&format!("perplexity, {name}"), cases.len() as u64);
         let (mut all, mut reports) = (Vec::new(), 0);
         for some in cases.chunks(TOGETHER) {
-            let given = layout.of(some, network.context());
+            let given = layout.of(some, network.context())?;
             reports += given.len();
             all.extend(network.log_probabilities(&given)?.concat());
         }
@@ -114,7 +114,7 @@ struct Layout<'a> {
 impl Layout<'_> {
     /// Prompts and replies as they are trained: the reply ends with two line ends and the end token. Those that are longer than `room` are
     /// left out.
-    fn of(&self, cases: &[Case], room: usize) -> Vec<Given> {
+    fn of(&self, cases: &[Case], room: usize) -> Result<Vec<Given>, EvaluateError> {
         let (context, vocabulary, side) = (self.context, &self.vocabulary, self.side);
         let studies = context.studies;
         let study = |case: &Case| &studies.list[case.study];
@@ -131,10 +131,10 @@ impl Layout<'_> {
             }
         }
         if images.is_empty() {
-            return Vec::new();
+            return Ok(Vec::new());
         }
         let mut given = Vec::new();
-        for (case, codes) in used.into_iter().zip(self.probe.codes(&images)) {
+        for (case, codes) in used.into_iter().zip(self.probe.codes(&images)?) {
             let mut prompt = Vec::new();
             for part in vocabulary.prompt(self.instruction, Input::Image(0)).parts {
                 match part {
@@ -155,6 +155,6 @@ impl Layout<'_> {
             }
             given.push(Given { prompt, reply });
         }
-        given
+        Ok(given)
     }
 }

@@ -40,15 +40,18 @@ impl VqganProbe {
     }
 
     /// Codes of images, each `resolution × resolution`.
-    pub fn codes(&self, images: &[Arc<Pixels>]) -> Vec<Vec<u16>> {
+    ///
+    /// # Errors
+    /// When the VQ-GAN gives none.
+    pub fn codes(&self, images: &[Arc<Pixels>]) -> Result<Vec<Vec<u16>>, TrainError> {
         let _guard = tch::no_grad_guard();
-        self.network.encode(images)
+        Ok(self.network.encode(images)?)
     }
 
     /// Encodes and decodes images, and compares.
     pub fn reconstruct(&mut self, images: &[Arc<Pixels>]) -> Result<Vec<Reconstructed>, TrainError> {
         let _guard = tch::no_grad_guard();
-        let codes = self.codes(images);
+        let codes = self.codes(images)?;
         let flat: Vec<i64> = codes.iter().flatten().map(|&code| i64::from(code)).collect();
         self.used.count(&Tensor::from_slice(&flat))?;
         let drawn = self.network.decode(&codes);

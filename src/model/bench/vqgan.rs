@@ -14,7 +14,7 @@ use super::{forget_peak_memory, median, peak_memory, timed};
 use crate::model::checkpoint::Weights;
 use crate::model::device;
 use crate::model::source::{LoadError, RandomSource, TensorSource};
-use crate::model::vqgan::{Vqgan, VqganConfig};
+use crate::model::vqgan::{LatentNotFinite, Vqgan, VqganConfig};
 use crate::radiograph::Pixels;
 
 /// Images whose codes are compared with the reference's, which take their time.
@@ -125,6 +125,10 @@ impl VqganPlan {
     }
 }
 
+fn no_codes(error: LatentNotFinite) -> LoadError {
+    LoadError::Source(error.to_string())
+}
+
 /// Runs the plan; `progress` is told what comes next.
 pub fn run(plan: &VqganPlan, progress: &dyn Fn(&str)) -> Result<VqganReport, LoadError> {
     let _guard = tch::no_grad_guard();
@@ -139,7 +143,7 @@ pub fn run(plan: &VqganPlan, progress: &dyn Fn(&str)) -> Result<VqganReport, Loa
     for &count in &plan.batches {
         progress(&format!("{count} images"));
         let images: Vec<_> = plan.images.iter().cycle().take(count).cloned().collect();
-        let codes = model.encode(&images);
+        let codes = model.encode(&images).map_err(no_codes)?;
         let encoding = median(plan.repeat, || timed(plan.device, || drop(model.encode(&images))));
         let decoding = median(plan.repeat, || timed(plan.device, || drop(model.decode(&codes))));
         passes.push(Passes {
@@ -155,8 +159,8 @@ pub fn run(plan: &VqganPlan, progress: &dyn Fn(&str)) -> Result<VqganReport, Loa
     let reference = Vqgan::load(config, &*plan.source()?, Kind::Float, Device::Cpu)?;
     let (mut equal, mut compared) = (0, 0);
     let images = &plan.images[..plan.images.len().min(MOST_COMPARED)];
-    for (image, ours) in images.iter().zip(model.encode(images)) {
-        let theirs = reference.encode(slice::from_ref(image)).concat();
+    for (image, ours) in images.iter().zip(model.encode(images).map_err(no_codes)?) {
+        let theirs = reference.encode(slice::from_ref(image)).map_err(no_codes)?.concat();
         equal += ours.iter().zip(&theirs).filter(|(one, other)| one == other).count();
         compared += theirs.len();
     }

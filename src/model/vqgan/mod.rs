@@ -12,4 +12,4 @@ mod norm;
 
 pub use config::VqganConfig;
 pub(crate) use layers::{Layer, Memory};
-pub use network::{Pass, Vqgan};
+pub use network::{LatentNotFinite, Pass, Vqgan};

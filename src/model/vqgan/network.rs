@@ -31,6 +31,13 @@ pub struct Pass {
     x: Tensor,
 }
 
+/// An image has no codes: of values that are no numbers none is the nearest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the VQ-GAN's encoder gave values that are not finite, so its weights are damaged; get or make the model again"
+)]
+pub struct LatentNotFinite;
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Direction {
     Encode,
@@ -146,7 +153,10 @@ impl Vqgan {
     }
 
     /// The codes of images, each `resolution × resolution`, in one pass.
-    pub fn encode(&self, images: &[Arc<Pixels>]) -> Vec<Vec<u16>> {
+    ///
+    /// # Errors
+    /// As [`Self::codes`].
+    pub fn encode(&self, images: &[Arc<Pixels>]) -> Result<Vec<Vec<u16>>, LatentNotFinite> {
         let mut pass = self.begin_encode(images);
         while self.advance(&mut pass) {}
         self.codes(pass)
@@ -173,20 +183,25 @@ impl Vqgan {
     }
 
     /// The codes of each image of a finished encoding pass: nearest code-book vector by squared L2, row-major.
-    pub fn codes(&self, pass: Pass) -> Vec<Vec<u16>> {
+    ///
+    /// # Errors
+    /// When what the encoder gave is not finite, of whichever of the images.
+    pub fn codes(&self, pass: Pass) -> Result<Vec<Vec<u16>>, LatentNotFinite> {
         let (n, per_image) = (pass.x.size()[0], self.config.codes_per_image());
         let z = pass
             .x
             .permute([0, 2, 3, 1])
             .reshape([n * per_image as i64, self.config.embed_dim as i64]);
+        if z.isfinite().all().int64_value(&[]) == 0 {
+            return Err(LatentNotFinite);
+        }
         let norms = z.square().sum_dim_intlist(1, true, Kind::Float);
         let distances = norms + &self.squares - z.matmul(&self.code_book.transpose(0, 1)) * 2.0;
         let nearest = distances.argmin(1, false).to_device(Device::Cpu);
         let mut flat = vec![0i64; n as usize * per_image];
         nearest.copy_data(&mut flat, n as usize * per_image);
-        flat.chunks(per_image)
-            .map(|image| image.iter().map(|&code| code as u16).collect())
-            .collect()
+        let codes = |image: &[i64]| -> Vec<u16> { image.iter().map(|&code| code as u16).collect() };
+        Ok(flat.chunks(per_image).map(codes).collect())
     }
 
     /// The images of a finished decoding pass: clipped to [−1, 1], then `(x+1)/2` to 8 bit, rounded to nearest.
@@ -208,5 +223,41 @@ impl Vqgan {
             .chunks(side * side * 3)
             .filter_map(|image| Pixels::new(side, side, image.to_vec()))
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::source::RandomSource;
+
+    const YAML: &str = "model: {params: {embed_dim: 4, n_embed: 16, ddconfig: {double_z: false, z_channels: 4, resolution: 16, in_channels: 3, out_ch: 3, ch: 32, \
+                        ch_mult: [1, 2], num_res_blocks: 1, attn_resolutions: [8], dropout: 0.0}}}";
+
+    /// Random weights, of which one tensor is not finite.
+    struct Damaged {
+        source: RandomSource,
+        name: &'static str,
+    }
+
+    impl TensorSource for Damaged {
+        fn tensor(&self, name: &str, shape: &[usize], kind: Kind, device: Device) -> Result<Tensor, LoadError> {
+            let tensor = self.source.tensor(name, shape, kind, device)?;
+            Ok(if name == self.name { tensor * f64::NAN } else { tensor })
+        }
+    }
+
+    #[test]
+    fn an_encoder_that_gives_no_numbers_gives_no_codes() {
+        let _guard = tch::no_grad_guard();
+        let config = VqganConfig::from_yaml(YAML.as_bytes()).unwrap();
+        let image = Arc::new(Pixels::new(16, 16, vec![9; 16 * 16 * 3]).unwrap());
+        let encode = |name| {
+            let source = RandomSource::new(1);
+            let network = Vqgan::load(&config, &Damaged { source, name }, Kind::Float, Device::Cpu).unwrap();
+            network.encode(std::slice::from_ref(&image))
+        };
+        assert_eq!(encode("none").unwrap()[0].len(), config.codes_per_image());
+        assert_eq!(encode("encoder.conv_out.bias"), Err(LatentNotFinite));
     }
 }

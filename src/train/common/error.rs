@@ -7,6 +7,7 @@ use crate::model::ConfigError;
 use crate::model::bundle::BundleError;
 use crate::model::checkpoint::CheckpointError;
 use crate::model::source::LoadError;
+use crate::model::vqgan::LatentNotFinite;
 use crate::radiograph::RadiographError;
 use crate::train::data::DataError;
 use crate::train::encode::EncodeError;
@@ -138,6 +139,9 @@ pub enum TrainError {
     /// A file of image codes.
     #[error(transparent)]
     Encode(#[from] EncodeError),
+    /// A VQ-GAN that gives no codes.
+    #[error(transparent)]
+    Latent(#[from] LatentNotFinite),
     /// A tokenizer.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::model::vqgan::LatentNotFinite;
 use crate::train::data::DataError;
 
 /// Why images were not encoded, or codes not read.
@@ -36,6 +37,9 @@ pub enum EncodeError {
     /// No image of the data set could be used.
     #[error("no image was encoded: {0}")]
     Nothing(String),
+    /// The VQ-GAN gives no codes.
+    #[error(transparent)]
+    Latent(#[from] LatentNotFinite),
     /// The data set.
     #[error(transparent)]
     Data(#[from] DataError),

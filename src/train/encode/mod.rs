@@ -206,7 +206,7 @@ impl Encoding<'_> {
         }
         let codes = match pixels.is_empty() {
             true => Vec::new(),
-            false => tch::no_grad(|| self.vqgan.encode(&pixels)),
+            false => tch::no_grad(|| self.vqgan.encode(&pixels))?,
         };
         for ((image, content), codes) in new.iter().zip(&codes) {
             let seen = Seen {

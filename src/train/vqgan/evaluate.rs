@@ -28,7 +28,7 @@ pub(super) fn measure(
     let mut used = Use::new(network.config().n_embed);
     let (mut psnr, mut ssim, mut distance, mut pairs) = (0.0, 0.0, (0.0, 0.0), Vec::new());
     for chunk in images.chunks(CHUNK) {
-        let codes = network.encode(chunk);
+        let codes = network.encode(chunk)?;
         let flat: Vec<i64> = codes.iter().flatten().map(|&c| i64::from(c)).collect();
         used.count(&Tensor::from_slice(&flat))?;
         let drawn = network.decode(&codes);

@@ -105,7 +105,7 @@ fn the_loss_falls_and_what_is_left_is_what_the_server_loads() {
         task
     };
     let batch = discs(99, 32);
-    let served = network.encode(&evaluate::pixels(&batch, 32, 1));
+    let served = network.encode(&evaluate::pixels(&batch, 32, 1)).unwrap();
     let served: Vec<i64> = served.into_iter().flatten().map(i64::from).collect();
     let trained = task.generator.network(Kind::Float).unwrap();
     let q = quantize(
