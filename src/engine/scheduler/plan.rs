@@ -86,6 +86,10 @@ impl Scheduler {
         }
         let mut plan = step.plan;
         plan.parts.sort_unstable_by_key(|part| part.key);
+        debug_assert!(
+            !plan.parts.is_empty() || plan.copies.is_empty(),
+            "copies that nobody makes"
+        );
         plan
     }
 }
@@ -100,6 +104,8 @@ struct Piece {
     prompt: bool,
     /// Keys and values of so many first tokens that are copied from there before, instead of being run.
     known: Option<(Span, usize)>,
+    /// Where a prefix of so many tokens lies that has been run: others can have it.
+    has_run: Option<(Span, usize)>,
 }
 
 impl Piece {
@@ -158,10 +164,11 @@ impl Planning<'_> {
             pending,
             prompt: false,
             known: None,
+            has_run: None,
         }
     }
 
-    /// The prompt's tokens up to its next cut; `None` while a twin runs them. A prefix that has been run is kept for others.
+    /// The prompt's tokens up to its next cut; `None` while a twin runs them.
     fn piece_of_prompt(&mut self, sequence: &Sequence, span: Span) -> Option<Piece> {
         let (mut position, mut pending) = (sequence.position(), sequence.pending().len());
         let prefix = self.prefixes.cut(sequence.prefix());
@@ -169,7 +176,7 @@ impl Planning<'_> {
         if turn == Turn::Wait {
             return None;
         }
-        let mut known = None;
+        let (mut known, mut has_run) = (None, None);
         if position == 0 {
             known = match turn {
                 Turn::Copy(from) => Some((from, sequence.shared())),
@@ -177,14 +184,8 @@ impl Planning<'_> {
             };
             let len = known.map_or(0, |(_, len)| len);
             (position, pending) = (len, pending - len);
-        } else if position >= prefix
-            && let Some(slot) = self.prefixes.keep(sequence.prefix())
-        {
-            self.plan.copies.push(SpanCopy {
-                from: span,
-                to: slot,
-                len: prefix,
-            });
+        } else if position >= prefix {
+            has_run = Some((span, prefix));
         }
         let cuts = [prefix, sequence.shared()];
         Some(Piece {
@@ -192,11 +193,18 @@ impl Planning<'_> {
             pending,
             prompt: true,
             known,
+            has_run,
         })
     }
 
-    /// The piece is in the step.
+    /// The piece is in the step. A prefix that has been run is kept for others: not before, for what a plan without parts would copy nobody
+    /// copies.
     fn run(&mut self, key: SequenceKey, sequence: &mut Sequence, piece: &Piece) {
+        if let Some((from, len)) = piece.has_run
+            && let Some(to) = self.prefixes.keep(sequence.prefix())
+        {
+            self.plan.copies.push(SpanCopy { from, to, len });
+        }
         if let (Some((from, len)), Some(to)) = (piece.known, sequence.span()) {
             self.plan.copies.push(SpanCopy { from, to, len });
             sequence.skip(len);

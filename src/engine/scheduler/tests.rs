@@ -74,6 +74,9 @@ impl Bench {
         self.now += Duration::from_millis(1);
         let plan = self.scheduler.plan(self.now);
         if plan.is_empty() {
+            if !plan.copies().is_empty() {
+                self.broken = Some("copies are planned that nobody makes".into());
+            }
             return false;
         }
         let samples = self.scheduler.samples(&plan);
