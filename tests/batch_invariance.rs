@@ -325,3 +325,75 @@ async fn replies_that_share_a_prompt_are_those_that_their_seeds_give_alone() {
         }
     }
 }
+
+/// How many replies each request below has: one is greedy.
+const TWINS: u64 = 3;
+
+/// A request about an image, whose prompt begins as those of all others do, with the replies of these seeds.
+fn alike(number: usize, seeds: impl Iterator<Item = u64>) -> Job {
+    let mut job = job(number, 1.0);
+    job.sequences[0].prompt.parts[0] = PromptPart::Tokens(vec![7, 18, 40, 51]);
+    let one = job.sequences.remove(0);
+    let with_seed = |seed: u64| {
+        let mut spec = one.clone();
+        spec.sampling.seed = seed;
+        spec.sampling.temperature = if seed == 0 { 0.0 } else { 1.0 };
+        spec
+    };
+    job.sequences = seeds.map(with_seed).collect();
+    job
+}
+
+/// The tokens of each reply.
+async fn replies(mut events: Events) -> Vec<Vec<u32>> {
+    let mut tokens = vec![Vec::new(); TWINS as usize];
+    while let Some(event) = events.next().await {
+        match event {
+            Event::Token { sequence, id } => tokens[sequence].push(id),
+            Event::Failed(error) => panic!("{error}"),
+            _ => {}
+        }
+    }
+    tokens
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn drafts_known_prefixes_and_shared_prompts_together_change_no_token() {
+    const NUMBERS: [usize; 3] = [2, 5, 8];
+    const ROUNDS: usize = 2;
+    for weights in HELD {
+        // Each reply from an engine of its own: nothing is drafted, and no prefix is known.
+        let mut alone = HashMap::new();
+        for number in NUMBERS {
+            for seed in 0..TWINS {
+                let fresh = engine(weights, false).await;
+                let said = reply(fresh.submit(alike(number, seed..=seed)).unwrap()).await;
+                alone.insert((number, seed), said);
+            }
+        }
+        let busy = engine(weights, true).await;
+        for round in 0..ROUNDS {
+            let ask = |number| {
+                let events = busy.submit(alike(number, 0..TWINS)).unwrap();
+                (number, tokio::spawn(replies(events)))
+            };
+            for (number, task) in NUMBERS.map(ask) {
+                for (seed, said) in (0..TWINS).zip(task.await.unwrap()) {
+                    assert_eq!(
+                        said,
+                        alone[&(number, seed)],
+                        "{weights}, round {round}, request {number}, seed {seed}"
+                    );
+                }
+            }
+        }
+        let stats = busy.stats();
+        assert!(stats.accepted_tokens > 0, "{weights}: nothing was drafted, {stats:?}");
+        // Four tokens before the image's 256 and two behind it; twins run the last one apart.
+        let with_twins = (ROUNDS * NUMBERS.len()) as u64 * (4 + 256 + 2 + TWINS - 1);
+        assert!(
+            stats.prompt_tokens < with_twins,
+            "{weights}: prompts were not shared, or no prefix was known, {stats:?}"
+        );
+    }
+}

@@ -229,3 +229,36 @@ impl<'a, T> Shared<'a, T> {
         unsafe { std::slice::from_raw_parts_mut(self.data.add(start), len) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_team_that_gets_fewer_threads_than_it_asks_for_knows_it_and_does_all_of_its_work() {
+        Team::new(2).run(|outer| {
+            if outer.index() > 0 {
+                return;
+            }
+            // A region within another gets one thread of OpenMP, unless the environment says otherwise.
+            let team = Team::new(4);
+            let (came, told) = (AtomicUsize::new(0), AtomicUsize::new(0));
+            team.run(|worker| {
+                came.fetch_add(1, Ordering::Relaxed);
+                told.store(worker.threads, Ordering::Relaxed);
+            });
+            // Else a barrier would wait for those that never come.
+            assert_eq!(came.into_inner(), told.into_inner());
+            let done = AtomicUsize::new(0);
+            team.run(|worker| {
+                for _ in 0..3 {
+                    while let Some(pieces) = worker.take(100, 7) {
+                        done.fetch_add(pieces.len(), Ordering::Relaxed);
+                    }
+                    worker.barrier();
+                }
+            });
+            assert_eq!(done.into_inner(), 300);
+        });
+    }
+}
