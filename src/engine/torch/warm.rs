@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::TorchBackend;
+use crate::engine::sampler::SampleError;
 use crate::engine::{Backend, BackendError, RowSample, VisionOutput, VisionWork};
 use crate::model::neox::{Segment, Span};
 use crate::radiograph::Pixels;
@@ -75,7 +76,10 @@ impl TorchBackend {
                 top_p: 0.9,
                 uniform: 0.5,
             };
-            self.step(&segments, &vec![vec![sample]; rows])?;
+            let output = self.step(&segments, &vec![vec![sample]; rows])?;
+            if output.sampled.iter().flatten().any(Option::is_none) {
+                return Err(BackendError(SampleError::NotFinite.to_string()));
+            }
         }
         Ok(())
     }
