@@ -16,7 +16,7 @@ use clap::builder::BoolishValueParser;
 pub use check::ConfigError;
 pub use cidr::{Cidr, CidrError};
 pub use environment::unknown_variables;
-pub use keys::{ApiKeys, KeyDigest, KeyError, hash_key};
+pub use keys::{ApiKeys, KeyDigest, KeyError, KnownKey, hash_key};
 pub use log::{log_bound, log_filter};
 pub use units::{UnitError, parse_duration, parse_size};
 

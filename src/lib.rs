@@ -24,7 +24,7 @@
 //! | [`model`] | GPT-NeoX, VQ-GAN, KV memory, checkpoint reading, tables for drafts, the bundle | `vocabulary`, `radiograph` (plain pixels), `basics` |
 //! | [`engine`] | admission queue and scheduler (no tensors), sampling, constraints, the one thread that owns the model | `vocabulary`, `radiograph` (plain pixels), `model` |
 //! | [`service`] | report, question, drawing, instruction: what the product does, without HTTP | `engine`, `radiograph`, `vocabulary`, `model::bundle`, `labeler`, `phantom` (names of labels) |
-//! | [`http`] | routes, wire types, errors, keys, limits, the contract | `service`, `config`, and plain values of `engine` (states, errors) and `radiograph` (formats, errors, notes); `basics` |
+//! | [`http`] | routes, wire types, errors, keys, limits, the contract | `service`, `config`, and plain values of `engine` (states, errors, callers) and `radiograph` (formats, errors, notes); `basics` |
 //! | [`labeler`] | which findings a report affirms, denies or leaves open, and where; the same in few words; yes and no of an answer | `phantom` (names of labels) |
 //! | [`train`] | what makes bundles | `model`, `vocabulary`, `radiograph`, `labeler`, `basics` |
 //! | [`evaluate`] | how good a bundle is: reports, answers and drawings against what is true; scores, a page | `service`, `engine`, `model`, `train`, `labeler`, `radiograph`, `vocabulary`, `phantom`, `basics` |

@@ -243,7 +243,7 @@ mod tests {
             api_keys_file: Some(path),
             ..sound()
         };
-        assert!(keyed.check().expect("a key").name_of("k").is_some());
+        assert!(keyed.check().expect("a key").find("k").is_some());
     }
 
     #[test]

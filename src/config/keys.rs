@@ -75,14 +75,23 @@ pub fn hash_key(key: &str) -> String {
     sha256(key.as_bytes())
 }
 
-/// The keys that are let in. None at all: everybody is.
+/// A key that is let in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownKey {
+    /// What the log calls it: the first eight digits of its hash, which tell keys apart and give none away.
+    pub name: String,
+    /// A number that tells it from others: the same while the key is known, whichever come and go beside it.
+    pub number: u32,
+}
+
+/// The keys that are let in, each once. None at all: everybody is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ApiKeys(Vec<KeyDigest>);
 
 impl ApiKeys {
     /// The given digests, and those in `file`.
     pub fn new(digests: &[KeyDigest], file: Option<&Path>) -> Result<Self, KeyError> {
-        let mut keys = digests.to_vec();
+        let mut given = digests.to_vec();
         if let Some(path) = file {
             let file = path.display().to_string();
             let text = std::fs::read_to_string(path).map_err(|e| KeyError::Unreadable {
@@ -96,8 +105,14 @@ impl ApiKeys {
                         file: file.clone(),
                         line: number + 1,
                     };
-                    keys.push(line.parse().map_err(wrong)?);
+                    given.push(line.parse().map_err(wrong)?);
                 }
+            }
+        }
+        let mut keys = Vec::new();
+        for key in given {
+            if !keys.contains(&key) {
+                keys.push(key);
             }
         }
         Ok(Self(keys))
@@ -108,20 +123,26 @@ impl ApiKeys {
         self.0.is_empty()
     }
 
-    /// How many there are; one that is given twice counts twice.
+    /// How many there are.
     pub fn count(&self) -> usize {
         self.0.len()
     }
 
-    /// If `key` is one of them, what the log calls it: the first eight digits of its hash, which tell keys apart and give none away. Looking takes
-    /// the same time whichever it is, and if it is none.
-    pub fn name_of(&self, key: &str) -> Option<String> {
+    /// Whether there are at least two.
+    pub fn are_several(&self) -> bool {
+        self.0.len() > 1
+    }
+
+    /// If `key` is one of them, which. Looking takes the same time whichever it is, and if it is none.
+    pub fn find(&self, key: &str) -> Option<KnownKey> {
         let digest = Sha256::digest(key.as_bytes());
-        let found = self
-            .0
-            .iter()
-            .fold(Choice::from(0), |found, known| found | known.0.ct_eq(&digest));
-        bool::from(found).then(|| hex(&digest[..4]))
+        let known = |found, known: &KeyDigest| found | known.0.ct_eq(&digest);
+        let found = self.0.iter().fold(Choice::from(0), known);
+        let &[a, b, c, d, ..] = digest.as_slice() else { return None };
+        bool::from(found).then(|| KnownKey {
+            name: hex(&digest[..4]),
+            number: u32::from_be_bytes([a, b, c, d]),
+        })
     }
 }
 
@@ -133,10 +154,10 @@ mod tests {
     fn a_key_is_known_by_its_hash_alone() {
         let digest: KeyDigest = hash_key("sesame").parse().expect("a hash parses");
         let keys = ApiKeys::new(&[digest], None).expect("no file");
-        assert!(keys.name_of("sesame").is_some());
-        assert_eq!(keys.name_of("sesame").as_deref(), Some(&hash_key("sesame")[..8]));
-        assert!(keys.name_of("sesam").is_none());
-        assert!(keys.name_of("").is_none());
+        let name = hash_key("sesame")[..8].to_owned();
+        assert_eq!(keys.find("sesame").map(|known| known.name), Some(name));
+        assert!(keys.find("sesam").is_none());
+        assert!(keys.find("").is_none());
         assert!(!format!("{keys:?}").contains(&hash_key("sesame")[..8]));
     }
 
@@ -145,7 +166,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("keys");
         std::fs::write(&path, format!("# ward 7\n\n{}  # viewer\n", hash_key("a"))).expect("written");
-        assert!(ApiKeys::new(&[], Some(&path)).expect("read").name_of("a").is_some());
+        assert!(ApiKeys::new(&[], Some(&path)).expect("read").find("a").is_some());
         std::fs::write(&path, "# ward 7\nabc\n").expect("written");
         let error = ApiKeys::new(&[], Some(&path)).expect_err("not a hash");
         assert!(matches!(error, KeyError::NotADigestInFile { line: 2, .. }));
@@ -158,11 +179,23 @@ mod tests {
         std::fs::write(&path, format!("{}\n{}\n", hash_key("c"), hash_key("d"))).expect("written");
         let given: [KeyDigest; 2] = ["a", "b"].map(|key| hash_key(key).parse().expect("a hash parses"));
         let keys = ApiKeys::new(&given, Some(&path)).expect("read");
-        for key in ["a", "b", "c", "d"] {
-            assert!(keys.name_of(key).is_some(), "{key}");
-        }
+        let number = |keys: &ApiKeys, key: &str| keys.find(key).map(|known| known.number);
+        let alone = ApiKeys::new(&[], Some(&path)).expect("read");
+        assert_eq!(number(&keys, "c"), number(&alone, "c"), "the same, whichever are beside it");
+        let numbers: std::collections::BTreeSet<_> = ["a", "b", "c", "d"]
+            .map(|key| number(&keys, key).expect("let in"))
+            .into();
+        assert_eq!(numbers.len(), 4);
         for key in ["e", "", "A", hash_key("a").as_str()] {
-            assert!(keys.name_of(key).is_none(), "{key}");
+            assert!(keys.find(key).is_none(), "{key}");
         }
+        assert!(keys.are_several());
+    }
+
+    #[test]
+    fn a_key_that_is_given_twice_is_one() {
+        let key: KeyDigest = hash_key("a").parse().expect("a hash parses");
+        let keys = ApiKeys::new(&[key, key], None).expect("no file");
+        assert!(!keys.are_several() && keys.find("a").is_some());
     }
 }

@@ -13,7 +13,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::constraint::TokenRules;
 use super::shared::{Phase, Shared, Ticket};
-use super::{Backend, BackendError, EngineError, Event, Facts, Job, admission, worker};
+use super::{Backend, BackendError, Caller, EngineError, Event, Facts, Job, Preparing, admission, worker};
 
 /// How much the engine takes on, and when it gives up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,13 +112,14 @@ pub struct Stats {
     pub jobs_failed: u64,
     /// Jobs whose caller left.
     pub jobs_cancelled: u64,
-    /// Jobs refused because the queue was full.
+    /// Jobs refused because the queue, or their caller's share of it, was full.
     pub jobs_refused: u64,
 }
 
-/// That a job came before the engine began to drain, given by [`Engine::expect_room`] for [`Engine::submit_promised`]. It holds no room.
+/// That a job came before the engine began to drain, and whose it is, given by [`Engine::expect_room`] for [`Engine::submit_promised`]. It holds no
+/// room.
 #[derive(Debug)]
-pub struct Promise(());
+pub struct Promise(Caller);
 
 /// The engine's handle. When the last clone is gone the thread finishes what was admitted and ends.
 #[derive(Clone)]
@@ -211,7 +212,7 @@ impl Engine {
         }
     }
 
-    /// Admits a job or refuses it, at once.
+    /// Admits a job of [`Caller::ONLY`] or refuses it, at once.
     ///
     /// # Errors
     /// Those of [`Self::accepting`]; [`EngineError::ContextExceeded`] and [`EngineError::Unacceptable`] for jobs that can never run;
@@ -221,10 +222,11 @@ impl Engine {
         self.take(job, &facts, None)
     }
 
-    /// As [`Self::submit`], for a job that was promised room: it is taken also where the engine has begun to drain since.
+    /// As [`Self::submit`], for a job that was promised room, and its caller: it is taken also where the engine has begun to drain since.
     ///
     /// # Errors
-    /// Those of [`Self::submit`] but for draining; why jobs were cut off, where they were.
+    /// Those of [`Self::submit`] but for draining; [`EngineError::ShareHeld`] where its caller has filled its share of the queue since; why jobs were
+    /// cut off, where they were.
     pub fn submit_promised(&self, job: Job, promise: Promise) -> Result<Events, EngineError> {
         let facts = match self.accepting() {
             Err(EngineError::ShuttingDown) => self.facts().ok_or(EngineError::ShuttingDown)?,
@@ -249,7 +251,9 @@ impl Engine {
             )));
         }
         let (sender, receiver) = mpsc::unbounded_channel();
+        let caller = promise.as_ref().map_or(Caller::ONLY, |promise| promise.0);
         shared.admit(
+            caller,
             Ticket {
                 job,
                 events: sender,
@@ -268,12 +272,12 @@ impl Engine {
         })
     }
 
-    /// Whether there will be room for one more job while `beside` others are being prepared; a refusal counts as one.
+    /// Whether there will be room for one more job of this caller while those `beside` it are being prepared; a refusal counts as one.
     ///
     /// # Errors
-    /// [`EngineError::QueueFull`]; [`EngineError::ShuttingDown`] once the engine drains.
-    pub fn expect_room(&self, beside: usize) -> Result<Promise, EngineError> {
-        self.shared().expect_room(beside).map(|()| Promise(()))
+    /// [`EngineError::QueueFull`] and [`EngineError::ShareHeld`]; [`EngineError::ShuttingDown`] once the engine drains.
+    pub fn expect_room(&self, caller: Caller, beside: Preparing) -> Result<Promise, EngineError> {
+        self.shared().expect_room(caller, beside).map(|()| Promise(caller))
     }
 
     /// A small real computation, through the engine's thread and the device. Bound it with a timeout of your own.

@@ -184,6 +184,17 @@ pub enum EngineError {
         /// An estimate of when there will be room.
         retry_after: Duration,
     },
+    /// Its caller holds its share of the queue, in jobs or in bytes; what is left is for others ([`Caller`](super::Caller)).
+    #[error(
+        "the caller holds its share of the queue ({jobs} jobs), and what is left is kept for others; try again in {} s",
+        retry_after.as_secs().max(1)
+    )]
+    ShareHeld {
+        /// Its jobs that wait or are being prepared.
+        jobs: usize,
+        /// An estimate of when one of them will have gone.
+        retry_after: Duration,
+    },
     /// The model is still being loaded.
     #[error("the model is still loading")]
     Loading,

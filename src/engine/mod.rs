@@ -8,7 +8,8 @@
 //! | --- | --- |
 //! | `job`, `backend` | the contracts: what is asked of the engine, what the engine asks of a model |
 //! | `handle`, `shared` | the handle, and the mailbox it shares with the thread |
-//! | `admission`, `queue` | what can never run is refused; what waits is bounded in jobs and bytes |
+//! | `admission`, `queue` | what can never run is refused; what waits is bounded in jobs and bytes, and callers take turns |
+//! | `caller` | who asks, and how much one may hold where others may come |
 //! | `worker` | the thread: mail, departures, one token step, a slice of VQ-GAN; faults and panics |
 //! | `scheduler` | who is in the next step: sequences as state machines, KV memory in order of arrival, chunked prompts |
 //! | `kv`, `prefix_cache` | the ledger of KV memory; prefixes that prompts share |
@@ -19,6 +20,7 @@
 
 mod admission;
 mod backend;
+mod caller;
 mod constraint;
 mod drafts;
 mod handle;
@@ -35,6 +37,7 @@ pub mod torch;
 mod worker;
 
 pub use backend::{Backend, BackendError, Facts, RowSample, Segment, Span, StepOutput, VisionOutput, VisionWork};
+pub use caller::{Caller, Preparing};
 pub use constraint::{TokenRules, image_len};
 pub use handle::{Engine, EngineConfig, EngineState, Events, Promise, Stats};
 pub use job::{EngineError, Event, FinishReason, Job, Rule, Sampling, SequenceSpec, SequenceSummary, Timing};

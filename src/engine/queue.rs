@@ -1,11 +1,17 @@
-//! The admission queue: bounded in jobs and in bytes, first come first served, pure (time is passed in).
+//! The admission queue: bounded in jobs and in bytes, fair between callers, pure (time is passed in).
 //!
-//! `push` never waits and never drops: when there is no room it hands the item back, and the caller is told when to try again.
-//! Fairness is that of one line, in which few may pass who asks for much: whoever takes from it says who may, and nobody is passed by more than
-//! [`MOST_PASSES`] others. The scheduler decides what runs side by side. Who has left or is too late is taken out before it can join a batch.
+//! `push` never waits and never drops: when there is no room it hands the item back, and the caller is told when to try again. Room is shared
+//! as [`Caller::may_hold`] says: whoever fills the queue leaves some of it to others.
+//!
+//! Callers take turns: whoever has waited longest since its last turn is next, so one who comes now is before all that have been served since
+//! it was. Each caller has one line, first come first served, in which few may pass who asks for much: whoever takes from it says who may, and
+//! nobody is passed by more than [`MOST_PASSES`] others (turns of other callers aside). The scheduler decides what runs side by side. Who has
+//! left or is too late is taken out before it can join a batch.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
+
+use super::{Caller, Preparing};
 
 /// Weight of the newest departure in the running mean of the pace: one part in so many.
 const NEWEST: u32 = 8;
@@ -17,13 +23,22 @@ const RETRY_UNKNOWN: Duration = Duration::from_secs(2);
 /// So many may pass an item before it is taken.
 const MOST_PASSES: u32 = 16;
 
-/// An item that found no room, and when to try again.
+/// That there is no room, and when to try again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoRoom {
+    /// When there will probably be room.
+    pub retry_after: Duration,
+    /// How many jobs its caller has here or on their way, where what is left is kept for others; `None` where nothing is left.
+    pub held: Option<usize>,
+}
+
+/// An item that found no room.
 #[derive(Debug)]
 pub struct Full<T> {
     /// The item, handed back.
     pub item: T,
-    /// When there will probably be room.
-    pub retry_after: Duration,
+    /// Why, and when to try again.
+    pub why: NoRoom,
 }
 
 /// Why an entry was taken out before its turn.
@@ -39,8 +54,31 @@ struct Entry<T> {
     item: T,
     bytes: usize,
     deadline: Option<Instant>,
-    /// How many have passed it: no more than have passed any that stands before it.
+    /// How many have passed it: no more than have passed any that stands before it in its line.
     passed: u32,
+}
+
+/// What waits of one caller, in order of arrival.
+struct Line<T> {
+    caller: Caller,
+    entries: VecDeque<Entry<T>>,
+    bytes: usize,
+    /// Whether it has had a turn.
+    served: bool,
+}
+
+impl<T> Line<T> {
+    fn waits(&self) -> bool {
+        !self.entries.is_empty()
+    }
+
+    /// The place of the first behind its head that is `wanted`.
+    fn behind(&self, wanted: &mut impl FnMut(&T, Place) -> bool) -> Option<usize> {
+        let mut behind = self.entries.iter().skip(1);
+        behind
+            .position(|entry| wanted(&entry.item, Place::Behind))
+            .map(|place| place + 1)
+    }
 }
 
 /// Where in the line an item stands.
@@ -52,9 +90,11 @@ pub enum Place {
     Behind,
 }
 
-/// A bounded first-in first-out queue.
+/// A bounded queue in which callers take turns.
 pub struct Queue<T> {
-    entries: VecDeque<Entry<T>>,
+    /// One for every caller that ever came (there are as many as keys), in the order of their turns.
+    lines: VecDeque<Line<T>>,
+    jobs: usize,
     bytes: usize,
     max_jobs: usize,
     max_bytes: usize,
@@ -68,7 +108,8 @@ impl<T> Queue<T> {
     /// An empty queue for at most `max_jobs` items that hold at most `max_bytes` bytes together.
     pub fn new(max_jobs: usize, max_bytes: usize) -> Self {
         Self {
-            entries: VecDeque::new(),
+            lines: VecDeque::new(),
+            jobs: 0,
             bytes: 0,
             max_jobs,
             max_bytes,
@@ -79,7 +120,7 @@ impl<T> Queue<T> {
 
     /// Items that wait.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.jobs
     }
 
     /// Bytes that wait.
@@ -87,21 +128,24 @@ impl<T> Queue<T> {
         self.bytes
     }
 
-    /// Appends an item, or hands it back with advice on when to try again.
-    pub fn push(&mut self, item: T, bytes: usize, deadline: Option<Instant>, now: Instant) -> Result<(), Full<T>> {
-        let fits = self
-            .bytes
-            .checked_add(bytes)
-            .is_some_and(|total| total <= self.max_bytes);
-        if self.entries.len() >= self.max_jobs || !fits {
-            return Err(Full {
-                item,
-                retry_after: self.retry_after(bytes, now),
-            });
+    /// Appends an item to its caller's line, or hands it back with advice on when to try again.
+    pub fn push(
+        &mut self,
+        caller: Caller,
+        item: T,
+        bytes: usize,
+        deadline: Option<Instant>,
+        now: Instant,
+    ) -> Result<(), Full<T>> {
+        if let Some(why) = self.no_room(caller, bytes, Preparing::default(), now) {
+            return Err(Full { item, why });
         }
         self.since.get_or_insert(now);
+        self.jobs += 1;
         self.bytes += bytes;
-        self.entries.push_back(Entry {
+        let line = self.line_of(caller);
+        line.bytes += bytes;
+        line.entries.push_back(Entry {
             item,
             bytes,
             deadline,
@@ -110,48 +154,104 @@ impl<T> Queue<T> {
         Ok(())
     }
 
-    /// Takes the first item.
+    /// The line of a caller. One who never came has its turn before all that have had one.
+    fn line_of(&mut self, caller: Caller) -> &mut Line<T> {
+        let known = self.lines.iter().position(|line| line.caller == caller);
+        let place = known.unwrap_or_else(|| {
+            let place = self.lines.iter().take_while(|line| !line.served).count();
+            let line = Line {
+                caller,
+                entries: VecDeque::new(),
+                bytes: 0,
+                served: false,
+            };
+            self.lines.insert(place, line);
+            place
+        });
+        &mut self.lines[place]
+    }
+
+    /// Takes the first item of the caller whose turn it is.
     pub fn pop(&mut self) -> Option<T> {
-        let entry = self.entries.pop_front()?;
+        self.pop_if(|_, place| place == Place::First)
+    }
+
+    /// Takes the first item of the caller whose turn it is, if it is `wanted`; otherwise the first that is of those behind it: other callers' by
+    /// turns, then its own caller's. Nobody passes one whom too many have passed already. An item that passes takes its caller's turn, but
+    /// not that of the one in front of it.
+    pub fn pop_if(&mut self, wanted: impl FnMut(&T, Place) -> bool) -> Option<T> {
+        let first = self.lines.iter().position(Line::waits)?;
+        let (from, place) = self.find(wanted)?;
+        let passes_its_own_first = from == first && place > 0;
+        // Who was asked before it, and did not get its turn, has been passed.
+        for (number, line) in self.lines.iter_mut().enumerate() {
+            let asked = match number == from {
+                true => place,
+                false => usize::from(line.waits() && (number < from || passes_its_own_first)),
+            };
+            line.entries.range_mut(..asked).for_each(|entry| entry.passed += 1);
+        }
+        let line = self.lines.get_mut(from)?;
+        let entry = line.entries.remove(place)?;
+        line.bytes -= entry.bytes;
+        line.served = true;
+        self.jobs -= 1;
         self.bytes -= entry.bytes;
+        if !passes_its_own_first {
+            let line = self.lines.remove(from)?;
+            self.lines.push_back(line);
+        }
         Some(entry.item)
     }
 
-    /// Takes the first item if it is `wanted`; otherwise the first behind it that is, unless too many have passed the first one already.
-    pub fn pop_if(&mut self, mut wanted: impl FnMut(&T, Place) -> bool) -> Option<T> {
-        let first = self.entries.front()?;
-        if wanted(&first.item, Place::First) {
-            return self.pop();
+    /// Where the first item stands that is `wanted`: the number of its line, and its place there.
+    fn find(&self, mut wanted: impl FnMut(&T, Place) -> bool) -> Option<(usize, usize)> {
+        let mut lines = self.lines.iter().enumerate().filter(|(_, line)| line.waits());
+        let (first, own) = lines.next()?;
+        let head = own.entries.front()?;
+        if wanted(&head.item, Place::First) {
+            return Some((first, 0));
         }
-        if first.passed >= MOST_PASSES {
+        if head.passed >= MOST_PASSES {
             return None;
         }
-        let mut behind = self.entries.iter().skip(1);
-        let place = 1 + behind.position(|entry| wanted(&entry.item, Place::Behind))?;
-        let entry = self.entries.remove(place)?;
-        self.entries.range_mut(..place).for_each(|entry| entry.passed += 1);
-        self.bytes -= entry.bytes;
-        Some(entry.item)
+        for (number, line) in lines {
+            let head = line.entries.front()?;
+            if wanted(&head.item, Place::Behind) {
+                return Some((number, 0));
+            }
+            if head.passed >= MOST_PASSES {
+                return None;
+            }
+            if let Some(place) = line.behind(&mut wanted) {
+                return Some((number, place));
+            }
+        }
+        Some((first, own.behind(&mut wanted)?))
     }
 
-    /// Takes out all whose caller `left` or whose deadline has passed.
+    /// Takes out all whose caller `left` or whose deadline has passed. They were nobody's turn.
     pub fn sweep(&mut self, now: Instant, left: impl Fn(&T) -> bool) -> Vec<(T, Removed)> {
         let mut removed = Vec::new();
-        for _ in 0..self.entries.len() {
-            let Some(entry) = self.entries.pop_front() else { break };
-            let why = if left(&entry.item) {
-                Some(Removed::Left)
-            } else if entry.deadline.is_some_and(|d| d <= now) {
-                Some(Removed::Late)
-            } else {
-                None
-            };
-            match why {
-                Some(why) => {
-                    self.bytes -= entry.bytes;
-                    removed.push((entry.item, why));
+        for line in &mut self.lines {
+            for _ in 0..line.entries.len() {
+                let Some(entry) = line.entries.pop_front() else { break };
+                let why = if left(&entry.item) {
+                    Some(Removed::Left)
+                } else if entry.deadline.is_some_and(|d| d <= now) {
+                    Some(Removed::Late)
+                } else {
+                    None
+                };
+                match why {
+                    Some(why) => {
+                        line.bytes -= entry.bytes;
+                        self.jobs -= 1;
+                        self.bytes -= entry.bytes;
+                        removed.push((entry.item, why));
+                    }
+                    None => line.entries.push_back(entry),
                 }
-                None => self.entries.push_back(entry),
             }
         }
         removed
@@ -169,159 +269,63 @@ impl<T> Queue<T> {
         }
     }
 
-    /// When to try again, if there is no room for one more item while `beside` others are on their way here.
-    pub fn full_beside(&self, beside: usize, now: Instant) -> Option<Duration> {
-        (self.entries.len() + beside >= self.max_jobs).then(|| self.retry_after(0, now))
+    /// Whether there is no room for one more item of this caller while others are on their way here.
+    pub fn full_beside(&self, caller: Caller, beside: Preparing, now: Instant) -> Option<NoRoom> {
+        self.no_room(caller, 0, beside, now)
     }
 
-    /// When an item of `bytes` will probably find room: so many departures as make room for it, at the recent pace.
-    fn retry_after(&self, bytes: usize, now: Instant) -> Duration {
-        let Some(pace) = self.pace else { return RETRY_UNKNOWN };
-        // A departure that is long in coming says more than those of the past.
-        let pace = self
-            .since
-            .map_or(pace, |since| pace.max(now.saturating_duration_since(since)));
+    /// Why there is no room for an item of `bytes` while others are on their way here.
+    fn no_room(&self, caller: Caller, bytes: usize, beside: Preparing, now: Instant) -> Option<NoRoom> {
+        let jobs_left = self.max_jobs.checked_sub(self.jobs + beside.all + 1);
+        let bytes_left = self
+            .bytes
+            .checked_add(bytes)
+            .and_then(|all| self.max_bytes.checked_sub(all));
+        let (Some(jobs_left), Some(bytes_left)) = (jobs_left, bytes_left) else {
+            let retry_after = self.retry_after(self.departures_for(bytes), now);
+            return Some(NoRoom {
+                retry_after,
+                held: None,
+            });
+        };
+        let line = self.lines.iter().find(|line| line.caller == caller);
+        let (jobs, held_bytes) = line.map_or((0, 0), |line| (line.entries.len(), line.bytes));
+        let held = jobs + beside.own;
+        let shares = caller.may_hold(1, held as u64, jobs_left as u64)
+            && caller.may_hold(bytes as u64, held_bytes as u64, bytes_left as u64);
+        // One of its own has to go, and callers take turns.
+        let waiting = self.lines.iter().filter(|line| line.waits()).count();
+        (!shares).then(|| NoRoom {
+            retry_after: self.retry_after(u32::try_from(waiting).unwrap_or(u32::MAX), now),
+            held: Some(held),
+        })
+    }
+
+    /// So many departures make room for an item of `bytes`.
+    fn departures_for(&self, bytes: usize) -> u32 {
         let mut excess = self.bytes.saturating_add(bytes).saturating_sub(self.max_bytes);
-        let mut needed = 1u32;
-        for entry in &self.entries {
+        let mut needed = 1;
+        for entry in self.lines.iter().flat_map(|line| &line.entries) {
             excess = excess.saturating_sub(entry.bytes);
             if excess == 0 {
                 break;
             }
             needed += 1;
         }
-        pace.saturating_mul(needed).clamp(*RETRY.start(), *RETRY.end())
+        needed
+    }
+
+    /// When so many will probably have departed, at the recent pace.
+    fn retry_after(&self, departures: u32, now: Instant) -> Duration {
+        let Some(pace) = self.pace else { return RETRY_UNKNOWN };
+        // A departure that is long in coming says more than those of the past.
+        let pace = self
+            .since
+            .map_or(pace, |since| pace.max(now.saturating_duration_since(since)));
+        pace.saturating_mul(departures).clamp(*RETRY.start(), *RETRY.end())
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn seconds(n: u64) -> Duration {
-        Duration::from_secs(n)
-    }
-
-    #[test]
-    fn a_full_queue_hands_the_job_back() {
-        let now = Instant::now();
-        let mut queue = Queue::new(1, 100);
-        queue.push("first", 10, None, now).unwrap();
-        let full = queue.push("second", 10, None, now).unwrap_err();
-        assert_eq!(full.item, "second");
-        assert!(RETRY.contains(&full.retry_after));
-        assert_eq!((queue.len(), queue.bytes()), (1, 10));
-    }
-
-    #[test]
-    fn what_waits_is_bounded_in_bytes_not_only_in_jobs() {
-        let now = Instant::now();
-        let mut queue = Queue::new(100, 25);
-        queue.push(1, 20, None, now).unwrap();
-        assert_eq!(queue.push(2, 6, None, now).unwrap_err().item, 2);
-        assert_eq!(queue.push(3, usize::MAX, None, now).unwrap_err().item, 3);
-        queue.push(4, 5, None, now).unwrap();
-        assert_eq!(queue.pop(), Some(1));
-        queue.push(5, 20, None, now).unwrap();
-        assert_eq!(queue.bytes(), 25);
-    }
-
-    #[test]
-    fn few_pass_the_first_and_only_those_that_may() {
-        let now = Instant::now();
-        let mut queue = Queue::new(100, 1000);
-        for item in 0..60 {
-            queue.push(item, 1, None, now).unwrap();
-        }
-        let mut passing = Vec::new();
-        while let Some(item) = queue.pop_if(|item, place| place == Place::Behind && item % 2 == 1) {
-            passing.push(item);
-        }
-        assert_eq!(passing, (0..MOST_PASSES).map(|n| 2 * n + 1).collect::<Vec<_>>());
-        assert_eq!((queue.len(), queue.bytes()), (44, 44));
-        assert_eq!(queue.pop_if(|_, place| place == Place::First), Some(0));
-        assert_eq!(
-            queue.pop_if(|&item, place| place == Place::Behind && item == 33),
-            Some(33)
-        );
-        // Sixteen have passed the one that is first now.
-        assert_eq!(queue.pop_if(|_, place| place == Place::Behind), None);
-        assert_eq!((queue.pop(), queue.pop()), (Some(2), Some(4)));
-    }
-
-    #[test]
-    fn who_left_and_who_is_late_never_reaches_a_batch() {
-        let now = Instant::now();
-        let mut queue = Queue::new(10, 100);
-        queue.push(1, 1, None, now).unwrap();
-        queue.push(2, 1, Some(now + seconds(1)), now).unwrap();
-        queue.push(3, 1, Some(now + seconds(3)), now).unwrap();
-        let removed = queue.sweep(now + seconds(2), |&item| item == 1);
-        assert_eq!(removed, vec![(1, Removed::Left), (2, Removed::Late)]);
-        assert_eq!((queue.pop(), queue.pop(), queue.bytes()), (Some(3), None, 0));
-    }
-
-    #[test]
-    fn the_advice_follows_the_recent_pace_and_the_room_needed() {
-        let start = Instant::now();
-        let mut queue = Queue::new(10, 40);
-        for i in 0..4 {
-            queue.push(i, 10, None, start).unwrap();
-        }
-        assert_eq!(queue.push(9, 10, None, start).unwrap_err().retry_after, RETRY_UNKNOWN);
-        queue.departed(2, false, start + seconds(20));
-        let now = start + seconds(25);
-        assert_eq!(queue.push(9, 10, None, now).unwrap_err().retry_after, seconds(10));
-        assert_eq!(queue.push(9, 25, None, now).unwrap_err().retry_after, seconds(30));
-        assert_eq!(
-            queue.push(9, 10, None, start + seconds(50)).unwrap_err().retry_after,
-            seconds(30),
-            "it has become slower"
-        );
-        assert_eq!(
-            queue
-                .push(9, 10, None, start + seconds(10_000))
-                .unwrap_err()
-                .retry_after,
-            *RETRY.end()
-        );
-    }
-
-    #[test]
-    fn a_rest_does_not_count_as_slowness() {
-        let start = Instant::now();
-        let mut queue = Queue::new(1, 100);
-        queue.push(1, 1, None, start).unwrap();
-        queue.pop();
-        queue.departed(1, true, start + seconds(4));
-        let later = start + seconds(3600);
-        queue.push(2, 1, None, later).unwrap();
-        assert_eq!(queue.push(3, 1, None, later).unwrap_err().retry_after, seconds(4));
-    }
-
-    proptest! {
-        #[test]
-        fn order_is_kept_and_bytes_add_up(ops in prop::collection::vec((0u8..4, 0usize..50), 0..200)) {
-            let now = Instant::now();
-            let mut queue = Queue::new(8, 120);
-            let mut expected: VecDeque<(usize, usize)> = VecDeque::new();
-            for (number, (op, bytes)) in ops.into_iter().enumerate() {
-                match op {
-                    0 | 1 => match queue.push((number, bytes), bytes, None, now) {
-                        Ok(()) => expected.push_back((number, bytes)),
-                        Err(full) => prop_assert_eq!(full.item, (number, bytes)),
-                    },
-                    2 => prop_assert_eq!(queue.pop(), expected.pop_front()),
-                    _ => {
-                        queue.sweep(now, |&(n, _)| n % 3 == 0);
-                        expected.retain(|&(n, _)| n % 3 != 0);
-                    }
-                }
-                prop_assert_eq!(queue.len(), expected.len());
-                prop_assert_eq!(queue.bytes(), expected.iter().map(|e| e.1).sum::<usize>());
-                prop_assert!(queue.len() <= 8 && queue.bytes() <= 120);
-            }
-        }
-    }
-}
+#[path = "queue_tests.rs"]
+mod tests;

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::queue::{Full, Place, Queue, Removed};
-use super::{EngineConfig, EngineError, Event, Facts, Job, Stats, TokenRules};
+use super::queue::{Full, NoRoom, Place, Queue, Removed};
+use super::{Caller, EngineConfig, EngineError, Event, Facts, Job, Preparing, Stats, TokenRules};
 
 /// A job that was admitted, and where its events go.
 pub(super) struct Ticket {
@@ -64,6 +64,15 @@ pub(super) struct Shared {
 /// Locks are held for a few instructions that do not panic; should one do so anyway, the data is still whole.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl From<NoRoom> for EngineError {
+    fn from(NoRoom { retry_after, held }: NoRoom) -> Self {
+        match held {
+            Some(jobs) => Self::ShareHeld { jobs, retry_after },
+            None => Self::QueueFull { retry_after },
+        }
+    }
 }
 
 /// What the worker takes from the mailbox before a step.
@@ -169,7 +178,13 @@ impl Shared {
     }
 
     /// With `promised` also while draining: whoever drains waits for what was promised, or cuts it off.
-    pub(super) fn admit(&self, ticket: Ticket, bytes: usize, promised: bool) -> Result<(), EngineError> {
+    pub(super) fn admit(
+        &self,
+        caller: Caller,
+        ticket: Ticket,
+        bytes: usize,
+        promised: bool,
+    ) -> Result<(), EngineError> {
         let mut mailbox = lock(&self.mailbox);
         if mailbox.ended {
             return Err(EngineError::Stopped);
@@ -181,12 +196,12 @@ impl Shared {
             return Err(self.cut_why());
         }
         let (deadline, now) = (ticket.job.deadline, ticket.submitted);
-        if let Err(Full { item, retry_after }) = mailbox.queue.push(ticket, bytes, deadline, now) {
+        if let Err(Full { item, why }) = mailbox.queue.push(caller, ticket, bytes, deadline, now) {
             mailbox.refused += 1;
             drop(mailbox);
             // Its images are freed outside the lock.
             drop(item);
-            return Err(EngineError::QueueFull { retry_after });
+            return Err(why.into());
         }
         self.jobs.send_modify(|jobs| *jobs += 1);
         drop(mailbox);
@@ -194,17 +209,17 @@ impl Shared {
         Ok(())
     }
 
-    /// Refuses, and counts it, where there will be no room for one more job while `beside` others are being prepared.
-    pub(super) fn expect_room(&self, beside: usize) -> Result<(), EngineError> {
+    /// Refuses, and counts it, where there will be no room for one more job of this caller while others are being prepared.
+    pub(super) fn expect_room(&self, caller: Caller, beside: Preparing) -> Result<(), EngineError> {
         let mut mailbox = lock(&self.mailbox);
         if mailbox.draining {
             return Err(EngineError::ShuttingDown);
         }
-        match mailbox.queue.full_beside(beside, Instant::now()) {
+        match mailbox.queue.full_beside(caller, beside, Instant::now()) {
             None => Ok(()),
-            Some(retry_after) => {
+            Some(why) => {
                 mailbox.refused += 1;
-                Err(EngineError::QueueFull { retry_after })
+                Err(why.into())
             }
         }
     }

@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use super::error::{ApiError, ErrorCode};
 use super::state::AppState;
 use super::track::RequestContext;
+use crate::engine::Caller;
 
 /// Whether everybody may have this path, keys or not: probes, and pages that hold no data.
 pub fn is_open(path: &str) -> bool {
@@ -30,10 +31,15 @@ pub async fn ask_for_key(State(state): State<AppState>, request: Request, next: 
         let (scheme, key) = value.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
     });
-    match key.map(|key| keys.name_of(key)) {
-        Some(Some(name)) => {
+    match key.map(|key| keys.find(key)) {
+        Some(Some(known)) => {
             if let Some(context) = request.extensions().get::<RequestContext>() {
-                context.admitted(name);
+                // Where there is one key alone, nothing is kept for others.
+                let caller = match keys.are_several() {
+                    true => Caller::numbered(known.number),
+                    false => Caller::ONLY,
+                };
+                context.admitted(known.name, caller);
             }
             next.run(request).await
         }

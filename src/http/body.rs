@@ -1,4 +1,4 @@
-//! Reading request bodies within bounds of size, of time, and of memory over all requests together.
+//! Reading request bodies within bounds of size, of time, and of memory over all requests together (`budget`).
 
 use std::error::Error;
 use std::io;
@@ -10,14 +10,11 @@ use axum::http::HeaderMap;
 use axum::http::header::CONTENT_LENGTH;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::budget::{Budget, Refused, Share};
 use super::error::{ApiError, ErrorCode};
 use super::life::Life;
-use crate::engine::EngineError;
-
-/// One permit of the budget stands for so many bytes.
-const UNIT: u64 = 1024;
+use crate::engine::{Caller, EngineError};
 
 /// Bounds on bodies, shared by all requests.
 #[derive(Clone, Debug)]
@@ -25,7 +22,7 @@ pub struct BodyLimits {
     largest: u64,
     timeout: Duration,
     life: Life,
-    budget: Arc<Semaphore>,
+    budget: Arc<Budget>,
 }
 
 /// A body that has been read. Its share of the budget is given back when it is dropped.
@@ -33,12 +30,12 @@ pub struct BodyLimits {
 pub struct Collected {
     /// The bytes.
     pub bytes: Bytes,
-    share: Option<OwnedSemaphorePermit>,
+    share: Share,
 }
 
 impl Collected {
-    /// Takes the bytes out; the share stays taken until the returned permit is dropped.
-    pub fn into_parts(self) -> (Bytes, Option<OwnedSemaphorePermit>) {
+    /// Takes the bytes out; the share stays taken until it is dropped.
+    pub fn into_parts(self) -> (Bytes, Share) {
         (self.bytes, self.share)
     }
 }
@@ -46,21 +43,20 @@ impl Collected {
 impl BodyLimits {
     /// Bodies of at most `largest` bytes each and `together` bytes at a time, each read within `timeout`, and none once `life` ends.
     pub fn new(largest: u64, together: u64, timeout: Duration, life: Life) -> Self {
-        let units = usize::try_from(together.div_ceil(UNIT)).unwrap_or(Semaphore::MAX_PERMITS);
         Self {
             largest,
             timeout,
             life,
-            budget: Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS))),
+            budget: Budget::new(together),
         }
     }
 
-    /// Reads a body.
+    /// Reads a body that this caller sends.
     ///
     /// # Errors
     /// 413 as soon as it is known to be too large, 408 when it does not come in time, 429 when the bodies being read hold all
-    /// the memory there is for them, 400 when it is empty or breaks off (and whether its client has left then); 503 when the server begins to drain before all of it has come.
-    pub async fn collect(&self, headers: &HeaderMap, body: Body) -> Result<Collected, ApiError> {
+    /// the memory there is for them, or its caller's hold their share of it, 400 when it is empty or breaks off (and whether its client has left then); 503 when the server begins to drain before all of it has come.
+    pub async fn collect(&self, caller: Caller, headers: &HeaderMap, body: Body) -> Result<Collected, ApiError> {
         let announced = headers
             .get(CONTENT_LENGTH)
             .and_then(|v| v.to_str().ok())
@@ -71,7 +67,7 @@ impl BodyLimits {
         let mut reading = Reading {
             limits: self,
             bytes: BytesMut::new(),
-            share: None,
+            share: Share::new(&self.budget, caller),
         };
         let slow = || {
             let seconds = self.timeout.as_secs_f64();
@@ -111,7 +107,7 @@ impl BodyLimits {
 struct Reading<'a> {
     limits: &'a BodyLimits,
     bytes: BytesMut,
-    share: Option<OwnedSemaphorePermit>,
+    share: Share,
 }
 
 impl Reading<'_> {
@@ -124,33 +120,22 @@ impl Reading<'_> {
             if length > self.limits.largest {
                 return Err(self.limits.too_large());
             }
-            self.reserve(length)?;
+            self.share.grow_to(length).map_err(no_memory)?;
             self.bytes.extend_from_slice(&data);
         }
         Ok(())
     }
+}
 
-    /// Takes the share of the budget for a body of `length` bytes.
-    fn reserve(&mut self, length: u64) -> Result<(), ApiError> {
-        let held = self.share.as_ref().map_or(0, OwnedSemaphorePermit::num_permits) as u64;
-        let missing = length.div_ceil(UNIT).saturating_sub(held);
-        if missing == 0 {
-            return Ok(());
+fn no_memory(refused: Refused) -> ApiError {
+    let message = match refused {
+        Refused::Full => "Too many large requests are being read; try again in a moment.",
+        Refused::Share => {
+            "This API key's requests that are being read hold its share of the memory for them, and what is left is kept for other \
+             keys; try again when some of them have been read."
         }
-        let busy = || {
-            let message = "Too many large requests are being read; try again in a moment.";
-            ApiError::new(ErrorCode::TooManyBodies, message)
-        };
-        let missing = u32::try_from(missing).map_err(|_| self.limits.too_large())?;
-        let more = Arc::clone(&self.limits.budget)
-            .try_acquire_many_owned(missing)
-            .map_err(|_| busy())?;
-        match &mut self.share {
-            Some(share) => share.merge(more),
-            None => self.share = Some(more),
-        }
-        Ok(())
-    }
+    };
+    ApiError::new(ErrorCode::TooManyBodies, message)
 }
 
 /// The error for a body that ended with `error`. Where it was not for the body's own format, the connection or the stream has ended.
@@ -183,7 +168,7 @@ mod tests {
 
     async fn code(body: Body) -> ErrorCode {
         limits()
-            .collect(&HeaderMap::new(), body)
+            .collect(Caller::ONLY, &HeaderMap::new(), body)
             .await
             .expect_err("refused")
             .code
@@ -193,7 +178,7 @@ mod tests {
     async fn a_body_without_a_length_is_cut_off_at_the_limit() {
         assert_eq!(code(chunks(vec![vec![0; 1000]; 5])).await, ErrorCode::BodyTooLarge);
         let read = limits()
-            .collect(&HeaderMap::new(), chunks(vec![vec![7; 1024]; 4]))
+            .collect(Caller::ONLY, &HeaderMap::new(), chunks(vec![vec![7; 1024]; 4]))
             .await
             .expect("at the limit");
         assert_eq!(read.bytes.len(), 4096);
@@ -221,7 +206,10 @@ mod tests {
         ] {
             let pieces = [Ok(Bytes::from_static(b"some")), Err(io::Error::from(kind))];
             let body = Body::from_stream(futures::stream::iter(pieces));
-            let error = limits().collect(&HeaderMap::new(), body).await.expect_err("broken");
+            let error = limits()
+                .collect(Caller::ONLY, &HeaderMap::new(), body)
+                .await
+                .expect_err("broken");
             assert_eq!(
                 (error.code, error.client_left),
                 (ErrorCode::BodyIncomplete, left),
@@ -233,7 +221,11 @@ mod tests {
     #[tokio::test]
     async fn bodies_together_never_hold_more_than_their_budget() {
         let limits = limits();
-        let read = async || limits.collect(&HeaderMap::new(), Body::from(vec![1; 4096])).await;
+        let read = async || {
+            limits
+                .collect(Caller::ONLY, &HeaderMap::new(), Body::from(vec![1; 4096]))
+                .await
+        };
         let (first, second) = (read().await.expect("room"), read().await.expect("room"));
         assert_eq!(read().await.expect_err("no room").code, ErrorCode::TooManyBodies);
         drop((first, second));

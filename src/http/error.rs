@@ -107,9 +107,9 @@ codes! {
     DicomNotSupported = "dicom_not_supported", UNSUPPORTED_MEDIA_TYPE, InvalidRequest;
     /// Without constraint the model ended without a whole image.
     NoImage = "no_image", UNPROCESSABLE_ENTITY, InvalidRequest;
-    /// The queue is full.
+    /// The queue is full, or the API key's share of it.
     QueueFull = "queue_full", TOO_MANY_REQUESTS, RateLimit;
-    /// Too many bodies are being read at the same time.
+    /// Too many bodies are being read at the same time, or too many of the API key.
     TooManyBodies = "too_many_bodies", TOO_MANY_REQUESTS, RateLimit;
     /// Too many connections are open.
     TooManyConnections = "too_many_connections", TOO_MANY_REQUESTS, RateLimit;
@@ -320,6 +320,17 @@ impl From<EngineError> for ApiError {
                 retry_after: Some(retry_after),
                 ..Self::new(ErrorCode::QueueFull, message)
             },
+            EngineError::ShareHeld { jobs, retry_after } => {
+                let seconds = retry_after.as_secs().max(1);
+                let message = format!(
+                    "This API key holds its share of the queue (waiting: {jobs}), and what is left is kept for other keys; wait for \
+                     some of them, or try again in {seconds} s."
+                );
+                Self {
+                    retry_after: Some(retry_after),
+                    ..Self::new(ErrorCode::QueueFull, message)
+                }
+            }
             EngineError::Loading => Self::new(ErrorCode::Loading, "The model is still loading; try again in a moment."),
             EngineError::ShuttingDown => Self::new(
                 ErrorCode::ShuttingDown,

@@ -8,11 +8,13 @@ use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::body::BodyLimits;
+use super::budget::Share;
 use super::error::{ApiError, ErrorCode};
 use super::fields::Fields;
+use super::track::RequestContext;
+use crate::engine::Caller;
 use crate::service::{ServiceError, blocking};
 
 /// Most parts of a multipart body.
@@ -32,12 +34,8 @@ pub struct Input {
     /// Its image file, if it came as bytes.
     file: Option<Bytes>,
     /// Its share of the body budget, kept until the image is decoded.
-    share: Option<OwnedSemaphorePermit>,
+    share: Share,
 }
-
-/// A request's share of the body budget; keep it until the image is decoded.
-#[derive(Debug)]
-pub struct Share(#[expect(dead_code, reason = "held for its drop")] Option<OwnedSemaphorePermit>);
 
 /// How the body is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +68,9 @@ impl Input {
         if let Some(place) = place {
             Fields::from_query(query)?.misplaced(place)?;
         }
-        let (bytes, share) = limits.collect(&head.headers, body).await?.into_parts();
+        let context = head.extensions.get::<RequestContext>();
+        let caller = context.map_or(Caller::ONLY, RequestContext::caller);
+        let (bytes, share) = limits.collect(caller, &head.headers, body).await?.into_parts();
         let (fields, file, share) = match kind? {
             // The share goes along: what is still taken apart when its client has left has its memory within the budget.
             Kind::Json => apart(bytes.len(), move || Ok((Fields::from_json(&bytes)?, None, share))).await?,
@@ -102,10 +102,11 @@ impl Input {
         }
     }
 
-    /// All fields have been asked for: refuses what is left, and then what is missing.
+    /// All fields have been asked for: refuses what is left, and then what is missing. Gives the share of the body budget, to be kept until the image is
+    /// decoded.
     pub fn finish(self) -> Result<Share, ApiError> {
         self.fields.finish()?;
-        Ok(Share(self.share))
+        Ok(self.share)
     }
 
     /// The image, which must be there. Where it is not, no bytes stand for it, and [`Input::finish`] refuses the request.

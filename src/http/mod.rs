@@ -11,6 +11,7 @@
 mod attention;
 mod auth;
 pub mod body;
+mod budget;
 pub mod contract;
 mod conversation;
 mod envelope;

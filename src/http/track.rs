@@ -21,6 +21,7 @@ use super::metrics;
 use super::peer::{self, Peer};
 use super::state::AppState;
 use super::watched::{Watch, watched};
+use crate::engine::Caller;
 
 /// What stands for the status where the client left before there was an answer: as nginx writes it.
 const CLIENT_LEFT: u16 = 499;
@@ -35,7 +36,7 @@ pub struct RequestContext {
     pub id: Arc<str>,
     /// Our own id for it where the client has brought one, which others may use, too.
     server_id: Option<Arc<str>>,
-    key: Arc<OnceLock<String>>,
+    key: Arc<OnceLock<(String, Caller)>>,
     error: Arc<OnceLock<ErrorCode>>,
 }
 
@@ -59,10 +60,15 @@ impl RequestContext {
         }
     }
 
-    /// Notes the key that let the request in, by the name that the log has for it.
-    pub fn admitted(&self, key: String) {
+    /// Notes the key that let the request in, by the name that the log has for it, and whose load the request is.
+    pub fn admitted(&self, key: String, caller: Caller) {
         // Nobody asks twice.
-        let _ = self.key.set(key);
+        let _ = self.key.set((key, caller));
+    }
+
+    /// Whose load the request is.
+    pub fn caller(&self) -> Caller {
+        self.key.get().map_or(Caller::ONLY, |(_, caller)| *caller)
     }
 
     /// Notes an error for log and meters. The first one counts.
@@ -204,7 +210,7 @@ impl Drop for Account {
         let (id, route, method) = (&*self.context.id, self.route.as_str(), self.method);
         let server_id = self.context.server_id.as_deref();
         let (peer, forwarded_for) = (self.peer.map(display), self.forwarded_for.map(display));
-        let key = self.context.key.get().map(String::as_str);
+        let key = self.context.key.get().map(|(name, _)| name.as_str());
         let error = self.context.error.get().map(|code| code.as_str());
         let client_left = self.status.is_none() || !self.ended;
         // The line, at a level that must be known when this is compiled.

@@ -1,7 +1,7 @@
 //! From a request to a job of the engine.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::consensus;
@@ -9,7 +9,7 @@ use super::deadline::within;
 use super::plan::Plan;
 use super::task_prompts::Planner;
 use super::{ImageDesk, Limits, ModelCard, Options, Reply, Request, ServiceError, Task, blocking};
-use crate::engine::{Engine, EngineError, Facts, Job, Promise};
+use crate::engine::{Caller, Engine, EngineError, Facts, Job, Preparing, Promise};
 use crate::radiograph::{ImageNote, Pixels};
 use crate::vocabulary::Vocabulary;
 
@@ -26,29 +26,47 @@ struct Inner {
     card: ModelCard,
     desk: ImageDesk,
     limits: Limits,
-    preparing: AtomicUsize,
+    preparing: Places,
+}
+
+/// How many jobs of each caller are being prepared; nothing of those that have none.
+#[derive(Default)]
+struct Places(Mutex<BTreeMap<Caller, usize>>);
+
+impl Places {
+    /// The lock is held for a few instructions that do not panic; should one do so anyway, the counts are still whole.
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Caller, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A place among the jobs that are being prepared.
-struct Place<'a>(&'a AtomicUsize);
+struct Place<'a> {
+    among: &'a Places,
+    caller: Caller,
+}
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        let mut places = self.among.lock();
+        let left = places.get(&self.caller).map_or(0, |count| count.saturating_sub(1));
+        match left {
+            0 => places.remove(&self.caller),
+            _ => places.insert(self.caller, left),
+        };
     }
 }
 
 impl Assistant {
     /// Puts the parts together. `engine` may still be loading.
     pub fn new(engine: Engine, vocabulary: Vocabulary, card: ModelCard, desk: ImageDesk, limits: Limits) -> Self {
-        let preparing = AtomicUsize::new(0);
         Self(Arc::new(Inner {
             engine,
             vocabulary,
             card,
             desk,
             limits,
-            preparing,
+            preparing: Places::default(),
         }))
     }
 
@@ -77,12 +95,20 @@ impl Assistant {
         &self.0.vocabulary
     }
 
-    /// Takes a request in, or refuses it. The reply is cancelled when it is dropped.
+    /// As [`Self::start_for`], for the only caller there is.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn start(&self, request: Request) -> Result<Reply, ServiceError> {
+        self.start_for(Caller::ONLY, request).await
+    }
+
+    /// Takes a request of this caller in, or refuses it. The reply is cancelled when it is dropped.
     ///
     /// # Errors
     /// By the engine's state and queue, before anything is decoded; for options and texts out of their limits; for images that
     /// cannot be read; and when prompt and reply do not fit the context.
-    pub async fn start(&self, request: Request) -> Result<Reply, ServiceError> {
+    pub async fn start_for(&self, caller: Caller, request: Request) -> Result<Reply, ServiceError> {
         let begun = Instant::now();
         let inner = &*self.0;
         let facts = inner.engine.accepting()?;
@@ -93,9 +119,12 @@ impl Assistant {
         } = request;
         inner.limits.check_options(&options)?;
         // From here on a drain no longer refuses it, however long its image takes to be read.
-        let (_place, promise) = inner.place()?;
+        let (_place, promise) = inner.place(caller)?;
+        let desk = inner.desk.of(caller);
         let plan = self.lay_out(task, &options, facts).await?;
-        let (images, notes) = inner.read_image(plan.image.clone(), plan.readings, deadline).await?;
+        let (images, notes) = inner
+            .read_image(&desk, plan.image.clone(), plan.readings, deadline)
+            .await?;
         let preprocess = begun.elapsed();
         let job = Job {
             images,
@@ -104,7 +133,7 @@ impl Assistant {
             deadline,
         };
         let events = inner.engine.submit_promised(job, promise)?;
-        let parts = (inner.vocabulary.clone(), inner.desk.clone());
+        let parts = (inner.vocabulary.clone(), desk);
         Ok(Reply::new(events, plan, &options, parts, begun, preprocess).with_notes(notes))
     }
 
@@ -131,17 +160,24 @@ impl Assistant {
 }
 
 impl Inner {
-    /// A place for one more job, counting those being prepared with those that wait in the engine.
-    fn place(&self) -> Result<(Place<'_>, Promise), EngineError> {
-        let before = self.preparing.fetch_add(1, Ordering::Relaxed);
-        let place = Place(&self.preparing);
-        let promise = self.engine.expect_room(before)?;
-        Ok((place, promise))
+    /// A place for one more job of this caller, counting those being prepared with those that wait in the engine.
+    fn place(&self, caller: Caller) -> Result<(Place<'_>, Promise), EngineError> {
+        let among = &self.preparing;
+        let mut places = among.lock();
+        let beside = Preparing {
+            own: places.get(&caller).copied().unwrap_or(0),
+            all: places.values().sum(),
+        };
+        let promise = self.engine.expect_room(caller, beside)?;
+        *places.entry(caller).or_insert(0) += 1;
+        drop(places);
+        Ok((Place { among, caller }, promise))
     }
 
     /// The views of an image that are read, and what is unusual about it.
     async fn read_image(
         &self,
+        desk: &ImageDesk,
         file: Option<bytes::Bytes>,
         readings: usize,
         deadline: Option<Instant>,
@@ -149,7 +185,7 @@ impl Inner {
         let Some(file) = file else {
             return Ok((Vec::new(), Vec::new()));
         };
-        let seen = within(deadline, self.engine.wait_cut_off(), self.desk.read(file)).await?;
+        let seen = within(deadline, self.engine.wait_cut_off(), desk.read(file)).await?;
         let cells = self.engine.facts().map_or(0, |facts| facts.codes_per_image.isqrt());
         Ok((consensus::views(&seen.pixels, readings, cells), seen.notes))
     }

@@ -2,14 +2,19 @@
 //!
 //! A decoded image can be a thousand times its file, so what bounds memory is how many are open at once. Files that
 //! wait for a worker are bounded by whoever read them (the body budget of the HTTP room).
+//!
+//! Of one caller no more stand in the line for workers, or are worked on, than there are workers; the others wait in a line of its own. So who
+//! comes now waits for what is worked on, and not for all the images that another has sent.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::dicom::DicomReader;
 use super::{ServiceError, blocking};
+use crate::engine::Caller;
 use crate::radiograph::{
     self, DecodeLimits, DicomFacts, ImageFormat, ImageNote, Pixels, Preprocess, RadiographError, Raster,
 };
@@ -37,17 +42,54 @@ impl Seen {
 #[derive(Clone, Debug)]
 pub struct ImageDesk {
     workers: Arc<Semaphore>,
+    /// Places of the caller whose desk this is.
+    own: Arc<Semaphore>,
+    callers: Callers,
     limits: DecodeLimits,
     preprocess: Preprocess,
     side: usize,
     dicom: Option<DicomReader>,
 }
 
+/// Each caller's own places, as many as there are workers: for every caller that ever came (there are as many as keys).
+#[derive(Clone, Debug)]
+struct Callers {
+    places: usize,
+    known: Arc<Mutex<BTreeMap<Caller, Arc<Semaphore>>>>,
+}
+
+impl Callers {
+    fn places_of(&self, caller: Caller) -> Arc<Semaphore> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = known
+            .entry(caller)
+            .or_insert_with(|| Arc::new(Semaphore::new(self.places)));
+        Arc::clone(own)
+    }
+}
+
+/// A worker, held until its work ends. The worker is given back before the caller's own place, so that another caller that waits comes first.
+struct Place {
+    _worker: OwnedSemaphorePermit,
+    _own: OwnedSemaphorePermit,
+}
+
+async fn permit(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, ServiceError> {
+    let permit = Arc::clone(places).acquire_owned().await;
+    permit.map_err(|_| ServiceError::Worker)
+}
+
 impl ImageDesk {
     /// A desk with `workers` places that makes `side × side` images for the model.
     pub fn new(workers: usize, limits: DecodeLimits, preprocess: Preprocess, side: usize) -> Self {
+        let callers = Callers {
+            places: workers.max(1),
+            known: Arc::default(),
+        };
         Self {
-            workers: Arc::new(Semaphore::new(workers.max(1))),
+            workers: Arc::new(Semaphore::new(callers.places)),
+            own: callers.places_of(Caller::ONLY),
+            callers,
             limits,
             preprocess,
             side,
@@ -60,6 +102,14 @@ impl ImageDesk {
         Self {
             dicom: Some(reader),
             ..self
+        }
+    }
+
+    /// The same for this caller.
+    pub fn of(&self, caller: Caller) -> Self {
+        Self {
+            own: self.callers.places_of(caller),
+            ..self.clone()
         }
     }
 
@@ -110,9 +160,13 @@ impl ImageDesk {
         Ok(self.work(move || radiograph::write(&pixels, format, &NOTES)).await??)
     }
 
-    async fn place(&self) -> Result<OwnedSemaphorePermit, ServiceError> {
-        let workers = Arc::clone(&self.workers);
-        workers.acquire_owned().await.map_err(|_| ServiceError::Worker)
+    async fn place(&self) -> Result<Place, ServiceError> {
+        let own = permit(&self.own).await?;
+        let worker = permit(&self.workers).await?;
+        Ok(Place {
+            _worker: worker,
+            _own: own,
+        })
     }
 
     /// Runs `work` on a blocking thread once there is a place. The place is held until the work ends, even if its caller leaves.
@@ -141,6 +195,26 @@ mod tests {
             matches!(refusal, Some(ServiceError::Image(RadiographError::OneLevel))),
             "{refusal:?}"
         );
+    }
+
+    #[tokio::test]
+    async fn who_comes_now_waits_for_what_is_worked_on_and_not_for_all_that_another_has_sent() {
+        use futures::poll;
+        let desk = ImageDesk::new(1, DecodeLimits::default(), Preprocess::Default, 16);
+        let [many, one] = [0, 1].map(|number| desk.of(Caller::numbered(number)));
+        let held = many.place().await.expect("a free worker");
+        let mut waiting = [Box::pin(many.place()), Box::pin(many.place()), Box::pin(one.place())];
+        for place in &mut waiting {
+            assert!(poll!(place).is_pending());
+        }
+        drop(held);
+        let [second, third, other] = &mut waiting;
+        assert!(poll!(&mut *second).is_pending() && poll!(&mut *third).is_pending());
+        let others = other.await.expect("it is next");
+        assert!(poll!(&mut *second).is_pending(), "there is one worker");
+        drop(others);
+        drop(second.await.expect("then the first of those that wait"));
+        drop(third.await.expect("and the last"));
     }
 
     #[tokio::test]

@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods)] // Tests bound their waits by `soon` and hold threads back by plain channels.
 
 mod bad_input;
+mod callers;
 mod connection;
 mod contract;
 mod dicom;

@@ -4,10 +4,10 @@ use proptest::prelude::*;
 
 use super::tests::{Bench, RandomReply, any_sequence};
 use super::*;
-use crate::engine::Rule;
 use crate::engine::queue::Queue;
 use crate::engine::scripted::Reply;
 use crate::engine::tests::{config, facts, guided, job, sampled, spec};
+use crate::engine::{Caller, Rule};
 
 /// Replies of ten tokens, a token a step: nothing is drafted.
 fn bench(max_batch: usize) -> Bench {
@@ -97,7 +97,9 @@ fn others_join_beside_a_large_job_and_none_while_one_waits_for_its_first_place()
 fn joining(bench: &Bench, waiting: &[usize]) -> Vec<usize> {
     let mut queue = Queue::new(10, 10);
     for &number in waiting {
-        queue.push(texts(number), 1, None, Instant::now()).unwrap();
+        queue
+            .push(Caller::ONLY, texts(number), 1, None, Instant::now())
+            .unwrap();
     }
     let mut room = bench.scheduler.room();
     let mut joined = Vec::new();

@@ -30,9 +30,10 @@ async fn draining_refuses_new_work_and_finishes_what_was_admitted() {
 #[tokio::test]
 async fn a_job_that_was_promised_room_before_the_drain_is_taken_until_jobs_are_cut_off() {
     let (engine, _controls) = ready(says(&[1])).await;
-    let [first, second] = [0, 1].map(|beside| engine.expect_room(beside).unwrap());
+    let beside = |own| Preparing { own, all: own };
+    let [first, second] = [0, 1].map(|own| engine.expect_room(Caller::ONLY, beside(own)).unwrap());
     engine.drain();
-    let refused = engine.expect_room(0);
+    let refused = engine.expect_room(Caller::ONLY, beside(0));
     assert_eq!(refused.err(), Some(EngineError::ShuttingDown));
     let events = engine.submit_promised(job(vec![spec(&[7], Rule::Text, 20)]), first);
     assert!(is_done(&all(events.unwrap()).await));

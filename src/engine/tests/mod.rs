@@ -1,5 +1,6 @@
 //! The engine's promises, held with the scripted backend: no weights, no network, no timed assertions.
 
+mod callers;
 mod cancellation;
 mod company;
 mod drain;

@@ -11,9 +11,9 @@ pub mod vqa;
 
 use std::time::Instant;
 
+use super::budget::Share;
 use super::error::ApiError;
 use super::fields::{Fields, wrong};
-use super::input::Share;
 use super::state::AppState;
 use crate::radiograph::ImageFormat;
 use crate::service::{Constraint, Options, Reply, Request, SEED_END, Task};
@@ -51,17 +51,20 @@ fn take_format(fields: &mut Fields, name: &'static str) -> Result<Option<ImageFo
     fields.choice(name, &[("png", ImageFormat::Png), ("jpeg", ImageFormat::Jpeg)])
 }
 
-/// Starts a task with the server's deadline. By then its image is decoded, and its share of the body budget free for others.
+/// Starts a task for the request's caller, with the server's deadline. By then its image is decoded, and its share of the body budget free for others.
 async fn start(state: &AppState, task: Task, options: Options, share: Share) -> Result<Reply, ApiError> {
     let (begun, name) = (Instant::now(), task.name());
     let deadline = begun.checked_add(state.request_timeout);
     let reply = state
         .assistant
-        .start(Request {
-            task,
-            options,
-            deadline,
-        })
+        .start_for(
+            share.caller(),
+            Request {
+                task,
+                options,
+                deadline,
+            },
+        )
         .await?;
     drop(share);
     super::metrics::preprocess(name, begun.elapsed());
