@@ -14,7 +14,7 @@ use super::{JobId, Observation, Phase, Role, Scheduler, SequenceKey};
 use crate::engine::queue::Place;
 use crate::engine::{Job, Rule};
 
-/// Most jobs that wait for more places than they have while others still join. More of them would only slow each other down.
+/// Most jobs that wait for more places than they have while others still join, small ones aside. More of them would only slow each other down.
 const MOST_CROWDED: usize = 4;
 
 /// A job is small if it takes at most one part in so many of the batch. Those that pass a larger one may take no more than that together.
@@ -48,18 +48,21 @@ pub(in crate::engine) struct Room {
     pub(super) passing: usize,
     /// Most seats of a small job.
     pub(super) small: usize,
+    /// Whether as many large jobs take turns as may.
+    crowded: bool,
     /// Whether the first in the queue is large and has to wait.
     passable: bool,
 }
 
 impl Room {
     /// Whether a job that stands there in the queue may join; if so its part of the room is taken. Small jobs pass a large one that stands
-    /// first and has to wait.
+    /// first and has to wait, and do not wait for the end of large ones that take turns.
     pub(in crate::engine) fn admit(&mut self, job: &Job, place: Place) -> bool {
         match place {
             Place::First => {
-                let joins = self.take(job);
-                self.passable = !joins && job.seats() > self.small;
+                let small = job.seats() <= self.small;
+                let joins = self.take(job) || (small && self.crowded && self.pass(job));
+                self.passable = !joins && !small;
                 joins
             }
             Place::Behind => self.passable && self.pass(job),
@@ -123,7 +126,8 @@ impl Scheduler {
         // One share more than there are such jobs: it is for whoever joins.
         let share = self.max_batch / (crowded.len() + 1);
         seated += crowded.iter().map(|seats| share.min(*seats)).sum::<usize>();
-        let closed = blocked || crowded.len() >= MOST_CROWDED;
+        let many = crowded.len() >= MOST_CROWDED;
+        let closed = blocked || many;
         Room {
             seats: if closed {
                 0
@@ -133,6 +137,7 @@ impl Scheduler {
             vision: (2 * self.facts.vision_batch).saturating_sub(self.lines.waiting()),
             passing: small.saturating_sub(outside),
             small,
+            crowded: many,
             passable: false,
         }
     }

@@ -148,6 +148,30 @@ fn few_large_jobs_run_at_a_time() {
 }
 
 #[test]
+fn a_small_job_joins_though_as_many_large_ones_take_turns_as_may() {
+    let mut bench = bench(8);
+    let mut large = Vec::new();
+    for _ in 0..60 {
+        while bench.scheduler.room().take(&texts(40)) {
+            large.push(bench.submit(texts(40)));
+        }
+        bench.step();
+    }
+    assert_eq!(large.len(), 4);
+    assert!(joining(&bench, &[40]).is_empty());
+    assert_eq!(joining(&bench, &[40, 1]), [1], "whether a large one stands before it");
+    assert_eq!(
+        joining(&bench, &[1, 1, 1]),
+        [1, 1],
+        "or none; two are a third of the batch"
+    );
+    let small = bench.submit(texts(1));
+    steps_until(&mut bench, |bench| ended(bench, small));
+    assert!(large.iter().all(|&id| !ended(&bench, id)));
+    bench.finish().unwrap();
+}
+
+#[test]
 fn a_stream_of_small_jobs_does_not_starve_a_large_one() {
     for max_batch in [1, 4] {
         let mut bench = bench(max_batch);
