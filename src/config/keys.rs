@@ -138,7 +138,9 @@ impl ApiKeys {
         let digest = Sha256::digest(key.as_bytes());
         let known = |found, known: &KeyDigest| found | known.0.ct_eq(&digest);
         let found = self.0.iter().fold(Choice::from(0), known);
-        let &[a, b, c, d, ..] = digest.as_slice() else { return None };
+        let &[a, b, c, d, ..] = digest.as_slice() else {
+            return None;
+        };
         bool::from(found).then(|| KnownKey {
             name: hex(&digest[..4]),
             number: u32::from_be_bytes([a, b, c, d]),
@@ -181,7 +183,11 @@ mod tests {
         let keys = ApiKeys::new(&given, Some(&path)).expect("read");
         let number = |keys: &ApiKeys, key: &str| keys.find(key).map(|known| known.number);
         let alone = ApiKeys::new(&[], Some(&path)).expect("read");
-        assert_eq!(number(&keys, "c"), number(&alone, "c"), "the same, whichever are beside it");
+        assert_eq!(
+            number(&keys, "c"),
+            number(&alone, "c"),
+            "the same, whichever are beside it"
+        );
         let numbers: std::collections::BTreeSet<_> = ["a", "b", "c", "d"]
             .map(|key| number(&keys, key).expect("let in"))
             .into();

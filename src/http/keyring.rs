@@ -109,10 +109,7 @@ mod tests {
 
     fn let_in(ring: &Keyring) -> Vec<&'static str> {
         let known = ["given", "old", "new"];
-        known
-            .into_iter()
-            .filter(|key| ring.now().find(key).is_some())
-            .collect()
+        known.into_iter().filter(|key| ring.now().find(key).is_some()).collect()
     }
 
     #[test]

@@ -11,7 +11,7 @@ use llm_cxr::RESEARCH_NOTICE;
 use llm_cxr::config::{CpuKernels, ModelConfig};
 use llm_cxr::http::wire::{ModelRef, ReadingsUsed, SamplingUsed, TimingMs, TokenUsage};
 use llm_cxr::http::{finish_reason, image_notes};
-use llm_cxr::radiograph::ImageFormat;
+use llm_cxr::radiograph::{ImageFormat, ImageNote};
 use llm_cxr::service::{Assistant, Options, Outcome as Answers, Request, Task, Update};
 use serde_json::{Value, json};
 
@@ -150,7 +150,7 @@ pub fn report(args: ReportArgs) -> CommandResult {
         out["codes"] = json!(answers.input_codes.as_deref());
         return print_json(&out);
     }
-    notice(&assistant, &answers);
+    notice(&assistant, &answers.image_notes);
     Ok(())
 }
 
@@ -179,7 +179,7 @@ pub fn ask(args: AskArgs) -> CommandResult {
     if !one {
         pairs.for_each(|(question, answer)| println!("{question}\n  {}", answer.text));
     }
-    notice(&assistant, &answers);
+    notice(&assistant, &answers.image_notes);
     Ok(())
 }
 
@@ -208,7 +208,7 @@ pub fn draw(args: DrawArgs) -> CommandResult {
         return print_json(&out);
     }
     println!("{} (synthetic, seed {})", args.output.display(), answer.seed);
-    notice(&assistant, &answers);
+    notice(&assistant, &answers.image_notes);
     Ok(())
 }
 
@@ -283,8 +283,8 @@ fn account(assistant: &Assistant, a: &Answers) -> Value {
 }
 
 /// On stderr, so that stdout holds the result alone.
-fn notice(assistant: &Assistant, answers: &Answers) {
-    answers.image_notes.iter().for_each(|note| eprintln!("{note}"));
+fn notice(assistant: &Assistant, notes: &[ImageNote]) {
+    notes.iter().for_each(|note| eprintln!("{note}"));
     if let Some(warning) = assistant.card().warning() {
         eprintln!("{warning}");
     }

@@ -76,7 +76,7 @@ pub fn decode(args: DecodeArgs) -> CommandResult {
                 );
             }
             println!("{} (synthetic)", args.output.display());
-            notice(&assembled.assistant);
+            notice(&assembled.assistant, &[]);
             return Ok(());
         }
     }
