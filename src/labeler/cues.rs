@@ -257,8 +257,15 @@ fn turns(sentence: &[String], at: usize) -> bool {
             let mut rest = near.take_while(|w| !TURNS.contains(&w.as_str()));
             !rest.any(|w| w == "or" || w == "nor")
         }
+        "there" => !inverted(sentence, at),
         _ => TURNS.contains(&word) || AFTER.contains(&word),
     }
+}
+
+/// Whether the `there` at word `at` goes on with a denial: "nor is there an effusion".
+fn inverted(sentence: &[String], at: usize) -> bool {
+    let before = at.checked_sub(2).map(|from| &sentence[from..at]);
+    before.is_some_and(|before| before[0] == "nor" && VERBS.contains(&before[1].as_str()))
 }
 
 /// Whether a device behind word `at` is a statement of its own: "no pneumothorax, ET tube 4 cm above the carina".

@@ -98,6 +98,24 @@ fn a_denied_finding_denies_no_device() {
 }
 
 #[test]
+fn a_nor_denies_what_stands_behind_its_verb() {
+    all(&[
+        (
+            "ptx- eff-",
+            "There is no pneumothorax, nor is there any pleural effusion.",
+        ),
+        (
+            "edema- eff- ptx-",
+            "No pleural effusion or pneumothorax is present, nor is there evidence of pulmonary edema.",
+        ),
+        ("ptx-", "Nor is there any pneumothorax."),
+        ("eff- ptx-", "No effusion is seen nor is there pneumothorax."),
+        ("eff- ptx-", "There is no effusion nor has there been a pneumothorax."),
+        ("ptx- eff+", "There is no pneumothorax, there is an effusion."),
+    ]);
+}
+
+#[test]
 fn what_is_said_of_a_tip_or_a_place_is_not_said_of_the_device() {
     all(&[
         ("dev+", "NG tube tip is not seen."),
