@@ -8,8 +8,9 @@ use super::SUPPORT_DEVICES;
 const NAMES: &[(&[&str], &str)] = &[
     (
         &["Atelectasis"],
-        "atelecta*|lobar collapse|lobe collapse|collapsed lobe|collapsed lung|collapse of the * lobe|collapse of the * * lobe|\
-         atelectesis",
+        "atelecta*|atelectesis|collapse|lobar collapse|lobe collapse|lung collapse|collapsed lobe|collapsed lung|lung is collapsed|\
+         lobe is collapsed|lung remains collapsed|lobe remains collapsed|collapse of the * lobe|collapse of the * * lobe|\
+         collapse of the * lung",
     ),
     (&["Cardiomegaly"], "cardiomegaly|cardiomegally|megalocardia"),
     (&["Consolidation"], "consolidat*|consoldiation|consolidaton"),
@@ -68,7 +69,8 @@ const NAMES: &[(&[&str], &str)] = &[
     (
         &[],
         "pericardial effusion*|joint effusion*|mass effect|soft tissue mass*|breast mass*|soft tissue edema|fracture line*|body mass|\
-         mediastinal infiltrat*|collapsed lung markings|infection control|cardiac mass*",
+         mediastinal infiltrat*|collapsed lung markings|infection control|cardiac mass*|vertebral collapse|vertebral body collapse|\
+         collapse of the * vertebra*|compression collapse|tracheal collapse|airway collapse|bronchial collapse|syncope and collapse",
     ),
 ];
 
@@ -145,7 +147,7 @@ pub(super) fn mentions(sentence: &[String]) -> Vec<Mention> {
         match PHRASES.iter().find(fits) {
             Some(phrase) => {
                 let end = at + phrase.words.len();
-                if !phrase.labels.is_empty() {
+                if !phrase.labels.is_empty() && !by_air(sentence, at, end) {
                     found.push(Mention {
                         start: at,
                         end,
@@ -158,6 +160,18 @@ pub(super) fn mentions(sentence: &[String]) -> Vec<Mention> {
         }
     }
     found
+}
+
+/// Whether words `start .. end` tell that a lung collapses beside a pneumothorax: "pneumothorax with collapse of the left lung" names
+/// no atelectasis.
+fn by_air(sentence: &[String], start: usize, end: usize) -> bool {
+    let collapse = sentence[start..end].iter().any(|w| w.starts_with("collapse"));
+    let near = &sentence[start.saturating_sub(4)..start];
+    let beside = near
+        .windows(2)
+        .any(|two| two[0].contains("pneumothora") && two[1] == "with");
+    let mut rest = sentence[start..].iter().map(String::as_str).take(5);
+    collapse && beside && rest.any(|w| w == "lung")
 }
 
 #[cfg(test)]

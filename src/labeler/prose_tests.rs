@@ -116,6 +116,23 @@ fn a_nor_denies_what_stands_behind_its_verb() {
 }
 
 #[test]
+fn a_collapse_is_atelectasis_but_for_that_of_a_vertebra_or_beside_a_pneumothorax() {
+    all(&[
+        ("ate+", "Lung collapse."),
+        ("ate+", "Collapse of the right lung."),
+        ("ate+", "Persistent left basilar collapse."),
+        ("ate+", "The left lower lobe is collapsed."),
+        ("ate-", "No lobar collapse."),
+        ("ate+ les+", "Right hilar mass with post obstructive collapse."),
+        ("ptx+ ate+", "Right pneumothorax with collapse of the right lower lobe."),
+        ("ptx+", "Large left pneumothorax with collapse of the left lung."),
+        ("ptx+", "Left pneumothorax with complete left lung collapse."),
+        ("ptx-", "No pneumothorax or collapsed lung markings."),
+        ("", "Collapse of the T8 vertebral body."),
+    ]);
+}
+
+#[test]
 fn what_is_said_of_a_tip_or_a_place_is_not_said_of_the_device() {
     all(&[
         ("dev+", "NG tube tip is not seen."),
