@@ -65,9 +65,27 @@ const PARTS: &[&str] = &[
     "apex",
 ];
 
-/// Between a side and the finding in it these may stand: "left lung base opacity".
+/// Between a side and the finding in it these may stand: "left lung base opacity", "right lower lobe pulmonary nodule".
 const PLACES: &[&str] = &[
-    "upper", "lower", "middle", "mid", "lobe", "lung", "base", "zone", "apex", "apical", "basal", "basilar",
+    "upper",
+    "lower",
+    "middle",
+    "mid",
+    "lobe",
+    "lung",
+    "base",
+    "zone",
+    "apex",
+    "apical",
+    "basal",
+    "basilar",
+    "pulmonary",
+    "partial",
+    "focal",
+    "airspace",
+    "lobar",
+    "hazy",
+    "sided",
 ];
 
 /// A side that goes with one of these is where nothing is.
