@@ -290,6 +290,8 @@ fn a_lobe_by_its_initials_has_a_side_and_a_part_of_the_lung_may_stand_between_si
             true,
             "Right upper lung opacity and left lower lung atelectasis.",
         ),
+        ("eff", true, "Effusion on the right and left opacity."),
+        ("opac", false, "Effusion on the right and left opacity."),
         ("les", true, "Left effusion, right middle zone pulmonary nodule."),
         ("ate", true, "Left effusion, right lower lobe partial collapse."),
         ("opac", true, "Left effusion, right-sided lung opacity."),

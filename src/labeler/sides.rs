@@ -111,10 +111,12 @@ pub(super) fn sides(sentence: &[String], mentions: &[Mention]) -> Vec<Sides> {
             let mut words = between.iter().map(String::as_str);
             !words.clone().any(|w| PARTS.contains(&w)) || words.all(|w| PLACES.contains(&w))
         });
-        // "Right and left effusions": what joins two sides is no border.
+        // "Right and left effusions": what joins two sides is no border, but for "effusion on the right and left opacity".
+        let told = preceding.is_some() && at.checked_sub(2).is_some_and(|on| sentence[on] == "on");
         let joined = following.filter(|&m| {
             let between = &sentence[at + 1..mentions[m].start];
-            between.first().is_some_and(|w| w == "and" || w == "or")
+            !told
+                && between.first().is_some_and(|w| w == "and" || w == "or")
                 && between.get(1).is_some_and(|w| self::side(w).is_some())
         });
         let elsewhere = preceding.or(following).filter(|_| {
