@@ -24,7 +24,7 @@ const NAMES: &[(&[&str], &str)] = &[
     (
         &["Lung Lesion"],
         "nodule|nodules|nodular opacity|nodular opacities|nodular density|nodular densities|nodular shadow*|mass|masses|\
-         granuloma|granulomas|lung lesion*|pulmonary lesion*|cavitary lesion*|round lesion*|tumor*|tumour*|neoplasm*|carcinoma|\
+         lung lesion*|pulmonary lesion*|cavitary lesion*|round lesion*|tumor*|tumour*|neoplasm*|carcinoma|\
          metasta*|masslike|mass like|masslike opacity|mass like opacity|lung cancer",
     ),
     (

@@ -133,6 +133,15 @@ fn a_collapse_is_atelectasis_but_for_that_of_a_vertebra_or_beside_a_pneumothorax
 }
 
 #[test]
+fn a_granuloma_alone_is_no_lesion_and_a_calcified_nodule_is_one() {
+    all(&[
+        ("", "Calcified granuloma in the right upper lobe, unchanged."),
+        ("les-", "No suspicious nodule or mass. Calcified granuloma."),
+        ("les+", "Calcified nodule of 1.2 cm, likely a granuloma."),
+    ]);
+}
+
+#[test]
 fn what_is_said_of_a_tip_or_a_place_is_not_said_of_the_device() {
     all(&[
         ("dev+", "NG tube tip is not seen."),
