@@ -29,6 +29,9 @@ const HARDLY: &[&str] = &["difficult", "hard"];
 /// Of [`FOUND`] those that, denied, leave open whether something is there: "the effusion is not well evaluated".
 const LOOKED_AT: &[&str] = &["assessed", "evaluated", "defined"];
 
+/// What is seen so little may be there all the same: "the fracture is not well visualized".
+const POORLY: &[&str] = &["well", "adequately", "optimally", "fully", "completely", "entirely"];
+
 /// Words of an earlier image: what it did not show is new.
 const EARLIER: &[&str] = &["previously", "before", "earlier"];
 
@@ -125,7 +128,7 @@ fn denied(words: &[String]) -> Option<Label> {
         .take_while(|w| !CHANGE.contains(w) && !CHANGED.contains(w))
         .position(|w| FOUND.contains(&w) && !LOOKED_AT.contains(&w));
     let denies = match found {
-        Some(at) => !within(EARLIER, 0, at + 2) && !within(PRIOR, at + 1, 3),
+        Some(at) => !within(EARLIER, 0, at + 2) && !within(PRIOR, at + 1, 3) && !within(POORLY, 0, at),
         None => alone,
     };
     denies.then_some(Label::Negative)

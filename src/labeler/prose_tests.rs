@@ -51,6 +51,21 @@ fn a_denial_behind_a_verb_is_of_what_is_seen_and_not_of_how_it_is() {
 }
 
 #[test]
+fn what_is_not_well_seen_is_there_and_makes_no_chest_normal() {
+    let cases = [
+        ("frac+", "The right rib fractures are not well visualized."),
+        ("les+", "The known nodule is not well seen."),
+        ("eff+", "The effusion is not adequately seen on this view."),
+        ("les+", "Nodule not optimally visualized."),
+    ];
+    all(&cases);
+    for (_, text) in cases {
+        assert_eq!(read(text).labels[NO_FINDING], Label::Blank, "{text}");
+    }
+    all(&[("ptx-", "The pneumothorax is not clearly seen.")]);
+}
+
+#[test]
 fn what_is_nearly_or_partly_gone_is_still_there() {
     all(&[
         ("edema+", "Pulmonary edema has nearly resolved."),
