@@ -55,6 +55,24 @@ const AFTER: &[&str] = &["after", "following", "status"];
 /// So many words before a device its tip may stand; what is said of that is not said of the device.
 const TIP_REACH: usize = 6;
 
+/// Parts of a device that may not be seen though it is there: "the tip of the tube is not seen".
+const PARTS: &[&str] = &[
+    "tip",
+    "tips",
+    "end",
+    "sideport",
+    "sidehole",
+    "sideholes",
+    "portion",
+    "course",
+];
+
+/// After `side`: the side port or hole of a tube.
+const OPENINGS: &[&str] = &["port", "ports", "hole", "holes"];
+
+/// How far a device is not seen: "the tube is not seen below the diaphragm".
+const BEYOND: &[&str] = &["below", "beyond", "past"];
+
 /// Headings of why the image was taken and of earlier ones.
 const REQUESTS: &[&str] = &[
     "reason for exam",
@@ -206,7 +224,7 @@ pub(super) fn is_request(sentence: &[String]) -> bool {
 /// What the sentence says of the mention at `index`; `None` if it says nothing of this image.
 pub(super) fn judge(sentence: &[String], mentions: &[Mention], index: usize) -> Option<Label> {
     let mention = mentions.get(index)?;
-    let own = |said: &Label| !(mention.is_device() && *said == Label::Negative && of_tip(sentence, mention));
+    let own = |said: &Label| !(mention.is_device() && *said == Label::Negative && of_part(sentence, mention));
     if let Some(said) = behind(sentence, mention.end).filter(own) {
         return Some(said);
     }
@@ -222,10 +240,16 @@ pub(super) fn judge(sentence: &[String], mentions: &[Mention], index: usize) -> 
     before(sentence, mentions, index, bare)
 }
 
-/// Whether what is said behind a device is said of its tip: "the tip of the tube is not seen".
-fn of_tip(sentence: &[String], mention: &Mention) -> bool {
+/// Whether what is said behind a device is said of a part of it, or of how far it is seen: "the tip of the tube is not seen".
+fn of_part(sentence: &[String], mention: &Mention) -> bool {
     let near = &sentence[mention.start.saturating_sub(TIP_REACH)..mention.start];
-    sentence.get(mention.end).is_some_and(|w| w == "tip") || near.iter().any(|w| w == "tip")
+    let part = |w: &String| PARTS.contains(&w.as_str());
+    let opening = near
+        .windows(2)
+        .any(|two| two[0] == "side" && OPENINGS.contains(&two[1].as_str()));
+    let rest = &sentence[mention.end..];
+    let mut statement = rest.iter().map(String::as_str).take_while(|w| *w != "," && *w != "and");
+    rest.first().is_some_and(part) || near.iter().any(part) || opening || statement.any(|w| BEYOND.contains(&w))
 }
 
 /// Whether the sentence tells what was found when a device was out: "no pneumothorax after chest tube removal".

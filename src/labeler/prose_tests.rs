@@ -161,6 +161,13 @@ fn what_is_said_of_a_tip_or_a_place_is_not_said_of_the_device() {
     all(&[
         ("dev+", "NG tube tip is not seen."),
         ("dev+", "Tip of the right internal jugular line is not well visualized."),
+        ("dev+", "Nasogastric tube is not visualized below the diaphragm."),
+        (
+            "dev+",
+            "The side port of the NG tube is not visualized below the GE junction.",
+        ),
+        ("dev+", "The distal end of the NG tube is not seen."),
+        ("dev-", "The right-sided chest tube is not seen."),
         ("dev+", "The endotracheal tube is not in satisfactory position."),
         ("dev+", "The Swan-Ganz catheter is no longer in the pulmonary artery."),
         ("dev+", "Consider advancing the ET tube."),
