@@ -308,6 +308,14 @@ fn sets_device_apart(sentence: &[String], earlier: &[Mention], at: usize) -> boo
     }
 }
 
+/// Whether the comma or `and` at word `at` goes on with what was removed: "removal of the ET tube and right chest tube", but not
+/// "removal of the ET tube, right PICC unchanged".
+fn among_removed(sentence: &[String], mention: &Mention, at: usize) -> bool {
+    let ends = sentence.get(mention.end).is_none_or(|w| w == "," || w == "and");
+    let removal = |two: &[String]| two[0] == "removal" && two[1] == "of";
+    ends && sentence[..at].windows(2).any(removal) && !sentence[at..].iter().any(|w| VERBS.contains(&w.as_str()))
+}
+
 /// Whether a clause with a verb of its own begins behind the comma or `and` at word `at`: "no pneumothorax, cardiomegaly is unchanged".
 ///
 /// What is or is not seen may be a whole list: "no effusion, consolidation, and pneumothorax is seen".
@@ -330,7 +338,8 @@ fn before(sentence: &[String], mentions: &[Mention], index: usize, bare: Label) 
     for end in (1..=start).rev().take(REACH) {
         let at = end - 1;
         let joint = [",", "and"].contains(&sentence[at].as_str());
-        if turns(sentence, at) || (joint && evidence.is_some()) {
+        let turns = turns(sentence, at) && !(device && joint && among_removed(sentence, mention, at));
+        if turns || (joint && evidence.is_some()) {
             break;
         }
         if device && sets_device_apart(sentence, earlier, at) {

@@ -63,14 +63,16 @@ const NAMES: &[(&[&str], &str)] = &[
          cerclage wire*|support device*|monitoring device*|hardware|stent|stents|prosthetic valve|valve replacement|\
          valve prosthesis|surgical clip*|surgical drain*|pigtail|intra aortic balloon pump|iabp|lvad|\
          prosthetic * valve|tavr|trach|ngt|ogt|cvc|dialysis line*|hemodialysis line*|chest drain*|thoracic drain*|chest port|chest wall port|\
-         subclavian port|infusaport|impella|loop recorder|epicardial leads|pacing device|cardiac device",
+         subclavian port|infusaport|impella|loop recorder|epicardial leads|pacing device|cardiac device|\
+         sheath|sheaths|introducer",
     ),
     // Not what they seem.
     (
         &[],
         "pericardial effusion*|joint effusion*|mass effect|soft tissue mass*|breast mass*|soft tissue edema|fracture line*|body mass|\
          mediastinal infiltrat*|collapsed lung markings|infection control|cardiac mass*|vertebral collapse|vertebral body collapse|\
-         collapse of the * vertebra*|compression collapse|tracheal collapse|airway collapse|bronchial collapse|syncope and collapse",
+         collapse of the * vertebra*|compression collapse|tracheal collapse|airway collapse|bronchial collapse|syncope and collapse|\
+         rectus sheath",
     ),
 ];
 
