@@ -274,6 +274,18 @@ fn a_state_is_of_the_organ_that_it_is_said_of() {
             "opac+",
             "The heart and mediastinum are stable with increased opacity at the right base.",
         ),
+        (
+            "card+",
+            "Low lung volumes accentuate the cardiac silhouette, which appears mildly enlarged.",
+        ),
+        ("card+", "The heart, which appears enlarged, is unchanged."),
+        ("card+", "Heart size is difficult to assess but appears enlarged."),
+        ("card+", "The heart is not well seen but appears enlarged."),
+        ("eff+", "The heart is hidden by an effusion, which is large."),
+        (
+            "ptx-",
+            "The heart is obscured but there is no enlarged node or pneumothorax.",
+        ),
         ("card+", "Heart size is increased."),
         ("card-", "Heart size is not increased."),
         (

@@ -30,6 +30,14 @@ const STATES: &[(&str, Label)] = &[
 /// A state holds of an organ named at most so many words away.
 const REACH: usize = 10;
 
+/// From an organ's name to a `which` that goes on about it: "the cardiac silhouette, which".
+const NAME: usize = 3;
+
+/// Verbs of a statement that goes on about the organ named before it: "which is enlarged", "but appears enlarged".
+const GOES_ON: &[&str] = &[
+    "is", "was", "has", "appears", "remains", "looks", "seems", "may", "might", "likely", "probably",
+];
+
 /// What a sentence says of the size of heart and mediastinum.
 pub(super) fn states(sentence: &[String]) -> Vec<(Organ, Label)> {
     let mut found = Vec::new();
@@ -37,8 +45,9 @@ pub(super) fn states(sentence: &[String]) -> Vec<(Organ, Label)> {
     let mut organs: Vec<(Organ, usize)> = Vec::new();
     let mut waiting: Option<(Label, usize)> = None;
     for (at, word) in sentence.iter().enumerate() {
+        let same = goes_on(sentence, at);
         if ["but", "however", "although", "while", "there", "which"].contains(&word.as_str()) {
-            organs.clear();
+            organs.retain(|&(_, from)| same && (word != "which" || at - from <= NAME));
             waiting = None;
         }
         // "The aorta is dilated and the heart is normal": the state was another's.
@@ -91,6 +100,12 @@ pub(super) fn states(sentence: &[String]) -> Vec<(Organ, Label)> {
         waiting = None;
     }
     found
+}
+
+/// Whether a statement that begins at word `at` has no subject of its own.
+fn goes_on(sentence: &[String], at: usize) -> bool {
+    let next = sentence.get(at + 1);
+    sentence[at] != "there" && next.is_some_and(|w| GOES_ON.contains(&w.as_str()))
 }
 
 /// Words that are more often said of something else.
@@ -163,7 +178,7 @@ fn organ(sentence: &[String], at: usize) -> Option<Organ> {
 fn denied(sentence: &[String], first: usize, at: usize) -> bool {
     let near = |end: usize, words: usize, cues: &[&str]| {
         let stretch = (end.saturating_sub(words)..end).rev();
-        let mut stretch = stretch.take_while(|&i| !["and", ",", "with"].contains(&sentence[i].as_str()));
+        let mut stretch = stretch.take_while(|&i| !["and", ",", "with", "but"].contains(&sentence[i].as_str()));
         // "No change in the enlarged heart" leaves it enlarged.
         stretch.any(|i| cues.contains(&sentence[i].as_str()) && !no_change(sentence, i, end))
     };
