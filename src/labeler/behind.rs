@@ -38,6 +38,9 @@ const EARLIER: &[&str] = &["previously", "before", "earlier"];
 /// Words that go with an earlier image: "not seen on the prior study".
 const PRIOR: &[&str] = &["prior", "previous"];
 
+/// Before a `not` that leaves open what it denies.
+const MAY: &[&str] = &["may", "might"];
+
 /// So many words of a statement count behind its verb.
 const VERB_REACH: usize = 5;
 
@@ -55,12 +58,23 @@ pub(super) fn behind(sentence: &[String], end: usize) -> Option<Label> {
 
 fn at_once(rest: &[String]) -> Option<Label> {
     let first = rest.first()?;
+    if let [less, likely, rest @ ..] = rest
+        && less == "less"
+        && likely == "likely"
+        && ends(rest)
+    {
+        return Some(Label::Uncertain);
+    }
     let Some(&(word, said)) = AT_ONCE.iter().find(|(word, _)| first == word) else {
         return denied(rest);
     };
     // "Effusion possible", but not "effusion possible atelectasis".
-    let ends = rest.get(1).is_none_or(|w| [",", "and", "?"].contains(&w.as_str()));
-    (word != "possible" || ends).then_some(said)
+    (word != "possible" || ends(&rest[1..])).then_some(said)
+}
+
+/// Whether nothing more is said in a statement.
+fn ends(rest: &[String]) -> bool {
+    rest.first().is_none_or(|w| [",", "and", "?"].contains(&w.as_str()))
 }
 
 fn answer(rest: &[String]) -> Option<Label> {
@@ -83,6 +97,10 @@ fn by_verb(rest: &[String]) -> Option<Label> {
     // "Cannot" is verb and denial.
     if let Some(said) = denied(&rest[verb..]) {
         return Some(said);
+    }
+    // "May not be visible" leaves it open.
+    if MAY.contains(&rest[verb].as_str()) && denied(&rest[verb + 1..]).is_some() {
+        return Some(Label::Uncertain);
     }
     // A list may stand between a mention and its verb: "effusion, pneumothorax or edema is not seen".
     let statement = statement(&rest[verb + 1..]);

@@ -20,6 +20,7 @@ const EVIDENCE: &[&str] = &[
     "suggest",
     "suggesting",
     "suggestive of",
+    "suggestion of",
 ];
 
 /// An end of the finding, which may itself be denied or be only half of one.
@@ -91,8 +92,8 @@ const REQUESTS: &[&str] = &[
 
 /// Verbs that say something of what stands before them.
 pub(super) const VERBS: &[&str] = &[
-    "is", "are", "was", "were", "has", "have", "had", "cannot", "can", "could", "may", "might", "should", "would",
-    "seems", "does", "do", "did", "remains", "remain",
+    "is", "are", "was", "were", "has", "have", "had", "cannot", "can", "could", "may", "might", "must", "should",
+    "would", "seems", "does", "do", "did", "remains", "remain",
 ];
 
 /// Verbs with which a statement is whole.
@@ -233,7 +234,7 @@ pub(super) fn judge(sentence: &[String], mentions: &[Mention], index: usize) -> 
     }
     // A question asks.
     let asked = sentence.last().is_some_and(|w| w == "?");
-    let bare = match asked || alternative(sentence, mentions, index) {
+    let bare = match asked || alternative(sentence, mentions, index) || if_any(sentence, mentions, index) {
         true => Label::Uncertain,
         false => Label::Positive,
     };
@@ -263,10 +264,28 @@ fn taken_out(sentence: &[String], mention: &Mention) -> bool {
 /// Whether a mention is one of two between which the report leaves it: "atelectasis or pneumonia", "atelectasis vs. scarring".
 fn alternative(sentence: &[String], mentions: &[Mention], index: usize) -> bool {
     let word = |at: usize| sentence.get(at).map_or("", String::as_str);
-    let either = |a: &Mention, b: &Mention| word(a.end) == "or" && b.start <= a.end + 2 && a.labels != b.labels;
+    let either = |a: &Mention, b: &Mention| {
+        let or = a.end + usize::from(word(a.end) == "and");
+        word(or) == "or" && b.start <= or + 2 && a.labels != b.labels
+    };
     let mut pairs = mentions.windows(2).enumerate();
-    ["vs", "versus"].contains(&word(mentions[index].end))
+    let mention = &mentions[index];
+    let before = |back: usize| mention.start.checked_sub(back).map_or("", word);
+    ["vs", "versus"].contains(&word(mention.end))
+        || (before(1) == "or" && before(2) == "aspiration")
+        || (before(1) == "than"
+            && sentence[..mention.start]
+                .windows(2)
+                .any(|two| two == ["more", "likely"]))
         || pairs.any(|(first, pair)| (first == index || first + 1 == index) && either(&pair[0], &pair[1]))
+}
+
+/// Whether it is left open behind the mention, before the next one, that there is any: "pleural effusion, if any, is minimal".
+fn if_any(sentence: &[String], mentions: &[Mention], index: usize) -> bool {
+    let end = mentions.get(index + 1).map_or(sentence.len(), |next| next.start);
+    let behind = sentence.get(mentions[index].end..end).unwrap_or_default();
+    let open = |two: &[String]| two[0] == "if" && ["any", "present", "at"].contains(&two[1].as_str());
+    behind.windows(2).any(open)
 }
 
 /// Whether a new statement begins at word `at`.
@@ -360,7 +379,9 @@ fn before(sentence: &[String], mentions: &[Mention], index: usize, bare: Label) 
             (Some(Label::Uncertain), None) if EVIDENCE.contains(&cue.text) => evidence = Some(end - cue.len()),
             (said, None) => return said,
             // "Opacity not seen before, suggesting pneumonia" denies no evidence.
-            (_, Some(from)) if matches!(cue.text, "no" | "without") || (cue.text == "not" && end == from) => {
+            (_, Some(from))
+                if matches!(cue.text, "no" | "without" | "nothing") || (cue.text == "not" && end == from) =>
+            {
                 return Some(match still_there() {
                     true => Label::Uncertain,
                     false => Label::Negative,

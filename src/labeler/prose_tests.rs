@@ -13,7 +13,7 @@ fn place(short: &str) -> usize {
 }
 
 /// Checks sentences, each after what it says: `eff+` affirmed, `eff-` denied, `eff?` doubtful, nothing where it says nothing.
-fn all(cases: &[(&str, &str)]) {
+pub(super) fn all(cases: &[(&str, &str)]) {
     for (said, sentence) in cases {
         let expected: Vec<(&str, char)> = said
             .split_whitespace()

@@ -1,0 +1,70 @@
+//! The labeler against words of doubt, of choice, and of what nothing suggests.
+
+use super::prose_tests::all;
+
+#[test]
+fn what_is_less_likely_considered_or_a_possibility_is_in_doubt() {
+    all(&[
+        ("pna?", "Pneumonia less likely."),
+        ("ate? pna?", "Probably atelectasis; pneumonia less likely."),
+        ("ate+ pna?", "Atelectasis, less likely pneumonia."),
+        ("pna?", "Pneumonia is felt to be less likely."),
+        ("pna?", "Pneumonia is thought to be unlikely."),
+        ("pna?", "Pneumonia is not likely."),
+        ("pna?", "Pneumonia must be considered."),
+        ("pna?", "Pneumonia remains a possibility."),
+        ("pna?", "Pneumonia is also a consideration."),
+        ("pna?", "Pneumonia is the main consideration."),
+        ("pna?", "Pneumonia is in the differential."),
+        ("edema?", "Differential includes pulmonary edema, ARDS or hemorrhage."),
+        (
+            "ate? pna?",
+            "The differential diagnosis includes atelectasis and pneumonia.",
+        ),
+        ("pna?", "Query pneumonia."),
+        ("ptx?", "There is suggestion of a small pneumothorax at the right apex."),
+        ("ptx-", "There is no suggestion of pneumothorax."),
+    ]);
+}
+
+#[test]
+fn of_two_causes_each_is_in_doubt() {
+    all(&[
+        ("pna?", "Aspiration or pneumonia."),
+        ("pna-", "No aspiration or pneumonia."),
+        ("ate? pna?", "Atelectasis and/or pneumonia in the left lower lobe."),
+        ("ate? cons?", "Left lower lobe collapse and/or consolidation."),
+        ("ate? pna?", "Favor atelectasis over pneumonia."),
+        ("ate+ pna?", "This is more likely atelectasis than pneumonia."),
+        (
+            "les+ eff+",
+            "The nodule is larger than before and there is an effusion.",
+        ),
+    ]);
+}
+
+#[test]
+fn what_there_is_little_of_if_any_is_in_doubt() {
+    all(&[
+        ("eff?", "Pleural effusion, if any, is minimal."),
+        ("eff?", "There is minimal if any pleural effusion."),
+        ("ptx?", "Pneumothorax is minimal, if at all present."),
+        (
+            "ptx?",
+            "Please note that small pneumothorax may not be visible on supine film.",
+        ),
+        ("ptx-", "Pneumothorax is not visible on supine film."),
+    ]);
+}
+
+#[test]
+fn what_nothing_suggests_or_nobody_suspects_is_denied_and_what_cannot_be_judged_is_not_said() {
+    all(&[
+        ("pna-", "Nothing to suggest pneumonia."),
+        ("pna-", "There is nothing suspicious for pneumonia."),
+        ("pna-", "Pneumonia is not suspected."),
+        ("pna?", "Pneumonia is suspected."),
+        ("", "Assessment for pneumothorax is limited by supine positioning."),
+        ("les+", "CT is recommended for evaluation of the nodule."),
+    ]);
+}
