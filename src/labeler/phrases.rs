@@ -36,7 +36,7 @@ const NAMES: &[(&[&str], &str)] = &[
     (
         &["Pleural Effusion"],
         "pleural effusion*|effusion|effusions|pleural fluid|hydrothorax|hemothorax|haemothorax|empyema|\
-         effussion*|fluid in the fissure*|fluid in the * fissure*|fluid in the * * fissure*",
+         effussion*|effuson*|fluid in the fissure*|fluid in the * fissure*|fluid in the * * fissure*",
     ),
     (
         &["Pleural Effusion", "Pneumothorax"],
@@ -53,7 +53,7 @@ const NAMES: &[(&[&str], &str)] = &[
     ),
     (
         &["Pneumothorax"],
-        "pneumothorax|pneumothoraces|ptx|pneumothoax|penumothorax",
+        "pneumothorax|pneumothoraces|ptx|pneumothoax|penumothorax|pneumothorx",
     ),
     (
         &["Support Devices"],
@@ -64,7 +64,8 @@ const NAMES: &[(&[&str], &str)] = &[
          valve prosthesis|surgical clip*|surgical drain*|pigtail|intra aortic balloon pump|iabp|lvad|\
          prosthetic * valve|tavr|trach|ngt|ogt|cvc|dialysis line*|hemodialysis line*|chest drain*|thoracic drain*|chest port|chest wall port|\
          subclavian port|infusaport|impella|loop recorder|epicardial leads|pacing device|cardiac device|\
-         sheath|sheaths|introducer",
+         sheath|sheaths|introducer|clip|clips|ventricular assist device*|dobhoff|dobbhoff|arthroplast*|screw|screws|embolization coil*|\
+         coils|ivc filter*|vena cava filter*|inferior vena cava filter*|valvular replacement|valvular prosthe*",
     ),
     // Not what they seem.
     (

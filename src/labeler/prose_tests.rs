@@ -331,6 +331,16 @@ fn abbreviations_misspellings_and_further_names_are_known() {
         ("dev+", "Loop recorder."),
         ("dev+", "Dual lead cardiac device."),
         ("dev+", "TAVR valve."),
+        ("ptx-", "No pneumothorx."),
+        ("eff+", "Bilat pleural effusons, small."),
+        ("dev+", "CABG clips."),
+        ("dev+", "Left ventricular assist device."),
+        ("dev+", "Dobhoff tip is in the stomach."),
+        ("dev+", "Right shoulder arthroplasty is partially imaged."),
+        ("dev+", "Screws and plate in the left clavicle."),
+        ("dev+", "Embolization coils in the left upper quadrant."),
+        ("dev+", "IVC filter is noted."),
+        ("dev+", "Valvular replacement."),
     ]);
 }
 
