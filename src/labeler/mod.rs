@@ -10,6 +10,7 @@ mod cue_phrases;
 mod cues;
 #[cfg(test)]
 mod doubt_tests;
+mod no_finding;
 mod phrases;
 #[cfg(test)]
 mod prose_tests;
@@ -43,29 +44,24 @@ const ENLARGED_MEDIASTINUM: usize = 4;
 const NO_FINDING: usize = 8;
 const SUPPORT_DEVICES: usize = 13;
 
-/// Words of reports that call the chest normal without naming anything.
-const NORMAL: &[&str] = &["normal", "unremarkable", "clear", "negative"];
-
-/// What is denied where a report says that there is nothing without naming anything.
-const OF_NOTE: &[&str] = &["acute", "active", "abnormality", "abnormalities"];
-
 /// Reads a report.
 ///
-/// `No Finding` is affirmed, as in CheXpert, where nothing but support devices is affirmed or doubtful; and something must have been
-/// said: that an observation is absent, that something is normal, unremarkable or clear, or that nothing acute is seen. That a device is
-/// gone says nothing of the chest.
+/// `No Finding` is affirmed, as in CheXpert, where nothing but support devices is affirmed or doubtful, neither of the observations nor of
+/// what else may be wrong with a chest, such as emphysema or a hernia. Otherwise than there something must have been said: that an
+/// observation is absent, that something is normal, unremarkable or clear, or that nothing acute is seen. That a device is gone says
+/// nothing of the chest.
 pub fn read(report: &str) -> Reading {
     let mut reading = Reading {
         labels: [Label::Blank; 14],
         sides: [Sides::default(); 14],
     };
-    let mut called_normal = false;
+    let (mut called_normal, mut otherwise_ill) = (false, false);
     for sentence in text::sentences(report) {
         if cues::is_request(&sentence) {
             continue;
         }
-        called_normal |= sentence.iter().any(|w| NORMAL.contains(&w.as_str()));
-        called_normal |= nothing_of_note(&sentence);
+        called_normal |= no_finding::called_normal(&sentence);
+        otherwise_ill |= no_finding::otherwise_ill(&sentence);
         for (organ, label) in states::states(&sentence) {
             let place = match organ {
                 Organ::Heart => CARDIOMEGALY,
@@ -92,22 +88,10 @@ pub fn read(report: &str) -> Reading {
             || matches!(reading.labels[place], Label::Negative | Label::Blank)
     });
     let denied = |place: usize| place != SUPPORT_DEVICES && reading.labels[place] == Label::Negative;
-    if nothing && (called_normal || (0..LABELS.len()).any(denied)) {
+    if nothing && !otherwise_ill && (called_normal || (0..LABELS.len()).any(denied)) {
         reading.labels[NO_FINDING] = Label::Positive;
     }
     reading
-}
-
-/// Whether a sentence says that there is nothing acute or abnormal; "no change in the abnormality" does not.
-fn nothing_of_note(sentence: &[String]) -> bool {
-    let Some(named) = sentence.iter().rposition(|w| OF_NOTE.contains(&w.as_str())) else {
-        return false;
-    };
-    let Some(no) = sentence[..named].iter().rposition(|w| w == "no") else {
-        return false;
-    };
-    // "No change or acute abnormality" denies both.
-    sentence[no..named].iter().any(|w| w == "or") || !cues::of_change(sentence, no + 1, named)
 }
 
 fn outweighing(a: Label, b: Label) -> Label {

@@ -390,3 +390,26 @@ fn no_finding_is_said_in_other_words_too_and_not_by_a_device_that_is_gone() {
         assert_eq!(read(text).labels[NO_FINDING], Label::Blank, "{text}");
     }
 }
+
+#[test]
+fn what_else_is_wrong_withholds_no_finding_and_denied_does_not() {
+    for text in [
+        "Hyperinflated lungs consistent with COPD. No acute process.",
+        "Emphysema without superimposed pneumonia.",
+        "Moderate hiatal hernia. Lungs are clear.",
+        "Lungs are clear. Possible aspiration.",
+        "The left hemidiaphragm is elevated. No effusion.",
+        "Calcified granuloma. No pneumothorax.",
+        "Degenerative changes of the spine. Heart size is normal.",
+    ] {
+        assert_eq!(read(text).labels[NO_FINDING], Label::Blank, "{text}");
+    }
+    for text in [
+        "Lungs are clear without emphysema.",
+        "No hernia. No acute process.",
+        "History of COPD. No acute process.",
+        "The hemidiaphragm is not elevated. No effusion.",
+    ] {
+        assert_eq!(read(text).labels[NO_FINDING], Label::Positive, "{text}");
+    }
+}
