@@ -89,7 +89,12 @@ fn answer(rest: &[String]) -> Option<Label> {
 }
 
 fn by_verb(rest: &[String]) -> Option<Label> {
-    let verb = rest
+    // "An opacity, a nodule is suspected": the verb is another's.
+    let other = rest
+        .windows(2)
+        .position(|two| two[0] == "," && ["a", "an"].contains(&two[1].as_str()));
+    let own = &rest[..other.unwrap_or(rest.len())];
+    let verb = own
         .iter()
         .map(String::as_str)
         .take_while(|w| !TURNS.contains(w) && *w != "with")
@@ -109,7 +114,9 @@ fn by_verb(rest: &[String]) -> Option<Label> {
     if has(HARDLY) && has(EXCLUDED) {
         return Some(Label::Uncertain);
     }
-    let cue = cue_phrases::beginning(&tail)?;
+    let Some(cue) = cue_phrases::beginning(&tail) else {
+        return rest.get(verb + 1 + statement.len()..).and_then(further);
+    };
     if matches!(cue.text, "not" | "no longer") {
         return (0..2).find_map(|skip| denied(statement.get(skip..)?));
     }
@@ -121,6 +128,14 @@ fn by_verb(rest: &[String]) -> Option<Label> {
         .take_while(|w| *w != "with" && !FOUND.contains(w));
     let changed = said.any(|w| CHANGE.contains(&w));
     (!half && (cue.said != Label::Negative || !changed)).then_some(cue.said)
+}
+
+/// What a second verb says of the same: "has been withdrawn and is no longer seen".
+fn further(rest: &[String]) -> Option<Label> {
+    match rest {
+        [and, verb, ..] if and == "and" && VERBS.contains(&verb.as_str()) => by_verb(&rest[1..]),
+        _ => None,
+    }
 }
 
 /// What a `not`, `cannot` or `no longer` with which these words begin says of the mention before it.

@@ -2,12 +2,13 @@
 
 use super::behind::behind;
 use super::cue_phrases::{self, CueBefore};
+use super::devices::{ADVICE, among_removed, displaced, of_part, sets_apart, taken_out};
 use super::phrases::Mention;
 use crate::phantom::Label;
 
 /// A cue so many words before a mention, or a word so far behind a comma, is of something else. Sentences are shorter; what a model writes
 /// without an end need not be.
-const REACH: usize = 64;
+pub(super) const REACH: usize = 64;
 
 /// Doubts that only tell what something else would mean: where that is denied, so is what it would mean.
 const EVIDENCE: &[&str] = &[
@@ -29,6 +30,9 @@ const GOING: &[&str] = &["removal of", "resolution of", "clearing of", "resolved
 /// Before one of [`GOING`]: the end has not come.
 const UNDONE: &[&str] = &["no", "not", "without"];
 
+/// Before an end of the finding that is hoped for and not seen: "follow-up to document resolution of the pneumonia".
+const HOPED: &[&str] = &["ensure", "document", "confirm", "assure", "verify", "until"];
+
 /// Before an end of the finding: some of it is still there.
 pub(super) const HALF: &[&str] = &[
     "partial",
@@ -47,32 +51,8 @@ pub(super) const HALF: &[&str] = &[
     "ongoing",
 ];
 
-/// Advice on a device is no doubt that it is there: "consider advancing the tube".
-const ADVICE: &[&str] = &["consider"];
-
 /// Before a procedure, which is a statement of its own: "no pneumothorax after line placement".
-const AFTER: &[&str] = &["after", "following", "status"];
-
-/// So many words before a device its tip may stand; what is said of that is not said of the device.
-const TIP_REACH: usize = 6;
-
-/// Parts of a device that may not be seen though it is there: "the tip of the tube is not seen".
-const PARTS: &[&str] = &[
-    "tip",
-    "tips",
-    "end",
-    "sideport",
-    "sidehole",
-    "sideholes",
-    "portion",
-    "course",
-];
-
-/// After `side`: the side port or hole of a tube.
-const OPENINGS: &[&str] = &["port", "ports", "hole", "holes"];
-
-/// How far a device is not seen: "the tube is not seen below the diaphragm".
-const BEYOND: &[&str] = &["below", "beyond", "past"];
+pub(super) const AFTER: &[&str] = &["after", "following", "status"];
 
 /// Headings of why the image was taken and of earlier ones.
 const REQUESTS: &[&str] = &[
@@ -217,6 +197,15 @@ pub(super) const CHANGED: &[&str] = &[
 
 /// Whether a sentence tells why the image was taken, or what it is compared with. Another heading in it may lead on to the findings.
 pub(super) fn is_request(sentence: &[String]) -> bool {
+    // "CLINICAL HISTORY  Pneumothorax, follow-up.": a heading without a colon, where it can be nothing else.
+    if let [first, second, third, ..] = sentence
+        && first == "clinical"
+        && ["history", "information", "indication"].contains(&second.as_str())
+        && third != "of"
+        && !sentence.iter().any(|w| w == ":" || VERBS.contains(&w.as_str()))
+    {
+        return true;
+    }
     let mut parts = sentence.split(|word| word == ":");
     let heading = parts.next().unwrap_or_default().join(" ");
     REQUESTS.contains(&heading.as_str()) && parts.count() == 1
@@ -239,26 +228,6 @@ pub(super) fn judge(sentence: &[String], mentions: &[Mention], index: usize) -> 
         false => Label::Positive,
     };
     before(sentence, mentions, index, bare)
-}
-
-/// Whether what is said behind a device is said of a part of it, or of how far it is seen: "the tip of the tube is not seen".
-fn of_part(sentence: &[String], mention: &Mention) -> bool {
-    let near = &sentence[mention.start.saturating_sub(TIP_REACH)..mention.start];
-    let part = |w: &String| PARTS.contains(&w.as_str());
-    let opening = near
-        .windows(2)
-        .any(|two| two[0] == "side" && OPENINGS.contains(&two[1].as_str()));
-    let rest = &sentence[mention.end..];
-    let mut statement = rest.iter().map(String::as_str).take_while(|w| *w != "," && *w != "and");
-    rest.first().is_some_and(part) || near.iter().any(part) || opening || statement.any(|w| BEYOND.contains(&w))
-}
-
-/// Whether the sentence tells what was found when a device was out: "no pneumothorax after chest tube removal".
-fn taken_out(sentence: &[String], mention: &Mention) -> bool {
-    let mut earlier = sentence[..mention.start].iter().map(String::as_str);
-    mention.is_device()
-        && sentence.get(mention.end).is_some_and(|w| w == "removal")
-        && earlier.any(|w| AFTER.contains(&w) || w == "post")
 }
 
 /// Whether a mention is one of two between which the report leaves it: "atelectasis or pneumonia", "atelectasis vs. scarring".
@@ -311,30 +280,6 @@ fn inverted(sentence: &[String], at: usize) -> bool {
     before.is_some_and(|before| before[0] == "nor" && VERBS.contains(&before[1].as_str()))
 }
 
-/// Whether a device behind word `at` is a statement of its own: "no pneumothorax, ET tube 4 cm above the carina".
-///
-/// `earlier` are the mentions before it.
-fn sets_device_apart(sentence: &[String], earlier: &[Mention], at: usize) -> bool {
-    match sentence[at].as_str() {
-        "," => {
-            let finding = earlier.iter().take_while(|m| m.end <= at).any(|m| !m.is_device());
-            let mut rest = sentence[at..].iter().take(REACH);
-            finding && !rest.any(|w| w == "or" || w == "nor")
-        }
-        // "No pneumothorax post pacemaker insertion", but "no post-operative drain".
-        "post" => sentence.get(at + 1).is_none_or(|w| w != "operative"),
-        _ => false,
-    }
-}
-
-/// Whether the comma or `and` at word `at` goes on with what was removed: "removal of the ET tube and right chest tube", but not
-/// "removal of the ET tube, right PICC unchanged".
-fn among_removed(sentence: &[String], mention: &Mention, at: usize) -> bool {
-    let ends = sentence.get(mention.end).is_none_or(|w| w == "," || w == "and");
-    let removal = |two: &[String]| two[0] == "removal" && two[1] == "of";
-    ends && sentence[..at].windows(2).any(removal) && !sentence[at..].iter().any(|w| VERBS.contains(&w.as_str()))
-}
-
 /// Whether a clause with a verb of its own begins behind the comma or `and` at word `at`: "no pneumothorax, cardiomegaly is unchanged".
 ///
 /// What is or is not seen may be a whole list: "no effusion, consolidation, and pneumothorax is seen".
@@ -361,7 +306,7 @@ fn before(sentence: &[String], mentions: &[Mention], index: usize, bare: Label) 
         if turns || (joint && evidence.is_some()) {
             break;
         }
-        if device && sets_device_apart(sentence, earlier, at) {
+        if device && sets_apart(sentence, earlier, at) {
             break;
         }
         parted |= joint && clause(sentence, at);
@@ -369,12 +314,14 @@ fn before(sentence: &[String], mentions: &[Mention], index: usize, bare: Label) 
         let Some(cue) = cue_phrases::ending(&sentence[..end]) else {
             continue;
         };
-        if device && ADVICE.contains(&cue.text) {
+        // "Consider advancing the tube", "no pacemaker leads displaced": the device is there.
+        if device && (ADVICE.contains(&cue.text) || displaced(sentence, mention)) {
             continue;
         }
         let still_there = || of_change(sentence, end, start) || half(sentence, end, cue);
         match (cue.said, evidence) {
             (Some(Label::Negative), None) if parted || clouded(sentence, end, start) => return Some(bare),
+            (Some(Label::Negative), None) if hoped(sentence, end, cue) => return None,
             (Some(Label::Negative), None) if still_there() => return Some(Label::Positive),
             (Some(Label::Uncertain), None) if EVIDENCE.contains(&cue.text) => evidence = Some(end - cue.len()),
             (said, None) => return said,
@@ -408,6 +355,12 @@ fn half(sentence: &[String], end: usize, cue: &CueBefore) -> bool {
     let before = sentence[..end - cue.len()].iter().rev().map(String::as_str);
     let mut near = before.take(3).take_while(|w| ![",", "and"].contains(w));
     GOING.contains(&cue.text) && near.any(|w| UNDONE.contains(&w) || HALF.contains(&w))
+}
+
+/// Whether the cue that ends at word `end` tells of an end that is waited for, which says nothing of this image.
+fn hoped(sentence: &[String], end: usize, cue: &CueBefore) -> bool {
+    let mut near = sentence[..end - cue.len()].iter().rev().map(String::as_str).take(3);
+    GOING.contains(&cue.text) && near.any(|w| HOPED.contains(&w))
 }
 
 /// Whether the denial that ends at word `end` is of what cannot be seen, and `start` the cause: "not well seen due to an effusion".

@@ -54,6 +54,10 @@ fn what_there_is_little_of_if_any_is_in_doubt() {
             "Please note that small pneumothorax may not be visible on supine film.",
         ),
         ("ptx-", "Pneumothorax is not visible on supine film."),
+        (
+            "opac+ les?",
+            "There is a rounded opacity in the left mid lung, a nodule is suspected.",
+        ),
     ]);
 }
 
@@ -65,6 +69,15 @@ fn what_nothing_suggests_or_nobody_suspects_is_denied_and_what_cannot_be_judged_
         ("pna-", "Pneumonia is not suspected."),
         ("pna?", "Pneumonia is suspected."),
         ("", "Assessment for pneumothorax is limited by supine positioning."),
+        (
+            "",
+            "Follow-up radiographs are recommended to document resolution of the right lower lobe pneumonia.",
+        ),
+        ("", "CLINICAL HISTORY  Pneumothorax, followup."),
+        (
+            "pna?",
+            "Clinical information was limited, and pneumonia cannot be excluded.",
+        ),
         ("les+", "CT is recommended for evaluation of the nodule."),
     ]);
 }

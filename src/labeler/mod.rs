@@ -8,6 +8,7 @@ mod behind;
 mod brief;
 mod cue_phrases;
 mod cues;
+mod devices;
 #[cfg(test)]
 mod doubt_tests;
 mod no_finding;

@@ -172,6 +172,9 @@ fn what_is_said_of_a_tip_or_a_place_is_not_said_of_the_device() {
         ("dev+", "The Swan-Ganz catheter is no longer in the pulmonary artery."),
         ("dev+", "Consider advancing the ET tube."),
         ("dev+", "ET tube removal is recommended."),
+        ("dev+", "No pacemaker leads displaced."),
+        ("dev- frac-", "No tube or displaced fracture."),
+        ("dev-", "Left PICC has been withdrawn and is no longer seen."),
         ("dev-", "NG tube is no longer present."),
         ("dev-", "The right PICC was removed."),
     ]);
