@@ -89,16 +89,14 @@ fn answer(rest: &[String]) -> Option<Label> {
 }
 
 fn by_verb(rest: &[String]) -> Option<Label> {
-    // "An opacity, a nodule is suspected": the verb is another's.
-    let other = rest
-        .windows(2)
-        .position(|two| two[0] == "," && ["a", "an"].contains(&two[1].as_str()));
-    let own = &rest[..other.unwrap_or(rest.len())];
-    let verb = own
+    let verb = rest
         .iter()
         .map(String::as_str)
         .take_while(|w| !TURNS.contains(w) && *w != "with")
         .position(|w| VERBS.contains(&w))?;
+    if of_another(&rest[..verb]) {
+        return None;
+    }
     // "Cannot" is verb and denial.
     if let Some(said) = denied(&rest[verb..]) {
         return Some(said);
@@ -130,10 +128,17 @@ fn by_verb(rest: &[String]) -> Option<Label> {
     (!half && (cue.said != Label::Negative || !changed)).then_some(cue.said)
 }
 
+/// Whether the verb behind these words is another's: "an opacity, a nodule is suspected", but not "a nodule, a mass and an effusion are".
+fn of_another(words: &[String]) -> bool {
+    let own = |two: &[String]| two[0] == "," && ["a", "an"].contains(&two[1].as_str());
+    let begins = words.windows(2).rposition(own);
+    begins.is_some_and(|at| !words[at..].iter().any(|w| w == "and" || w == "or"))
+}
+
 /// What a second verb says of the same: "has been withdrawn and is no longer seen".
 fn further(rest: &[String]) -> Option<Label> {
     match rest {
-        [and, verb, ..] if and == "and" && VERBS.contains(&verb.as_str()) => by_verb(&rest[1..]),
+        [and, _, no, longer, ..] if and == "and" && no == "no" && longer == "longer" => by_verb(&rest[1..]),
         _ => None,
     }
 }

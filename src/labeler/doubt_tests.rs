@@ -58,6 +58,8 @@ fn what_there_is_little_of_if_any_is_in_doubt() {
             "opac+ les?",
             "There is a rounded opacity in the left mid lung, a nodule is suspected.",
         ),
+        ("les- eff-", "A nodule, a mass and an effusion are not seen."),
+        ("eff+", "The effusion is small and is not seen on the lateral view."),
     ]);
 }
 
