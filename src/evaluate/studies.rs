@@ -32,8 +32,8 @@ pub struct Study {
     pub labels: Vec<(String, f32)>,
     /// The truth of a phantom, if there is one.
     truth: PathBuf,
-    /// Whether what the labels do not name is absent: so in the tables of MIMIC-CXR-JPG, where a report is labelled as a whole.
-    /// Elsewhere it is unknown.
+    /// Whether what the labels do not name is absent: so in the tables of MIMIC-CXR-JPG, which have every observation. The labelled text is
+    /// the impression, or the findings where there is none, so that what only the findings name is absent there. Elsewhere it is unknown.
     complete: bool,
     /// Whether a label calls the image normal: so it is without findings, though lines and tubes may be in it.
     normal: bool,
