@@ -277,7 +277,7 @@ fn turns(sentence: &[String], at: usize) -> bool {
 /// Whether the `there` at word `at` goes on with a denial: "nor is there an effusion".
 fn inverted(sentence: &[String], at: usize) -> bool {
     let before = at.checked_sub(2).map(|from| &sentence[from..at]);
-    before.is_some_and(|before| before[0] == "nor" && VERBS.contains(&before[1].as_str()))
+    before.is_some_and(|before| ["nor", "neither"].contains(&before[0].as_str()) && VERBS.contains(&before[1].as_str()))
 }
 
 /// Whether a clause with a verb of its own begins behind the comma or `and` at word `at`: "no pneumothorax, cardiomegaly is unchanged".

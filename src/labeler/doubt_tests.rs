@@ -11,6 +11,7 @@ fn what_is_less_likely_considered_or_a_possibility_is_in_doubt() {
         ("pna?", "Pneumonia is felt to be less likely."),
         ("pna?", "Pneumonia is thought to be unlikely."),
         ("pna?", "Pneumonia is not likely."),
+        ("pna?", "Pneumonia is not felt to be likely."),
         ("pna?", "Pneumonia must be considered."),
         ("pna?", "Pneumonia remains a possibility."),
         ("pna?", "Pneumonia is also a consideration."),

@@ -124,6 +124,7 @@ fn a_nor_denies_what_stands_behind_its_verb() {
             "No pleural effusion or pneumothorax is present, nor is there evidence of pulmonary edema.",
         ),
         ("ptx-", "Nor is there any pneumothorax."),
+        ("ptx- eff-", "Neither is there a pneumothorax nor an effusion."),
         ("eff- ptx-", "No effusion is seen nor is there pneumothorax."),
         ("eff- ptx-", "There is no effusion nor has there been a pneumothorax."),
         ("ptx- eff+", "There is no pneumothorax, there is an effusion."),
@@ -188,6 +189,10 @@ fn all_of_a_list_is_removed_and_what_remains_beside_it_is_not() {
             "Interval removal of the endotracheal tube, NG tube and right chest tube.",
         ),
         ("dev-", "Removal of a left chest tube, right PICC and NG tube."),
+        (
+            "dev+",
+            "Interval removal of the NG tube and placement of a Dobbhoff tube.",
+        ),
         (
             "dev+",
             "Swan-Ganz catheter has been removed and the right IJ sheath remains.",
