@@ -286,7 +286,6 @@ fn a_report_begins_with_its_technique_and_does_not_contradict_itself() {
                     "is extensive",
                     "shows extensive",
                     "is moderate focal",
-                    "shows moderate",
                 ][..],
             ),
         ]
