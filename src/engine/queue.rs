@@ -63,7 +63,7 @@ struct Line<T> {
     caller: Caller,
     entries: VecDeque<Entry<T>>,
     bytes: usize,
-    /// Whether it has had a turn.
+    /// Whether it has had a turn. Those that have none yet stand before all others.
     served: bool,
 }
 
@@ -194,11 +194,11 @@ impl<T> Queue<T> {
         let line = self.lines.get_mut(from)?;
         let entry = line.entries.remove(place)?;
         line.bytes -= entry.bytes;
-        line.served = true;
         self.jobs -= 1;
         self.bytes -= entry.bytes;
         if !passes_its_own_first {
-            let line = self.lines.remove(from)?;
+            let mut line = self.lines.remove(from)?;
+            line.served = true;
             self.lines.push_back(line);
         }
         Some(entry.item)

@@ -241,6 +241,16 @@ fn who_is_passed_by_its_own_callers_small_ones_keeps_its_turn() {
     assert_eq!(order, [(A, 0), (B, 0), (B, 2)]);
 }
 
+#[test]
+fn who_comes_first_is_behind_those_that_wait_for_their_first_turn_also_where_one_was_passed_by_its_own() {
+    let mut queue = with(&[(A, 0), (A, 1), (B, 0)]);
+    let small = |item: &(Caller, u32), place: Place| place == Place::Behind && item.1 == 1;
+    assert_eq!(queue.pop_if(small), Some((A, 1)));
+    queue.push(C, (C, 0), 1, None, Instant::now()).unwrap();
+    let order: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
+    assert_eq!(order, [(A, 0), (B, 0), (C, 0)]);
+}
+
 proptest! {
     #[test]
     fn order_is_kept_and_bytes_add_up(ops in prop::collection::vec((0u8..4, 0usize..50), 0..200)) {
