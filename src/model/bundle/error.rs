@@ -90,7 +90,7 @@ pub enum BundleError {
     #[error("{} is not empty; give another --out, or --force to replace it", .0.display())]
     Exists(PathBuf),
     /// The place for a new bundle is taken by something else.
-    #[error("{} is neither empty nor a bundle or the folder of a VQ-GAN, and is not replaced, with --force or without; give another --out", .0.display())]
+    #[error("{} is neither empty nor a bundle or the folder of a VQ-GAN (a bundle's own apart), and is not replaced, with --force or without; give another --out", .0.display())]
     Foreign(PathBuf),
     /// The place for a new bundle is taken by what it is to be made from.
     #[error("{} lies in {}, which would be replaced; give another --out", .input.display(), .out.display())]

@@ -11,7 +11,7 @@ use super::{BundleError, MANIFEST};
 const VQGAN: [&str; 2] = ["config.yaml", "model.safetensors"];
 
 /// Whether what is at `out` may give way to what is made from `inputs`, if anybody asks for it (`--force`): nothing, an empty folder, a
-/// bundle, or the folder of a VQ-GAN; and no input lies in it. To be asked before anything is read or made.
+/// bundle, or the folder of a VQ-GAN that is not a bundle's; and no input lies in it. To be asked before anything is read or made.
 ///
 /// # Errors
 /// [`BundleError::Foreign`], [`BundleError::Input`], or what the system said.
@@ -43,7 +43,9 @@ pub fn may_replace(out: &Path, inputs: &[&Path]) -> Result<(), BundleError> {
     }
     let is_bundle = out.join(MANIFEST).is_file();
     let is_known = |name: &OsString| VQGAN.iter().any(|file| name.as_os_str() == *file);
-    let is_vqgan = names.len() == VQGAN.len() && names.iter().all(is_known);
+    // That of a bundle looks the same, and the bundle is damaged without it.
+    let in_bundle = place.parent().is_some_and(|parent| parent.join(MANIFEST).is_file());
+    let is_vqgan = names.len() == VQGAN.len() && names.iter().all(is_known) && !in_bundle;
     match is_bundle || is_vqgan {
         true => Ok(()),
         false => Err(BundleError::Foreign(out.to_owned())),
@@ -87,9 +89,12 @@ mod tests {
             "run/config.yaml",
             "run/model.safetensors",
             "run/checkpoints/1",
+            "bundle/bundle.json",
+            "bundle/vqgan/config.yaml",
+            "bundle/vqgan/model.safetensors",
             "file",
         ]);
-        for name in ["home", "run", "settings", ""] {
+        for name in ["home", "run", "settings", "bundle/vqgan", ""] {
             let error = may_replace(&dir.path().join(name), &[]).unwrap_err();
             assert!(matches!(&error, BundleError::Foreign(_)), "{name}: {error}");
         }
