@@ -20,6 +20,10 @@ use crate::model::vqgan::{Pass, Vqgan};
 const GPU_KV_BYTES: usize = 8 << 30;
 const CPU_KV_BYTES: usize = 512 << 20;
 
+/// What is no number would be a black pixel.
+const NOT_DRAWN: &str =
+    "the VQ-GAN's decoder gave values that are not finite, so its weights are damaged; get or make the model again";
+
 /// How a bundle is put on a device.
 #[derive(Clone, Debug, Default)]
 pub struct TorchOptions {
@@ -239,7 +243,8 @@ impl Backend for TorchBackend {
         }
         Ok(Some(match encode {
             true => VisionOutput::Codes(self.vqgan.codes(pass).map_err(|e| BackendError(e.to_string()))?),
-            false => VisionOutput::Images(self.vqgan.images(pass)),
+            false if pass.is_finite() => VisionOutput::Images(self.vqgan.images(pass)),
+            false => return Err(BackendError(NOT_DRAWN.to_owned())),
         }))
     }
 

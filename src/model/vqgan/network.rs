@@ -31,10 +31,17 @@ pub struct Pass {
     x: Tensor,
 }
 
+impl Pass {
+    /// Whether all that its last layer gave is finite.
+    pub fn is_finite(&self) -> bool {
+        self.x.isfinite().all().int64_value(&[]) != 0
+    }
+}
+
 /// An image has no codes: of values that are no numbers none is the nearest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the VQ-GAN's encoder gave values that are not finite, so its weights are damaged; get or make the model again"
+    "the VQ-GAN's encoder or code book gave values that are not finite, so its weights are damaged; get or make the model again"
 )]
 pub struct LatentNotFinite;
 
@@ -185,19 +192,21 @@ impl Vqgan {
     /// The codes of each image of a finished encoding pass: nearest code-book vector by squared L2, row-major.
     ///
     /// # Errors
-    /// When what the encoder gave is not finite, of whichever of the images.
+    /// When the distance to the nearest vector is not finite, of whichever of the images.
     pub fn codes(&self, pass: Pass) -> Result<Vec<Vec<u16>>, LatentNotFinite> {
         let (n, per_image) = (pass.x.size()[0], self.config.codes_per_image());
         let z = pass
             .x
             .permute([0, 2, 3, 1])
             .reshape([n * per_image as i64, self.config.embed_dim as i64]);
-        if z.isfinite().all().int64_value(&[]) == 0 {
-            return Err(LatentNotFinite);
-        }
         let norms = z.square().sum_dim_intlist(1, true, Kind::Float);
         let distances = norms + &self.squares - z.matmul(&self.code_book.transpose(0, 1)) * 2.0;
-        let nearest = distances.argmin(1, false).to_device(Device::Cpu);
+        // What is no number is the least, wherever it comes from: a latent, or a vector.
+        let (least, nearest) = distances.min_dim(1, false);
+        if least.isfinite().all().int64_value(&[]) == 0 {
+            return Err(LatentNotFinite);
+        }
+        let nearest = nearest.to_device(Device::Cpu);
         let mut flat = vec![0i64; n as usize * per_image];
         nearest.copy_data(&mut flat, n as usize * per_image);
         let codes = |image: &[i64]| -> Vec<u16> { image.iter().map(|&code| code as u16).collect() };
@@ -248,16 +257,25 @@ mod tests {
     }
 
     #[test]
-    fn an_encoder_that_gives_no_numbers_gives_no_codes() {
+    fn an_encoder_or_a_code_book_that_gives_no_numbers_gives_no_codes_and_such_a_decoder_is_told() {
         let _guard = tch::no_grad_guard();
         let config = VqganConfig::from_yaml(YAML.as_bytes()).unwrap();
         let image = Arc::new(Pixels::new(16, 16, vec![9; 16 * 16 * 3]).unwrap());
-        let encode = |name| {
+        let load = |name| {
             let source = RandomSource::new(1);
-            let network = Vqgan::load(&config, &Damaged { source, name }, Kind::Float, Device::Cpu).unwrap();
-            network.encode(std::slice::from_ref(&image))
+            Vqgan::load(&config, &Damaged { source, name }, Kind::Float, Device::Cpu).unwrap()
         };
+        let encode = |name| load(name).encode(std::slice::from_ref(&image));
         assert_eq!(encode("none").unwrap()[0].len(), config.codes_per_image());
-        assert_eq!(encode("encoder.conv_out.bias"), Err(LatentNotFinite));
+        for name in ["encoder.conv_out.bias", "quantize.embedding.weight"] {
+            assert_eq!(encode(name), Err(LatentNotFinite), "{name}");
+        }
+        let draws_numbers = |name| {
+            let network = load(name);
+            let mut pass = network.begin_decode(&[vec![3; config.codes_per_image()]]);
+            while network.advance(&mut pass) {}
+            pass.is_finite()
+        };
+        assert!(draws_numbers("none") && !draws_numbers("decoder.conv_out.bias"));
     }
 }
