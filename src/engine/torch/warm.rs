@@ -105,11 +105,11 @@ impl TorchBackend {
 
 #[cfg(test)]
 mod tests {
-    use tch::{Device, Kind};
+    use tch::{Device, Kind, Tensor};
 
     use super::*;
     use crate::model::neox::{Neox, NeoxConfig};
-    use crate::model::source::RandomSource;
+    use crate::model::source::{LoadError, RandomSource, TensorSource};
     use crate::model::vqgan::{Vqgan, VqganConfig};
 
     const NEOX: &str = r#"{"vocab_size":120,"hidden_size":32,"num_hidden_layers":1,"num_attention_heads":2,"intermediate_size":64,
@@ -137,5 +137,27 @@ mod tests {
             backend.warm_vision(images).unwrap();
         }
         backend.warm_up().unwrap();
+    }
+
+    /// Weights of which none is a number.
+    struct Damaged;
+
+    impl TensorSource for Damaged {
+        fn tensor(&self, _: &str, shape: &[usize], kind: Kind, device: Device) -> Result<Tensor, LoadError> {
+            let shape: Vec<i64> = shape.iter().map(|&size| size as i64).collect();
+            Ok(Tensor::full(shape.as_slice(), f64::NAN, (kind, device)))
+        }
+    }
+
+    #[test]
+    fn a_model_whose_logits_are_no_numbers_is_not_warmed_up_where_tokens_are_sampled_beside_it() {
+        let neox = NeoxConfig::from_json(NEOX.as_bytes()).unwrap();
+        let vqgan = VqganConfig::from_yaml(VQGAN.as_bytes()).unwrap();
+        let model = Neox::load(&neox, &Damaged, Kind::Float, Device::Cpu).unwrap();
+        let network = Vqgan::load(&vqgan, &RandomSource::new(1), Kind::Float, Device::Cpu).unwrap();
+        let mut backend = TorchBackend::new(model, network, 32, 1, Kind::Float, Device::Cpu);
+        backend.facts.samples_on_device = true;
+        let error = backend.warm_step(1).unwrap_err();
+        assert!(error.0.contains("not finite"), "{}", error.0);
     }
 }
