@@ -39,7 +39,7 @@ pub enum KeyError {
         /// Why.
         reason: String,
     },
-    /// The file held keys and holds none any more.
+    /// The file held keys that are not given otherwise, and holds none at all any more.
     #[error("the API keys file {file} holds no key")]
     NoKeyInFile {
         /// The file.
@@ -91,7 +91,7 @@ pub struct ApiKeys(Vec<KeyDigest>);
 impl ApiKeys {
     /// The given digests, and those in `file`.
     pub fn new(digests: &[KeyDigest], file: Option<&Path>) -> Result<Self, KeyError> {
-        let mut given = digests.to_vec();
+        let mut listed: Vec<KeyDigest> = Vec::new();
         if let Some(path) = file {
             let file = path.display().to_string();
             let text = std::fs::read_to_string(path).map_err(|e| KeyError::Unreadable {
@@ -105,17 +105,22 @@ impl ApiKeys {
                         file: file.clone(),
                         line: number + 1,
                     };
-                    given.push(line.parse().map_err(wrong)?);
+                    listed.push(line.parse().map_err(wrong)?);
                 }
             }
         }
+        Ok(Self(listed).beside(digests))
+    }
+
+    /// The given digests and these behind them, each once.
+    pub fn beside(self, digests: &[KeyDigest]) -> Self {
         let mut keys = Vec::new();
-        for key in given {
+        for key in digests.iter().copied().chain(self.0) {
             if !keys.contains(&key) {
                 keys.push(key);
             }
         }
-        Ok(Self(keys))
+        Self(keys)
     }
 
     /// Whether no key is asked for.

@@ -52,13 +52,16 @@ impl Keyring {
     pub fn read_again(&self) {
         let Some(file) = &self.0.file else { return };
         let old = self.now();
-        let given = ApiKeys::new(&self.0.given, None).map_or(0, |given| given.count());
-        let read = ApiKeys::new(&self.0.given, Some(file)).and_then(|new| match new.count() {
-            // It was so at the start already, or is a file that is being written: nobody takes all keys away by an empty one.
-            count if count == given && new != *old => Err(KeyError::NoKeyInFile {
-                file: file.display().to_string(),
-            }),
-            _ => Ok(new),
+        let read = ApiKeys::new(&[], Some(file)).and_then(|listed| {
+            let none = listed.is_empty();
+            let new = listed.beside(&self.0.given);
+            // An empty one may be a file that is being written: nobody takes all keys away by it. But it may have been so from the start.
+            match none && new != *old {
+                true => Err(KeyError::NoKeyInFile {
+                    file: file.display().to_string(),
+                }),
+                false => Ok(new),
+            }
         });
         let mut wrong = self.0.wrong.lock().unwrap_or_else(PoisonError::into_inner);
         metrics::keys_reload_failed(read.is_err());
@@ -142,6 +145,17 @@ mod tests {
         ring.read_again();
         assert_eq!(let_in(&ring), ["given", "old", "new"]);
         assert_eq!(wrong(), None);
+    }
+
+    #[test]
+    fn a_key_that_is_taken_out_is_let_in_no_more_also_where_the_file_lists_only_what_is_given_then() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("keys");
+        let ring = ring(&file, &["given", "old"]);
+        write(&file, &["given"]);
+        ring.read_again();
+        assert_eq!(let_in(&ring), ["given"]);
+        assert_eq!(*ring.0.wrong.lock().expect("not poisoned"), None);
     }
 
     #[test]
