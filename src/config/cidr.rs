@@ -1,4 +1,4 @@
-//! Networks, as operators write them: `10.0.0.0/8`, `fd00::/8`, or one address.
+//! Networks, as operators write them: `10.0.0.0/8`, `fd00::/8`, or one address; those of IPv4 also as IPv6 has them (`::ffff:10.0.0.0/104`).
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -31,10 +31,18 @@ impl FromStr for Cidr {
             Some(prefix) => prefix.parse().map_err(|_| wrong())?,
             None => width,
         };
-        match prefix <= width {
-            true => Ok(Self { network, prefix }),
-            false => Err(wrong()),
+        if prefix > width {
+            return Err(wrong());
         }
+        // As addresses are looked at: `::ffff:10.0.0.0/104` is 10.0.0.0/8.
+        let canonical = network.to_canonical();
+        Ok(match prefix.checked_sub(width - bits(canonical).1) {
+            Some(prefix) => Self {
+                network: canonical,
+                prefix,
+            },
+            None => Self { network, prefix },
+        })
     }
 }
 
@@ -67,6 +75,9 @@ mod tests {
             ("10.1.2.3/8", "10.0.0.0", "9.255.255.255"),
             ("192.0.2.7", "192.0.2.7", "192.0.2.6"),
             ("192.0.2.0/24", "::ffff:192.0.2.9", "::c000:209"),
+            ("::ffff:192.0.2.7", "192.0.2.7", "192.0.2.6"),
+            ("::ffff:10.0.0.0/104", "10.255.0.1", "11.0.0.0"),
+            ("::ffff:0:0/95", "::fffe:0:1", "10.0.0.1"),
             ("0.0.0.0/0", "203.0.113.1", "2001:db8::1"),
             ("fd00::/8", "fdff::1", "fe00::1"),
             ("::/0", "2001:db8::1", "203.0.113.1"),
