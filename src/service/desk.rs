@@ -51,7 +51,7 @@ pub struct ImageDesk {
     dicom: Option<DicomReader>,
 }
 
-/// Each caller's own places, as many as there are workers: for every caller that ever came (there are as many as keys).
+/// Each caller's own places, as many as there are workers; nothing of those for whom nothing is done, as keys come and go.
 #[derive(Clone, Debug)]
 struct Callers {
     places: usize,
@@ -61,10 +61,14 @@ struct Callers {
 impl Callers {
     fn places_of(&self, caller: Caller) -> Arc<Semaphore> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = known
-            .entry(caller)
-            .or_insert_with(|| Arc::new(Semaphore::new(self.places)));
-        Arc::clone(own)
+        if let Some(own) = known.get(&caller) {
+            return Arc::clone(own);
+        }
+        // A caller's desks, and whoever waits or works at them, hold its places; new ones come from here alone.
+        known.retain(|_, own| Arc::strong_count(own) > 1);
+        let own = Arc::new(Semaphore::new(self.places));
+        known.insert(caller, Arc::clone(&own));
+        own
     }
 }
 
@@ -215,6 +219,21 @@ mod tests {
         drop(others);
         drop(second.await.expect("then the first of those that wait"));
         drop(third.await.expect("and the last"));
+    }
+
+    #[tokio::test]
+    async fn of_callers_for_whom_nothing_is_done_nothing_is_kept() {
+        let desk = ImageDesk::new(1, DecodeLimits::default(), Preprocess::Default, 16);
+        let working = desk.of(Caller::numbered(0)).place().await.expect("a free worker");
+        for number in 1..100 {
+            drop(desk.of(Caller::numbered(number)));
+        }
+        let known = || desk.callers.known.lock().expect("not poisoned").len();
+        assert_eq!(known(), 3, "whose desk it is, who works, and who came last");
+        assert_eq!(desk.of(Caller::numbered(0)).own.available_permits(), 0);
+        drop(working);
+        drop(desk.of(Caller::numbered(100)));
+        assert_eq!(known(), 2);
     }
 
     #[tokio::test]
