@@ -23,6 +23,9 @@ const RETRY_UNKNOWN: Duration = Duration::from_secs(2);
 /// So many may pass an item before it is taken.
 const MOST_PASSES: u32 = 16;
 
+/// From so many callers on those are forgotten who have nothing here and whose last turn was long ago: keys come and go.
+const REMEMBERED: usize = 256;
+
 /// That there is no room, and when to try again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoRoom {
@@ -92,7 +95,7 @@ pub enum Place {
 
 /// A bounded queue in which callers take turns.
 pub struct Queue<T> {
-    /// One for every caller that ever came (there are as many as keys), in the order of their turns.
+    /// One for each caller that has something here or is remembered, in the order of their turns.
     lines: VecDeque<Line<T>>,
     jobs: usize,
     bytes: usize,
@@ -158,6 +161,9 @@ impl<T> Queue<T> {
     fn line_of(&mut self, caller: Caller) -> &mut Line<T> {
         let known = self.lines.iter().position(|line| line.caller == caller);
         let place = known.unwrap_or_else(|| {
+            if self.lines.len() >= REMEMBERED {
+                self.forget();
+            }
             let place = self.lines.iter().take_while(|line| !line.served).count();
             let line = Line {
                 caller,
@@ -169,6 +175,15 @@ impl<T> Queue<T> {
             place
         });
         &mut self.lines[place]
+    }
+
+    /// Forgets who has nothing here, but for those that had a turn since one did that waits: they would have the next before it if they came as new.
+    fn forget(&mut self) {
+        let mut since = false;
+        self.lines.retain(|line| {
+            since |= line.served && line.waits();
+            since || line.waits()
+        });
     }
 
     /// Takes the first item of the caller whose turn it is.

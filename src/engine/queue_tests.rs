@@ -173,6 +173,32 @@ fn who_asks_for_one_at_a_time_takes_turns_with_who_asks_for_many() {
 }
 
 #[test]
+fn callers_that_come_no_more_are_forgotten_but_not_while_one_waits_whom_they_have_passed() {
+    let now = Instant::now();
+    let come = |queue: &mut Queue<(Caller, u32)>, caller| queue.push(caller, (caller, 0), 1, None, now).unwrap();
+    let callers = || (10..10 + 3 * REMEMBERED as u32).map(Caller::numbered);
+    let mut queue = with(&[]);
+    for caller in callers() {
+        come(&mut queue, caller);
+        assert_eq!(queue.pop(), Some((caller, 0)));
+        assert!(queue.lines.len() <= REMEMBERED);
+    }
+    let mut queue = with(&[(A, 0), (A, 1), (A, 2)]);
+    assert_eq!(queue.pop(), Some((A, 0)));
+    for caller in callers() {
+        come(&mut queue, caller);
+        assert_eq!(queue.pop(), Some((caller, 0)));
+    }
+    for caller in callers().take(2) {
+        come(&mut queue, caller);
+    }
+    come(&mut queue, B);
+    let order = [(); 4].map(|()| queue.pop().map(|(caller, _)| caller));
+    let again: Vec<_> = callers().take(2).collect();
+    assert_eq!(order, [Some(B), Some(A), Some(again[0]), Some(again[1])]);
+}
+
+#[test]
 fn whoever_fills_the_queue_leaves_room_for_others_and_who_is_alone_none() {
     let now = Instant::now();
     let mut queue = Queue::new(8, 1000);
