@@ -72,13 +72,29 @@ codes! {
         Hand: "HAND" | "WRIST" | "FINGER" | "THUMB" => "the hand",
         Leg: "LEG" | "FEMUR" | "THIGH" | "KNEE" | "TIBIA" | "LOW_EXM" | "CALF" => "the leg",
         Foot: "FOOT" | "ANKLE" | "HEEL" | "TOE" => "the foot",
-        Other: "OTHER" => "another body part",
+        Other: "OTHER" => "a body part that is not known here",
     }
 }
 
 /// What the part examined is called, in parts of words, where the chest is in the picture; and what says nothing of it.
-const CHEST: [&str; 12] = [
-    "CHEST", "THORA", "TORA", "BRUST", "LUNG", "HEART", "RIB", "STERN", "TORSO", "TRUNK", "BODY", "UNKNOWN",
+const CHEST: [&str; 17] = [
+    "CHEST",
+    "CXR",
+    "THORA",
+    "TORA",
+    "BRUST",
+    "LUNG",
+    "PULM",
+    "POUMON",
+    "HEART",
+    "RIB",
+    "STERN",
+    "TORSO",
+    "TRUNK",
+    "BODY",
+    "UNKNOWN",
+    "UNSPECIFIED",
+    "NONE",
 ];
 
 /// What a DICOM file says of its picture, where that is not what a frontal radiograph of a chest would say.
@@ -97,7 +113,7 @@ pub struct DicomFacts {
 }
 
 impl DicomFacts {
-    /// Of a file. What is missing, empty or not known says nothing, but for a part of the body: one that is not known is not the chest.
+    /// Of a file. What is missing, empty or not known says nothing, but for a part of the body: one that is not known is told as such.
     pub(super) fn of(object: &Object) -> Self {
         let part = code(object, tags::BODY_PART_EXAMINED);
         let part = part.filter(|part| !CHEST.iter().any(|word| part.contains(word)));
@@ -148,6 +164,8 @@ mod tests {
             ("DX", "CHEST", "PA"),
             ("CR", "Thorax", "AP"),
             ("RG", "PORT CHEST", ""),
+            ("DX", "CXR PORTABLE", "AP"),
+            ("DX", "UNSPECIFIED", ""),
             ("", "", "ANYTHING"),
             ("OT", "UNKNOWN", "AP AXIAL"),
         ] {

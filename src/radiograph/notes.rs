@@ -42,7 +42,7 @@ pub enum ImageNote {
     View(OtherView),
     /// The DICOM file names a modality that makes no radiographs.
     Modality(OtherModality),
-    /// The DICOM file names a part of the body that is not the chest.
+    /// The DICOM file names a part of the body that is not the chest, or not known.
     BodyPart(OtherPart),
 }
 
@@ -218,6 +218,6 @@ mod tests {
         let names: Vec<_> = notes.iter().map(|note| note.name()).collect();
         assert_eq!(names, ["view", "modality", "body_part"]);
         let told: Vec<_> = notes.iter().map(ToString::to_string).collect();
-        assert!(told[0].contains("lateral") && told[1].contains("MR") && told[2].contains("another body part"));
+        assert!(told[0].contains("lateral") && told[1].contains("MR") && told[2].contains("not known here"));
     }
 }
