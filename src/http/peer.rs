@@ -30,8 +30,9 @@ pub(super) fn forwarded_for(headers: &HeaderMap, peer: IpAddr, trusted: &[Cidr])
     }
     let mut nearest_to_the_client = None;
     for line in headers.get_all(FORWARDED_FOR).iter().rev() {
-        for word in line.to_str().ok()?.rsplit(',') {
-            let address = address(word.trim())?;
+        // By bytes: what a client put in front need not be text, and must not hide what a proxy added behind it.
+        for word in line.as_bytes().rsplit(|&byte| byte == b',') {
+            let address = std::str::from_utf8(word).ok().and_then(|word| address(word.trim()))?;
             if !is_trusted(address) {
                 return Some(address);
             }
@@ -95,6 +96,18 @@ mod tests {
             told("::ffff:10.0.0.1", &["203.0.113.9"]).as_deref(),
             Some("203.0.113.9")
         );
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_do_not_hide_what_a_proxy_added_behind_them() {
+        let trusted = ["10.0.0.0/8".parse::<Cidr>().expect("a network")];
+        let told = |line: &'static [u8]| {
+            let mut headers = HeaderMap::new();
+            headers.append(FORWARDED_FOR, HeaderValue::from_bytes(line).expect("a header"));
+            forwarded_for(&headers, IpAddr::from([10, 0, 0, 1]), &trusted)
+        };
+        assert_eq!(told(b"\xff\xfe, 203.0.113.9"), Some(IpAddr::from([203, 0, 113, 9])));
+        assert_eq!(told(b"203.0.113.9, \xff"), None);
     }
 
     #[test]
