@@ -95,6 +95,9 @@ impl Checkpoints {
             let path = path.to_owned();
             move |reason| TrainError::io(&path, reason)
         };
+        self.put_back()?;
+        // What else is there was replaced: its room is needed now.
+        let _ = folders::remove(&self.folder.join(REPLACED));
         let unfinished = self.folder.join(UNFINISHED);
         match fs::remove_dir_all(&unfinished) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(TrainError::io(&unfinished, e)),
@@ -130,12 +133,14 @@ impl Checkpoints {
         Ok(path)
     }
 
-    /// The newest valid checkpoint, and a sentence on each newer one that is damaged; none where none was made.
+    /// The newest valid checkpoint, and a sentence on each newer one that is damaged; none where none was made. For the run that holds the
+    /// folder alone: one that a kill left under another name gets its own back.
     ///
     /// # Errors
     /// When there are checkpoints and none of them can be read: to begin anew then would throw away what was exported. When the system
     /// does not let one be read, for a reason that may pass.
     pub fn newest(&self) -> Result<(Option<Restored>, Vec<String>), TrainError> {
+        self.put_back()?;
         let mut damaged: Vec<(u64, String)> = Vec::new();
         for step in self.steps()?.into_iter().rev() {
             match self.read(step) {
@@ -161,8 +166,9 @@ impl Checkpoints {
         }
     }
 
-    /// The newest checkpoint that reads whole.
+    /// The newest checkpoint that reads whole. As [`Self::newest`], for the run that holds the folder.
     pub fn last_good(&self) -> LastGood {
+        let _ = self.put_back();
         let steps = self.steps().unwrap_or_default();
         let newest = steps.into_iter().rev().find(|&step| self.read(step).is_ok());
         LastGood(newest.map(|step| (step, self.path(step))))
@@ -170,7 +176,23 @@ impl Checkpoints {
 
     /// The step of the newest one, whether it reads or not.
     pub fn made(&self) -> Option<u64> {
-        self.steps().ok()?.last().copied()
+        self.steps().ok()?.into_iter().chain(self.displaced()).max()
+    }
+
+    /// The step of a checkpoint that is under another name, and its own is free: where the system cannot exchange folders in one step, a kill
+    /// between the two renamings leaves it so.
+    fn displaced(&self) -> Option<u64> {
+        let text = fs::read(self.folder.join(REPLACED).join(STATE)).ok()?;
+        let whole: Value = serde_json::from_slice(&text).ok()?;
+        let step = whole["body"]["step"].as_u64()?;
+        (!self.path(step).exists()).then_some(step)
+    }
+
+    /// Gives such a checkpoint its name back.
+    fn put_back(&self) -> Result<(), TrainError> {
+        let Some(step) = self.displaced() else { return Ok(()) };
+        let replaced = self.folder.join(REPLACED);
+        fs::rename(&replaced, self.path(step)).map_err(|reason| TrainError::io(&replaced, reason))
     }
 
     fn read(&self, step: u64) -> Result<Restored, Unread> {
@@ -390,5 +412,28 @@ mod tests {
         checkpoints.save(&again).unwrap();
         assert_eq!(checkpoints.newest().unwrap().0.unwrap().state, json!({"again": true}));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+    #[test]
+    fn a_checkpoint_that_a_kill_left_under_another_name_is_found_and_gets_its_own_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::new(dir.path().to_owned(), 2);
+        let replaced = dir.path().join(REPLACED);
+        // As between the two renamings, where the only one is replaced by another of its step.
+        fs::rename(checkpoints.save(&snapshot(10)).unwrap(), &replaced).unwrap();
+        assert_eq!((checkpoints.made(), replaced.exists()), (Some(10), true));
+        assert_eq!(checkpoints.newest().unwrap().0.unwrap().step, 10);
+        assert!(checkpoints.path(10).exists() && !replaced.exists());
+        // The same where the run finds it when it saves the next one.
+        fs::rename(checkpoints.path(10), &replaced).unwrap();
+        checkpoints.save(&snapshot(20)).unwrap();
+        assert_eq!(checkpoints.steps().unwrap(), [10, 20]);
+        // One whose place is taken was replaced: it is not taken up, and goes with the next save.
+        fs::create_dir(&replaced).unwrap();
+        fs::copy(checkpoints.path(10).join(STATE), replaced.join(STATE)).unwrap();
+        assert_eq!(checkpoints.newest().unwrap().0.unwrap().step, 20);
+        assert!(replaced.exists());
+        checkpoints.save(&snapshot(30)).unwrap();
+        assert_eq!(checkpoints.steps().unwrap(), [20, 30]);
+        assert!(!replaced.exists());
     }
 }
