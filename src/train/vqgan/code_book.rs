@@ -5,11 +5,14 @@ use rand::seq::index::sample;
 use tch::{Device, Kind, Tensor};
 
 use super::generator::{CODE_BOOK, nearest};
-use crate::train::common::random::{Purpose, generator};
+use crate::train::common::random::{Purpose, generator, normal};
 use crate::train::common::{Adamw, Parameters, TrainError};
 
 /// Rounds of k-means for the first code book.
 const ROUNDS: usize = 10;
+
+/// How far a latent that is drawn again is moved, in standard deviations of the latents.
+const SHAKE: f64 = 1e-3;
 
 /// How often each code was used since dead ones were last looked for.
 pub struct Use(pub(super) Vec<i64>);
@@ -45,6 +48,30 @@ impl Use {
     }
 }
 
+/// `count` vectors (`[count, d]`) drawn from latents (`[n, d]`): no latent twice as long as there are others. Where there are too few, those that
+/// are drawn again are moved a little: two equal vectors would be one code, and the second of them never used.
+fn drawn(latents: &Tensor, count: usize, rng: &mut impl Rng) -> Result<Tensor, TrainError> {
+    let (total, width) = latents.size2()?;
+    let mut picked: Vec<i64> = sample(rng, total as usize, count.min(total as usize))
+        .iter()
+        .map(|i| i as i64)
+        .collect();
+    let once = picked.len();
+    picked.extend((once..count).map(|_| rng.random_range(0..total)));
+    let vectors = latents.index_select(0, &Tensor::from_slice(&picked).to_device(latents.device()));
+    if once == count {
+        return Ok(vectors);
+    }
+    let again = (count - once) as i64;
+    let noise: Vec<f32> = (0..again * width).map(|_| normal(rng)).collect();
+    let noise = Tensor::from_slice(&noise)
+        .view([again, width])
+        .to_device(latents.device())
+        .to_kind(latents.kind());
+    let moved = vectors.narrow(0, once as i64, again) + noise * (latents.std(false) * SHAKE);
+    Ok(Tensor::f_cat(&[vectors.narrow(0, 0, once as i64), moved], 0)?)
+}
+
 /// Makes the code book from latents (`[n, d]`) by k-means (Lloyd), begun at latents drawn at random: that of the weights and that of their
 /// average, of which the random vectors that were there are no part.
 pub(super) fn from_data(
@@ -59,14 +86,8 @@ pub(super) fn from_data(
     tch::no_grad(|| {
         let (count, total) = (leaf.size2()?.0 as usize, latents.size2()?.0 as usize);
         let mut rng = generator(seed, Purpose::CodeBook, step);
-        let mut picked: Vec<i64> = sample(&mut rng, total, count.min(total))
-            .iter()
-            .map(|i| i as i64)
-            .collect();
-        // More codes than latents: some are taken twice, and shaken below.
-        picked.extend((picked.len()..count).map(|_| rng.random_range(0..total) as i64));
         let device = latents.device();
-        let mut centres = latents.index_select(0, &Tensor::from_slice(&picked).to_device(device));
+        let mut centres = drawn(latents, count, &mut rng)?;
         let ones = Tensor::ones([total as i64], (Kind::Float, device));
         for _ in 0..ROUNDS {
             let owner = nearest(latents, &centres);
@@ -85,7 +106,7 @@ pub(super) fn from_data(
     })
 }
 
-/// Replaces every code that was not used by a latent of the batch (`[n, d]`), in the weights and their average, and forgets its
+/// Replaces every code that was not used by a latent of the batch (`[n, d]`), each by another one, in the weights and their average, and forgets its
 /// moments. Gives the number replaced, and counts anew.
 pub(super) fn revive(
     parameters: &Parameters,
@@ -104,13 +125,10 @@ pub(super) fn revive(
     if dead.is_empty() {
         return Ok(0);
     }
-    let device = latents.device();
-    let total = latents.size2()?.0;
     let mut rng = generator(seed, Purpose::Step, step);
-    let picked: Vec<i64> = dead.iter().map(|_| rng.random_range(0..total)).collect();
-    let rows = Tensor::from_slice(&dead).to_device(device);
+    let rows = Tensor::from_slice(&dead).to_device(latents.device());
     tch::no_grad(|| {
-        let vectors = latents.index_select(0, &Tensor::from_slice(&picked).to_device(device));
+        let vectors = drawn(latents, dead.len(), &mut rng)?;
         for flat in [Some(parameters.flat()), average].into_iter().flatten() {
             if let Some(mut book) = parameters.part(flat, CODE_BOOK) {
                 let _ = book.f_index_copy_(0, &rows, &vectors)?;
@@ -120,4 +138,32 @@ pub(super) fn revive(
     })?;
     optimizer.forget_rows(parameters, CODE_BOOK, &rows);
     Ok(dead.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn no_latent_is_drawn_twice_while_there_are_others_and_one_that_is_drawn_again_is_moved_a_little() {
+        let latents = Tensor::arange(24, (Kind::Float, Device::Cpu)).view([12, 2]);
+        let draw = |count| drawn(&latents, count, &mut generator(1, Purpose::Step, 7)).unwrap();
+        let distinct = |vectors: &Tensor| {
+            let values = Vec::<f32>::try_from(vectors.view([-1])).unwrap();
+            let rows = values.chunks(2).map(|row| (row[0].to_bits(), row[1].to_bits()));
+            rows.collect::<BTreeSet<_>>().len()
+        };
+        for count in [1, 12, 30] {
+            assert_eq!(distinct(&draw(count)), count);
+        }
+        let vectors = draw(30);
+        let away = (&vectors - latents.index_select(0, &nearest(&vectors, &latents))).abs();
+        let most = |from, rows| away.narrow(0, from, rows).max().double_value(&[]);
+        assert_eq!(most(0, 12), 0.0);
+        assert!(most(12, 18) > 0.0 && most(12, 18) < 0.1);
+        // A run that is taken up draws the same.
+        assert!(vectors.equal(&draw(30)));
+    }
 }

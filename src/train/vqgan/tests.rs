@@ -243,6 +243,8 @@ fn codes_that_were_not_used_are_replaced_by_latents_of_the_batch() {
         assert_eq!(moved, row == 3 || row == 9);
     }
     assert!(after.get(3).double_value(&[0]) >= 100.0);
+    // Not by the same one: the second of two equal codes would be dead again.
+    assert!(!after.get(3).equal(&after.get(9)));
 }
 
 #[test]
