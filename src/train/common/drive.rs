@@ -90,7 +90,7 @@ pub trait Task {
         Ok(())
     }
 
-    /// Whether the run has ended before its last step, so that after a [`Task::restore`] there is nothing left to do.
+    /// Whether the run ends before its last step, by what was measured, so that after a [`Task::restore`] there is nothing left to do.
     fn over(&self) -> bool {
         false
     }
@@ -118,10 +118,9 @@ pub fn drive<T: Task>(
     while session.done < plan.steps && !session.over {
         let batch = loader.next()?;
         let values = session.step(&batch)?;
-        let asked = stop();
-        session.keep(&values, asked)?;
+        let ends = session.keep(&values, stop())?;
         session.show(&values);
-        if asked && session.done < plan.steps {
+        if ends && session.done < plan.steps {
             return session.stopped();
         }
     }
@@ -226,6 +225,7 @@ impl<'a, T: Task> Session<'a, T> {
         self.bar.set_position(self.done);
         if self.owed {
             self.evaluate().map_err(|reason| self.unmeasured(reason))?;
+            self.over |= self.task.over();
             self.save()?;
         }
         self.count_anew();
@@ -279,8 +279,8 @@ impl<'a, T: Task> Session<'a, T> {
     }
 
     /// After a step: writes its quantities down, measures, exports and saves, each when it is due, at the last step, and (but for measuring)
-    /// when the run is `asked` to stop.
-    fn keep(&mut self, values: &[(String, f64)], asked: bool) -> Result<(), TrainError> {
+    /// when the run is `asked` to stop. Gives whether it stops: also where what was just measured ends it.
+    fn keep(&mut self, values: &[(String, f64)], asked: bool) -> Result<bool, TrainError> {
         let (plan, step) = (self.plan, self.done);
         let last = step == plan.steps;
         let mut told = Ok(());
@@ -301,10 +301,11 @@ impl<'a, T: Task> Session<'a, T> {
             let _ = self.checkpoints.save(&self.snapshot());
             return Err(self.unmeasured(reason));
         }
-        if due(step, plan.save_every) || last || asked {
+        let ends = asked || self.task.over();
+        if due(step, plan.save_every) || last || ends {
             self.save()?;
         }
-        Ok(())
+        Ok(ends)
     }
 
     /// Writes down the quantities of a step, and how fast steps are.
@@ -370,7 +371,7 @@ impl<'a, T: Task> Session<'a, T> {
         self.since = (Instant::now(), self.done);
     }
 
-    /// The end of a run that was asked to stop, and has saved.
+    /// The end of a run that stops before its last step, and has saved.
     fn stopped(self) -> Result<Outcome, TrainError> {
         self.log.draw()?;
         self.bar.abandon();

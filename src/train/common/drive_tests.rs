@@ -23,6 +23,8 @@ struct Sum {
     full: bool,
     /// Whether the run has ended early.
     over: bool,
+    /// The step of which the measurement ends it, if there is one.
+    over_at: Option<u64>,
     /// The step of which a quantity is no number, if there is one.
     no_number_at: Option<u64>,
     /// An image that cannot be measured.
@@ -67,6 +69,7 @@ impl Task for Sum {
             return Err(TrainError::Settings("no room for the export".to_owned()));
         }
         self.evaluated.push(step);
+        self.over |= self.over_at == Some(step);
         if let Some(out) = &self.exports_to {
             self.covered.push(out.join("checkpoints").exists());
             std::fs::write(out.join("exported"), step.to_string()).map_err(|e| TrainError::io(out, e))?;
@@ -229,6 +232,43 @@ fn fewer_steps_than_were_made_are_refused_and_the_run_is_as_it_was() {
     let error = run(&mut Sum::default(), &plan(dir.path(), 3), |_| false).unwrap_err();
     assert!(error.to_string().contains("6 steps already"), "{error}");
     run(&mut Sum::default(), &plan(dir.path(), 6), |_| false).unwrap();
+}
+
+#[test]
+fn a_run_that_what_is_measured_ends_makes_no_step_more_and_is_saved_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = Plan {
+        eval_every: 2,
+        ..plan(dir.path(), 9)
+    };
+    let newest = || {
+        Checkpoints::new(dir.path().join("checkpoints"), 2)
+            .newest()
+            .unwrap()
+            .0
+            .unwrap()
+    };
+    let mut task = Sum {
+        over_at: Some(4),
+        ..Sum::default()
+    };
+    assert_eq!(run(&mut task, &plan, |_| false).unwrap(), Outcome::Stopped(4));
+    assert_eq!((&task.evaluated[..], newest().step), (&[2, 4][..], 4));
+    // The same where the measurement was owed, and is made when the run is taken up.
+    let dir = tempfile::tempdir().unwrap();
+    let cut = self::plan(dir.path(), 4);
+    let mut full = Sum {
+        full: true,
+        ..Sum::default()
+    };
+    run(&mut full, &cut, |_| false).unwrap_err();
+    let mut rest = Sum {
+        over_at: Some(4),
+        ..Sum::default()
+    };
+    let longer = self::plan(dir.path(), 9);
+    assert_eq!(run(&mut rest, &longer, |_| false).unwrap(), Outcome::Finished);
+    assert_eq!((&rest.evaluated[..], rest.sum), (&[4][..], full.sum));
 }
 
 #[test]

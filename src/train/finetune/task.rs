@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::json;
 use tch::{Device, Kind};
@@ -53,8 +52,8 @@ pub(super) struct FinetuneTask {
     measured: Vec<(Skill, f64, Vec<TokenBatch>)>,
     steps: u64,
     best: Best,
-    /// Set when patience has run out.
-    exhausted: Arc<AtomicBool>,
+    /// Whether patience has run out.
+    exhausted: bool,
 }
 
 /// Tunes a language model on images, reports, questions and instructions, or goes on with it; leaves `bundle/` in the run's folder.
@@ -129,7 +128,7 @@ impl FinetuneTask {
             vqgan,
             steps,
             best: Best::default(),
-            exhausted: Arc::default(),
+            exhausted: false,
         };
         Ok((task, batches))
     }
@@ -155,12 +154,9 @@ impl FinetuneTask {
         };
         let kept = s.filled(self.learner.model.config());
         let value = serde_json::to_value(kept).map_err(|e| TrainError::Settings(e.to_string()))?;
-        let exhausted = self.exhausted.clone();
-        let outcome = drive(self, &plan, &value, batch, || {
-            stop() || exhausted.load(Ordering::Relaxed)
-        })?;
+        let outcome = drive(self, &plan, &value, batch, stop)?;
         match outcome {
-            Outcome::Stopped(step) if self.exhausted.load(Ordering::Relaxed) => {
+            Outcome::Stopped(step) if self.exhausted => {
                 let finished = plan.finished()?;
                 eprintln!(
                     "ended after step {step}: the validation loss was lowest at step {}, whose weights are in the bundle",
@@ -297,8 +293,7 @@ impl Task for FinetuneTask {
             };
         } else {
             self.best.since += 1;
-            let over = self.settings.patience > 0 && self.best.since >= self.settings.patience;
-            self.exhausted.store(over, Ordering::Relaxed);
+            self.exhausted = self.settings.patience > 0 && self.best.since >= self.settings.patience;
         }
         values.push(("validation/best_step".to_owned(), self.best.step as f64));
         Ok(values)
@@ -326,9 +321,7 @@ impl Task for FinetuneTask {
             loss: best["loss"].as_f64(),
             since: best["since"].as_u64().unwrap_or(0),
         };
-        let patience = self.settings.patience;
-        self.exhausted
-            .store(patience > 0 && self.best.since >= patience, Ordering::Relaxed);
+        self.exhausted = self.settings.patience > 0 && self.best.since >= self.settings.patience;
         Ok(())
     }
 
@@ -344,6 +337,6 @@ impl Task for FinetuneTask {
     }
 
     fn over(&self) -> bool {
-        self.exhausted.load(Ordering::Relaxed)
+        self.exhausted
     }
 }

@@ -257,8 +257,8 @@ fn a_run_that_gets_no_better_ends_early_with_its_best_weights_and_stays_ended() 
         last["step"].as_u64().unwrap(),
         last["validation/best_step"].as_f64().unwrap(),
     );
-    // Two evaluations without a lower loss, and the step after which the run is asked whether to go on.
-    assert_eq!((step, best), (4, 1.0));
+    // Two evaluations without a lower loss, and no step more.
+    assert_eq!((step, best), (3, 1.0));
     let bundle = Bundle::open(&settings.out.join("bundle")).unwrap();
     assert!(
         bundle.manifest.made_from.contains("1 steps of"),
