@@ -222,11 +222,12 @@ impl<'a, T: Task> Session<'a, T> {
 
     /// Measures and exports what the run before this one could not.
     fn catch_up(&mut self) -> Result<(), TrainError> {
-        self.bar.set_position(self.done);
+        take_up(&self.bar, self.done);
         if self.owed {
             self.evaluate().map_err(|reason| self.unmeasured(reason))?;
             self.over |= self.task.over();
             self.save()?;
+            take_up(&self.bar, self.done);
         }
         self.count_anew();
         Ok(())
@@ -402,6 +403,14 @@ fn check(plan: &Plan, made: Option<u64>) -> Result<(), TrainError> {
         )));
     }
     Ok(())
+}
+
+/// Sets a bar to the steps that are `done` already, which say nothing of how fast the next ones are.
+pub(super) fn take_up(bar: &ProgressBar, done: u64) {
+    bar.set_position(done);
+    // The bar may have seen no position for a while: it has to see this one before it forgets its speed.
+    bar.tick();
+    bar.reset_eta();
 }
 
 fn due(step: u64, every: u64) -> bool {

@@ -2,10 +2,12 @@ use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use indicatif::{ProgressBar, ProgressDrawTarget};
 use serde_json::json;
 use tch::Tensor;
 
 use super::checkpoint::{Checkpoints, Restored, Snapshot, read_counts};
+use super::drive::take_up;
 use super::{Fault, LeftOut, Outcome, Plan, Skip, Task, TrainError, drive, finite, hold_folder};
 
 /// Learns a number from the numbers it is shown, in their order.
@@ -382,6 +384,13 @@ fn nothing_is_exported_before_there_is_a_checkpoint_to_go_on_from() {
     run(&mut rest, &plan, |_| false).unwrap();
     assert_eq!((rest.sum, &rest.evaluated[..]), (whole, &[2, 4, 5][..]));
     assert_eq!((task.restated.get(), rest.restated.get()), (0, 1));
+}
+
+#[test]
+fn steps_of_an_earlier_start_do_not_count_as_made_in_no_time() {
+    let bar = ProgressBar::with_draw_target(Some(1000), ProgressDrawTarget::hidden());
+    take_up(&bar, 900);
+    assert_eq!((bar.position(), bar.per_sec()), (900, 0.0));
 }
 
 #[test]
