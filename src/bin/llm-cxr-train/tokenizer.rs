@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use indicatif::ProgressBar;
 use llm_cxr::train::common::Outcome;
+use llm_cxr::train::common::store::write_whole;
 use llm_cxr::train::data::{Account, Dataset, texts};
 use llm_cxr::train::tokenizer::{read_texts, train};
 use serde::{Deserialize, Serialize};
@@ -59,7 +60,7 @@ pub fn run(settings: &TokenizerSettings) -> Done {
     }
     let trained = train(&all, settings.vocabulary);
     spinner.finish_and_clear();
-    std::fs::write(&settings.out, trained?).map_err(|e| format!("{}: {e}", settings.out.display()))?;
+    write_whole(&settings.out, &trained?)?;
     if !settings.data.is_empty() {
         println!("{account}");
     }

@@ -68,11 +68,53 @@ fn sync_one(place: &Path) -> Result<(), FolderError> {
     }
 }
 
+/// With more files than this all that waits for a disk is written at once, which then is much faster than one file after the other.
+const MANY: usize = 1000;
+
+/// Waits until the disk has `place`, all in it and its name; very many files may be in it.
+///
+/// # Errors
+/// When nothing is there, or the disk refuses.
+pub fn settle(place: &Path) -> Result<(), FolderError> {
+    let mut left = MANY;
+    if !few(place, &mut left) && sync_file_system(place) {
+        return Ok(());
+    }
+    sync(place)?;
+    sync_one(around(place))
+}
+
+/// Whether fewer than `left` files and folders are at `place`. It counts no further.
+fn few(place: &Path, left: &mut usize) -> bool {
+    *left = left.saturating_sub(1);
+    let mut below = fs::read_dir(place).into_iter().flatten().flatten();
+    *left > 0 && below.all(|entry| few(&entry.path(), left))
+}
+
+/// [`sync`] of all that is on the disk that `place` is on; `false` where that cannot be.
+#[cfg(target_os = "linux")]
+fn sync_file_system(place: &Path) -> bool {
+    use std::os::fd::AsRawFd;
+
+    // SAFETY: the file is open as long as the call, which does not keep it.
+    File::open(place).is_ok_and(|open| unsafe { libc::syncfs(open.as_raw_fd()) == 0 })
+}
+
+#[cfg(not(target_os = "linux"))]
+fn sync_file_system(_: &Path) -> bool {
+    false
+}
+
+/// The folder that a path is in.
+fn around(path: &Path) -> &Path {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    parent.unwrap_or(Path::new("."))
+}
+
 /// [`sync`] of the two names that an exchange gives folders.
 fn sync_names(new: &Path, target: &Path) -> Result<(), FolderError> {
     for name in [new, target] {
-        let parent = name.parent().filter(|parent| !parent.as_os_str().is_empty());
-        sync_one(parent.unwrap_or(Path::new(".")))?;
+        sync_one(around(name))?;
     }
     Ok(())
 }
@@ -184,6 +226,23 @@ mod tests {
                 assert!(!path(gone).exists(), "{gone}");
             }
         }
+    }
+
+    #[test]
+    fn what_is_there_settles_whether_it_is_a_file_or_a_folder_and_what_is_not_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        write(&path("deep/er/file"), "text");
+        for name in ["deep", "deep/er/file"] {
+            settle(&path(name)).unwrap();
+        }
+        assert_eq!(settle(&path("missing")).unwrap_err().0, path("missing"));
+        assert!(few(&path("deep"), &mut 4) && !few(&path("deep"), &mut 3));
+        assert!(!sync_file_system(&path("missing")));
+        assert_eq!(
+            (around(Path::new("a/b")), around(Path::new("a"))),
+            (Path::new("a"), Path::new("."))
+        );
     }
 
     #[test]

@@ -218,8 +218,12 @@ impl RunFolder {
         self.root.join(RECORDS).join(format!("{}.log", step.name))
     }
 
-    /// Writes down that step `number` is done.
+    /// Writes down that step `number` is done, when the disk has what it made: a loss of power leaves no step done whose files are empty.
     pub fn finish(&self, plan: &[Planned], number: usize) -> Result<(), RecipeError> {
+        let out = self.root.join(&plan[number].out);
+        if out.exists() {
+            folders::settle(&out).map_err(RecipeError::folder)?;
+        }
         self.write(plan, &plan[number], true)?;
         let (old, record) = self.aside(&plan[number]);
         folders::remove(&old)
