@@ -72,7 +72,10 @@ pub(super) fn reports(r: &Reports) -> Section {
     }
     if let (Some(data), Some(labeler)) = (&r.against_data, &r.labeler) {
         let mut table = Table::new("Against the data's own labels", &["", "precision", "recall", "micro-F1"])
-            .note("The second line is the labeler's own error: true reports, read by it, against the labels that came with the data.");
+            .note(
+                "The second line has true reports, read by the labeler, against the labels that came with the data: its own error, and, where these \
+                 were made from another section of the report (MIMIC-CXR-JPG: the impression), what that leaves unsaid.",
+            );
         for (name, scores) in [("generated reports", data), ("true reports", labeler)] {
             table
                 .rows

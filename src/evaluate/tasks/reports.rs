@@ -85,7 +85,8 @@ pub struct Reports {
     pub blind: Option<ReportScores>,
     /// Generated reports against the data's own labels.
     pub against_data: Option<LabelTable>,
-    /// The labeler on the references against the data's own labels: its own errors.
+    /// The labeler on the references against the data's own labels: its own errors, and what the texts differ by where the labels were made from
+    /// another section.
     pub labeler: Option<LabelTable>,
     /// How far readings agreed, where each image was read several times.
     pub agreement: Option<Agreement>,
