@@ -15,8 +15,8 @@ use crate::train::common::checkpoint::{Restored, Snapshot};
 use crate::train::common::schedule::{Schedule, Shape};
 use crate::train::common::store::{replace_tensors, write_whole};
 use crate::train::common::{
-    Average, Fault, FlatSource, ImageBatch, ImageStream, Initial, Known, Labels, LeftOut, Outcome, Parameters, Plan,
-    Skip, Task, TrainError, clip, drive, finite, keep, open_sources, repeat_rare,
+    Average, Basis, Fault, FlatSource, ImageBatch, ImageStream, Initial, Known, Labels, LeftOut, Outcome, Parameters,
+    Plan, Skip, Task, TrainError, clip, drive, finite, keep, open_sources, repeat_rare,
 };
 
 /// Settings of `llm-cxr-train classifier`.
@@ -184,6 +184,8 @@ struct ClassifierTask {
     device: Device,
     validation: Vec<ImageBatch>,
     left_out: LeftOut,
+    /// What the images are.
+    basis: Basis,
     out: PathBuf,
 }
 
@@ -234,6 +236,7 @@ pub fn train(settings: &ClassifierSettings, device: Device, stop: impl Fn() -> b
             account: sources.account,
             images: validation.skipped,
         },
+        basis: Basis::of(training.checksum()),
         out: s.out.clone(),
     };
     let plan = Plan {
@@ -401,6 +404,10 @@ impl Task for ClassifierTask {
             tensors,
             state: serde_json::json!({"optimizer_steps": self.optimizer.steps()}),
         }
+    }
+
+    fn basis(&self) -> Basis {
+        self.basis.clone()
     }
 
     fn restore(&mut self, r: &Restored) -> Result<(), TrainError> {

@@ -52,6 +52,10 @@ impl ImageSource for Cached {
         self.source.count()
     }
 
+    fn name(&self, index: u64) -> Option<String> {
+        self.source.name(index)
+    }
+
     fn present(&self, index: u64) -> Vec<String> {
         self.source.present(index)
     }

@@ -5,6 +5,7 @@ use std::time::Instant;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
+use super::basis::Basis;
 use super::checkpoint::{Checkpoints, Restored, Snapshot};
 use super::lines::Lines;
 use super::log::RUN;
@@ -80,6 +81,11 @@ pub trait Task {
 
     /// Everything a later [`Task::restore`] needs to go on bit for bit.
     fn snapshot(&self, step: u64) -> Snapshot;
+
+    /// What the run goes by besides its settings.
+    fn basis(&self) -> Basis {
+        Basis::default()
+    }
 
     /// Takes up a snapshot.
     fn restore(&mut self, restored: &Restored) -> Result<(), TrainError>;
@@ -171,6 +177,7 @@ impl<'a, T: Task> Session<'a, T> {
         }
         let (mut done, mut owed, mut over) = (0, false, false);
         if let Some(restored) = &restored {
+            let changed = task.basis().compare(&restored.state, restored.step, &plan.out)?;
             task.restore(restored)?;
             task.restate()?;
             (done, owed) = (restored.step, restored.state[OWED] == true);
@@ -182,6 +189,9 @@ impl<'a, T: Task> Session<'a, T> {
                 return Ok(None);
             }
             bar.suspend(|| eprintln!("{}: goes on after step {done}", plan.title));
+            if let Some(told) = changed.filter(|_| done < plan.steps && !over) {
+                bar.suspend(|| eprintln!("{}: {told}", plan.title));
+            }
             if gone && !owed {
                 let exported = plan.exported();
                 bar.suspend(|| {
@@ -361,8 +371,11 @@ impl<'a, T: Task> Session<'a, T> {
     /// What the run needs to go on, and whether it then has to measure and export first.
     fn snapshot(&self) -> Snapshot {
         let mut snapshot = self.task.snapshot(self.done);
-        if let (true, Value::Object(state)) = (self.owed, &mut snapshot.state) {
-            state.insert(OWED.to_owned(), Value::Bool(true));
+        if let Value::Object(state) = &mut snapshot.state {
+            self.task.basis().note(state);
+            if self.owed {
+                state.insert(OWED.to_owned(), Value::Bool(true));
+            }
         }
         snapshot
     }

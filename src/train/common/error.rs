@@ -39,6 +39,20 @@ pub enum TrainError {
         /// `key: then → now`.
         differences: Vec<String>,
     },
+    /// The base was changed, and the run has learned adapters to the one of before.
+    #[error(
+        "{} is another one than when the run in {} made its checkpoint of step {step}: its weights or its tokenizer have changed, and adapters to \
+         the base of before do not fit this one. Put that back, or choose another --out (for a step of a recipe: `run --redo` begins it anew)",
+        .base.display(), .out.display()
+    )]
+    OtherBase {
+        /// The base.
+        base: PathBuf,
+        /// Steps done.
+        step: u64,
+        /// The run's folder.
+        out: PathBuf,
+    },
     /// Two at once would damage each other's checkpoints.
     #[error("another run is at work in {}; wait for it, or choose another --out", .0.display())]
     Busy(PathBuf),

@@ -152,6 +152,12 @@ impl Files {
     pub fn account(&self) -> &Account {
         &self.account
     }
+
+    /// The image's path in its data set.
+    fn id(&self, entry: &Entry) -> String {
+        let name = entry.path.strip_prefix(&self.root).unwrap_or(&entry.path);
+        name.to_string_lossy().into_owned()
+    }
 }
 
 impl Entry {
@@ -199,8 +205,7 @@ impl ImageSource for Files {
 
     fn load(&self, index: u64, side: usize) -> Result<Sample, Skip> {
         let entry = self.entries.get(index as usize).ok_or("there is no such image")?;
-        let name = entry.path.strip_prefix(&self.root).unwrap_or(&entry.path);
-        let id = name.to_string_lossy().into_owned();
+        let id = self.id(entry);
         let pixels = read_image(&entry.path, side).map_err(|fault| Skip {
             data: Some(self.data.clone()),
             id: id.clone(),
@@ -216,6 +221,10 @@ impl ImageSource for Files {
             labels.push((ALL_OTHERS.to_owned(), 0.0));
         }
         Ok(Sample { pixels, id, labels })
+    }
+
+    fn name(&self, index: u64) -> Option<String> {
+        Some(self.id(self.entries.get(index as usize)?))
     }
 
     fn present(&self, index: u64) -> Vec<String> {

@@ -7,8 +7,8 @@ use rand::Rng;
 use rand::seq::SliceRandom;
 use tch::{Device, Kind, Tensor};
 
-use super::Skip;
 use super::random::{Purpose, generator};
+use super::{DataSum, Skip};
 use crate::radiograph::Pixels;
 
 /// One image with what is known of it.
@@ -29,6 +29,11 @@ pub trait ImageSource: Send + Sync {
 
     /// Image `index`, `side × side`; the error says why it has to be skipped.
     fn load(&self, index: u64, side: usize) -> Result<Sample, Skip>;
+
+    /// What image `index` is called, without loading it; `None` where that is not known beforehand.
+    fn name(&self, _index: u64) -> Option<String> {
+        None
+    }
 
     /// Findings known to be present in image `index`, without loading it; none where that is not known beforehand.
     fn present(&self, _index: u64) -> Vec<String> {
@@ -117,6 +122,18 @@ impl ImageStream {
     /// Whether there is nothing to give.
     pub fn is_empty(&self) -> bool {
         self.sources.is_empty()
+    }
+
+    /// Checksum of what is drawn from: each source's share and images.
+    pub fn checksum(&self) -> String {
+        let mut sum = DataSum::default();
+        for (source, share) in &self.sources {
+            let count = source.count();
+            sum.pool(&format!("{count:?} images"), *share);
+            let names = (0..count.unwrap_or(0)).filter_map(|index| source.name(index));
+            names.for_each(|name| sum.item(&name));
+        }
+        sum.finish()
     }
 
     /// Which source and image stand at `position` of the stream.
@@ -356,6 +373,10 @@ mod tests {
             Some(self.1)
         }
 
+        fn name(&self, index: u64) -> Option<String> {
+            Some(format!("{} {index}", self.0))
+        }
+
         fn load(&self, index: u64, side: usize) -> Result<Sample, Skip> {
             Ok(Sample {
                 id: format!("{} {index}", self.0),
@@ -363,6 +384,20 @@ mod tests {
                 labels: Vec::new(),
             })
         }
+    }
+
+    #[test]
+    fn a_checksum_tells_whether_the_images_are_those_of_before() {
+        let sum = |sources: Vec<(Arc<dyn ImageSource>, f64)>| ImageStream::new(sources, 1, 2, 1).checksum();
+        let named = |name, count, share| (Arc::new(Named(name, count)) as Arc<dyn ImageSource>, share);
+        let one = sum(vec![named("a", 7, 1.0)]);
+        assert_eq!(one, sum(vec![named("a", 7, 1.0)]));
+        for other in [named("a", 6, 1.0), named("b", 7, 1.0), named("a", 7, 2.0)] {
+            assert_ne!(one, sum(vec![other]));
+        }
+        // Kept in memory or shown more often than once they are called the same.
+        let kept = crate::train::common::keep(vec![named("a", 7, 1.0)], 1);
+        assert_eq!(one, sum(crate::train::common::repeat_rare(kept, 0.1)));
     }
 
     #[test]

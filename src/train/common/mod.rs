@@ -3,6 +3,7 @@
 pub mod adamw;
 mod answers;
 mod average;
+mod basis;
 mod cache;
 pub mod checkpoint;
 mod curves;
@@ -34,6 +35,7 @@ pub mod unsaid;
 
 pub use adamw::{Adamw, AdamwSettings};
 pub use average::Average;
+pub use basis::{Base, Basis, DataSum};
 pub use cache::keep;
 pub use drive::{Fault, Task, drive, finite};
 pub use error::{LastGood, TrainError};

@@ -63,6 +63,10 @@ impl ImageSource for Repeated {
         self.source.load(*index, side)
     }
 
+    fn name(&self, index: u64) -> Option<String> {
+        self.source.name(*self.shown.get(index as usize)?)
+    }
+
     fn present(&self, index: u64) -> Vec<String> {
         let index = self.shown.get(index as usize);
         index.map(|&index| self.source.present(index)).unwrap_or_default()

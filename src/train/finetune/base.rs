@@ -1,16 +1,19 @@
 //! What a run begins with: the VQ-GAN, the tokenizer, and the language model with a row for every token and code.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest, Sha256};
 use tch::{Device, Kind, Tensor};
 
 use super::settings::{FinetuneSettings, InitCodes};
 use super::tokens::check_extends;
+use crate::basics::{hash_file, hex};
 use crate::model::bundle::{CONFIG, TOKENIZER, VQGAN_CONFIG};
 use crate::model::checkpoint::{CheckpointReader, Dtype};
 use crate::model::neox::NeoxConfig;
 use crate::model::source::{LoadError, TensorSource};
-use crate::train::common::{TrainError, verify_listed};
+use crate::train::common::{Base, TrainError, verify_listed};
 use crate::train::neox::{LoraSettings, TrainableNeox};
 use crate::train::tokenizer::with_control_tokens;
 use crate::train::vqgan::{VqganFiles, other_codes};
@@ -59,6 +62,8 @@ pub struct Start {
     pub vocabulary: Vocabulary,
     /// The tokenizer's file, control tokens included.
     pub tokenizer: Vec<u8>,
+    /// With adapters: what they are adapters to.
+    pub base: Option<Base>,
 }
 
 impl Start {
@@ -80,6 +85,7 @@ impl Start {
         let (codes, per_image) = (vqgan.config.n_embed, vqgan.config.codes_per_image());
         let vocabulary = Vocabulary::from_bytes(&tokenizer, codes, per_image).map_err(|e| named(&e))?;
         let (rows, text) = (vocabulary.len(), vocabulary.text_len());
+        let mut adapted = None;
         let (mut model, knows_codes) = match &base {
             Some(base) => {
                 let own = base.join(TOKENIZER);
@@ -95,6 +101,12 @@ impl Start {
                 };
                 let (config, source) = read_base(base)?;
                 s.check_shape(base, &config)?;
+                if s.lora_rank > 0 {
+                    adapted = Some(Base {
+                        place: base.clone(),
+                        sha256: source.checksum(&tokenizer)?,
+                    });
+                }
                 let known = config.vocab_size;
                 let keeps = keeps_codes(s, base, [before, known], vqgan)?;
                 let model = TrainableNeox::from_checkpoint(&config, &source, device)?;
@@ -125,6 +137,7 @@ impl Start {
             model,
             vocabulary,
             tokenizer,
+            base: adapted,
         })
     }
 }
@@ -151,6 +164,19 @@ fn read_base(folder: &Path) -> Result<(NeoxConfig, Stored), TrainError> {
 
 /// The tensors of a checkpoint, whichever files they are in.
 struct Stored(CheckpointReader);
+
+impl Stored {
+    /// SHA-256 of the files that hold the tensors, and of the tokenizer that goes with them.
+    fn checksum(&self, tokenizer: &[u8]) -> Result<String, TrainError> {
+        let files: BTreeSet<&Path> = self.0.names().filter_map(|name| self.0.file_of(name)).collect();
+        let mut sum = Sha256::new();
+        for file in files {
+            hash_file(file, &mut sum, &mut |_| ()).map_err(|e| TrainError::io(file, e))?;
+        }
+        sum.update(tokenizer);
+        Ok(hex(&sum.finalize()))
+    }
+}
 
 impl TensorSource for Stored {
     fn tensor(&self, name: &str, shape: &[usize], kind: Kind, device: Device) -> Result<Tensor, LoadError> {

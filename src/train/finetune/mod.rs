@@ -7,6 +7,8 @@
 mod base;
 #[cfg(test)]
 mod base_tests;
+#[cfg(test)]
+mod basis_tests;
 mod batch;
 mod corpus;
 #[cfg(test)]

@@ -19,7 +19,7 @@ use crate::model::vqgan::Vqgan;
 use crate::train::common::adamw::AdamwSettings;
 use crate::train::common::checkpoint::{Restored, Snapshot};
 use crate::train::common::schedule::Schedule;
-use crate::train::common::{Fault, Outcome, Plan, Skip, Task, TrainError, drive, is_export, split_share};
+use crate::train::common::{Basis, Fault, Outcome, Plan, Skip, Task, TrainError, drive, is_export, split_share};
 use crate::train::data::SplitWatch;
 use crate::train::language_model::{Encoder, Exported, Learner, Method, StepBatch};
 use crate::train::neox::{Compute, TokenBatch};
@@ -54,6 +54,8 @@ pub(super) struct FinetuneTask {
     best: Best,
     /// Whether patience has run out.
     exhausted: bool,
+    /// What the examples are and, with adapters, the base.
+    basis: Basis,
 }
 
 /// Tunes a language model on images, reports, questions and instructions, or goes on with it; leaves `bundle/` in the run's folder.
@@ -123,6 +125,10 @@ impl FinetuneTask {
             network: vqgan.load(device)?,
             settings: s.clone(),
             drafts: examples.drafts(),
+            basis: Basis {
+                data: Some(examples.checksum()),
+                base: start.base,
+            },
             examples,
             tokenizer: start.tokenizer,
             vqgan,
@@ -311,6 +317,10 @@ impl Task for FinetuneTask {
             tensors,
             state: json!({"learner": learner, "best": best}),
         }
+    }
+
+    fn basis(&self) -> Basis {
+        self.basis.clone()
     }
 
     fn restore(&mut self, restored: &Restored) -> Result<(), TrainError> {

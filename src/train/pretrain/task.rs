@@ -10,7 +10,7 @@ use crate::model::drafts::DraftTable;
 use crate::train::common::adamw::AdamwSettings;
 use crate::train::common::checkpoint::{Restored, Snapshot};
 use crate::train::common::schedule::Schedule;
-use crate::train::common::{Fault, Outcome, Plan, Skip, Task, TrainError, drive};
+use crate::train::common::{Basis, Fault, Outcome, Plan, Skip, Task, TrainError, drive};
 use crate::train::data::SplitWatch;
 use crate::train::language_model::{Exported, Learner, Method, Shape, StepBatch};
 use crate::train::neox::{Compute, TokenBatch, TrainableNeox};
@@ -25,6 +25,8 @@ struct PretrainTask {
     learner: Learner,
     tokenizer: Vec<u8>,
     measured: Vec<TokenBatch>,
+    /// What the texts are.
+    basis: Basis,
 }
 
 /// Trains a language model on plain text, or goes on with it; leaves `model/` (config.json, tokenizer.json, model.safetensors) in the
@@ -82,6 +84,7 @@ pub fn train(settings: &PretrainSettings, device: Device, stop: impl Fn() -> boo
         learner: Learner::new(model, method),
         tokenizer,
         measured: passes(&texts.measured(s.validate, s.length), s.pass_tokens),
+        basis: Basis::of(texts.checksum()),
     };
     eprintln!("{}\n{} tokens to learn from", texts.account, texts.tokens());
     let plan = Plan {
@@ -144,6 +147,10 @@ impl Task for PretrainTask {
     fn snapshot(&self, step: u64) -> Snapshot {
         let (tensors, state) = self.learner.snapshot();
         Snapshot { step, tensors, state }
+    }
+
+    fn basis(&self) -> Basis {
+        self.basis.clone()
     }
 
     fn restore(&mut self, restored: &Restored) -> Result<(), TrainError> {

@@ -6,7 +6,7 @@ use rand::Rng;
 use rayon::prelude::*;
 
 use crate::train::common::random::{Purpose, generator};
-use crate::train::common::{Held, TrainError};
+use crate::train::common::{DataSum, Held, TrainError};
 use crate::train::data::{Account, DataError, Dataset, MET, Met, ReportSource, Split, SplitWatch};
 use crate::train::neox::TokenBatch;
 use crate::vocabulary::{TokenId, Vocabulary};
@@ -92,6 +92,16 @@ impl Texts {
     /// Tokens to learn from.
     pub fn tokens(&self) -> usize {
         self.train.len()
+    }
+
+    /// Checksum of the tokens to learn from.
+    pub fn checksum(&self) -> String {
+        let mut sum = DataSum::default();
+        for part in self.train.chunks(1 << 16) {
+            let bytes: Vec<u8> = part.iter().flat_map(|id| id.to_le_bytes()).collect();
+            sum.bytes(&bytes);
+        }
+        sum.finish()
     }
 
     /// `count` stretches of `length` tokens to learn from in `step`: a function of seed and step alone.

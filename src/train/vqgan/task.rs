@@ -22,8 +22,8 @@ use crate::train::common::checkpoint::{Restored, Snapshot, read_counts};
 use crate::train::common::schedule::{Schedule, Shape};
 use crate::train::common::store::{replace_tensors, write_whole};
 use crate::train::common::{
-    Average, Fault, FlatSource, ImageBatch, ImageStream, Known, Labels, LeftOut, Outcome, Plan, Skip, Task, TrainError,
-    drive, keep, open_sources, repeat_rare,
+    Average, Basis, Fault, FlatSource, ImageBatch, ImageStream, Known, Labels, LeftOut, Outcome, Plan, Skip, Task,
+    TrainError, drive, keep, open_sources, repeat_rare,
 };
 
 /// What the run leaves in its folder.
@@ -49,6 +49,8 @@ pub(super) struct VqganTask {
     pub(super) labelled: Vec<ImageBatch>,
     /// What of the data cannot be used.
     left_out: LeftOut,
+    /// What the images are.
+    basis: Basis,
 }
 
 /// Trains a VQ-GAN, or goes on with it; leaves `vqgan/config.yaml` and `vqgan/model.safetensors` in the run's folder.
@@ -76,6 +78,7 @@ pub fn train(settings: &VqganSettings, device: Device, stop: impl Fn() -> bool) 
         task.labelled = batch.parts(evaluate::CHUNK);
         task.left_out.images = batch.skipped;
     }
+    task.basis = Basis::of(training.checksum());
     let size = settings.batch;
     task.drive(move |number| training.batch(number, size), stop)
 }
@@ -131,6 +134,7 @@ impl VqganTask {
             validation: Vec::new(),
             labelled: Vec::new(),
             left_out: LeftOut::default(),
+            basis: Basis::default(),
         })
     }
 
@@ -258,6 +262,10 @@ impl Task for VqganTask {
             "code_book_made": self.code_book_made,
         });
         Snapshot { step, tensors, state }
+    }
+
+    fn basis(&self) -> Basis {
+        self.basis.clone()
     }
 
     fn restore(&mut self, r: &Restored) -> Result<(), TrainError> {

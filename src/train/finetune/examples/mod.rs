@@ -1,5 +1,6 @@
 //! Which examples there are, and what each looks like.
 
+mod checksum;
 mod fit;
 
 use std::collections::HashMap;
@@ -317,14 +318,18 @@ impl Examples {
 
     /// Names an example in messages.
     fn name(&self, pool: &Pool, item: usize) -> String {
-        let id = match pool.skill {
+        format!("{} {}", pool.skill, self.id(pool, item))
+    }
+
+    /// The id of its record.
+    fn id(&self, pool: &Pool, item: usize) -> &str {
+        match pool.skill {
             Skill::Text => &self.corpus.texts[pool.set].texts[item].0,
             _ => {
                 let set = &self.corpus.sets[pool.set];
                 set.id(&set.images[item])
             }
-        };
-        format!("{} {id}", pool.skill)
+        }
     }
 
     /// The questions about an image of a pool.

@@ -1,0 +1,160 @@
+//! What a run goes by besides its settings. These name data and base by their paths; checkpoints keep checksums of what was there, so that a run
+//! that is taken up notices where it has changed.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+use super::TrainError;
+use crate::basics::hex;
+
+/// In a checkpoint's state: the checksum of the data.
+const DATA: &str = "data";
+/// In a checkpoint's state: the checksum of the base.
+const BASE: &str = "base";
+
+/// Weights that are read anew whenever the run is taken up, since its checkpoints hold only what is learned beside them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Base {
+    /// Where they are.
+    pub place: PathBuf,
+    /// Checksum of all that is read there, hexadecimal.
+    pub sha256: String,
+}
+
+/// What a run goes by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Basis {
+    /// [`DataSum`] of what batches are drawn from.
+    pub data: Option<String>,
+    /// The base, where checkpoints do not hold what became of it.
+    pub base: Option<Base>,
+}
+
+impl Basis {
+    /// Of a run all of whose weights are in its checkpoints.
+    pub fn of(data: String) -> Self {
+        Self {
+            data: Some(data),
+            base: None,
+        }
+    }
+
+    /// Adds it to the state of a checkpoint.
+    pub(super) fn note(&self, state: &mut Map<String, Value>) {
+        let base = self.base.as_ref().map(|base| &base.sha256);
+        for (name, sum) in [(DATA, self.data.as_ref()), (BASE, base)] {
+            if let Some(sum) = sum {
+                state.insert(name.to_owned(), Value::String(sum.clone()));
+            }
+        }
+    }
+
+    /// Compares it with what the `state` of the checkpoint of `step` of the run in `out` says; earlier versions wrote nothing. Gives what is to
+    /// be told where the data are others.
+    ///
+    /// # Errors
+    /// Where the base is another one.
+    pub(super) fn compare(&self, state: &Value, step: u64, out: &Path) -> Result<Option<String>, TrainError> {
+        let differs = |name: &str, now: &str| state[name].as_str().is_some_and(|then| then != now);
+        if let Some(base) = self.base.as_ref().filter(|base| differs(BASE, &base.sha256)) {
+            return Err(TrainError::OtherBase {
+                base: base.place.clone(),
+                step,
+                out: out.to_owned(),
+            });
+        }
+        let other = self.data.as_ref().is_some_and(|data| differs(DATA, data));
+        Ok(other.then(|| format!("the data is another than at step {step}: what is left comes in another order")))
+    }
+}
+
+/// A checksum of data as batches are drawn from it: pools with their shares, and the names of what is in them, in their order.
+#[derive(Clone, Default)]
+pub struct DataSum(Sha256);
+
+impl DataSum {
+    /// A pool begins: what it is called, and its share.
+    pub fn pool(&mut self, name: &str, share: f64) {
+        self.item(name);
+        self.0.update(share.to_bits().to_le_bytes());
+    }
+
+    /// A name in the pool.
+    pub fn item(&mut self, name: &str) {
+        self.bytes(name.as_bytes());
+    }
+
+    /// What has no name.
+    pub fn bytes(&mut self, bytes: &[u8]) {
+        // With its length: otherwise two names might be taken for others.
+        self.0.update((bytes.len() as u64).to_le_bytes());
+        self.0.update(bytes);
+    }
+
+    /// In hexadecimal.
+    pub fn finish(self) -> String {
+        hex(&self.0.finalize())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn basis(data: &str, base: &str) -> Basis {
+        Basis {
+            data: Some(data.to_owned()),
+            base: Some(Base {
+                place: PathBuf::from("models/base"),
+                sha256: base.to_owned(),
+            }),
+        }
+    }
+
+    #[test]
+    fn other_data_are_told_another_base_is_refused_and_earlier_checkpoints_are_taken() {
+        let mut state = Map::new();
+        basis("d", "b").note(&mut state);
+        let state = Value::Object(state);
+        let compare = |basis: Basis, state: &Value| basis.compare(state, 7, Path::new("run"));
+        assert_eq!(compare(basis("d", "b"), &state).unwrap(), None);
+        let told = compare(basis("other", "b"), &state).unwrap().unwrap();
+        assert!(told.starts_with("the data is another than at step 7"), "{told}");
+        let refused = compare(basis("d", "other"), &state).unwrap_err().to_string();
+        for part in ["models/base", "step 7", "another --out"] {
+            assert!(refused.contains(part), "{refused}");
+        }
+        // Where all weights are in the checkpoint nothing is said of the base.
+        assert_eq!(compare(Basis::of("d".to_owned()), &state).unwrap(), None);
+        for earlier in [json!({}), Value::Null] {
+            assert_eq!(compare(basis("d", "b"), &earlier).unwrap(), None);
+        }
+        let mut nothing = Map::new();
+        Basis::default().note(&mut nothing);
+        assert!(nothing.is_empty());
+    }
+
+    #[test]
+    fn a_checksum_follows_names_their_order_and_shares() {
+        let sum = |share: f64, names: &[&str]| {
+            let mut sum = DataSum::default();
+            sum.pool("vqa", share);
+            names.iter().for_each(|name| sum.item(name));
+            sum.finish()
+        };
+        let one = sum(1.0, &["ab", "c"]);
+        assert_eq!(one, sum(1.0, &["ab", "c"]));
+        for other in [
+            sum(0.5, &["ab", "c"]),
+            sum(1.0, &["c", "ab"]),
+            sum(1.0, &["a", "bc"]),
+            sum(1.0, &["ab"]),
+        ] {
+            assert_ne!(one, other);
+        }
+    }
+}
