@@ -5,6 +5,9 @@ use std::path::Path;
 use super::splits::PHANTOMS;
 use super::{DataError, mimic};
 
+/// So the names of MIMIC-CXR-JPG's tables begin, in each of its versions.
+const TABLES: &str = "mimic-cxr-2.";
+
 /// Refuses a folder that lies in a data set: taken for a mere pile of images, its images for testing would be trained on.
 ///
 /// # Errors
@@ -30,7 +33,7 @@ pub fn refuse_part(folder: &Path) -> Result<(), DataError> {
 /// As [`refuse_part`].
 pub fn refuse_table(folder: &Path, file: &Path) -> Result<(), DataError> {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
-    let table = name.starts_with("mimic-cxr-") && (name.ends_with(".csv") || name.ends_with(".csv.gz"));
+    let table = name.starts_with(TABLES) && (name.ends_with(".csv") || name.ends_with(".csv.gz"));
     if !table && name != PHANTOMS {
         return Ok(());
     }

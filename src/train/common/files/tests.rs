@@ -115,7 +115,10 @@ fn a_plain_folder_gives_every_image_and_keeps_each_20th_for_validation() {
     for n in 0..20 {
         fs::write(dir.path().join(format!("sub/{n:02}.png")), "").unwrap();
     }
-    fs::write(dir.path().join("notes.txt"), "").unwrap();
+    // Tables of one's own are no splits, whatever they are on.
+    for name in ["notes.txt", "list.csv", "mimic-cxr-notes.csv"] {
+        fs::write(dir.path().join(name), "").unwrap();
+    }
     let (train, validate) = (
         Files::open(dir.path(), true, Known::Labels).unwrap(),
         Files::open(dir.path(), false, Known::Labels).unwrap(),
