@@ -42,6 +42,26 @@ fn a_report_may_stand_in_columns_of_its_two_parts_and_a_view_under_the_names_of_
 }
 
 #[test]
+fn a_report_that_is_no_text_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    write(
+        dir.path(),
+        "m.jsonl",
+        "{\"image\":\"1.png\",\"findings\":[\"Edema\"]}\n{\"image\":\"2.png\",\"findings\":\"Dry.\"}\n",
+    );
+    let (records, account) = read(&dir.path().join("m.jsonl")).unwrap();
+    assert_eq!(
+        [records[0].report.is_some(), records[1].report.is_some()],
+        [false, true]
+    );
+    let told = account.to_string();
+    assert!(
+        told.ends_with("m.jsonl that are not read: findings (neither text nor a number)"),
+        "{told}"
+    );
+}
+
+#[test]
 fn columns_of_chexpert_are_labels_and_an_empty_cell_says_nothing() {
     let dir = tempfile::tempdir().unwrap();
     write(

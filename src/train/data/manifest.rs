@@ -227,6 +227,10 @@ pub(super) fn visit_lines<E: From<DataError>>(
                 Value::Number(n) => drop(row.text.insert(name, n.to_string())),
                 // No split is for training; a split that is none must not become that.
                 value if name == "split" => drop(row.text.insert(name, value.to_string())),
+                // A list of names under `findings`, say.
+                _ if others.len() < TOLD => {
+                    others.insert(format!("{key} (neither text nor a number)"));
+                }
                 _ => {}
             }
         }
