@@ -71,11 +71,13 @@ const NAMES: &[(&[&str], &str)] = &[
     (
         &[],
         "pericardial effusion*|joint effusion*|mass effect|soft tissue mass*|breast mass*|soft tissue edema|fracture line*|body mass|\
-         mediastinal infiltrat*|collapsed lung markings|infection control|cardiac mass*|vertebral collapse|vertebral body collapse|\
-         collapse of the * vertebra*|compression collapse|tracheal collapse|airway collapse|bronchial collapse|syncope and collapse|\
-         rectus sheath",
+         mediastinal infiltrat*|collapsed lung markings|infection control|cardiac mass*|compression collapse|tracheal collapse|\
+         airway collapse|bronchial collapse|syncope and collapse|rectus sheath",
     ),
 ];
+
+/// How words begin for bones that may collapse.
+const BONES: &[&str] = &["vertebra", "humer", "femor", "endplate"];
 
 /// A phrase and the observations it names.
 pub(super) struct Phrase {
@@ -150,7 +152,7 @@ pub(super) fn mentions(sentence: &[String]) -> Vec<Mention> {
         match PHRASES.iter().find(fits) {
             Some(phrase) => {
                 let end = at + phrase.words.len();
-                if !phrase.labels.is_empty() && !by_air(sentence, at, end) {
+                if !phrase.labels.is_empty() && !by_air(sentence, at, end) && !of_bone(sentence, at, end) {
                     found.push(Mention {
                         start: at,
                         end,
@@ -175,6 +177,19 @@ fn by_air(sentence: &[String], start: usize, end: usize) -> bool {
         .any(|two| two[0].contains("pneumothora") && two[1] == "with");
     let mut rest = sentence[start..].iter().map(String::as_str).take(5);
     collapse && beside && rest.any(|w| w == "lung")
+}
+
+/// Whether words `start .. end` tell that a bone collapses: "collapse of T11", "the humeral head with collapse".
+fn of_bone(sentence: &[String], start: usize, end: usize) -> bool {
+    let level = |w: &str| {
+        w.strip_prefix(['t', 'l'])
+            .is_some_and(|number| number.parse::<u8>().is_ok())
+    };
+    let bone = |w: &str| level(w) || BONES.iter().any(|stem| w.starts_with(stem));
+    let same = |w: &&str| !matches!(*w, "," | "and");
+    let before = sentence[..start].iter().rev().map(String::as_str).take(6);
+    let after = sentence[end..].iter().map(String::as_str).take(4);
+    sentence[start..end] == ["collapse"] && (before.take_while(same).any(bone) || after.take_while(same).any(bone))
 }
 
 #[cfg(test)]

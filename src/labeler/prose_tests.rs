@@ -132,7 +132,7 @@ fn a_nor_denies_what_stands_behind_its_verb() {
 }
 
 #[test]
-fn a_collapse_is_atelectasis_but_for_that_of_a_vertebra_or_beside_a_pneumothorax() {
+fn a_collapse_is_atelectasis_but_for_that_of_a_bone_or_beside_a_pneumothorax() {
     all(&[
         ("ate+", "Lung collapse."),
         ("ate+", "Collapse of the right lung."),
@@ -145,6 +145,10 @@ fn a_collapse_is_atelectasis_but_for_that_of_a_vertebra_or_beside_a_pneumothorax
         ("ptx+", "Left pneumothorax with complete left lung collapse."),
         ("ptx-", "No pneumothorax or collapsed lung markings."),
         ("", "Collapse of the T8 vertebral body."),
+        ("", "Chronic vertebral body collapse."),
+        ("", "Wedge deformities with mild anterior collapse at L1."),
+        ("", "Osteonecrosis of the humeral head with collapse."),
+        ("ate+ frac+", "Left basilar collapse and a vertebral fracture."),
     ]);
 }
 
