@@ -97,6 +97,7 @@ const BEFORE: &[(&str, Option<Label>)] = &[
     ("favored over", Some(Label::Uncertain)),
     ("favoured over", Some(Label::Uncertain)),
     ("doubt", Some(Label::Uncertain)),
+    ("doubtful", Some(Label::Uncertain)),
 ];
 
 /// What a verb behind a mention may go on with. What `not` and `no longer` deny is told by what follows them.
@@ -114,6 +115,7 @@ const BEHIND: &[(&str, Label)] = &[
     ("suspected", Label::Uncertain),
     ("questioned", Label::Uncertain),
     ("questionable", Label::Uncertain),
+    ("doubtful", Label::Uncertain),
     ("suggested", Label::Uncertain),
     ("be present", Label::Uncertain),
     ("be considered", Label::Uncertain),

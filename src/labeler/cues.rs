@@ -12,6 +12,7 @@ pub(super) const REACH: usize = 64;
 
 /// Doubts that only tell what something else would mean: where that is denied, so is what it would mean.
 const EVIDENCE: &[&str] = &[
+    "suspected",
     "suspicious for",
     "suspicion of",
     "suspicion for",

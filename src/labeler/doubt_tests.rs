@@ -25,6 +25,11 @@ fn what_is_less_likely_considered_or_a_possibility_is_in_doubt() {
         ("pna?", "Query pneumonia."),
         ("ptx?", "There is suggestion of a small pneumothorax at the right apex."),
         ("ptx-", "There is no suggestion of pneumothorax."),
+        ("pna-", "No suspected pneumonia."),
+        ("ptx- pna?", "No pneumothorax, suspected pneumonia."),
+        ("pna?", "No change in suspected pneumonia."),
+        ("ptx?", "Doubtful small pneumothorax."),
+        ("ptx?", "The small pneumothorax is doubtful."),
     ]);
 }
 
