@@ -17,6 +17,12 @@ const AT_ONCE: &[(&str, Label)] = &[
     ("absent", Label::Negative),
 ];
 
+/// Of a finding that is no more.
+const ENDED: &[&str] = &["resolved", "cleared", "removed", "longer"];
+
+/// Verbs of how it is now.
+const NOW: &[&str] = &["is", "are", "has", "have"];
+
 /// Between two commas these say nothing: "pneumonia, however, cannot be excluded".
 const ASIDES: &[&str] = &["however", "though", "therefore"];
 
@@ -53,7 +59,29 @@ pub(super) fn behind(sentence: &[String], end: usize) -> Option<Label> {
         [comma, aside, other, rest @ ..] if comma == "," && other == "," && ASIDES.contains(&aside.as_str()) => rest,
         rest => rest,
     };
-    at_once(rest).or_else(|| answer(rest)).or_else(|| by_verb(rest))
+    at_once(rest)
+        .or_else(|| answer(rest))
+        .or_else(|| by_verb(rest))
+        .or_else(|| around_which(rest))
+}
+
+/// What a clause with `which` says of an end, or the verb behind it: "an effusion, which has resolved", "an effusion, which was small, has
+/// resolved". "Which is not seen on the lateral view" is said of one that is there.
+fn around_which(rest: &[String]) -> Option<Label> {
+    let clause = match rest {
+        [comma, which, clause @ ..] if comma == "," && which == "which" => clause,
+        [which, clause @ ..] if which == "which" => clause,
+        _ => return None,
+    };
+    let ended = |w: &String| ENDED.contains(&w.as_str());
+    let now = clause.first().is_some_and(|w| NOW.contains(&w.as_str()));
+    if now && statement(clause).iter().any(ended) {
+        return by_verb(clause).filter(|said| *said == Label::Negative);
+    }
+    let comma = clause.iter().position(|w| w == ",")?;
+    let main = &clause[comma + 1..];
+    main.first().filter(|w| VERBS.contains(&w.as_str()))?;
+    by_verb(main)
 }
 
 fn at_once(rest: &[String]) -> Option<Label> {

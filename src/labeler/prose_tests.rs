@@ -132,6 +132,24 @@ fn a_nor_denies_what_stands_behind_its_verb() {
 }
 
 #[test]
+fn what_is_said_in_a_clause_with_which_or_behind_it_is_said_of_the_finding() {
+    all(&[
+        ("eff-", "There was an effusion, which has resolved."),
+        ("eff-", "An effusion which is no longer seen."),
+        ("eff-", "The left effusion, which was small, has resolved."),
+        ("ptx?", "A pneumothorax, which would be small, is not excluded."),
+        (
+            "eff+ ptx-",
+            "Left effusion, which is unchanged, and a pneumothorax, which has resolved.",
+        ),
+        ("opac+", "An opacity, which is not seen on the lateral view."),
+        ("eff+", "An effusion, which has nearly resolved."),
+        ("eff+", "A left effusion, which was absent before."),
+        ("dev-", "The chest tube, which was placed yesterday, has been removed."),
+    ]);
+}
+
+#[test]
 fn a_collapse_is_atelectasis_but_for_that_of_a_bone_or_beside_a_pneumothorax() {
     all(&[
         ("ate+", "Lung collapse."),
