@@ -1,5 +1,9 @@
 //! A report as sentences of words.
 
+/// A sentence ends after so many words. Those of reports are shorter; a text without an end is read part by part, so that the time it takes
+/// grows with its length and not with the square of it.
+const LONGEST: usize = 512;
+
 /// Lower-case words of each sentence. Commas and colons are words of their own, a question mark stands as the last word `?`, or before
 /// what it puts in doubt ("? pneumonia"); hyphens and slashes part words; a point between digits belongs to the number, and that of
 /// "vs." to the word.
@@ -32,7 +36,7 @@ pub(super) fn sentences(text: &str) -> Vec<Vec<String>> {
         // A line may break within a sentence; an empty line ends it.
         let paragraph = c == '\n' && chars.get(at + 1..).is_some_and(blank_line);
         let ends = matches!(c, '.' | '!' | '?' | ';') && !goes_on;
-        if (ends || paragraph) && !sentence.is_empty() {
+        if sentence.len() >= LONGEST || ((ends || paragraph) && !sentence.is_empty()) {
             all.push(std::mem::take(&mut sentence));
         }
     }
@@ -82,5 +86,15 @@ mod tests {
             ]
         );
         assert!(sentences("").is_empty() && sentences(" \n. ").is_empty());
+    }
+
+    #[test]
+    fn a_text_without_an_end_is_read_part_by_part_and_no_word_is_lost() {
+        for text in ["effusion ", "effusion, "] {
+            let parts = sentences(&text.repeat(3 * LONGEST));
+            assert!(parts.len() > 2 && parts.iter().all(|part| part.len() <= LONGEST + 1));
+            let words = parts.iter().flatten().filter(|word| *word == "effusion");
+            assert_eq!(words.count(), 3 * LONGEST);
+        }
     }
 }
