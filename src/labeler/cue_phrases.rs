@@ -15,6 +15,7 @@ const BEFORE: &[(&str, Option<Label>)] = &[
     ("hard to exclude", Some(Label::Uncertain)),
     ("unable to exclude", Some(Label::Uncertain)),
     ("to exclude", None),
+    ("exclude", Some(Label::Uncertain)),
     ("rule out", None),
     ("ruling out", None),
     ("r o", None),

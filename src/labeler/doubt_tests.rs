@@ -25,6 +25,7 @@ fn what_is_less_likely_considered_or_a_possibility_is_in_doubt() {
         ("pna?", "Query pneumonia."),
         ("ptx?", "There is suggestion of a small pneumothorax at the right apex."),
         ("ptx-", "There is no suggestion of pneumothorax."),
+        ("pna?", "Cannot entirely exclude pneumonia."),
         ("pna-", "No suspected pneumonia."),
         ("ptx- pna?", "No pneumothorax, suspected pneumonia."),
         ("pna?", "No change in suspected pneumonia."),

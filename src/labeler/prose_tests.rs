@@ -431,6 +431,8 @@ fn what_else_is_wrong_withholds_no_finding_and_denied_does_not() {
         "The left hemidiaphragm is elevated. No effusion.",
         "Calcified granuloma. No pneumothorax.",
         "Degenerative changes of the spine. Heart size is normal.",
+        "Mild dextroscoliosis. Clear lungs.",
+        "Bullous changes. Clear lungs.",
     ] {
         assert_eq!(read(text).labels[NO_FINDING], Label::Blank, "{text}");
     }

@@ -141,8 +141,8 @@ impl Default for ClassifierSettings {
 fn chosen(asked: &[String], known: Vec<String>) -> Result<Vec<String>, TrainError> {
     if known.is_empty() {
         return Err(TrainError::NoData(
-            "no label is known of any training image: give data with labels (a column `labels` of a manifest, or the table \
-             mimic-cxr-2.0.0-chexpert.csv, whose studies are those of the split table)"
+            "no label is known of any training image: give data with labels (a column `labels` of a manifest or columns \
+             as CheXpert's, or the table mimic-cxr-2.0.0-chexpert.csv, whose studies are those of the split table)"
                 .to_owned(),
         ));
     }
