@@ -354,7 +354,9 @@ pub(super) fn of_change(sentence: &[String], end: usize, start: usize) -> bool {
 /// Whether the cue that ends at word `end` tells of an end that has not, or only half, come.
 fn half(sentence: &[String], end: usize, cue: &CueBefore) -> bool {
     let before = sentence[..end - cue.len()].iter().rev().map(String::as_str);
-    let mut near = before.take(3).take_while(|w| ![",", "and"].contains(w));
+    let mut near = before
+        .take(3)
+        .take_while(|w| ![",", "and"].contains(w) && !AFTER.contains(w));
     GOING.contains(&cue.text) && near.any(|w| UNDONE.contains(&w) || HALF.contains(&w))
 }
 

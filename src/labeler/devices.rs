@@ -37,6 +37,9 @@ const MOVED: &[&str] = &[
     "kinking",
 ];
 
+/// Of a device that is there beside one that was removed.
+const STAYS: &[&str] = &["new", "stable", "unchanged", "persistent"];
+
 /// Whether what is said behind a device is said of a part of it, or of how far it is seen: "the tip of the tube is not seen".
 pub(super) fn of_part(sentence: &[String], mention: &Mention) -> bool {
     let near = &sentence[mention.start.saturating_sub(TIP_REACH)..mention.start];
@@ -81,9 +84,12 @@ pub(super) fn displaced(sentence: &[String], mention: &Mention) -> bool {
 }
 
 /// Whether the comma or `and` at word `at` goes on with what was removed: "removal of the ET tube and right chest tube", but not
-/// "removal of the ET tube, right PICC unchanged".
+/// "removal of the ET tube, right PICC unchanged" or "removal of the ET tube, new right PICC".
 pub(super) fn among_removed(sentence: &[String], mention: &Mention, at: usize) -> bool {
     let ends = sentence.get(mention.end).is_none_or(|w| w == "," || w == "and");
     let removal = |two: &[String]| two[0] == "removal" && two[1] == "of";
-    ends && sentence[..at].windows(2).any(removal) && !sentence[at..].iter().any(|w| VERBS.contains(&w.as_str()))
+    let other = sentence.get(at + 1).is_some_and(|w| STAYS.contains(&w.as_str()));
+    ends && !other
+        && sentence[..at].windows(2).any(removal)
+        && !sentence[at..].iter().any(|w| VERBS.contains(&w.as_str()))
 }

@@ -8,6 +8,8 @@ mod behind;
 mod brief;
 mod cue_phrases;
 mod cues;
+#[cfg(test)]
+mod device_tests;
 mod devices;
 #[cfg(test)]
 mod doubt_tests;

@@ -61,7 +61,7 @@ const NAMES: &[(&[&str], &str)] = &[
          central line*|venous line*|arterial line*|jugular line*|ij line*|subclavian line*|lines and|lines or|catheter*|picc|picc line*|\
          port a cath|portacath|mediport|tracheostomy|tracheostomy tube*|swan ganz|swan ganz catheter*|sternal wire*|sternotomy wire*|median sternotomy|sternotomy|\
          cerclage wire*|support device*|monitoring device*|hardware|stent|stents|prosthetic valve|valve replacement|\
-         valve prosthesis|surgical clip*|surgical drain*|pigtail|intra aortic balloon pump|iabp|lvad|\
+         valve prosthesis|surgical clip*|surgical drain*|pigtail|pigtail catheter*|pigtail drain*|intra aortic balloon pump|iabp|lvad|\
          prosthetic * valve|tavr|trach|ngt|ogt|cvc|dialysis line*|hemodialysis line*|chest drain*|thoracic drain*|chest port|chest wall port|\
          subclavian port|infusaport|impella|loop recorder|epicardial leads|pacing device|cardiac device|\
          sheath|sheaths|introducer|clip|clips|ventricular assist device*|dobhoff|dobbhoff|arthroplast*|screw|screws|embolization coil*|\

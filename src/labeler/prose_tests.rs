@@ -204,31 +204,6 @@ fn what_is_said_of_a_tip_or_a_place_is_not_said_of_the_device() {
 }
 
 #[test]
-fn all_of_a_list_is_removed_and_what_remains_beside_it_is_not() {
-    all(&[
-        (
-            "dev-",
-            "Interval removal of the endotracheal tube, NG tube and right chest tube.",
-        ),
-        ("dev-", "Removal of a left chest tube, right PICC and NG tube."),
-        (
-            "dev+",
-            "Interval removal of the NG tube and placement of a Dobbhoff tube.",
-        ),
-        (
-            "dev+",
-            "Swan-Ganz catheter has been removed and the right IJ sheath remains.",
-        ),
-        ("dev+", "Interval removal of left chest tube, right PICC unchanged."),
-        ("dev+", "Removal of the ET tube, and the right PICC remains."),
-        (
-            "dev+",
-            "Interval removal of the endotracheal tube and left chest tube in place.",
-        ),
-    ]);
-}
-
-#[test]
 fn a_word_at_once_behind_or_behind_a_heading_answers() {
     all(&[
         ("ptx-", "Pneumothorax not seen."),
