@@ -71,10 +71,11 @@ impl Skips {
         };
         Self {
             place,
+            // Also where a list was lost.
+            behind: before.is_empty(),
             before,
             account,
             met: HashSet::new(),
-            behind: begins,
         }
     }
 
@@ -172,5 +173,11 @@ mod tests {
             skips.write().unwrap();
             assert_eq!(text().lines().count(), lines, "{}", text());
         }
+        // Where the list was lost, what the data lack is named again.
+        fs::remove_file(dir.path().join(SKIPPED)).unwrap();
+        let mut account = Account::default();
+        account.skip("no split", || "line 3".to_owned());
+        Skips::new(dir.path(), account, false).write().unwrap();
+        assert_eq!(text().lines().count(), 1);
     }
 }
