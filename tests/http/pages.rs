@@ -30,6 +30,7 @@ async fn the_page_tells_what_an_answer_is_worth() {
         "The readings disagree.",
         "– not in the report",
         "body.image_notes",
+        "Have it read",
     ] {
         assert!(form.contains(told), "the page lacks {told}");
     }
