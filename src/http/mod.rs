@@ -6,34 +6,21 @@
 //!      JSON, SSE, bytes (respond) ─ Reply ─ service::Assistant ─ Task ─ fields, image (input) ─ bounded body
 //! ```
 //!
-//! [`app`] is the whole of it as a `Router`, for tests as for the server; [`server::Server`] puts it behind a port, and probes behind another.
+//! [`app`] is the whole of it as a `Router`, for tests as for the server; [`port::server::Server`] puts it behind a port, and probes behind another.
 
-mod attention;
-mod auth;
-pub mod body;
-mod budget;
+mod access;
 pub mod contract;
-mod conversation;
 mod envelope;
 pub mod error;
-pub mod fields;
 mod health;
-mod input;
-mod keyring;
-mod leftover;
-mod life;
+pub mod intake;
 mod metrics;
-mod peer;
+pub mod port;
 mod process;
 mod reference;
 mod respond;
 mod routes;
-pub mod server;
 mod state;
-mod timed;
-mod track;
-mod turned_away;
-mod watched;
 pub mod wire;
 
 use axum::Router;
@@ -45,11 +32,13 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowHeaders, CorsLayer};
 
 pub use error::{ApiError, ErrorCode, ErrorKind};
-pub use life::Life;
 pub use metrics::{Meters, log_line_dropped};
+pub use port::life::Life;
 pub use respond::{finish_reason, image_notes};
 pub use state::AppState;
 
+use access::{auth, track};
+use port::leftover;
 use routes::{chat, generate_image, images, instruct, models, ops, report, vqa};
 
 /// Headers of answers that web pages may read.

@@ -10,10 +10,10 @@ use futures::StreamExt as _;
 use futures::stream::{self, Stream};
 use serde::Serialize;
 
+use super::access::track::RequestContext;
 use super::envelope::Envelope;
 use super::error::{ApiError, ErrorCode};
 use super::state::AppState;
-use super::track::RequestContext;
 use super::wire::{DeltaEvent, DrawnImage, ErrorBody, FindingAgreement, ProgressEvent, ReadingsUsed};
 use crate::engine::FinishReason;
 use crate::radiograph::ImageFormat;
@@ -169,16 +169,16 @@ pub struct Include {
 
 impl Include {
     /// Reads the field `include` of a route that knows `token_ids` and `codes`.
-    pub fn take(fields: &mut super::fields::Fields) -> Result<Self, ApiError> {
+    pub fn take(fields: &mut super::intake::fields::Fields) -> Result<Self, ApiError> {
         Self::take_of(fields, &["token_ids", "codes"])
     }
 
     /// Reads the field `include` of a route that knows `probabilities` too.
-    pub fn take_with_probabilities(fields: &mut super::fields::Fields) -> Result<Self, ApiError> {
+    pub fn take_with_probabilities(fields: &mut super::intake::fields::Fields) -> Result<Self, ApiError> {
         Self::take_of(fields, &["token_ids", "codes", "probabilities"])
     }
 
-    fn take_of(fields: &mut super::fields::Fields, known: &[&str]) -> Result<Self, ApiError> {
+    fn take_of(fields: &mut super::intake::fields::Fields, known: &[&str]) -> Result<Self, ApiError> {
         let mut include = Self::default();
         for word in fields.texts("include", true)?.unwrap_or_default() {
             match word.as_str() {

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use axum::http::HeaderValue;
 
-use super::body::BodyLimits;
+use super::access::keyring::Keyring;
 use super::health::Health;
-use super::keyring::Keyring;
-use super::life::Life;
+use super::intake::body::BodyLimits;
 use super::metrics::{self, Meters};
+use super::port::life::Life;
 use crate::config::{ApiKeys, Cidr, ServeConfig};
 use crate::service::Assistant;
 

@@ -9,7 +9,7 @@ use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use llm_cxr::config::hash_key;
 use llm_cxr::engine::scripted::Call;
-use llm_cxr::http::server::Ending;
+use llm_cxr::http::port::server::Ending;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use llm_cxr::engine::scripted::Fault;
-use llm_cxr::http::server::Ending;
+use llm_cxr::http::port::server::Ending;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 

@@ -12,7 +12,7 @@ use http_body_util::BodyExt;
 use llm_cxr::config::{Dicom, ModelConfig, ServeConfig};
 use llm_cxr::engine::scripted::{self, Controls, Reply, ScriptedBackend};
 use llm_cxr::engine::{Backend, BackendError, Engine, EngineConfig, Facts, TokenRules};
-use llm_cxr::http::server::{Ending, Server};
+use llm_cxr::http::port::server::{Ending, Server};
 use llm_cxr::http::{AppState, Meters, app};
 use llm_cxr::radiograph::{self, DecodeLimits, ImageFormat, Pixels};
 use llm_cxr::service::dicom::DicomReader;

@@ -42,7 +42,9 @@ async fn a_server_that_loads_lives_and_is_not_ready() {
 async fn a_model_that_cannot_be_loaded_is_never_ready_and_ends_the_server() {
     let house = House::open(Plan::default(), |_| Err(BackendError("no such weights".to_owned())));
     let ending = house.serve().await.ending().await;
-    assert!(matches!(&ending, llm_cxr::http::server::Ending::EngineStopped(why) if why.contains("no such weights")));
+    assert!(
+        matches!(&ending, llm_cxr::http::port::server::Ending::EngineStopped(why) if why.contains("no such weights"))
+    );
     house.get("/readyz").await.refused(503, "shutting_down");
 }
 

@@ -10,7 +10,7 @@ use llm_cxr::config::{
 };
 use llm_cxr::engine::torch::{KvBudget, TorchOptions};
 use llm_cxr::engine::{Engine, EngineConfig};
-use llm_cxr::http::server::{Ending, Server};
+use llm_cxr::http::port::server::{Ending, Server};
 use llm_cxr::http::{AppState, Meters};
 use llm_cxr::model::bundle::Bundle;
 use llm_cxr::model::device;

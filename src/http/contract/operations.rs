@@ -6,7 +6,7 @@ use utoipa::openapi::path::{Operation, Parameter, ParameterIn};
 use utoipa::openapi::schema::{KnownFormat, SchemaFormat, SchemaType, Type};
 use utoipa::openapi::{Components, Content, Header, Object, OpenApi, RefOr, Required, Response, Schema};
 
-use crate::http::auth;
+use crate::http::access::auth;
 
 /// Images that may be sent or come back as they are.
 const FILES: [&str; 4] = [

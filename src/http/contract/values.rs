@@ -8,7 +8,7 @@ use utoipa::Modify;
 use utoipa::openapi::schema::{Array, ArrayItems, SchemaType, Type};
 use utoipa::openapi::{Object, OpenApi, RefOr, Schema};
 
-use crate::http::conversation::MAX_MESSAGES;
+use crate::http::intake::conversation::MAX_MESSAGES;
 
 /// The words that fields of this name take, whatever object they are in.
 const WORDS: [(&str, &[&str]); 5] = [

@@ -10,14 +10,14 @@ use serde_json::Value;
 
 use super::models::check_model;
 use super::{start, take_seed};
-use crate::http::conversation::Conversation;
+use crate::http::access::track::RequestContext;
 use crate::http::envelope::{Notice, now};
 use crate::http::error::{ApiError, ErrorCode};
-use crate::http::fields::{Fields, wrong};
-use crate::http::input::Input;
+use crate::http::intake::conversation::Conversation;
+use crate::http::intake::fields::{Fields, wrong};
+use crate::http::intake::input::Input;
 use crate::http::respond::{EventResult, events, finish_reason, image_notes, sse};
 use crate::http::state::AppState;
-use crate::http::track::RequestContext;
 use crate::http::wire::{
     ChatChoice, ChatChunk, ChatChunkChoice, ChatCompletion, ChatDelta, ChatMessageOut, ChatRequest, ChatUsage,
     ErrorBody, ReadingsUsed,

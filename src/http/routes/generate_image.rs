@@ -6,11 +6,11 @@ use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
 
 use super::{start, take_constraint, take_format, take_options};
+use crate::http::access::track::RequestContext;
 use crate::http::error::{ApiError, ErrorCode};
-use crate::http::input::Input;
+use crate::http::intake::input::Input;
 use crate::http::respond::{Include, deliver, drawn};
 use crate::http::state::AppState;
-use crate::http::track::RequestContext;
 use crate::http::wire::{ErrorBody, GenerateImageRequest, GenerateImageResponse};
 use crate::radiograph::ImageFormat;
 use crate::service::{Outcome, Task};

@@ -8,7 +8,7 @@ use super::models::check_model;
 use super::{start, take_format, take_seed};
 use crate::http::envelope::{Notice, now};
 use crate::http::error::{ApiError, ErrorCode};
-use crate::http::input::Input;
+use crate::http::intake::input::Input;
 use crate::http::respond::format_name;
 use crate::http::state::AppState;
 use crate::http::wire::{ErrorBody, ImageDatum, ImagesRequest, ImagesResponse};

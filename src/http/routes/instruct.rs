@@ -5,11 +5,11 @@ use axum::response::Response;
 
 use super::{start, take_format, take_options};
 use crate::engine::FinishReason;
+use crate::http::access::track::RequestContext;
 use crate::http::error::{ApiError, ErrorCode};
-use crate::http::input::Input;
+use crate::http::intake::input::Input;
 use crate::http::respond::{Include, deliver, drawn, finish_reason};
 use crate::http::state::AppState;
-use crate::http::track::RequestContext;
 use crate::http::wire::{ErrorBody, InstructRequest, InstructResponse};
 use crate::radiograph::ImageFormat;
 use crate::service::{Material, Task};

@@ -11,9 +11,9 @@ pub mod vqa;
 
 use std::time::Instant;
 
-use super::budget::Share;
 use super::error::ApiError;
-use super::fields::{Fields, wrong};
+use super::intake::budget::Share;
+use super::intake::fields::{Fields, wrong};
 use super::state::AppState;
 use crate::radiograph::ImageFormat;
 use crate::service::{Constraint, Options, Reply, Request, SEED_END, Task};

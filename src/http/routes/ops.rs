@@ -7,9 +7,9 @@ use axum::response::{IntoResponse, Response};
 
 use crate::engine::EngineState;
 use crate::http::contract;
-use crate::http::conversation::MAX_MESSAGES;
 use crate::http::envelope::{Notice, plain};
 use crate::http::error::{ApiError, ErrorCode};
+use crate::http::intake::conversation::MAX_MESSAGES;
 use crate::http::state::AppState;
 use crate::http::wire::{ErrorBody, Info, InfoDefaults, InfoLimits, InfoModel, Status};
 

@@ -4,11 +4,11 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 
 use super::{start, take_constraint, take_options};
+use crate::http::access::track::RequestContext;
 use crate::http::error::ApiError;
-use crate::http::input::Input;
+use crate::http::intake::input::Input;
 use crate::http::respond::{Include, deliver, finish_reason};
 use crate::http::state::AppState;
-use crate::http::track::RequestContext;
 use crate::http::wire::{ErrorBody, ReadingsUsed, ReportRequest, ReportResponse};
 use crate::service::Task;
 

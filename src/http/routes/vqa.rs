@@ -5,11 +5,11 @@ use axum::response::Response;
 use serde_json::Value;
 
 use super::{start, take_constraint, take_options};
+use crate::http::access::track::RequestContext;
 use crate::http::error::{ApiError, ErrorCode};
-use crate::http::input::Input;
+use crate::http::intake::input::Input;
 use crate::http::respond::{Include, deliver, finish_reason};
 use crate::http::state::AppState;
-use crate::http::track::RequestContext;
 use crate::http::wire::{ErrorBody, VqaAnswer, VqaRequest, VqaResponse};
 use crate::service::Task;
 

@@ -1,4 +1,4 @@
-//! Requests as the contract describes them. They are read by [`crate::http::fields`], which says what is wrong by name;
+//! Requests as the contract describes them. They are read by [`crate::http::intake::fields`], which says what is wrong by name;
 //! a test holds the two to the same fields.
 
 use serde::{Deserialize, Serialize};

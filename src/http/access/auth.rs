@@ -5,10 +5,10 @@ use axum::http::header::AUTHORIZATION;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use super::error::{ApiError, ErrorCode};
-use super::state::AppState;
 use super::track::RequestContext;
 use crate::engine::Caller;
+use crate::http::error::{ApiError, ErrorCode};
+use crate::http::state::AppState;
 
 /// Whether everybody may have this path, keys or not: probes, and pages that hold no data.
 pub fn is_open(path: &str) -> bool {

@@ -8,12 +8,12 @@
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
-use super::error::{ApiError, ErrorCode};
 use super::fields::{shown, wrong};
 use super::input::image_from_text;
+use crate::http::error::{ApiError, ErrorCode};
 
 /// Most messages in a conversation.
-pub(super) const MAX_MESSAGES: usize = 256;
+pub(in crate::http) const MAX_MESSAGES: usize = 256;
 
 /// What clients send back of a reply that they were given, where there was nothing in it.
 const OF_A_REPLY: [&str; 5] = ["refusal", "annotations", "audio", "tool_calls", "function_call"];

@@ -11,10 +11,10 @@ use bytes::Bytes;
 
 use super::body::BodyLimits;
 use super::budget::Share;
-use super::error::{ApiError, ErrorCode};
 use super::fields::Fields;
-use super::track::RequestContext;
 use crate::engine::Caller;
+use crate::http::access::track::RequestContext;
+use crate::http::error::{ApiError, ErrorCode};
 use crate::service::{ServiceError, blocking};
 
 /// Most parts of a multipart body.

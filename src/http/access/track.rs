@@ -15,13 +15,13 @@ use axum::response::Response;
 use tracing::field::display;
 use tracing::{Instrument as _, Level};
 
-use super::error::{ApiError, ErrorCode};
-use super::life::UnderWay;
-use super::metrics;
 use super::peer::{self, Peer};
-use super::state::AppState;
-use super::watched::{Watch, watched};
 use crate::engine::Caller;
+use crate::http::error::{ApiError, ErrorCode};
+use crate::http::metrics;
+use crate::http::port::life::UnderWay;
+use crate::http::port::watched::{Watch, watched};
+use crate::http::state::AppState;
 
 /// What stands for the status where the client left before there was an answer: as nginx writes it.
 const CLIENT_LEFT: u16 = 499;

@@ -12,7 +12,7 @@ const FORWARDED_FOR: &str = "x-forwarded-for";
 
 /// The address at the other end of a request's connection.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Peer(pub(super) IpAddr);
+pub(in crate::http) struct Peer(pub(in crate::http) IpAddr);
 
 impl From<SocketAddr> for Peer {
     fn from(address: SocketAddr) -> Self {

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use super::metrics;
 use crate::config::{ApiKeys, KeyDigest, KeyError, ServeConfig};
+use crate::http::metrics;
 
 /// The keys, and where they come from. Cheap to clone; clones hold the same keys.
 #[derive(Clone, Debug)]

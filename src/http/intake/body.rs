@@ -12,9 +12,9 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 
 use super::budget::{Budget, Refused, Share};
-use super::error::{ApiError, ErrorCode};
-use super::life::Life;
 use crate::engine::{Caller, EngineError};
+use crate::http::error::{ApiError, ErrorCode};
+use crate::http::port::life::Life;
 
 /// Bounds on bodies, shared by all requests.
 #[derive(Clone, Debug)]

@@ -8,7 +8,7 @@ use std::num::IntErrorKind;
 use memchr::memchr2;
 use serde_json::{Map, Value};
 
-use super::error::{ApiError, ErrorCode};
+use crate::http::error::{ApiError, ErrorCode};
 
 /// Most values of a JSON body: some megabytes, once they are read.
 const MOST_VALUES: usize = 1 << 16;

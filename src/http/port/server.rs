@@ -18,12 +18,13 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
 
 use super::attention::Attention;
-use super::peer::Peer;
-use super::state::AppState;
 use super::timed::Timed;
 use super::turned_away::{self, TurnedAway};
 use crate::config::ServeConfig;
 use crate::engine::EngineError;
+use crate::http::access::peer::Peer;
+use crate::http::state::AppState;
+use crate::http::{app, ops_app};
 
 /// Time for last bytes to go out once nothing runs any more, and for a client that asked nothing to close its connection in order.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -132,8 +133,8 @@ impl Server {
     /// Serves `state` until `shutdown` resolves and what runs then has been finished, or until the engine ends.
     pub async fn run(self, state: AppState, shutdown: impl Future<Output = ()>) -> Ending {
         let Self { listener, ops, limits } = self;
-        let door = Door::new(super::app(state.clone()), &limits);
-        let ops = ops.map(|listener| (Door::new(super::ops_app(state.clone()), &limits.of_ops()), listener));
+        let door = Door::new(app(state.clone()), &limits);
+        let ops = ops.map(|listener| (Door::new(ops_app(state.clone()), &limits.of_ops()), listener));
         let serving = accept_on_both(&door, &listener, ops.as_ref());
         let ending = conduct(serving, &state, limits.drain, shutdown).await;
         drop(listener);

@@ -9,8 +9,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::error::{ApiError, ErrorCode};
-use super::metrics;
+use crate::http::error::{ApiError, ErrorCode};
+use crate::http::metrics;
 
 /// From one line to the next.
 const PAUSE: Duration = Duration::from_secs(10);

@@ -11,7 +11,7 @@ use http_body::{Frame, SizeHint};
 const PIECE: usize = 16 << 10;
 
 /// Who watches a body. It is dropped with it.
-pub(super) trait Watch: Send + Unpin + 'static {
+pub(in crate::http) trait Watch: Send + Unpin + 'static {
     /// The next piece is wanted.
     fn wanted(&mut self) {}
 
@@ -34,7 +34,7 @@ struct Watched<W: Watch> {
 }
 
 /// The same body, watched. One that is at its end already may never be asked for anything; then it has ended here.
-pub(super) fn watched(body: Body, mut watch: impl Watch) -> Body {
+pub(in crate::http) fn watched(body: Body, mut watch: impl Watch) -> Body {
     if body.is_end_stream() {
         watch.ended();
     }

@@ -18,8 +18,8 @@ use hyper::service::{Service, service_fn};
 use hyper_util::service::TowerToHyperService;
 use tokio::time::{Instant, sleep_until};
 
-use super::peer::Peer;
 use super::watched::{Watch, watched};
+use crate::http::access::peer::Peer;
 
 /// How long a connection of HTTP/1 is kept between requests. HTTP/2 has no such header.
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");

@@ -1,0 +1,13 @@
+//! Who asks, and the account of it: keys, addresses, and the id and the log line of each request. No request's body is read here.
+//!
+//! | file | one idea |
+//! | --- | --- |
+//! | `auth` | which paths ask for a key, and who is let in |
+//! | `keyring` | the keys that are let in now, read again while the server runs |
+//! | `peer` | the address at the other end, and whom a trusted proxy speaks for |
+//! | `track` | the outermost layer: id, count, one shape of errors, one line of log |
+
+pub(super) mod auth;
+pub(super) mod keyring;
+pub(super) mod peer;
+pub(super) mod track;
