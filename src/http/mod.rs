@@ -7,6 +7,18 @@
 //! ```
 //!
 //! [`app`] is the whole of it as a `Router`, for tests as for the server; [`port::server::Server`] puts it behind a port, and probes behind another.
+//!
+//! | folder or file | what belongs there |
+//! | --- | --- |
+//! | `port/` | from sockets to requests: accepting, time limits, closing |
+//! | `access/` | who asks: keys, addresses, the id and the log line of each request |
+//! | `intake/` | from what is sent to what a route makes a task of: bodies, fields, images, conversations |
+//! | `routes/` | the handlers, one file for each endpoint |
+//! | `respond`, `envelope`, `error` | what is answered: whole or as events, what every answer says, what went wrong |
+//! | `wire/` | the structs of requests and answers, from which the contract is made |
+//! | `contract`, `reference`, `pages/` | the contract, the page made of it, and what pages are made from |
+//! | `state` | what every route can reach |
+//! | `health`, `metrics`, `process` | what operators ask: is it well, how much, how long |
 
 mod access;
 pub mod contract;
