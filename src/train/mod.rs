@@ -13,7 +13,7 @@
 //! | [`language_model`] | what `pretrain`, `finetune` and `drafts` share; none of these three uses another |
 //! | [`neox`] | GPT-NeoX with gradients |
 //! | [`data`] | data sets: records, splits, reports |
-//! | [`common`] | the loop of a run, checkpoints, logs, schedules, files |
+//! | [`common`] | what every run needs: its loop, checkpoints and logs (`run`), its batches (`batch`), its weights (`optimise`) |
 
 pub mod classifier;
 pub mod common;

@@ -1,56 +1,40 @@
 //! What every training run needs: data in a seeded order, weights, optimizer, schedule, checkpoints, logs, and the loop itself.
+//!
+//! | folder | what belongs there |
+//! | --- | --- |
+//! | `run` | a run: its loop, its settings, and what it keeps in its folder |
+//! | `batch` | from data to batches, with their labels |
+//! | `optimise` | weights and what moves them |
+//!
+//! Beside them is what all three use: [`TrainError`] and the seeded numbers of [`random`]. Other rooms name things by this module alone, so that
+//! where a thing lies may change.
 
-pub mod adamw;
-mod answers;
-mod average;
-mod basis;
-mod cache;
-pub mod checkpoint;
-mod curves;
-mod drive;
-#[cfg(test)]
-mod drive_tests;
+mod batch;
 mod error;
-mod files;
-mod fitted;
-mod held;
-mod images;
-mod labels;
-mod lines;
-mod listed;
-mod loader;
-mod lock;
-mod log;
-mod parameters;
-mod plan;
+mod optimise;
 pub mod random;
-mod repeat;
-pub mod schedule;
-mod settings;
-mod skips;
-mod stop;
-pub mod store;
-mod tensorboard;
-pub mod unsaid;
+mod run;
 
-pub use adamw::{Adamw, AdamwSettings};
-pub use average::Average;
-pub use basis::{Base, Basis, DataSum};
-pub use cache::keep;
-pub use drive::{Fault, Task, drive, finite};
+pub use batch::cache::keep;
+pub use batch::files::{Files, Known, Sources, open_sources};
+pub use batch::fitted::{fitted, gathered};
+pub use batch::held::Held;
+pub use batch::images::{ImageBatch, ImageSource, ImageStream, Sample};
+pub use batch::labels::Labels;
+pub use batch::loader::Loader;
+pub use batch::repeat::repeat_rare;
 pub use error::{LastGood, TrainError};
-pub use files::{Files, Known, Sources, open_sources};
-pub use fitted::{fitted, gathered};
-pub use held::Held;
-pub use images::{ImageBatch, ImageSource, ImageStream, Sample};
-pub use labels::Labels;
-pub use listed::verify_listed;
-pub use loader::Loader;
-pub use lock::{hold, hold_folder, lock};
-pub use log::{RUN, RunLog, open_folder};
-pub use parameters::{FlatSource, Initial, Parameters, clip};
-pub use plan::{Outcome, Plan, is_export};
-pub use repeat::repeat_rare;
-pub use settings::{FREE, PATHS, differences, split_share, split_share_in};
-pub use skips::{LeftOut, Skip};
-pub use stop::{STOPPED, Stop};
+pub use optimise::adamw::{Adamw, AdamwSettings};
+pub use optimise::average::Average;
+pub use optimise::parameters::{FlatSource, Initial, Parameters, clip};
+pub use optimise::{adamw, schedule};
+pub use run::basis::{Base, Basis, DataSum};
+pub use run::drive::{Fault, Task, drive, finite};
+pub use run::listed::verify_listed;
+pub use run::lock::{hold, lock};
+pub use run::log::RUN;
+pub use run::plan::{Outcome, Plan, is_export};
+pub use run::settings::{FREE, PATHS, differences, split_share, split_share_in};
+pub use run::skips::{LeftOut, Skip};
+pub use run::stop::{STOPPED, Stop};
+pub use run::{checkpoint, store, unsaid};

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::TrainError;
 use crate::model::bundle::WEIGHTS;
+use crate::train::common::TrainError;
 
 /// How long and how often.
 #[derive(Clone, Debug)]

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::answers::answers;
+use super::images::{ImageSource, Sample};
 use super::labels::{ALL_OTHERS, ANSWER};
-use super::{ImageSource, Sample, Skip, TrainError, split_share};
+use crate::train::common::{Skip, TrainError, split_share};
 use crate::train::data::{
     Account, DataError, Dataset, Questions, Split, SplitWatch, is_normal, read_image, refuse_part, refuse_table,
 };

@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 use tch::Tensor;
 
 use super::store::{sync_folder, write_tensors};
-use super::{LastGood, TrainError};
 use crate::basics::{sha256, sha256_file};
 use crate::model::bundle::folders;
 use crate::model::checkpoint::{CheckpointError, Dtype, Weights};
+use crate::train::common::{LastGood, TrainError};
 
 const TENSORS: &str = "tensors.safetensors";
 const STATE: &str = "state.json";

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::files::Weighted;
-use super::{ImageSource, Sample, Skip};
+use super::images::{ImageSource, Sample};
+use crate::train::common::Skip;
 
 /// No image is shown more often than this in an epoch.
 const MOST: f64 = 4.0;

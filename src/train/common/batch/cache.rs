@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::files::Weighted;
-use super::{ImageSource, Sample, Skip};
+use super::images::{ImageSource, Sample};
+use crate::train::common::Skip;
 
 /// A source whose images are kept until `budget` bytes are full; what comes later is loaded each time.
 pub struct Cached {

@@ -2,8 +2,9 @@
 
 use tch::Tensor;
 
-use super::{Parameters, TrainError};
+use super::parameters::Parameters;
 use crate::model::checkpoint::Weights;
+use crate::train::common::TrainError;
 
 /// What its tensors are called in a checkpoint.
 const PREFIX: &str = "average.";

@@ -6,8 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::TrainError;
 use super::store::write_whole;
+use crate::train::common::TrainError;
 use crate::train::data::{Account, SKIPPED};
 
 /// An example that cannot be used.

@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 
-use super::{Parameters, TrainError};
+use super::parameters::Parameters;
 use crate::model::checkpoint::Weights;
+use crate::train::common::TrainError;
 
 /// Settings of AdamW.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

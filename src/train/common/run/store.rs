@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use tch::{Device, Kind, Tensor};
 
-use super::TrainError;
 use crate::model::checkpoint::{Dtype, SafetensorsWriter, TensorInfo};
+use crate::train::common::TrainError;
 
 /// Writes tensors as a safetensors file and waits until it is on disk: i64 as it is, whatever else as `floats` (f32 or bf16).
 pub fn write_tensors(path: &Path, tensors: &[(String, Tensor)], floats: Dtype) -> Result<(), TrainError> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use super::TrainError;
+use crate::train::common::TrainError;
 
 struct Shared<T> {
     state: Mutex<State<T>>,

@@ -4,7 +4,7 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::Path;
 
-use super::TrainError;
+use crate::train::common::TrainError;
 
 const LOCK: &str = ".lock";
 

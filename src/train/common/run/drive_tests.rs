@@ -7,8 +7,11 @@ use serde_json::json;
 use tch::Tensor;
 
 use super::checkpoint::{Checkpoints, Restored, Snapshot, read_counts};
-use super::drive::take_up;
-use super::{Fault, LeftOut, Outcome, Plan, Skip, Task, TrainError, drive, finite, hold_folder};
+use super::drive::{Fault, Task, drive, finite, take_up};
+use super::lock::hold_folder;
+use super::plan::{Outcome, Plan};
+use super::skips::{LeftOut, Skip};
+use crate::train::common::TrainError;
 
 /// Learns a number from the numbers it is shown, in their order.
 #[derive(Default)]

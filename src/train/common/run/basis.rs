@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use super::TrainError;
 use crate::basics::hex;
+use crate::train::common::TrainError;
 
 /// In a checkpoint's state: the checksum of the data.
 const DATA: &str = "data";

@@ -7,9 +7,9 @@ use rand::Rng;
 use rand::seq::SliceRandom;
 use tch::{Device, Kind, Tensor};
 
-use super::random::{Purpose, generator};
-use super::{DataSum, Skip};
 use crate::radiograph::Pixels;
+use crate::train::common::random::{Purpose, generator};
+use crate::train::common::{DataSum, Skip};
 
 /// One image with what is known of it.
 #[derive(Clone)]

@@ -9,9 +9,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Map, Value, json};
 
 use super::curves::{Series, svg};
+use super::settings::differences;
 use super::store::write_whole;
 use super::tensorboard::EventFile;
-use super::{TrainError, differences};
+use crate::train::common::TrainError;
 
 /// Where a run's settings are kept.
 pub const RUN: &str = "run.json";

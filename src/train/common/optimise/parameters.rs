@@ -8,11 +8,11 @@ use std::collections::HashMap;
 use rand::Rng;
 use tch::{Device, Kind, Tensor};
 
-use super::TrainError;
-use super::random::{Purpose, generator, normal};
 use crate::model::ExpectedTensor;
 use crate::model::checkpoint::Weights;
 use crate::model::source::{LoadError, TensorSource};
+use crate::train::common::TrainError;
+use crate::train::common::random::{Purpose, generator, normal};
 
 /// Leaves begin at multiples of this many elements (64 bytes).
 const ALIGNMENT: usize = 16;

@@ -8,9 +8,11 @@ use serde_json::Value;
 use super::basis::Basis;
 use super::checkpoint::{Checkpoints, Restored, Snapshot};
 use super::lines::Lines;
-use super::log::RUN;
-use super::skips::Skips;
-use super::{LeftOut, Loader, Outcome, Plan, RunLog, Skip, TrainError, hold_folder, is_export, open_folder};
+use super::lock::hold_folder;
+use super::log::{RUN, RunLog, open_folder};
+use super::plan::{Outcome, Plan, is_export};
+use super::skips::{LeftOut, Skip, Skips};
+use crate::train::common::{Loader, TrainError};
 
 /// So many steps in a row of which nothing can be used end a run: then it is not a file here and there that is damaged.
 const MOST_EMPTY: u64 = 100;

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use tch::{Device, Kind, Reduction, Tensor};
 
-use super::{ImageBatch, TrainError};
+use super::images::ImageBatch;
+use crate::train::common::TrainError;
 use crate::train::data::{SUPPORT_DEVICES, is_normal};
 
 /// Label of a sample whose every finding that is not named is absent: it is called normal.
