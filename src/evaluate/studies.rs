@@ -331,7 +331,7 @@ mod tests {
     /// A DICOM file of 4 × 4 pixels.
     fn dicom() -> Vec<u8> {
         let pixels: Vec<u16> = (0..16).map(|n| n * 273).collect();
-        crate::radiograph::dicom_sample::file("MONOCHROME2 ", None, (4, 4), &pixels)
+        crate::radiograph::dicom::sample::file("MONOCHROME2 ", None, (4, 4), &pixels)
     }
 
     #[test]

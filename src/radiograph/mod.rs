@@ -12,12 +12,7 @@
 //! Everything here may be hostile. The format is sniffed from the bytes, sizes are checked from the header before anything
 //! is allocated for pixels, work is bounded by [`DecodeLimits`], and every refusal is a [`RadiographError`].
 
-mod dicom_facts;
-mod dicom_grey;
-#[cfg(test)]
-pub(crate) mod dicom_sample;
-#[cfg(test)]
-mod dicom_syntax_tests;
+pub(crate) mod dicom;
 mod ends;
 mod error;
 mod exif;
@@ -26,23 +21,20 @@ mod limits;
 mod notes;
 mod pixels;
 mod raster;
-mod read_dicom;
-#[cfg(test)]
-mod read_dicom_tests;
 mod read_jpeg;
 mod read_png;
 mod resample;
 mod samples;
 mod write;
 
-pub use dicom_facts::{DicomFacts, OtherModality, OtherPart, OtherView};
+pub use dicom::facts::{DicomFacts, OtherModality, OtherPart, OtherView};
+pub use dicom::read::{DicomError, PixelAttribute, is_dicom, read_dicom, read_dicom_with_facts};
 pub use error::RadiographError;
 pub use for_model::for_model;
 pub use limits::{DecodeLimits, MAX_PIXELS};
 pub use notes::{ImageNote, image_notes};
 pub use pixels::Pixels;
 pub use raster::{Channels, Raster};
-pub use read_dicom::{DicomError, PixelAttribute, is_dicom, read_dicom, read_dicom_with_facts};
 pub use write::write;
 
 /// How a file becomes a raster.
@@ -110,7 +102,7 @@ pub fn read(bytes: &[u8], limits: &DecodeLimits, preprocess: Preprocess) -> Resu
     match ImageFormat::sniff(bytes) {
         Some(ImageFormat::Png) => read_png::read(bytes, limits, preprocess),
         Some(ImageFormat::Jpeg) => read_jpeg::read(bytes, limits, preprocess),
-        None if read_dicom::lacks_its_header(bytes) => Err(RadiographError::NoDicomHeader),
+        None if dicom::read::lacks_its_header(bytes) => Err(RadiographError::NoDicomHeader),
         None => Err(RadiographError::UnknownFormat),
     }
 }

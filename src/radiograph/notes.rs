@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use super::dicom_facts::{OtherModality, OtherPart, OtherView};
+use super::dicom::facts::{OtherModality, OtherPart, OtherView};
 use super::{Channels, DicomFacts, Raster};
 
 /// So many rows, and so many pixels of each, are looked at for colour.

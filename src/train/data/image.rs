@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn a_dicom_file_without_its_header_is_to_be_exported_again_and_not_to_be_sent() {
-        let file = crate::radiograph::dicom_sample::file("MONOCHROME2 ", None, (4, 4), &[7; 16]);
+        let file = crate::radiograph::dicom::sample::file("MONOCHROME2 ", None, (4, 4), &[7; 16]);
         // Behind the 128 bytes and `DICM`.
         let told = decode_image(&file[132..], 8).err().unwrap().to_string();
         assert!(

@@ -6,7 +6,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::ends::ends;
+use crate::radiograph::ends::ends;
 
 /// Where a value lies in a sample of up to 16 bits.
 #[derive(Clone, Copy, Debug)]

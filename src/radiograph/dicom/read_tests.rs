@@ -1,7 +1,8 @@
 //! What a file says of how it is shown, each in a file of its own.
 
-use super::dicom_sample::{Coding, Element, Picture, element, sequence, window, words};
-use super::{DecodeLimits, DicomError, PixelAttribute, read_dicom};
+use super::read::{DicomError, PixelAttribute, read_dicom};
+use super::sample::{Coding, Element, Picture, element, sequence, window, words};
+use crate::radiograph::DecodeLimits;
 
 const DESCRIPTOR: (u16, u16) = (0x28, 0x3002);
 const DATA: (u16, u16) = (0x28, 0x3006);

@@ -140,7 +140,7 @@ fn code(object: &Object, tag: Tag) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::radiograph::dicom_sample::{Coding, Picture, element};
+    use crate::radiograph::dicom::sample::{Coding, Picture, element};
     use crate::radiograph::{DecodeLimits, read_dicom_with_facts};
 
     const MODALITY: (u16, u16) = (0x08, 0x60);

@@ -1,7 +1,8 @@
 //! The transfer syntaxes that `docs/operations.md` promises: what is decoded are the pixels that were coded.
 
-use super::dicom_sample::{Coding, Picture, window};
-use super::{Channels, DecodeLimits, DicomError, ImageFormat, Pixels, Preprocess, Raster, read, read_dicom, write};
+use super::read::{DicomError, read_dicom};
+use super::sample::{Coding, Picture, window};
+use crate::radiograph::{Channels, DecodeLimits, ImageFormat, Pixels, Preprocess, Raster, read, write};
 
 const WIDTH: u16 = 40;
 const HEIGHT: u16 = 32;

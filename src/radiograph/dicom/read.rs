@@ -11,8 +11,9 @@ use dicom_dictionary_std::tags;
 use dicom_object::{DefaultDicomObject as Object, OpenFileOptions, Tag};
 use dicom_pixeldata::{DecodedPixelData, PhotometricInterpretation, PixelDecoder, PixelRepresentation, VoiLutFunction};
 
-use super::dicom_grey::{Display, Interest, Modality, Ramp, Stored, Table};
-use super::{Channels, DecodeLimits, DicomFacts, RadiographError, Raster};
+use super::facts::DicomFacts;
+use super::grey::{Display, Interest, Modality, Ramp, Stored, Table};
+use crate::radiograph::{Channels, DecodeLimits, RadiographError, Raster};
 
 /// Why a DICOM file is not read. Messages hold nothing of the file but sizes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -75,7 +76,7 @@ pub fn is_dicom(bytes: &[u8]) -> bool {
 
 /// Whether `bytes`, which are no DICOM file, begin as what stands in one after the 128 bytes of its prefix: `DICM`, or an element of the file's
 /// meta information (group 2) or of the first group of nearly every data set (8), with its type or a short length (PS3.5, 7.1).
-pub(super) fn lacks_its_header(bytes: &[u8]) -> bool {
+pub(in crate::radiograph) fn lacks_its_header(bytes: &[u8]) -> bool {
     let Some(&[group_low, group_high, _, _, rest @ ..]) = bytes.first_chunk::<8>() else {
         return bytes.starts_with(b"DICM");
     };
@@ -262,7 +263,7 @@ fn padding(object: &Object, signed: bool) -> Option<RangeInclusive<i32>> {
 mod tests {
     use super::*;
     use crate::radiograph::Preprocess;
-    use crate::radiograph::dicom_sample::file;
+    use crate::radiograph::dicom::sample::file;
 
     fn samples(file: &[u8]) -> Vec<u8> {
         read_dicom(file, &DecodeLimits::default()).unwrap().samples().to_vec()
