@@ -1,7 +1,8 @@
-//! What knows nothing of any room: hexadecimal, checksums of files, text in markup.
+//! What knows nothing of any room: hexadecimal, checksums of files, text in markup, lines for whoever looks on.
 
+use std::fmt::Display;
 use std::fs::File;
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind, Read, Write as _};
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
@@ -55,6 +56,17 @@ pub fn escaped(text: &str) -> String {
         .replace('<', "&lt;")
         .replace('>', "&gt;")
         .replace('"', "&quot;")
+}
+
+/// Writes a line to standard error, if anybody reads there. `eprintln!` panics where nobody does any more (the terminal is gone, the pipe is
+/// closed, the log's disk is full), which must not end a training of days.
+pub fn tell(line: impl Display) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// Writes a line to standard output, if anybody reads there: for what only says where a result lies. A result itself is printed with its errors.
+pub fn say(line: impl Display) {
+    let _ = writeln!(io::stdout(), "{line}");
 }
 
 #[cfg(test)]

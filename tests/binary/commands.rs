@@ -253,3 +253,35 @@ fn a_command_whose_reader_has_gone_ends_without_a_word() {
     let output = child.wait_with_output().expect("it ends");
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
 }
+
+#[test]
+fn data_is_made_to_the_end_where_nobody_reads_what_is_said_of_it() {
+    let folder = temporary();
+    let data = folder.path().join("phantoms");
+    let mut child = Command::new(TRAINER)
+        .args(["phantom", "--out", text(&data), "--studies", "1", "--size", "64"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    drop((child.stdout.take(), child.stderr.take()));
+    let ended = end_of(&mut child, PATIENCE).expect("it ends");
+    assert!(ended.success(), "{ended}");
+    assert!(data.join("phantom.json").is_file());
+}
+
+#[test]
+fn a_result_that_cannot_be_printed_is_an_error_and_no_panic() {
+    let full = std::fs::File::options().write(true).open("/dev/full").expect("Linux");
+    let output = Command::new(SERVER)
+        .args(["inspect", "--model", text(bundle())])
+        .stdout(full)
+        .output()
+        .expect("the binary runs");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(
+        told.contains("cannot be printed") && !told.contains("panicked"),
+        "{told}"
+    );
+}

@@ -22,7 +22,7 @@ pub fn run(settings: &ClassifierSettings, device: DeviceChoice) -> Done {
     let stop = Stop::on_signals();
     let outcome = train(settings, resolve(device)?, || stop.asked())?;
     if outcome == Outcome::Finished {
-        println!("{}/classifier is ready", settings.out.display());
+        llm_cxr::basics::say(format_args!("{}/classifier is ready", settings.out.display()));
     }
     Ok(outcome)
 }

@@ -39,6 +39,10 @@ pub fn run(args: &DecoderArgs) -> Done {
         Some(out) => with_decoder(&args.bundle, &args.vqgan, out)?,
         None => exchange_decoder(&args.bundle, &args.vqgan)?,
     };
-    println!("{} is now of version {}", args.place().display(), manifest.version);
+    llm_cxr::basics::say(format_args!(
+        "{} is now of version {}",
+        args.place().display(),
+        manifest.version
+    ));
     Ok(Outcome::Finished)
 }

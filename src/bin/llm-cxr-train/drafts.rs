@@ -25,6 +25,9 @@ pub struct DraftsArgs {
 /// Does the work.
 pub fn run(args: &DraftsArgs) -> CommandResult {
     let (account, guesses) = add_drafts(&args.bundle, &args.data, Stage::try_from(args.stage)?)?;
-    println!("{account}\n{guesses} guesses in {}", args.bundle.display());
+    llm_cxr::basics::say(format_args!(
+        "{account}\n{guesses} guesses in {}",
+        args.bundle.display()
+    ));
     Ok(())
 }

@@ -57,6 +57,6 @@ pub fn run(args: &EncodeSettings, device: DeviceChoice) -> Done {
         bar.set_position(done)
     });
     bar.finish_and_clear();
-    println!("{}", outcome?);
+    llm_cxr::basics::say(outcome?);
     Ok(Outcome::Finished)
 }

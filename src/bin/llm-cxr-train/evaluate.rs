@@ -55,9 +55,9 @@ pub fn run(settings: &EvaluateSettings, device: DeviceChoice) -> crate::Done {
     let bars = Bars::default();
     let outcome = evaluate(settings, device, &bars);
     bars.finish();
-    print!("{}", outcome?.text());
+    llm_cxr::basics::say(outcome?.text().trim_end_matches('\n'));
     let out = settings.out.display();
-    println!("\n{out}/report.json and {out}/report.html hold all of it");
-    println!("{}", llm_cxr::RESEARCH_NOTICE);
+    llm_cxr::basics::say(format_args!("\n{out}/report.json and {out}/report.html hold all of it"));
+    llm_cxr::basics::say(llm_cxr::RESEARCH_NOTICE);
     Ok(Outcome::Finished)
 }

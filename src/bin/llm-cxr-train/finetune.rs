@@ -23,7 +23,9 @@ pub fn run(settings: &FinetuneSettings, device: DeviceChoice) -> Done {
     let outcome = train(settings, resolve(device)?, || stop.asked())?;
     if outcome == Outcome::Finished {
         let out = settings.out.display();
-        println!("{out}/bundle is ready to be served: llm-cxr serve --model {out}/bundle");
+        llm_cxr::basics::say(format_args!(
+            "{out}/bundle is ready to be served: llm-cxr serve --model {out}/bundle"
+        ));
     }
     Ok(outcome)
 }

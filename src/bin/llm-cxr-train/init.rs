@@ -27,12 +27,14 @@ pub fn run(args: &InitArgs) -> CommandResult {
     });
     bar.finish_and_clear();
     let manifest = outcome?;
-    println!(
+    llm_cxr::basics::say(format_args!(
         "{} is a bundle: {}, version {}",
         options.out.display(),
         manifest.name,
         manifest.version
-    );
-    println!("  UNTRAINED: the weights are random, every answer and image is noise without meaning");
+    ));
+    llm_cxr::basics::say(format_args!(
+        "  UNTRAINED: the weights are random, every answer and image is noise without meaning"
+    ));
     Ok(())
 }

@@ -78,12 +78,12 @@ fn main() -> ExitCode {
     match done {
         Ok(Outcome::Finished) => ExitCode::SUCCESS,
         Ok(Outcome::Stopped(step)) => {
-            println!("stopped and saved after step {step}; {GOES_ON}");
+            llm_cxr::basics::say(format_args!("stopped and saved after step {step}; {GOES_ON}"));
             ExitCode::from(STOPPED)
         }
         Err(error) => {
             let text = error.to_string();
-            eprintln!("llm-cxr-train: {text}");
+            llm_cxr::basics::tell(format_args!("llm-cxr-train: {text}"));
             // A recipe tells so that it was asked to stop.
             match Stop::default().asked() && text.ends_with(GOES_ON) {
                 true => ExitCode::from(STOPPED),

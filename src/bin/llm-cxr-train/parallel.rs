@@ -49,7 +49,7 @@ pub fn step(args: &StepArgs) -> ExitCode {
         Err(error) => {
             // In one line: the run shows the last one.
             let lines: Vec<_> = error.to_string().lines().map(|line| line.trim().to_owned()).collect();
-            eprintln!("{}", lines.join("; "));
+            llm_cxr::basics::tell(lines.join("; "));
             ExitCode::FAILURE
         }
     }
@@ -105,7 +105,7 @@ pub fn follow_in_parallel(run: &ParallelRun, chosen: Range<usize>) -> crate::Com
     let stop = Stop::on_signals();
     let mut order = Order::new(run.plan, chosen.clone());
     let bars = MultiProgress::new();
-    let say = |text: String| bars.suspend(|| eprintln!("{text}"));
+    let say = |text: String| bars.suspend(|| llm_cxr::basics::tell(text));
     let mut running: Vec<Running> = Vec::new();
     let mut trouble: Option<String> = None;
     let mut undone: BTreeSet<usize> = chosen.clone().collect();

@@ -58,11 +58,11 @@ pub(crate) fn run(args: &PhantomArgs) -> crate::Done {
         std::fs::write(path, contact_sheet(&phantom, summary.studies.min(24))?)
             .map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
     }
-    println!(
+    llm_cxr::basics::say(format_args!(
         "{} studies of {} patients in {}",
         summary.studies,
         summary.patients,
         args.out.display()
-    );
+    ));
     Ok(Outcome::Finished)
 }

@@ -23,7 +23,7 @@ pub fn run(settings: &PretrainSettings, device: DeviceChoice) -> Done {
     let outcome = train(settings, resolve(device)?, || stop.asked())?;
     if outcome == Outcome::Finished {
         let out = settings.out.display();
-        println!("{out}/model can be given to `finetune --base`");
+        llm_cxr::basics::say(format_args!("{out}/model can be given to `finetune --base`"));
     }
     Ok(outcome)
 }

@@ -89,10 +89,15 @@ pub fn run(args: &RunArgs) -> crate::CommandResult {
             } else {
                 "left out".into()
             };
-            println!("{:>2}  {:20} {:12} {state}", number + 1, step.name, step.command);
+            llm_cxr::basics::say(format_args!(
+                "{:>2}  {:20} {:12} {state}",
+                number + 1,
+                step.name,
+                step.command
+            ));
         }
         for lack in &lacking {
-            println!("{lack}");
+            llm_cxr::basics::say(lack);
         }
         return match lacking.len() {
             0 => Ok(()),
@@ -123,7 +128,10 @@ pub fn run(args: &RunArgs) -> crate::CommandResult {
     if let Some(bundle) = recipe.bundle.filter(|_| whole) {
         folder.publish(&bundle)?;
         let bundle = shown.join("bundle");
-        println!("{0} is ready to be served: llm-cxr serve --model {0}", bundle.display());
+        llm_cxr::basics::say(format_args!(
+            "{0} is ready to be served: llm-cxr serve --model {0}",
+            bundle.display()
+        ));
     }
     Ok(())
 }
@@ -134,10 +142,10 @@ fn follow(plan: &[Planned], number: usize, work: &Work, folder: &RunFolder, args
     let place = place(plan, number);
     let state = folder.state(plan, number);
     if state == State::Done {
-        eprintln!("{place} is done");
+        llm_cxr::basics::tell(format_args!("{place} is done"));
         return Ok(());
     }
-    eprintln!("{place} ({}): {}", step.command, word(&state));
+    llm_cxr::basics::tell(format_args!("{place} ({}): {}", step.command, word(&state)));
     folder.begin(plan, number, args.redo)?;
     let stopped = || format!("stopped in {place}; {GOES_ON}");
     match work.run(args.device) {

@@ -62,8 +62,8 @@ pub fn run(settings: &TokenizerSettings) -> Done {
     spinner.finish_and_clear();
     write_whole(&settings.out, &trained?)?;
     if !settings.data.is_empty() {
-        println!("{account}");
+        llm_cxr::basics::say(account);
     }
-    println!("{} written", settings.out.display());
+    llm_cxr::basics::say(format_args!("{} written", settings.out.display()));
     Ok(Outcome::Finished)
 }

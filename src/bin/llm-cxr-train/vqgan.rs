@@ -22,7 +22,7 @@ pub fn run(settings: &VqganSettings, device: DeviceChoice) -> Done {
     let stop = Stop::on_signals();
     let outcome = train(settings, resolve(device)?, || stop.asked())?;
     if outcome == Outcome::Finished {
-        println!("{}/vqgan is ready for a bundle", settings.out.display());
+        llm_cxr::basics::say(format_args!("{}/vqgan is ready for a bundle", settings.out.display()));
     }
     Ok(outcome)
 }

@@ -1,5 +1,6 @@
 //! `llm-cxr bench`: speed of the language model at a shape, on random weights; and of a VQ-GAN.
 
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use llm_cxr::train::data::read_image;
 use llm_cxr::train::vqgan::VqganFiles;
 
 use crate::CommandResult;
-use crate::show::spinner;
+use crate::show::{self, spinner};
 
 /// Measures prefill and decode of a model shape with random weights, and the memory bandwidth they reach; with --vqgan, how fast a VQ-GAN
 /// encodes and decodes images.
@@ -87,8 +88,8 @@ pub fn run(args: BenchArgs) -> CommandResult {
     let report = bench::run(&plan, &|what| spinner.set_message(what.to_owned()))?;
     spinner.finish_and_clear();
     match args.json {
-        true => println!("{}", serde_json::to_string_pretty(&report)?),
-        false => print(&report),
+        true => show::result(&serde_json::to_string_pretty(&report)?)?,
+        false => print(&report)?,
     }
     Ok(())
 }
@@ -124,91 +125,110 @@ fn time_vqgan(args: &BenchArgs, which: &str) -> CommandResult {
     let report = vqgan::run(&plan, &|what| spinner.set_message(what.to_owned()))?;
     spinner.finish_and_clear();
     match args.json {
-        true => println!("{}", serde_json::to_string_pretty(&report)?),
-        false => print_vqgan(&report),
+        true => show::result(&serde_json::to_string_pretty(&report)?)?,
+        false => print_vqgan(&report)?,
     }
     Ok(())
 }
 
-fn print_vqgan(r: &VqganReport) {
-    println!(
+fn print_vqgan(r: &VqganReport) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(
+        out,
         "VQ-GAN {:.1} M parameters, {} of {} codes for an image of {} pixels, {} weights",
         r.parameters as f64 / 1e6,
         r.codes_per_image,
         r.code_count,
         r.image_side,
         if r.random { "random" } else { "its own" }
-    );
+    )?;
     let kernels = r.kernels.map_or_else(String::new, |kernels| format!(" ({kernels})"));
-    println!(
+    writeln!(
+        out,
         "encoder f32, decoder {}, on {}{kernels}, {} threads; loaded in {:.1} s",
         r.decoder_dtype, r.device, r.threads, r.load_seconds
-    );
+    )?;
     for p in &r.passes {
-        println!(
+        writeln!(
+            out,
             "encode, {:3} images {:8.2} images/s  ({:.1} ms)",
             p.images, p.encode_images_per_s, p.encode_ms
-        );
-        println!(
+        )?;
+        writeln!(
+            out,
             "decode, {:3} images {:8.2} images/s  ({:.1} ms)",
             p.images, p.decode_images_per_s, p.decode_ms
-        );
+        )?;
     }
-    println!(
+    writeln!(
+        out,
         "codes equal to those in f32 on a CPU: {:.3} % of {}",
         r.codes_equal * 100.0,
         r.codes_compared
-    );
+    )?;
     if let Some(peak) = r.peak_memory_bytes {
-        println!("peak memory         {:8.2} GB", peak as f64 / 1e9);
+        writeln!(out, "peak memory         {:8.2} GB", peak as f64 / 1e9)?;
     }
+    Ok(())
 }
 
-fn print(r: &Report) {
+fn print(r: &Report) -> io::Result<()> {
+    let mut out = io::stdout().lock();
     let s = &r.shape;
-    println!(
+    writeln!(
+        out,
         "GPT-NeoX {:.2} B parameters, hidden {}, {} layers, {} heads, vocabulary {}",
         r.parameters as f64 / 1e9,
         s.hidden,
         s.layers,
         s.heads,
         s.vocab
-    );
+    )?;
     let kernels = r.kernels.map_or_else(String::new, |kernels| format!(" ({kernels})"));
-    println!(
+    writeln!(
+        out,
         "{}, {} weights, on {}{kernels}, {} threads; weights made in {:.1} s",
         r.dtype, r.weights, r.device, r.threads, r.load_seconds
-    );
-    println!("plain memory read   {:8.1} GB/s", r.read_gb_per_s);
-    println!("prefill of {:<5}    {:8.1} tokens/s", r.prompt, r.prefill_tokens_per_s);
+    )?;
+    writeln!(out, "plain memory read   {:8.1} GB/s", r.read_gb_per_s)?;
+    writeln!(
+        out,
+        "prefill of {:<5}    {:8.1} tokens/s",
+        r.prompt, r.prefill_tokens_per_s
+    )?;
     for d in &r.decode {
-        println!(
+        writeln!(
+            out,
             "decode, {:3} streams {:8.1} tokens/s  ({:.2} ms a step; weights read at {:.1} GB/s, {:.0} % of the plain read)",
             d.batch,
             d.tokens_per_s,
             d.step_ms,
             d.weights_gb_per_s,
             d.of_read * 100.0
-        );
+        )?;
         if let Some(beside) = d.beside_ms {
-            println!(
+            writeln!(
+                out,
                 "  with a piece of a prompt beside them {beside:.1} ms, which holds them up by {:.1} steps' time",
                 beside / d.step_ms - 1.0
-            );
+            )?;
         }
     }
     if !r.recorded_rows.is_empty() {
         let kernels = if r.fused { "fused" } else { "libtorch's" };
-        println!(
+        writeln!(
+            out,
             "recorded (CUDA graphs) for {:?} rows, {kernels} kernels; one kernel for {:?}",
             r.recorded_rows, r.one_kernel_rows
-        );
+        )?;
     }
     if let Some(peak) = r.peak_memory_bytes {
-        println!(
+        writeln!(
+            out,
             "peak memory         {:8.2} GB (weights {:.2} GB)",
             peak as f64 / 1e9,
             r.weight_bytes as f64 / 1e9
-        );
+        )?;
     }
+    Ok(())
 }

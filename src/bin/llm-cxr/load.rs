@@ -16,7 +16,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::CommandResult;
-use crate::show::bar;
+use crate::show::{self, bar};
 use summary::{Sample, print, summarise};
 
 /// Puts a running server under load and prints throughput and latency percentiles.
@@ -124,8 +124,8 @@ pub fn run(args: LoadArgs) -> CommandResult {
     let seen = runtime.block_on(drive(&args, images))?;
     let summary = summarise(args.clients, &seen.samples, seen.first_errors, seen.seconds);
     match args.json {
-        true => println!("{}", serde_json::to_string_pretty(&summary)?),
-        false => print(&summary),
+        true => show::result(&serde_json::to_string_pretty(&summary)?)?,
+        false => print(&summary)?,
     }
     match summary.ok {
         0 => Err("no request was answered".into()),

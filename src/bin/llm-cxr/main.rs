@@ -20,7 +20,6 @@ mod serve;
 mod show;
 mod signals;
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -152,7 +151,6 @@ fn main() -> ExitCode {
 }
 
 fn failed(format: LogFormat, why: &str) -> ExitCode {
-    // Not `eprintln!`, which panics where nobody reads any more.
-    let _ = writeln!(std::io::stderr(), "{}", last_words::fatal(format, why));
+    llm_cxr::basics::tell(last_words::fatal(format, why));
     ExitCode::FAILURE
 }

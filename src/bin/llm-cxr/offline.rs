@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::CommandResult;
 use crate::assemble::{self, Assembled};
-use crate::show::{bar, spinner};
+use crate::show::{bar, result, spinner};
 
 pub use codes::{DecodeArgs, EncodeArgs, decode, encode};
 
@@ -177,7 +177,9 @@ pub fn ask(args: AskArgs) -> CommandResult {
         return print_json(&out);
     }
     if !one {
-        pairs.for_each(|(question, answer)| println!("{question}\n  {}", answer.text));
+        for (question, answer) in pairs {
+            result(&format!("{question}\n  {}", answer.text))?;
+        }
     }
     notice(&assistant, &answers.image_notes);
     Ok(())
@@ -207,7 +209,7 @@ pub fn draw(args: DrawArgs) -> CommandResult {
         out["token_ids"] = answer.token_ids.clone().into();
         return print_json(&out);
     }
-    println!("{} (synthetic, seed {})", args.output.display(), answer.seed);
+    result(&format!("{} (synthetic, seed {})", args.output.display(), answer.seed))?;
     notice(&assistant, &answers.image_notes);
     Ok(())
 }
@@ -284,11 +286,11 @@ fn account(assistant: &Assistant, a: &Answers) -> Value {
 
 /// On stderr, so that stdout holds the result alone.
 fn notice(assistant: &Assistant, notes: &[ImageNote]) {
-    notes.iter().for_each(|note| eprintln!("{note}"));
+    notes.iter().for_each(llm_cxr::basics::tell);
     if let Some(warning) = assistant.card().warning() {
-        eprintln!("{warning}");
+        llm_cxr::basics::tell(warning);
     }
-    eprintln!("{RESEARCH_NOTICE}");
+    llm_cxr::basics::tell(RESEARCH_NOTICE);
 }
 
 fn print_json(value: &Value) -> CommandResult {
@@ -296,8 +298,7 @@ fn print_json(value: &Value) -> CommandResult {
         true => serde_json::to_string_pretty(value)?,
         false => value.to_string(),
     };
-    println!("{text}");
-    Ok(())
+    result(&text)
 }
 
 fn read(path: &Path) -> Result<Bytes, String> {

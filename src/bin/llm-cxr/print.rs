@@ -12,8 +12,7 @@ pub fn openapi() -> crate::CommandResult {
 pub fn hash_key() -> crate::CommandResult {
     let mut key = String::new();
     std::io::stdin().lock().read_line(&mut key)?;
-    println!("{}", llm_cxr::config::hash_key(sound(&key)?));
-    Ok(())
+    crate::show::result(&llm_cxr::config::hash_key(sound(&key)?))
 }
 
 /// The key itself, without the end of its line.

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt::Display;
+use std::io::Write as _;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -49,6 +50,11 @@ pub fn work<T: Display + Serialize, E: Error + 'static>(
         true => serde_json::to_string_pretty(&done)?,
         false => done.to_string(),
     };
-    println!("{}", text.trim_end());
-    Ok(())
+    result(text.trim_end())
+}
+
+/// Prints a result. Where that fails (a full disk, a reader that has gone) it is an error and no panic, as `println!` makes of it.
+pub fn result(text: &str) -> CommandResult {
+    writeln!(std::io::stdout().lock(), "{text}")
+        .map_err(|reason| format!("the result is there, but cannot be printed: {reason}").into())
 }

@@ -285,22 +285,22 @@ impl ClassifierTask {
 
     /// Prints how well each label is told.
     fn print(&self, step: u64, scored: &[Scored]) {
-        eprintln!(
+        crate::basics::tell(format_args!(
             "{:32} {:>7} {:>7} {:>9}",
             format!("step {step}"),
             "AUROC",
             "F1",
             "positives"
-        );
+        ));
         for (name, scored) in self.config.labels.iter().zip(scored) {
             let show = |v: Option<f64>| v.map_or("–".to_owned(), |v| format!("{v:.3}"));
             let positives = scored.iter().filter(|s| s.1).count();
-            eprintln!(
+            crate::basics::tell(format_args!(
                 "{name:32} {:>7} {:>7} {positives:>5}/{}",
                 show(auroc(scored)),
                 show(counts(scored).f1()),
                 scored.len()
-            );
+            ));
         }
     }
 

@@ -42,10 +42,10 @@ fn keeps_codes(
     let Some(what) = differs else { return Ok(true) };
     let [base, weights] = [base, vqgan.weights.as_path()].map(Path::display);
     if settings.init_codes.is_some() {
-        eprintln!(
+        crate::basics::tell(format_args!(
             "the codes of {weights} are not those that {base} was tuned with ({what} differs): its rows of codes are dropped, and new ones begin \
              as --init-codes says"
-        );
+        ));
         return Ok(false);
     }
     Err(TrainError::Settings(format!(

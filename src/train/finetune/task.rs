@@ -146,7 +146,7 @@ impl FinetuneTask {
     ) -> Result<Outcome, TrainError> {
         let s = &self.settings;
         let account = &self.examples.corpus.account;
-        eprintln!("{account}\n{} steps of {} examples", self.steps, s.batch);
+        crate::basics::tell(format_args!("{account}\n{} steps of {} examples", self.steps, s.batch));
         let plan = Plan {
             title: format!("finetune, stage {}", s.stage),
             out: s.out.clone(),
@@ -164,10 +164,10 @@ impl FinetuneTask {
         match outcome {
             Outcome::Stopped(step) if self.exhausted => {
                 let finished = plan.finished()?;
-                eprintln!(
+                crate::basics::tell(format_args!(
                     "ended after step {step}: the validation loss was lowest at step {}, whose weights are in the bundle",
                     self.best.step
-                );
+                ));
                 Ok(finished)
             }
             outcome => Ok(outcome),
@@ -286,9 +286,9 @@ impl Task for FinetuneTask {
         if better || gone {
             let best = self.best.step;
             if !better && best != step {
-                eprintln!(
+                crate::basics::tell(format_args!(
                     "the best weights, of step {best}, are gone with the bundle: those of step {step} are exported"
-                );
+                ));
             }
             self.export(step, &values)?;
             self.best = Best {
@@ -338,10 +338,10 @@ impl Task for FinetuneTask {
     fn restate(&self) -> Result<(), TrainError> {
         let bundle = self.settings.out.join(EXPORTED);
         if restate(&bundle, self.draft(self.best.step, &[]))? {
-            eprintln!(
+            crate::basics::tell(format_args!(
                 "{}: name, licence, warning and defaults are those of this command now",
                 bundle.display()
-            );
+            ));
         }
         Ok(())
     }

@@ -86,7 +86,11 @@ pub fn train(settings: &PretrainSettings, device: Device, stop: impl Fn() -> boo
         measured: passes(&texts.measured(s.validate, s.length), s.pass_tokens),
         basis: Basis::of(texts.checksum()),
     };
-    eprintln!("{}\n{} tokens to learn from", texts.account, texts.tokens());
+    crate::basics::tell(format_args!(
+        "{}\n{} tokens to learn from",
+        texts.account,
+        texts.tokens()
+    ));
     let plan = Plan {
         title: "pretrain".to_owned(),
         out: s.out.clone(),

@@ -157,7 +157,7 @@ impl VqganTask {
         };
         let config = &self.generator.config;
         if s.init.is_some() || s.config.is_some() {
-            eprintln!(
+            crate::basics::tell(format_args!(
                 "{} × {} pixels, channels {}, width {} × {:?}, {} codes of {}, as the file says",
                 config.resolution,
                 config.resolution,
@@ -166,7 +166,7 @@ impl VqganTask {
                 config.ch_mult,
                 config.n_embed,
                 config.embed_dim
-            );
+            ));
         }
         let value = serde_json::to_value(s.filled(config)).map_err(|e| TrainError::Settings(e.to_string()))?;
         drive(self, &plan, &value, batch, stop)

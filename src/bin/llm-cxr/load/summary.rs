@@ -1,6 +1,7 @@
 //! What the clients of `llm-cxr load` saw, in figures.
 
 use std::collections::BTreeMap;
+use std::io::{self, Write as _};
 
 use serde::Serialize;
 
@@ -94,19 +95,23 @@ fn latency(mut times: Vec<f64>, mut outside: Vec<f64>) -> Latency {
     }
 }
 
-/// The summary as a table.
-pub fn print(s: &Summary) {
-    println!(
+/// Prints the summary as a table.
+pub fn print(s: &Summary) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(
+        out,
         "{} clients, {:.1} s: {} requests, {} answered, {:.2} requests/s, {:.1} tokens/s",
         s.clients, s.seconds, s.requests, s.ok, s.requests_per_s, s.tokens_per_s
-    );
-    println!(
+    )?;
+    writeln!(
+        out,
         "{:10} {:>7} {:>9} {:>9} {:>9} {:>9} {:>9} {:>15}",
         "", "ok", "p50 s", "p90 s", "p95 s", "p99 s", "max s", "outside p50 ms"
-    );
+    )?;
     for (kind, l) in &s.latency {
         let name = format!("{kind:?}").to_lowercase();
-        println!(
+        writeln!(
+            out,
             "{name:10} {:7} {:9.3} {:9.3} {:9.3} {:9.3} {:9.3} {:15.1}",
             l.ok,
             l.p50,
@@ -115,12 +120,13 @@ pub fn print(s: &Summary) {
             l.p99,
             l.max,
             l.outside_p50 * 1000.0
-        );
+        )?;
     }
     for (code, count) in &s.errors {
         let first = s.first_errors.get(code).map_or("", String::as_str);
-        println!("not answered: {code} × {count} (first: {first})");
+        writeln!(out, "not answered: {code} × {count} (first: {first})")?;
     }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::{ModelArgs, assemble, format_of, notice, print_json, read, write};
 use crate::CommandResult;
 use crate::assemble::Assembled;
+use crate::show::result;
 
 /// Print the VQ-GAN codes of an X-ray as JSON.
 #[derive(Args, Debug)]
@@ -37,7 +38,7 @@ pub fn encode(args: EncodeArgs) -> CommandResult {
     let file = read(&args.image)?;
     let assembled = assemble(&args.model)?;
     let seen = assembled.runtime.block_on(assembled.assistant.desk().read(file))?;
-    seen.notes.iter().for_each(|note| eprintln!("{note}"));
+    seen.notes.iter().for_each(llm_cxr::basics::tell);
     let job = Job {
         images: vec![seen.pixels],
         sequences: Vec::new(),
@@ -75,7 +76,7 @@ pub fn decode(args: DecodeArgs) -> CommandResult {
                     &json!({"file": file, "synthetic": true, "width": pixels.width(), "height": pixels.height()}),
                 );
             }
-            println!("{} (synthetic)", args.output.display());
+            result(&format!("{} (synthetic)", args.output.display()))?;
             notice(&assembled.assistant, &[]);
             return Ok(());
         }

@@ -263,11 +263,11 @@ pub fn open_sources(specs: &[String], training: bool, known: Known) -> Result<So
         if training {
             let skips = files.account().to_string();
             let skips = skips.lines().skip(1).map(|line| format!("\n  {line}"));
-            eprintln!(
+            crate::basics::tell(format_args!(
                 "{path}: {} training images{}",
                 files.entries.len(),
                 skips.collect::<String>()
-            );
+            ));
         }
         images.push((Arc::new(files) as Arc<dyn ImageSource>, share));
     }

@@ -134,7 +134,7 @@ pub fn drive<T: Task>(
     }
     session.bar.finish();
     if let Some(told) = session.skips.told() {
-        eprintln!("{told}");
+        crate::basics::tell(told);
     }
     plan.finished()
 }
@@ -175,7 +175,7 @@ impl<'a, T: Task> Session<'a, T> {
         let bar = ProgressBar::new(plan.steps).with_style(style());
         bar.set_prefix(plan.title.clone());
         for sentence in &damaged {
-            bar.suspend(|| eprintln!("{sentence}"));
+            bar.suspend(|| crate::basics::tell(sentence));
         }
         let (mut done, mut owed, mut over) = (0, false, false);
         if let Some(restored) = &restored {
@@ -190,17 +190,17 @@ impl<'a, T: Task> Session<'a, T> {
                 bar.abandon();
                 return Ok(None);
             }
-            bar.suspend(|| eprintln!("{}: goes on after step {done}", plan.title));
+            bar.suspend(|| crate::basics::tell(format_args!("{}: goes on after step {done}", plan.title)));
             if let Some(told) = changed.filter(|_| done < plan.steps && !over) {
-                bar.suspend(|| eprintln!("{}: {told}", plan.title));
+                bar.suspend(|| crate::basics::tell(format_args!("{}: {told}", plan.title)));
             }
             if gone && !owed {
                 let exported = plan.exported();
                 bar.suspend(|| {
-                    eprintln!(
+                    crate::basics::tell(format_args!(
                         "{} is gone: what was learned by step {done} is measured and exported again",
                         exported.display()
-                    )
+                    ))
                 });
                 owed = true;
             }
@@ -210,7 +210,7 @@ impl<'a, T: Task> Session<'a, T> {
         let left_out = task.left_out();
         let mut skips = Skips::new(&plan.out, left_out.account, !kept);
         for skip in left_out.images.iter().filter(|skip| skips.meet(skip)) {
-            bar.suspend(|| eprintln!("skipped: {skip}"));
+            bar.suspend(|| crate::basics::tell(format_args!("skipped: {skip}")));
         }
         skips.write()?;
         let log = RunLog::open(&plan.out, &plan.title, done, owed)?;
@@ -250,7 +250,8 @@ impl<'a, T: Task> Session<'a, T> {
         let (ids, skipped) = T::account(batch);
         for skip in skipped {
             if self.skips.meet(skip) {
-                self.bar.suspend(|| eprintln!("skipped: {skip}"));
+                self.bar
+                    .suspend(|| crate::basics::tell(format_args!("skipped: {skip}")));
             }
         }
         let mut values = Vec::new();
@@ -286,8 +287,11 @@ impl<'a, T: Task> Session<'a, T> {
                 "nothing of the last {empty} batches can be used (up to that of step {step}); the lines above say why"
             )));
         }
-        self.bar
-            .suspend(|| eprintln!("step {step} is left out: nothing of its batch can be used"));
+        self.bar.suspend(|| {
+            crate::basics::tell(format_args!(
+                "step {step} is left out: nothing of its batch can be used"
+            ))
+        });
         Ok(())
     }
 
@@ -353,14 +357,15 @@ impl<'a, T: Task> Session<'a, T> {
             true => format!("exported and not measured: {}", self.task.unmeasured()),
             false => brief(&measured),
         };
-        self.bar.suspend(|| eprintln!("step {step}: {told}"));
+        self.bar
+            .suspend(|| crate::basics::tell(format_args!("step {step}: {told}")));
         Ok(())
     }
 
     /// Says how far the run is, where nobody sees its bar.
     fn show(&mut self, values: &[(String, f64)]) {
         if let Some(line) = self.lines.after(self.done, values) {
-            eprintln!("{}: {line}", self.plan.title);
+            crate::basics::tell(format_args!("{}: {line}", self.plan.title));
         }
     }
 
