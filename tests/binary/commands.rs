@@ -285,3 +285,19 @@ fn a_result_that_cannot_be_printed_is_an_error_and_no_panic() {
         "{told}"
     );
 }
+
+#[test]
+fn a_negative_number_is_told_what_it_must_be() {
+    let folder = temporary();
+    let image = radiograph(folder.path());
+    let report = |flag, value| {
+        fail(
+            SERVER,
+            &["report", text(&image), "--model", text(bundle()), flag, value],
+        )
+    };
+    let told = report("--temperature", "-1");
+    assert!(told.contains("`temperature` must be"), "{told}");
+    let told = report("--seed", "-1");
+    assert!(told.contains("invalid value '-1' for '--seed"), "{told}");
+}
