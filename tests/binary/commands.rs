@@ -301,3 +301,10 @@ fn a_negative_number_is_told_what_it_must_be() {
     let told = report("--seed", "-1");
     assert!(told.contains("invalid value '-1' for '--seed"), "{told}");
 }
+
+#[test]
+fn a_health_check_says_why_nothing_answered() {
+    let told = fail(SERVER, &["healthcheck", "--url", "no-url"]);
+    let why = told.trim().strip_prefix("llm-cxr: no-url: builder error: ");
+    assert!(why.is_some_and(|why| !why.is_empty()), "{told}");
+}

@@ -5,25 +5,27 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::CommandResult;
+use crate::load::with_causes;
 
 /// Ends with 0 if the address answers 200, else with 1.
 #[derive(Args, Debug)]
 pub struct HealthcheckArgs {
-    /// What is asked
+    /// Address that is asked, for at most 5 seconds
     #[arg(long, default_value = "http://127.0.0.1:8080/livez")]
     url: String,
 }
 
 pub fn run(args: HealthcheckArgs) -> CommandResult {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let status = runtime.block_on(async {
+    let asked = runtime.block_on(async {
         // The container's own address: a proxy that is set for the way out does not know it.
         let client = reqwest::Client::builder()
             .no_proxy()
             .timeout(Duration::from_secs(5))
             .build()?;
         Ok::<_, reqwest::Error>(client.get(&args.url).send().await?.status())
-    })?;
+    });
+    let status = asked.map_err(|error| format!("{}: {}", args.url, with_causes(&error.without_url())))?;
     if status == reqwest::StatusCode::OK {
         Ok(())
     } else {

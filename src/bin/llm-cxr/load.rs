@@ -244,7 +244,7 @@ async fn read(answer: reqwest::Response) -> reqwest::Result<(u16, Value)> {
 }
 
 /// An error with its causes: the outermost one alone does not say that nobody listens.
-fn with_causes(error: &dyn std::error::Error) -> String {
+pub fn with_causes(error: &dyn std::error::Error) -> String {
     let (mut text, mut cause) = (error.to_string(), error.source());
     while let Some(inner) = cause {
         text.push_str(&format!(": {inner}"));
