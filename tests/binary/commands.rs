@@ -308,3 +308,19 @@ fn a_health_check_says_why_nothing_answered() {
     let why = told.trim().strip_prefix("llm-cxr: no-url: builder error: ");
     assert!(why.is_some_and(|why| !why.is_empty()), "{told}");
 }
+
+#[test]
+fn an_image_is_read_from_standard_input_too() {
+    let folder = temporary();
+    let image = radiograph(folder.path());
+    let encode = |name: &str| {
+        let output = Command::new(SERVER)
+            .args(["encode", name, "--model", text(bundle()), "--device", "cpu"])
+            .stdin(std::fs::File::open(&image).expect("the image"))
+            .output()
+            .expect("the binary runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    };
+    assert_eq!(encode("-"), encode(text(&image)));
+}

@@ -2,7 +2,8 @@
 
 mod codes;
 
-use std::io::{IsTerminal as _, Write as _};
+use std::fs::File;
+use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -74,7 +75,7 @@ impl SamplingArgs {
 /// An X-ray that is to be read, and how.
 #[derive(Args, Debug)]
 pub struct ReadingArgs {
-    /// PNG, JPEG or DICOM file.
+    /// PNG, JPEG or DICOM file, or `-` for standard input.
     image: PathBuf,
     /// How often the image is read, 1 to 16, each time moved by a few pixels: of several readings the one that the others agree with most counts.
     /// Not given: for a report the bundle's own number, else once.
@@ -186,7 +187,7 @@ pub fn ask(args: AskArgs) -> CommandResult {
 }
 
 pub fn draw(args: DrawArgs) -> CommandResult {
-    let format = format_of(&args.output)?;
+    let format = drawing_at(&args.output)?;
     let task = Task::Draw {
         text: args.text,
         n: 1,
@@ -301,14 +302,43 @@ fn print_json(value: &Value) -> CommandResult {
     result(&text)
 }
 
+/// The image's file; `-` is standard input.
 fn read(path: &Path) -> Result<Bytes, String> {
+    if path == Path::new("-") {
+        let mut bytes = Vec::new();
+        let read = std::io::stdin().lock().read_to_end(&mut bytes);
+        return read.map(|_| bytes.into()).map_err(|e| format!("standard input: {e}"));
+    }
     std::fs::read(path)
         .map(Bytes::from)
         .map_err(|e| format!("{}: {e}", path.display()))
 }
 
+/// Writes a drawing; half of one is not left.
 fn write(path: &Path, file: &[u8]) -> Result<(), String> {
-    std::fs::write(path, file).map_err(|e| format!("{}: {e}", path.display()))
+    File::create(path)
+        .and_then(|mut to| {
+            to.write_all(file)
+                .inspect_err(|_| std::fs::remove_file(path).unwrap_or_default())
+        })
+        .map_err(|e| format!("{}: {e}", path.display()))
+}
+
+/// The format of the drawing that goes to `path`. What would only show once it is drawn is refused here.
+fn drawing_at(path: &Path) -> Result<ImageFormat, String> {
+    let format = format_of(path)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+        return Err(format!(
+            "{}: there is no folder {}; make it first",
+            path.display(),
+            folder.display()
+        ));
+    }
+    match path.is_dir() {
+        true => Err(format!("{} is a folder; give a file in it", path.display())),
+        false => Ok(format),
+    }
 }
 
 fn format_of(path: &Path) -> Result<ImageFormat, String> {
@@ -333,5 +363,29 @@ mod tests {
         assert_eq!(format_of(Path::new("a/b.PNG")), Ok(ImageFormat::Png));
         assert_eq!(format_of(Path::new("x.jpeg")), Ok(ImageFormat::Jpeg));
         assert!(format_of(Path::new("x.gif")).is_err() && format_of(Path::new("png")).is_err());
+    }
+
+    #[test]
+    fn a_drawing_that_has_nowhere_to_go_is_refused_before_it_is_made() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let within = |name: &str| drawing_at(&folder.path().join(name));
+        assert_eq!(within("a.png"), Ok(ImageFormat::Png));
+        assert_eq!(drawing_at(Path::new("a.jpg")), Ok(ImageFormat::Jpeg));
+        assert!(within("no/a.png").is_err_and(|told| told.contains("there is no folder")));
+        std::fs::create_dir(folder.path().join("b.png")).expect("a folder");
+        assert!(within("b.png").is_err_and(|told| told.contains("is a folder")));
+    }
+
+    #[test]
+    fn half_a_drawing_is_not_left() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.png");
+        assert_eq!(write(&path, b"whole"), Ok(()));
+        assert_eq!(std::fs::read(&path).expect("a file"), b"whole");
+        // A name that leads to a full disk.
+        std::fs::remove_file(&path).expect("removed");
+        std::os::unix::fs::symlink("/dev/full", &path).expect("a link");
+        assert!(write(&path, b"half").is_err_and(|told| told.contains("a.png: ")));
+        assert!(std::fs::symlink_metadata(&path).is_err(), "the name is gone");
     }
 }

@@ -7,7 +7,7 @@ use clap::Args;
 use llm_cxr::engine::{Event, Job};
 use serde_json::{Value, json};
 
-use super::{ModelArgs, assemble, format_of, notice, print_json, read, write};
+use super::{ModelArgs, assemble, drawing_at, notice, print_json, read, write};
 use crate::CommandResult;
 use crate::assemble::Assembled;
 use crate::show::result;
@@ -15,7 +15,7 @@ use crate::show::result;
 /// Print the VQ-GAN codes of an X-ray as JSON.
 #[derive(Args, Debug)]
 pub struct EncodeArgs {
-    /// PNG, JPEG or DICOM file
+    /// PNG, JPEG or DICOM file, or `-` for standard input
     image: PathBuf,
     #[command(flatten)]
     pub model: ModelArgs,
@@ -55,7 +55,7 @@ pub fn encode(args: EncodeArgs) -> CommandResult {
 }
 
 pub fn decode(args: DecodeArgs) -> CommandResult {
-    let format = format_of(&args.output)?;
+    let format = drawing_at(&args.output)?;
     let codes = read_codes(&args.codes)?;
     let assembled = assemble(&args.model)?;
     let job = Job {
