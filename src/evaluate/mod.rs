@@ -64,6 +64,9 @@ pub struct Measured {
     pub version: String,
     /// Whether its weights were trained.
     pub trained: bool,
+    /// What it says with every answer, such as what it cannot do yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
     /// Codes of an image.
     pub codes_per_image: usize,
     /// Side of an image in pixels.
@@ -159,6 +162,7 @@ pub fn evaluate(
             name: bundle.manifest.name.clone(),
             version: bundle.manifest.version.clone(),
             trained: bundle.manifest.trained,
+            warning: bundle.manifest.caution().map(str::to_owned),
             codes_per_image: bundle.manifest.codes_per_image,
             image_side: bundle.manifest.image_side,
             device: subject.facts.device.clone(),

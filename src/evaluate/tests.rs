@@ -113,6 +113,7 @@ fn every_part_is_measured_and_the_same_command_gives_the_same_bytes() {
         ("f32", "bf16")
     );
     assert!(html.contains("<article>") && html.contains("data:image/png;base64,") && html.contains("untrained"));
+    assert!(html.contains("share it only where these may be shared"));
     assert!(!json.contains(toy().to_str().unwrap()) && !html.contains(toy().to_str().unwrap()));
     assert!(answers.lines().count() > 12);
     let again = run();

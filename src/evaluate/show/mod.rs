@@ -8,6 +8,10 @@ use super::page::{Block, Section, Table, figure, span};
 use super::tasks::{Perplexity, SizeScores};
 use super::{Evaluation, html, plots};
 
+/// The page goes from hand to hand: that it is not to be passed on freely must stand on it.
+const OF_THE_DATA: &str =
+    "This page holds ids, and may hold images and texts, of the data: share it only where these may be shared.";
+
 /// The page.
 pub fn page(evaluation: &Evaluation) -> String {
     let (bundle, data) = (&evaluation.bundle, &evaluation.data);
@@ -26,9 +30,11 @@ pub fn page(evaluation: &Evaluation) -> String {
     );
     let untrained = "This bundle is untrained: its weights are random, and everything below is noise.";
     let mut warnings = vec![evaluation.notice];
+    warnings.extend(bundle.warning.as_deref());
     if !bundle.trained {
         warnings.push(untrained);
     }
+    warnings.push(OF_THE_DATA);
     if evaluation.incomplete {
         warnings.push("An error ended this evaluation early: not all that was asked for is here.");
     }
