@@ -66,7 +66,7 @@ pub struct ModelConfig {
         default_value = "models/demo"
     )]
     pub folder: PathBuf,
-    /// Where the model runs: auto, cpu or cuda:N.
+    /// Where the model runs: auto, cpu, cuda or cuda:N.
     #[arg(long, env = "LLM_CXR_DEVICE", value_name = "DEVICE", default_value_t = DeviceChoice::Auto)]
     pub device: DeviceChoice,
     /// What the language model computes in: auto (bf16 on a GPU, and for weights stored so on a CPU with AVX2; else f32), f32 or bf16.

@@ -324,3 +324,20 @@ fn an_image_is_read_from_standard_input_too() {
     };
     assert_eq!(encode("-"), encode(text(&image)));
 }
+
+#[test]
+fn the_examples_of_the_help_are_of_commands_that_there_are() {
+    for (binary, name) in [(SERVER, "llm-cxr "), (TRAINER, "llm-cxr-train ")] {
+        let help = succeed(binary, &["--help"]);
+        let (commands, examples) = help.split_once("Examples:\n").expect("examples");
+        assert!(examples.lines().count() >= 3, "{help}");
+        for example in examples.lines() {
+            let command = example
+                .trim()
+                .strip_prefix(name)
+                .and_then(|rest| rest.split(' ').next());
+            let listed = command.is_some_and(|command| commands.contains(&format!("\n  {command} ")));
+            assert!(listed, "{example}");
+        }
+    }
+}

@@ -7,7 +7,7 @@ use llm_cxr::train::common::{Outcome, Stop};
 
 use crate::Done;
 
-/// Trains a classifier of findings on labelled images, or goes on with a run that was interrupted
+/// Train a classifier of findings on labelled images, or go on with a run that was interrupted
 #[derive(Args, Debug)]
 pub struct ClassifierArgs {
     #[command(flatten)]

@@ -8,7 +8,7 @@ use llm_cxr::evaluate::{EvaluateSettings, Progress, evaluate};
 use llm_cxr::model::device::DeviceChoice;
 use llm_cxr::train::common::Outcome;
 
-/// Measures a bundle: its reports, answers, drawings and reconstructions against what is true
+/// Measure a bundle: its reports, answers, drawings and reconstructions against what is true
 ///
 /// Prints tables; writes report.json, report.html (with images of the data: share it only where the data may be shared), and what was said
 /// on each study as reports.jsonl and answers.jsonl.

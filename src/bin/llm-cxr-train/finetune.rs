@@ -7,7 +7,7 @@ use llm_cxr::train::finetune::{FinetuneSettings, train};
 
 use crate::Done;
 
-/// Tunes a language model on images, reports, questions and instructions, or goes on with a run that was interrupted
+/// Tune a language model on images, reports, questions and instructions, or go on with a run that was interrupted
 #[derive(Args, Debug)]
 pub struct FinetuneArgs {
     #[command(flatten)]

@@ -31,11 +31,18 @@ type Done = Result<Outcome, Box<dyn std::error::Error>>;
 /// With these words ends what is said of a run that was asked to stop.
 const GOES_ON: &str = "the same command goes on";
 
+/// What `--help` shows last.
+const EXAMPLES: &str = "\
+Examples:
+  llm-cxr-train phantom --out data --studies 200 --sheet data.png
+  llm-cxr-train run recipes/demo.toml --dry-run
+  llm-cxr-train evaluate --bundle models/demo --data data --out measured";
+
 /// Makes model bundles for `llm-cxr`.
 ///
 /// For research only; not a medical device.
 #[derive(Parser, Debug)]
-#[command(name = "llm-cxr-train", version, max_term_width = 110)]
+#[command(name = "llm-cxr-train", version, max_term_width = 110, after_help = EXAMPLES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -7,7 +7,7 @@ use llm_cxr::phantom::{Phantom, PhantomError, check_studies, contact_sheet, writ
 use llm_cxr::train::common::Outcome;
 use serde::{Deserialize, Serialize};
 
-/// Makes synthetic chest radiographs with reports, questions and ground truth, in the layout of MIMIC-CXR-JPG.
+/// Make synthetic chest radiographs with reports, questions and ground truth, in the layout of MIMIC-CXR-JPG.
 #[derive(clap::Args, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PhantomArgs {

@@ -7,7 +7,7 @@ use llm_cxr::train::pretrain::{PretrainSettings, train};
 
 use crate::Done;
 
-/// Trains a small GPT-NeoX on plain text, or goes on with a run that was interrupted
+/// Train a small GPT-NeoX on plain text, or go on with a run that was interrupted
 #[derive(Args, Debug)]
 pub struct PretrainArgs {
     #[command(flatten)]

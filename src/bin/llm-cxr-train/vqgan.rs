@@ -7,7 +7,7 @@ use llm_cxr::train::vqgan::{VqganSettings, train};
 
 use crate::Done;
 
-/// Trains a VQ-GAN on images, or goes on with a run that was interrupted
+/// Train a VQ-GAN on images, or go on with a run that was interrupted
 #[derive(Args, Debug)]
 pub struct VqganArgs {
     #[command(flatten)]

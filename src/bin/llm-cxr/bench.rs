@@ -15,7 +15,7 @@ use llm_cxr::train::vqgan::VqganFiles;
 use crate::CommandResult;
 use crate::show::{self, spinner};
 
-/// Measures prefill and decode of a model shape with random weights, and the memory bandwidth they reach; with --vqgan, how fast a VQ-GAN
+/// Measure prefill and decode of a model shape with random weights, and the memory bandwidth they reach; with --vqgan, how fast a VQ-GAN
 /// encodes and decodes images.
 #[derive(Args, Debug)]
 pub struct BenchArgs {
@@ -52,7 +52,7 @@ pub struct BenchArgs {
     /// How often prefill and read are measured, or a VQ-GAN's passes
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
     repeat: u32,
-    /// auto, cpu or cuda:N
+    /// auto, cpu, cuda or cuda:N
     #[arg(long, default_value = "auto")]
     device: DeviceChoice,
     /// Threads of libtorch on a CPU (0: one per core)

@@ -7,7 +7,7 @@ use clap::Args;
 use crate::CommandResult;
 use crate::load::with_causes;
 
-/// Ends with 0 if the address answers 200, else with 1.
+/// Ask an address: end with 0 if it answers 200, else with 1 and the reason.
 #[derive(Args, Debug)]
 pub struct HealthcheckArgs {
     /// Address that is asked, for at most 5 seconds

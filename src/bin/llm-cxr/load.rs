@@ -19,7 +19,7 @@ use crate::CommandResult;
 use crate::show::{self, bar};
 use summary::{Sample, print, summarise};
 
-/// Puts a running server under load and prints throughput and latency percentiles.
+/// Put a running server under load and print throughput and latency percentiles.
 #[derive(Args, Debug)]
 pub struct LoadArgs {
     /// Address of the server

@@ -28,11 +28,20 @@ use llm_cxr::config::{CpuKernels, LogFormat};
 /// What every command returns; the error is printed as one line.
 type CommandResult = Result<(), Box<dyn std::error::Error>>;
 
+/// What `--help` shows last.
+const EXAMPLES: &str = "\
+Examples:
+  llm-cxr serve --model models/demo --listen 127.0.0.1:8080
+  llm-cxr report chest.png --model models/demo
+  llm-cxr ask chest.dcm 'Is there a pleural effusion?' 'On which side?' --json
+  llm-cxr draw 'Small left pleural effusion.' --seed 7 -o drawn.png
+  llm-cxr encode chest.png | llm-cxr decode - -o seen.png";
+
 /// Reads chest X-rays, answers questions about them and draws them, with one language model (LLM-CXR).
 ///
 /// For research only; not a medical device.
 #[derive(Parser, Debug)]
-#[command(name = "llm-cxr", version, max_term_width = 110)]
+#[command(name = "llm-cxr", version, max_term_width = 110, after_help = EXAMPLES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -42,20 +42,21 @@ impl ModelArgs {
 /// How replies are drawn. What is not given takes the task's default.
 #[derive(Args, Debug)]
 pub struct SamplingArgs {
-    /// 0 is greedy; at most 2
-    #[arg(long)]
+    /// 0 (always the likeliest token) to 2. Not given: 0 for reports and answers, the bundle's own for drawings
+    #[arg(long, value_name = "T")]
     temperature: Option<f32>,
-    /// Nucleus, above 0 and at most 1
-    #[arg(long)]
+    /// Only the likeliest tokens whose probabilities sum up to this, above 0 and at most 1 (off). Not given: the bundle's own, where temperature is
+    /// not 0
+    #[arg(long, value_name = "P")]
     top_p: Option<f32>,
-    /// Only the k most probable tokens; 0 is off
-    #[arg(long)]
+    /// Only so many of the likeliest tokens; 0, as if not given, is off
+    #[arg(long, value_name = "K")]
     top_k: Option<usize>,
-    /// Most new tokens
-    #[arg(long)]
+    /// Most tokens of a reply. Not given: the bundle's own number. A drawing needs no limit: leave it out there
+    #[arg(long, value_name = "N")]
     max_tokens: Option<usize>,
-    /// Seed
-    #[arg(long)]
+    /// The same seed draws the same tokens. Not given: one at random, which `draw` and --json tell
+    #[arg(long, value_name = "SEED")]
     seed: Option<u64>,
 }
 
@@ -102,7 +103,7 @@ pub struct ReportArgs {
     #[command(flatten)]
     pub reading: ReadingArgs,
     /// Instead of the bundle's instruction.
-    #[arg(long)]
+    #[arg(long, value_name = "TEXT")]
     instruction: Option<String>,
 }
 
@@ -125,7 +126,7 @@ pub struct DrawArgs {
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
     /// How much more the drawing follows the text than it would by itself, 1 (none) to 10; the bundle's own if not given
-    #[arg(long)]
+    #[arg(long, value_name = "G")]
     guidance: Option<f32>,
     #[command(flatten)]
     sampling: SamplingArgs,

@@ -24,10 +24,10 @@ use crate::train::common::{
 #[serde(default, deny_unknown_fields)]
 pub struct ClassifierSettings {
     /// The run's folder; the network is left in its `classifier/`
-    #[arg(long)]
+    #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     /// Images: a folder in the MIMIC-CXR-JPG layout or a manifest (.csv, .jsonl), `PATH` or `PATH@SHARE`; several are mixed
-    #[arg(long, required = true)]
+    #[arg(long, required = true, value_name = "PATH[@SHARE]")]
     pub data: Vec<String>,
     /// Labels to learn, separated by commas; all that are known of a training image, if empty
     #[arg(long, value_delimiter = ',')]

@@ -40,11 +40,11 @@ pub enum InitCodes {
 #[serde(default, deny_unknown_fields)]
 pub struct FinetuneSettings {
     /// The run's folder; the bundle is left in its `bundle/`
-    #[arg(long)]
+    #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     /// Images with reports and questions: a folder in the MIMIC-CXR-JPG layout or a manifest (.csv, .jsonl), `PATH` or
     /// `PATH@SHARE`; several are mixed
-    #[arg(long)]
+    #[arg(long, value_name = "PATH[@SHARE]")]
     pub data: Vec<String>,
     /// The file of codes that `encode` made of each --data, in the same order
     #[arg(long)]

@@ -13,7 +13,7 @@ use crate::train::language_model::SaveDtype;
 #[serde(default, deny_unknown_fields)]
 pub struct PretrainSettings {
     /// The run's folder; the language model is left in its `model/`
-    #[arg(long)]
+    #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     /// Texts: .txt files of one document each, or data sets (a folder in the MIMIC-CXR-JPG layout, .csv, .jsonl), of which reports, `text` and
     /// instructions with their responses are read. Splits and patients count as in any data set: what is for testing is not learned

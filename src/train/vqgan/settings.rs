@@ -25,10 +25,10 @@ const QUANTISE_FROM: u64 = 500;
 #[serde(default, deny_unknown_fields)]
 pub struct VqganSettings {
     /// The run's folder; the network is left in its `vqgan/`
-    #[arg(long)]
+    #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     /// Images: a folder, one in the MIMIC-CXR-JPG layout, or a manifest (.csv, .jsonl), `PATH` or `PATH@SHARE`; several are mixed
-    #[arg(long, required = true)]
+    #[arg(long, required = true, value_name = "PATH[@SHARE]")]
     pub data: Vec<String>,
     /// Shape of the network as a taming yaml, instead of the flags from --resolution to --embed-dim
     #[arg(long)]
