@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::log::is_log_filter;
 use super::{ApiKeys, ServeConfig};
 use crate::model::bundle::READINGS;
+use crate::model::device::check_threads;
 
 /// Everything that is wrong with a configuration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -98,7 +99,6 @@ impl ServeConfig {
                 *READINGS.start(),
                 *READINGS.end(),
             ),
-            ("--threads", self.model.threads.unwrap_or(1), 1, 1024),
             ("--queue-jobs", self.queue_jobs, 1, 1 << 20),
             ("--image-workers", self.image_workers, 1, 256),
             ("--max-connections", self.max_connections, 1, 1 << 20),
@@ -108,6 +108,7 @@ impl ServeConfig {
                 problems.push(format!("{flag} is {value}; it must be between {least} and {most}"));
             }
         }
+        problems.extend(check_threads(self.model.threads).err());
         if !(1024..=1 << 30).contains(&self.max_body_bytes) {
             problems.push("--max-body-bytes must be between 1KiB and 1GiB".to_owned());
         }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::EvaluateError;
 use crate::model::bundle::READINGS;
-use crate::model::device::{DtypeChoice, WeightsChoice};
+use crate::model::device::{DtypeChoice, WeightsChoice, check_threads};
 use crate::train::data::{Split, Stage};
 
 /// A measurement.
@@ -224,6 +224,9 @@ impl EvaluateSettings {
                 READINGS.end()
             ));
         }
+        if let Err(told) = check_threads(self.threads) {
+            return wrong(&told);
+        }
         if self.concurrency == 0 {
             return wrong("--concurrency must be at least 1");
         }
@@ -271,6 +274,11 @@ mod tests {
             ..EvaluateSettings::default()
         };
         assert!(message(draw).contains("--classifier"));
+        let idle = EvaluateSettings {
+            threads: Some(0),
+            ..EvaluateSettings::default()
+        };
+        assert!(message(idle).contains("--threads is 0"));
         let half = EvaluateSettings {
             auroc_label: Some("Pneumonia".to_owned()),
             ..EvaluateSettings::default()

@@ -53,6 +53,19 @@ impl fmt::Display for DeviceChoice {
     }
 }
 
+/// Refuses a number of CPU threads that libtorch cannot run with, or that no machine has.
+///
+/// # Errors
+/// What the number must be; a number that is not given is fine.
+pub fn check_threads(threads: Option<usize>) -> Result<(), String> {
+    match threads {
+        Some(number) if !(1..=1024).contains(&number) => {
+            Err(format!("--threads is {number}; it must be between 1 and 1024"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// What the language model computes in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -250,6 +263,15 @@ fn open_cuda() -> &'static Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_number_of_threads_that_nothing_can_run_with_is_refused() {
+        assert!([None, Some(1), Some(1024)].into_iter().all(|n| check_threads(n).is_ok()));
+        for number in [0, 1025] {
+            let told = check_threads(Some(number)).unwrap_err();
+            assert!(told.contains("between 1 and 1024"), "{told}");
+        }
+    }
 
     #[test]
     fn devices_are_read_as_they_are_written() {

@@ -287,7 +287,7 @@ fn a_result_that_cannot_be_printed_is_an_error_and_no_panic() {
 }
 
 #[test]
-fn a_negative_number_is_told_what_it_must_be() {
+fn a_number_that_cannot_be_is_told_what_it_must_be() {
     let folder = temporary();
     let image = radiograph(folder.path());
     let report = |flag, value| {
@@ -298,6 +298,8 @@ fn a_negative_number_is_told_what_it_must_be() {
     };
     let told = report("--temperature", "-1");
     assert!(told.contains("`temperature` must be"), "{told}");
+    let told = report("--threads", "0");
+    assert!(told.contains("--threads is 0; it must be between"), "{told}");
     let told = report("--seed", "-1");
     assert!(told.contains("invalid value '-1' for '--seed"), "{told}");
 }

@@ -4,6 +4,7 @@ use llm_cxr::config::{Dicom, ModelConfig, ServeConfig, Speculation};
 use llm_cxr::engine::torch::{self, TorchOptions};
 use llm_cxr::engine::{Engine, EngineConfig, TokenRules};
 use llm_cxr::model::bundle::Bundle;
+use llm_cxr::model::device::check_threads;
 use llm_cxr::radiograph::{DecodeLimits, Preprocess};
 use llm_cxr::service::dicom::DicomReader;
 use llm_cxr::service::{Assistant, ImageDesk, Limits, ModelCard};
@@ -56,6 +57,7 @@ pub struct Assembled {
 
 /// Loads a bundle for one command.
 pub fn offline(config: &ModelConfig) -> Result<Assembled, Box<dyn std::error::Error>> {
+    check_threads(config.threads)?;
     let bundle = Bundle::open(&config.folder)?;
     let vocabulary = bundle.vocabulary()?;
     let limits = Limits::default();
