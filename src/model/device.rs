@@ -266,7 +266,11 @@ mod tests {
 
     #[test]
     fn a_number_of_threads_that_nothing_can_run_with_is_refused() {
-        assert!([None, Some(1), Some(1024)].into_iter().all(|n| check_threads(n).is_ok()));
+        assert!(
+            [None, Some(1), Some(1024)]
+                .into_iter()
+                .all(|n| check_threads(n).is_ok())
+        );
         for number in [0, 1025] {
             let told = check_threads(Some(number)).unwrap_err();
             assert!(told.contains("between 1 and 1024"), "{told}");

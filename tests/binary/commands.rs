@@ -159,6 +159,13 @@ fn published_formats_are_converted_and_served() {
         text(&checkpoint),
     ];
     succeed(SERVER, &[&["convert", "--out", text(&out)], &parts[..]].concat());
+    let shown = succeed(SERVER, &["inspect", "--model", "models/demo"]);
+    let warned = |line: &str| {
+        line.trim()
+            .strip_prefix("warning")
+            .is_some_and(|said| said.contains("small model"))
+    };
+    assert!(shown.lines().any(warned), "{shown}");
     let shown = succeed(SERVER, &["inspect", "--model", text(&out), "--verify"]);
     assert!(shown.contains("converted"), "{shown}");
     let server = Server::start(&out, &[]);

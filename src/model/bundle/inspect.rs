@@ -159,6 +159,7 @@ impl fmt::Display for Inspection {
             ("made from", &manifest.made_from),
             ("licence", &manifest.licence),
             ("intended use", &manifest.intended_use),
+            ("warning", manifest.caution().unwrap_or("none")),
             ("report instruction", &manifest.default_instructions.report),
             ("draw instruction", &manifest.default_instructions.draw),
         ] {
