@@ -109,7 +109,9 @@ fn read_codes(codes: &str) -> Result<Vec<u16>, String> {
         (codes, std::fs::read_to_string(codes))
     };
     let text = text.map_err(|e| format!("{name}: {e}"))?;
-    parse_codes(&text).ok_or_else(|| format!("{name}: holds no list of codes, plain or under \"codes\""))
+    parse_codes(&text).ok_or_else(|| {
+        format!("{name}: holds no list of codes (whole numbers from 0 to 65535), plain or under \"codes\"")
+    })
 }
 
 fn parse_codes(text: &str) -> Option<Vec<u16>> {
@@ -132,6 +134,7 @@ mod tests {
             assert_eq!(parse_codes(wrong), None, "{wrong}");
         }
         assert_eq!(read_codes(" [3, 4]"), Ok(vec![3, 4]));
+        assert!(read_codes("[65536]").is_err_and(|said| said.contains("0 to 65535")));
         assert!(read_codes("no/such/file").is_err_and(|said| said.starts_with("no/such/file: ")));
     }
 }
