@@ -42,7 +42,7 @@ pub enum TrainError {
     /// The base was changed, and the run has learned adapters to the one of before.
     #[error(
         "{} is another one than when the run in {} made its checkpoint of step {step}: its weights or its tokenizer have changed, and adapters to \
-         the base of before do not fit this one. Put that back, or choose another --out (for a step of a recipe: `run --redo` begins it anew)",
+         the base of before do not fit this one. Put that back, choose another --out, or remove the run's folder to begin it anew",
         .base.display(), .out.display()
     )]
     OtherBase {

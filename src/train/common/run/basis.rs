@@ -125,7 +125,7 @@ mod tests {
         let told = compare(basis("other", "b"), &state).unwrap().unwrap();
         assert!(told.starts_with("the data is another than at step 7"), "{told}");
         let refused = compare(basis("d", "other"), &state).unwrap_err().to_string();
-        for part in ["models/base", "step 7", "another --out"] {
+        for part in ["models/base", "step 7", "another --out", "remove the run's folder"] {
             assert!(refused.contains(part), "{refused}");
         }
         // Where all weights are in the checkpoint nothing is said of the base.
