@@ -1,4 +1,4 @@
-//! What knows nothing of any room: hexadecimal, checksums of files, text in markup, lines for whoever looks on.
+//! What knows nothing of any room: hexadecimal, checksums of files, text in markup, command lines, lines for whoever looks on.
 
 use std::fmt::Display;
 use std::fs::File;
@@ -48,6 +48,18 @@ pub fn hash_file(path: &Path, hash: &mut Sha256, progress: &mut dyn FnMut(u64)) 
         done += read as u64;
         progress(done);
     }
+}
+
+/// The command line of this process. A number may be negative: then the command says what it must be. Ends the process with what clap says where it
+/// is none.
+pub fn command_line<C: clap::Parser>() -> C {
+    let negative = |arg: clap::Arg| match arg.get_action().takes_values() {
+        true => arg.allow_negative_numbers(true),
+        false => arg,
+    };
+    let mut command = C::command().mut_subcommands(|command| command.mut_args(negative));
+    let mut matches = command.get_matches_mut();
+    C::from_arg_matches_mut(&mut matches).unwrap_or_else(|error| error.format(&mut command).exit())
 }
 
 /// Text that cannot be read as markup, neither between tags nor within a quoted attribute.

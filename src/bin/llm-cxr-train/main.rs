@@ -19,7 +19,7 @@ mod work;
 
 use std::process::ExitCode;
 
-use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 use llm_cxr::train::common::{Outcome, STOPPED, Stop};
 
 /// How the program ends; the error is printed as one line.
@@ -67,7 +67,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let done = match parsed().command {
+    let done = match llm_cxr::basics::command_line::<Cli>().command {
         Command::Step(args) => return parallel::step(&args),
         Command::Run(args) => whole(run::run(&args)),
         Command::Encode(args) => encode::run(&args.settings, args.device),
@@ -98,17 +98,6 @@ fn main() -> ExitCode {
             }
         }
     }
-}
-
-/// The command line. A number may be negative: then the command says what it must be.
-fn parsed() -> Cli {
-    let negative = |arg: Arg| match arg.get_action().takes_values() {
-        true => arg.allow_negative_numbers(true),
-        false => arg,
-    };
-    let mut command = Cli::command().mut_subcommands(|command| command.mut_args(negative));
-    let mut matches = command.get_matches_mut();
-    Cli::from_arg_matches_mut(&mut matches).unwrap_or_else(|error| error.format(&mut command).exit())
 }
 
 /// What a command does that cannot be stopped half-way.

@@ -22,7 +22,7 @@ mod signals;
 
 use std::process::ExitCode;
 
-use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 use llm_cxr::config::{CpuKernels, LogFormat};
 
 /// What every command returns; the error is printed as one line.
@@ -127,7 +127,7 @@ fn keep_freed_memory() {
 
 fn main() -> ExitCode {
     keep_freed_memory();
-    let command = parsed().command;
+    let command = llm_cxr::basics::command_line::<Cli>().command;
     if command.prints() {
         end_with_the_reader();
     }
@@ -157,17 +157,6 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(format, &error.to_string()),
     }
-}
-
-/// The command line. A number may be negative: then the command says what it must be.
-fn parsed() -> Cli {
-    let negative = |arg: Arg| match arg.get_action().takes_values() {
-        true => arg.allow_negative_numbers(true),
-        false => arg,
-    };
-    let mut command = Cli::command().mut_subcommands(|command| command.mut_args(negative));
-    let mut matches = command.get_matches_mut();
-    Cli::from_arg_matches_mut(&mut matches).unwrap_or_else(|error| error.format(&mut command).exit())
 }
 
 fn failed(format: LogFormat, why: &str) -> ExitCode {
