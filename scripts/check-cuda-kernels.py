@@ -24,10 +24,10 @@ def settings(file):
     return {name: eval(re.search(rf"const {name}: usize = ([0-9 <]+);", source)[1]) for name in names}
 
 
-def compile_for(nvrtc, file, gpu, macros):
-    source = b"\n".join((CUDA / name).read_bytes() for name in ("common.cuh", file))
+def compile_for(nvrtc, files, gpu, macros):
+    source = b"\n".join((CUDA / name).read_bytes() for name in ("common.cuh", *files))
     program = ctypes.c_void_p()
-    nvrtc.nvrtcCreateProgram(ctypes.byref(program), source, file.encode(), 0, None, None)
+    nvrtc.nvrtcCreateProgram(ctypes.byref(program), source, files[-1].encode(), 0, None, None)
     options = [f"--gpu-architecture={gpu}"] + [f"-D{name}={value}" for name, value in macros.items()]
     values = (ctypes.c_char_p * len(options))(*[option.encode() for option in options])
     failed = nvrtc.nvrtcCompileProgram(program, len(options), values)
@@ -37,7 +37,7 @@ def compile_for(nvrtc, file, gpu, macros):
     nvrtc.nvrtcGetProgramLog(program, log)
     nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
     if failed:
-        raise SystemExit(f"{file} for {gpu}: {log.value.decode()}")
+        raise SystemExit(f"{files} for {gpu}: {log.value.decode()}")
 
 
 def main():
@@ -45,7 +45,7 @@ def main():
     for gpu in GPUS:
         for hidden, dim, half, activation in SHAPES:
             shape = {"HIDDEN": hidden, "DIM": dim, "HALF": half, "ACTIVATION": activation, "EPS": "1e-5f"}
-            compile_for(nvrtc, "kernels.cu", gpu, shape | settings("fused.rs"))
+            compile_for(nvrtc, ["kernels.cu", "wide.cu"], gpu, shape | settings("fused.rs") | settings("fused/wide.rs"))
             if gpu in WHOLE:
                 grid, shared = WHOLE[gpu]
                 whole = {
@@ -58,7 +58,7 @@ def main():
                     "STAGE_INPUTS": min(hidden, 1280),
                 }
                 for rows in (1, 2, 4, 8, 16):
-                    compile_for(nvrtc, "step.cu", gpu, shape | whole | settings("fused/whole.rs") | {"STEP_ROWS": rows})
+                    compile_for(nvrtc, ["step.cu"], gpu, shape | whole | settings("fused/whole.rs") | {"STEP_ROWS": rows})
         print(f"{gpu}: {len(SHAPES)} shapes compile", flush=True)
 
 

@@ -146,7 +146,7 @@ fn kernels_of_few_rows_give_a_cpus_logits_for_every_shape_and_number_of_rows() {
             // By row: a wrong one must not hide among right ones.
             let norm = |rows: &Tensor| rows.norm_scalaropt_dim(2.0, [1], false);
             let apart = (norm(&(given - &wanted)) / norm(&wanted)).max().double_value(&[]);
-            let Recorded { fused, rows, whole } = there.recorded().unwrap();
+            let Recorded { fused, rows, whole, .. } = there.recorded().unwrap();
             eprintln!(
                 "shape {number}, {replies} replies, drafts of {draft}: {apart:.1e} apart; fused: {fused}, recorded: {rows:?}, in one launch: {whole:?}"
             );
@@ -156,6 +156,35 @@ fn kernels_of_few_rows_give_a_cpus_logits_for_every_shape_and_number_of_rows() {
             let few = |rows: &&usize| one_launch && **rows <= 16;
             assert_eq!(whole, rows.iter().filter(few).copied().collect::<Vec<_>>());
         }
+    }
+}
+
+#[test]
+fn prompts_whole_and_in_pieces_get_a_cpus_logits_for_every_shape() {
+    let Some(device) = gpu() else { return };
+    let _guard = tch::no_grad_guard();
+    for (number, shape) in SHAPES.iter().enumerate() {
+        let config = NeoxConfig::from_json(shape.as_bytes()).unwrap();
+        let logits = |device| {
+            let model = Neox::load(&config, &RandomSource::new(3), Kind::BFloat16, device).unwrap();
+            let mut kv = model.kv_memory(3 * ROOM);
+            let tokens: Vec<u32> = (0..190).map(|i| (i * 31 + 7) % 900).collect();
+            let steps = [
+                vec![segment(0, 0, &tokens[..70], 3)],
+                vec![segment(1, 0, &tokens[50..90], 1), segment(2, 0, &tokens[..17], 2)],
+                vec![segment(0, 70, &tokens[70..], 2), segment(2, 17, &tokens[17..40], 1)],
+                vec![segment(0, 190, &tokens[3..6], 3), segment(1, 40, &tokens[..1], 1)],
+            ];
+            let logits = steps.map(|step| model.step(&mut kv, &step).unwrap().to_device(Device::Cpu));
+            let prompts = model.recorded().is_some_and(|recorded| recorded.prompts);
+            assert_eq!(prompts, device != Device::Cpu, "whether kernels of our own ran");
+            Tensor::cat(&logits, 0)
+        };
+        let (here, there) = (logits(Device::Cpu), logits(device));
+        let norm = |rows: &Tensor| rows.norm_scalaropt_dim(2.0, [1], false);
+        let apart = (norm(&(there - &here)) / norm(&here)).max().double_value(&[]);
+        eprintln!("shape {number}, prompts: {apart:.1e} apart");
+        assert!(apart < 2e-2, "shape {number}: {apart}");
     }
 }
 

@@ -1,26 +1,36 @@
-//! A step of few rows on a GPU by kernels of our own, in bf16, which read the weights once: up to eight rows in one launch (`model/cuda/step.cu`), more in four
-//! launches a layer (`model/cuda/kernels.cu`). libtorch's way ([`super::Neox::pass_rows`]) launches some thirty.
+//! Passes on a GPU by kernels of our own, in bf16. Steps of few rows read the weights once, in one launch (`model/cuda/step.cu`) or in four a layer
+//! (`model/cuda/kernels.cu`). Those of more rows, and prompts, leave the products to libtorch, and fuse what lies between them (`model/cuda/wide.cu`).
+//! libtorch's way ([`super::Neox::pass_rows`]) launches some thirty kernels a layer.
 
+mod residual;
 mod step;
 mod weights;
 mod whole;
+mod wide;
 
 use std::ffi::{CStr, CString};
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::NeoxConfig;
+use super::attention::AttentionPlan;
 use super::config::Activation;
 use super::kv::KvMemory;
 use crate::model::cuda::{CudaError, Kernel, Program};
-use step::{Begin, Step};
+use crate::model::source::Linear;
+use residual::Begin;
+use step::Step;
 pub(super) use weights::{FusedLayer, FusedNorm, FusedWeights};
 use whole::Whole;
+use wide::Wide;
 
 /// What all kernels begin with.
 const COMMON: &str = include_str!("../cuda/common.cuh");
 
 const SOURCE: &str = include_str!("../cuda/kernels.cu");
+
+/// What is compiled behind it.
+const WIDE_SOURCE: &str = include_str!("../cuda/wide.cu");
 
 /// Compute capability that has the instructions.
 const OLDEST: [i32; 2] = [8, 0];
@@ -35,6 +45,9 @@ const SIZES: [(usize, usize, [&CStr; 3]); 4] = [
 
 /// Threads of a block that norms a row.
 const NORM_THREADS: usize = 512;
+
+/// Rows from which on libtorch's products are faster than ours.
+const WIDE_FROM: usize = 32;
 
 /// Most rows of one sequence in a step.
 pub(super) const FRESH: usize = 16;
@@ -65,6 +78,8 @@ pub(super) struct Fused {
     products: Vec<[Kernel; 3]>,
     /// A step in one launch; `None` where the GPU or the shape is none for it.
     whole: Option<Whole>,
+    /// For many rows, where a head is not too large.
+    wide: Option<Wide>,
     // Last: the kernels are of it.
     program: Program,
 }
@@ -76,11 +91,13 @@ pub(super) enum Way {
     Whole,
     /// In four launches a layer.
     Layers,
+    /// With libtorch's products.
+    Wide,
 }
 
 /// What a program is compiled from.
-fn source(common: &str, kernels: &str) -> Result<CString, CudaError> {
-    CString::new([common, kernels].join("\n")).map_err(|error| CudaError::new(error.to_string()))
+fn source(parts: &[&str]) -> Result<CString, CudaError> {
+    CString::new(parts.join("\n")).map_err(|error| CudaError::new(error.to_string()))
 }
 
 impl Fused {
@@ -113,10 +130,10 @@ impl Fused {
             format!("NORM_THREADS={NORM_THREADS}"),
             format!("FRESH={FRESH}"),
         ];
-        let macros = [&shape[..], &settings[..]].concat();
+        let macros = [&shape[..], &settings, &wide::settings()].concat();
         // Compiling takes seconds; the two are compiled beside each other.
         let (program, whole) = std::thread::scope(|scope| {
-            let others = scope.spawn(|| Program::compile(device, &source(COMMON, SOURCE)?, &macros, OLDEST));
+            let others = scope.spawn(|| Program::compile(device, &source(&[COMMON, SOURCE, WIDE_SOURCE])?, &macros, OLDEST));
             let whole = Whole::new(config, &weights, device, COMMON, &shape);
             let lost = |_| Err(CudaError::new("the compiler's thread is lost"));
             (others.join().unwrap_or_else(lost), whole)
@@ -136,16 +153,21 @@ impl Fused {
             norms: program.kernel(c"norms")?,
             products: products.collect::<Result<_, CudaError>>()?,
             whole,
+            wide: Wide::new(config, &program)
+                .inspect_err(|reason| tracing::info!(%reason, "steps of many rows and prompts run without kernels of their own"))
+                .ok(),
             program,
         })
     }
 
     /// The ways in which steps of `rows` rows can be run, the fastest first.
-    pub(super) fn ways(&self, rows: usize) -> &'static [Way] {
-        match &self.whole {
-            Some(whole) if whole.serves(rows) => &[Way::Whole, Way::Layers],
-            _ => &[Way::Layers],
-        }
+    pub(super) fn ways(&self, rows: usize) -> Vec<Way> {
+        let whole = self.whole.as_ref().is_some_and(|whole| whole.serves(rows));
+        let wide = self.wide.is_some() && rows >= WIDE_FROM;
+        [(whole, Way::Whole), (wide, Way::Wide), (true, Way::Layers)]
+            .into_iter()
+            .filter_map(|(is, way)| is.then_some(way))
+            .collect()
     }
 
     /// As [`super::Neox::pass_rows`], for 64 rows at most, of which at most 16 in a row are of the same sequence; `input` must stay where it is until the
@@ -154,16 +176,49 @@ impl Fused {
     /// # Errors
     /// When CUDA refuses a launch.
     pub(super) fn pass_rows(&self, kv: &mut KvMemory, input: &Tensor, way: Way) -> Result<Tensor, CudaError> {
-        match (way, &self.whole) {
-            (Way::Whole, Some(whole)) => whole.pass_rows(&self.config, &self.weights, kv, input),
+        match (way, &self.whole, &self.wide) {
+            (Way::Whole, Some(whole), _) => whole.pass_rows(&self.config, &self.weights, kv, input),
+            (Way::Wide, _, Some(wide)) => {
+                let normed = wide.pass(self, kv, input, &wide::Attention::OfRows)?;
+                Ok(self.logits(&normed))
+            }
             _ => self.pass_layers(kv, input),
+        }
+    }
+
+    /// Whether there are kernels for prompts.
+    pub(super) fn takes_prompts(&self) -> bool {
+        self.wide.is_some()
+    }
+
+    /// Runs prompts, whose attention is planned; `input` is as that of [`Self::pass_rows`]. Gives what the output matrix reads, bf16, `[rows, hidden_size]`.
+    ///
+    /// # Errors
+    /// When there are no kernels for it, or CUDA refuses a launch.
+    pub(super) fn pass_prompts(
+        &self,
+        kv: &mut KvMemory,
+        input: &Tensor,
+        plan: &AttentionPlan,
+    ) -> Result<Tensor, CudaError> {
+        let wide = self.wide.as_ref().ok_or_else(|| CudaError::new("there are no kernels for prompts"))?;
+        wide.pass(self, kv, input, &wide::Attention::Planned(plan))
+    }
+
+    /// Logits, f32, of what the output matrix reads, by libtorch's product.
+    pub(super) fn logits(&self, normed: &Tensor) -> Tensor {
+        let Linear { weight, bias } = &self.weights.embed_out;
+        let logits = normed.mm_dtype(&weight.tr(), Kind::Float);
+        match bias {
+            Some(bias) => logits + bias,
+            None => logits,
         }
     }
 
     fn pass_layers(&self, kv: &mut KvMemory, input: &Tensor) -> Result<Tensor, CudaError> {
         let parallel = self.config.use_parallel_residual;
         let step = Step::new(self, input)?;
-        let [normed, normed2] = &step.normed;
+        let [normed, normed2] = step.normed();
         let mut begin = Begin::Embedding(&self.weights.embed_in);
         for (number, layer) in self.weights.layers.iter().enumerate() {
             let (first, second) = (&layer.input_norm, &layer.post_attention_norm);
@@ -173,7 +228,7 @@ impl Fused {
                 .layers
                 .get(number + 1)
                 .map_or(&self.weights.embed_out, |layer| &layer.qkv);
-            step.norms(&begin, (first, normed), parallel.then_some((second, normed2)))?;
+            step.norms(&begin, first, parallel.then_some(second))?;
             if parallel {
                 step.product(&layer.qkv, &step.qkv, Some(up))?;
                 step.attend_and_up(Some((kv, number)), Some((up, normed2)), Some(down))?;
@@ -182,14 +237,14 @@ impl Fused {
                 step.product(&layer.qkv, &step.qkv, Some(dense))?;
                 step.attend_and_up(Some((kv, number)), None, None)?;
                 step.add(Some(dense), None, up)?;
-                step.norms(&Begin::Added([dense.bias.as_ref(), None]), (second, normed), None)?;
+                step.norms(&Begin::Added([dense.bias.as_ref(), None]), second, None)?;
                 step.attend_and_up(None, Some((up, normed)), Some(down))?;
                 step.add(None, Some(down), next)?;
             }
             let dense = dense.bias.as_ref().filter(|_| parallel);
             begin = Begin::Added([dense, down.bias.as_ref()]);
         }
-        step.norms(&begin, (&self.weights.final_norm, normed), None)?;
+        step.norms(&begin, &self.weights.final_norm, None)?;
         let logits = step.floats(self.config.vocab_size);
         step.product(&self.weights.embed_out, &logits, None)?;
         Ok(logits)

@@ -1,5 +1,5 @@
 //! A step on a GPU that has both prompts and replies: the replies' tokens run as they do without prompts, by a recorded step, and only the prompts kernel by kernel,
-//! of which every piece takes launches of its own.
+//! whose pieces take launches of their own.
 
 use tch::Tensor;
 
@@ -18,7 +18,7 @@ impl Neox {
         segments: &[Segment<'_>],
     ) -> Option<Tensor> {
         in_parts(segments, LONGEST_PIECE, MOST_ROWS, |part, segments| match part {
-            Part::Prompts => self.pass(kv, segments),
+            Part::Prompts => replays.prompts(self, kv, segments),
             Part::Replies => replays
                 .step(self, kv, segments)
                 .unwrap_or_else(|Unrecorded| self.pass(kv, segments)),

@@ -12,6 +12,7 @@ mod matrix;
 mod mixed;
 mod network;
 mod projection;
+mod prompts;
 mod replay;
 mod rotary;
 mod rows;

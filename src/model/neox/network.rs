@@ -13,7 +13,7 @@ use super::projection::{Projection, RowOrder};
 use super::replay::{Recorded, Replays};
 use super::rotary::RotaryTable;
 use super::rows::{FEW, RowLayer, RowNorm, RowPath, RowWeights};
-use super::step::Segment;
+use super::step::{Segment, wanted};
 use crate::model::checkpoint::{Dtype, Weights};
 use crate::model::device::WeightsChoice;
 use crate::model::kernels::{Format, Kernels};
@@ -356,22 +356,30 @@ impl Neox {
 
     /// All segments in one pass of libtorch.
     pub(super) fn pass(&self, kv: &mut KvMemory, segments: &[Segment<'_>]) -> Option<Tensor> {
+        let x = self.hidden_of(kv, segments);
+        let last = wanted(segments);
+        (!last.is_empty())
+            .then(|| self.logits(&x.index_select(0, &Tensor::from_slice(&last).to_device(self.device))))
+    }
+
+    /// What the output matrix reads after each token, by libtorch: `[tokens, hidden_size]`.
+    pub(super) fn normed(&self, kv: &mut KvMemory, segments: &[Segment<'_>]) -> Tensor {
+        self.final_norm.forward(&self.hidden_of(kv, segments))
+    }
+
+    /// What the layers make of the segments' tokens, `[tokens, hidden_size]`.
+    fn hidden_of(&self, kv: &mut KvMemory, segments: &[Segment<'_>]) -> Tensor {
         let index = |values: Vec<i64>| Tensor::from_slice(&values).to_device(self.device);
-        let (mut ids, mut positions, mut places, mut last) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut ids, mut positions, mut places) = (Vec::new(), Vec::new(), Vec::new());
         for segment in segments {
             for (i, &token) in segment.tokens.iter().enumerate() {
                 ids.push(i64::from(token));
                 positions.push((segment.position + i) as i64);
                 places.push((segment.span.start + segment.position + i) as i64);
             }
-            last.extend(ids.len() as i64 - segment.logits as i64..ids.len() as i64);
         }
         let attention = AttentionPlan::new(segments, self.kind, self.device);
-        let x = self.hidden(kv, &index(ids), &index(positions), &index(places), &attention);
-        if last.is_empty() {
-            return None;
-        }
-        Some(self.logits(&x.index_select(0, &index(last))))
+        self.hidden(kv, &index(ids), &index(positions), &index(places), &attention)
     }
 
     /// One pass over rows that are each a token: `input` is `[3, rows]`, i64, on the device: the tokens, where their sequences begin in the KV memory, and their

@@ -9,10 +9,12 @@ use std::sync::{Mutex, PoisonError};
 
 use tch::{Device, Kind, Tensor};
 
+use super::NeoxConfig;
 use super::fused::{FRESH, Fused, MOST_ROWS, Way};
 use super::kv::KvMemory;
 use super::network::Neox;
-use super::step::Segment;
+use super::prompts::Prompts;
+use super::step::{Segment, wanted};
 use crate::model::cuda::{CudaError, Graph, Recorder};
 
 /// Longest piece of a sequence in a recorded step: longer ones are prompts, which fill the GPU as they are.
@@ -53,22 +55,6 @@ impl Size {
         let fits = few && longest <= LONGEST_PIECE && size.rows <= MOST_ROWS && keys <= context;
         fits.then_some(size)
     }
-
-    /// What the recorded step reads: `[3, rows]`, as [`Neox::pass_rows`] takes it.
-    fn input(self, segments: &[Segment<'_>], spare: usize) -> Tensor {
-        let mut columns: Vec<[i64; 3]> = Vec::with_capacity(self.rows);
-        for segment in segments {
-            let tokens = segment.tokens.iter().zip(segment.position..);
-            columns.extend(
-                tokens.map(|(&token, position)| [i64::from(token), segment.span.start as i64, position as i64]),
-            );
-        }
-        columns.resize(self.rows, [0, spare as i64, 0]);
-        Tensor::from_slice(columns.as_flattened())
-            .view([-1, 3])
-            .transpose(0, 1)
-            .contiguous()
-    }
 }
 
 /// Keys that the longest sequence of a step has after it.
@@ -77,15 +63,54 @@ fn keys(segments: &[Segment<'_>]) -> usize {
     ends.max().unwrap_or(0)
 }
 
-/// The rows, of all of a step, whose logits are wanted.
-fn wanted(segments: &[Segment<'_>]) -> Vec<i64> {
-    let mut rows = Vec::new();
-    let mut end = 0;
+/// What kernels read of `segments`: `[3, rows]`, i64, as [`Neox::pass_rows`] takes it. Of so many rows at least; those that are too many stand at `spare`.
+pub(super) fn table(segments: &[Segment<'_>], rows: usize, spare: usize) -> Tensor {
+    let mut columns: Vec<[i64; 3]> = Vec::with_capacity(rows);
     for segment in segments {
-        end += segment.tokens.len() as i64;
-        rows.extend(end - segment.logits as i64..end);
+        let tokens = segment.tokens.iter().zip(segment.position..);
+        columns
+            .extend(tokens.map(|(&token, position)| [i64::from(token), segment.span.start as i64, position as i64]));
     }
-    rows
+    columns.resize(rows.max(columns.len()), [0, spare as i64, 0]);
+    Tensor::from_slice(columns.as_flattened())
+        .view([-1, 3])
+        .transpose(0, 1)
+        .contiguous()
+}
+
+/// Kernels of our own do not look.
+///
+/// # Panics
+/// If a segment reaches beyond the KV memory or the context, or has an id beyond the vocabulary.
+fn assert_inside(config: &NeoxConfig, kv: &KvMemory, segments: &[Segment<'_>]) {
+    for segment in segments {
+        let end = segment.position + segment.tokens.len();
+        assert!(
+            segment.span.start + end <= kv.positions(),
+            "a step beyond the KV memory"
+        );
+        assert!(end <= config.max_position_embeddings, "a step beyond the context");
+        assert!(
+            segment.tokens.iter().all(|&id| (id as usize) < config.vocab_size),
+            "an id beyond the vocabulary"
+        );
+    }
+}
+
+/// Whether the rows of two ways to compute the same, in `kind`, lie no further apart than they may; `Err` says how far.
+pub(super) fn agree(made: &Tensor, plain: &Tensor, kind: Kind) -> Result<(), String> {
+    let lengths = |rows: &Tensor| rows.to_kind(Kind::Float).norm_scalaropt_dim(2.0, [1i64], false);
+    let worst = (lengths(&(made - plain)) / lengths(plain)).max();
+    let apart = f64::try_from(worst).map_err(|error| error.to_string())?;
+    let most = TOLERANCE
+        .iter()
+        .find(|(of, _)| *of == kind)
+        .map_or(0.0, |(_, most)| *most);
+    // Not a number is no agreement either.
+    match apart <= most {
+        true => Ok(()),
+        false => Err(format!("a row is {apart:.1e} of its norm off")),
+    }
 }
 
 /// A recorded step.
@@ -108,12 +133,15 @@ pub struct Recorded {
     pub rows: Vec<usize>,
     /// Those of them that are one launch.
     pub whole: Vec<usize>,
+    /// Whether fused kernels have run prompts.
+    pub prompts: bool,
 }
 
 /// The recorded steps of a network on a GPU.
 pub(super) struct Replays {
     device: usize,
     kept: Mutex<Recordings>,
+    prompts: Prompts,
     // After what is recorded of them.
     fused: Option<Fused>,
 }
@@ -147,6 +175,7 @@ impl Replays {
                 device: index,
                 fused: fused(),
                 kept: Mutex::new(recordings),
+                prompts: Prompts::default(),
             }),
             Err(error) => {
                 tracing::warn!(%error, "steps are not recorded: this libtorch's CUDA graphs cannot be used");
@@ -169,7 +198,14 @@ impl Replays {
             fused: self.fused.is_some(),
             rows: kept().map(|(rows, _)| rows).collect(),
             whole: kept().filter_map(|(rows, whole)| whole.then_some(rows)).collect(),
+            prompts: self.prompts.trusted(),
         }
+    }
+
+    /// Runs prompts, kernel by kernel; logits as those of [`Neox::step`].
+    pub(super) fn prompts(&self, model: &Neox, kv: &mut KvMemory, segments: &[Segment<'_>]) -> Option<Tensor> {
+        assert_inside(model.config(), kv, segments);
+        model.pass_prompts(self.fused.as_ref(), &self.prompts, kv, segments)
     }
 
     /// Runs a step by its recorded size, which it records first if it is new. The logits of the rows that are wanted, `None` if there are none;
@@ -180,22 +216,11 @@ impl Replays {
         kv: &mut KvMemory,
         segments: &[Segment<'_>],
     ) -> Result<Option<Tensor>, Unrecorded> {
-        let context = model.config().max_position_embeddings;
-        let size = Size::of(segments, context, self.fused.is_some()).ok_or(Unrecorded)?;
-        // Kernels of our own do not look.
-        for segment in segments {
-            let (end, vocabulary) = (segment.position + segment.tokens.len(), model.config().vocab_size);
-            assert!(
-                segment.span.start + end <= kv.positions(),
-                "a step beyond the KV memory"
-            );
-            assert!(
-                segment.tokens.iter().all(|&id| (id as usize) < vocabulary),
-                "an id beyond the vocabulary"
-            );
-        }
+        let config = model.config();
+        let size = Size::of(segments, config.max_position_embeddings, self.fused.is_some()).ok_or(Unrecorded)?;
+        assert_inside(config, kv, segments);
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let input = size.input(segments, kv.spare());
+        let input = table(segments, size.rows, kv.spare());
         let memory = Some(kv.id());
         if kept.memory != memory {
             *kept = Recordings::new(self.device, memory).map_err(|_| Unrecorded)?;
@@ -253,7 +278,7 @@ impl Replays {
             return Self::checked(recorder, model, kv, at_hand, &input, pass);
         };
         let mut made = Err("there is no way to run it".to_owned());
-        for &way in fused.ways(size.rows) {
+        for way in fused.ways(size.rows) {
             made = Self::checked(recorder, model, kv, at_hand, &input, |kv| {
                 fused.pass_rows(kv, &input, way)
             });
@@ -295,18 +320,7 @@ impl Replays {
             kept.graph.replay().map_err(|error| error.to_string())?;
             // Of the rows that count, the worst.
             let (recorded, plain) = (kept.logits.narrow(0, 0, rows as i64), plain.narrow(0, 0, rows as i64));
-            let lengths = |rows: &Tensor| rows.norm_scalaropt_dim(2.0, [1i64], false);
-            let worst = (lengths(&(recorded - &plain)) / lengths(&plain)).max();
-            let apart = f64::try_from(worst).map_err(|error| error.to_string())?;
-            let most = TOLERANCE
-                .iter()
-                .find(|(kind, _)| *kind == model.kind())
-                .map_or(0.0, |(_, most)| *most);
-            // Not a number is no agreement either.
-            match apart <= most {
-                true => Ok(kept),
-                false => Err(format!("recorded, a row of its logits is {apart:.1e} of its norm off")),
-            }
+            agree(&recorded, &plain, model.kind()).map(|()| kept)
         };
         // tch turns what libtorch refuses into a panic; here it is a reason to go the other way.
         catch_unwind(AssertUnwindSafe(&mut made)).unwrap_or_else(|_| Err("libtorch refused a part of it".to_owned()))
@@ -359,7 +373,7 @@ mod tests {
                 logits.push(if padded {
                     let size = Size::of(step, 256, false).unwrap();
                     assert_eq!((size.rows, size.keys), (if step.len() == 3 { 8 } else { 2 }, 128));
-                    let input = size.input(step, kv.spare());
+                    let input = table(step, size.rows, kv.spare());
                     let all = model.pass_rows(&mut kv, &input, size.keys as i64);
                     all.index_select(0, &Tensor::from_slice(&wanted(step)))
                 } else {

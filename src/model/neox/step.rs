@@ -23,3 +23,14 @@ pub struct Segment<'a> {
     /// After how many of the last tokens the logits are wanted: 0 for none, 1 after the last, more where a draft is checked.
     pub logits: usize,
 }
+
+/// The rows, of all tokens of a step, after which logits are wanted.
+pub(super) fn wanted(segments: &[Segment<'_>]) -> Vec<i64> {
+    let mut rows = Vec::new();
+    let mut end = 0;
+    for segment in segments {
+        end += segment.tokens.len() as i64;
+        rows.extend(end - segment.logits as i64..end);
+    }
+    rows
+}

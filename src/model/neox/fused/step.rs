@@ -1,8 +1,9 @@
 //! The launches of a step's kernels.
 
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
-use super::{BLOCKS, Fused, FusedNorm, NORM_THREADS, SIZES, WARPS};
+use super::residual::{Begin, Residual, at, at_or_null, number};
+use super::{BLOCKS, Fused, FusedNorm, SIZES, WARPS};
 use crate::model::cuda::{Argument, CudaError, Grid, Launch, Start};
 use crate::model::neox::kv::KvMemory;
 use crate::model::source::Linear;
@@ -11,20 +12,9 @@ use crate::model::source::Linear;
 pub(super) struct Step<'a> {
     launch: Launch<'a>,
     fused: &'a Fused,
-    device: Device,
     /// Of [`SIZES`].
     size: usize,
-    rows: usize,
-    /// Shares of the inputs of what is added to the residual stream.
-    parts: usize,
-    /// `[3, rows]`, i64, as [`Fused::pass_rows`] takes it.
-    input: Argument,
-    /// The residual stream, f32: `[rows, hidden_size]`.
-    x: Tensor,
-    /// What comes to it, f32: `[parts, rows, hidden_size]`.
-    added: Tensor,
-    /// bf16, `[rows, hidden_size]`: of a layer's two norms.
-    pub(super) normed: [Tensor; 2],
+    residual: Residual,
     /// f32, `[rows, 3, heads, head_dim]`.
     pub(super) qkv: Tensor,
     /// bf16, `[rows, hidden_size]`.
@@ -33,24 +23,8 @@ pub(super) struct Step<'a> {
     active: Tensor,
 }
 
-/// What the residual stream is made of before it is normed.
-pub(super) enum Begin<'a> {
-    /// The embedding of the step's tokens.
-    Embedding(&'a Tensor),
-    /// What it was and what was added, with these biases.
-    Added([Option<&'a Tensor>; 2]),
-}
-
 /// Of [`SIZES`], the last whose kernels attend and multiply beside each other.
 const BESIDE: usize = 1;
-
-fn at(tensor: &Tensor) -> Argument {
-    Argument::from(tensor.data_ptr())
-}
-
-fn at_or_null(tensor: Option<&Tensor>) -> Argument {
-    tensor.map_or(Argument::from(std::ptr::null_mut::<u8>()), at)
-}
 
 /// The weights of the kernel that comes next, and their bytes.
 fn ahead(next: Option<&Linear>) -> [Argument; 2] {
@@ -59,85 +33,49 @@ fn ahead(next: Option<&Linear>) -> [Argument; 2] {
     [at_or_null(weight), number(weight.map_or(0, bytes))]
 }
 
-fn number(value: usize) -> Argument {
-    Argument::from(value as i64)
-}
-
 impl<'a> Step<'a> {
     /// Makes room for a step of `input`'s rows.
     ///
     /// # Errors
     /// When there are more rows than there is a kernel for, or libtorch cannot tell the stream.
     pub(super) fn new(fused: &'a Fused, input: &Tensor) -> Result<Self, CudaError> {
-        let (rows, device) = (input.size()[1] as usize, input.device());
+        let rows = input.size()[1] as usize;
         let size = SIZES.iter().position(|(most, ..)| rows <= *most);
         let size = size.ok_or_else(|| CudaError::new("too many rows"))?;
         let (hidden, wide) = (fused.config.hidden_size, fused.config.intermediate_size);
+        // Shares of the inputs of what is added to the residual stream.
         let parts = BLOCKS.div_ceil(hidden.div_ceil(SIZES[size].1)).min(8);
-        let make = |width: usize, kind| Tensor::empty([rows as i64, width as i64], (kind, device));
-        let [floats, halves] = [Kind::Float, Kind::BFloat16].map(|kind| move |width| make(width, kind));
+        let residual = Residual::new(input, hidden, parts);
         Ok(Self {
             launch: fused.program.launches()?,
             fused,
-            device,
             size,
-            rows,
-            parts,
-            input: at(input),
-            x: floats(hidden),
-            added: floats(parts * hidden),
-            normed: [halves(hidden), halves(hidden)],
-            qkv: floats(3 * hidden),
-            attended: halves(hidden),
-            active: halves(wide),
+            qkv: residual.room(3 * hidden, Kind::Float),
+            attended: residual.room(hidden, Kind::BFloat16),
+            active: residual.room(wide, Kind::BFloat16),
+            residual,
         })
     }
 
     /// Room for an f32 result, `[rows, width]`.
     pub(super) fn floats(&self, width: usize) -> Tensor {
-        Tensor::empty([self.rows as i64, width as i64], (Kind::Float, self.device))
+        self.residual.room(width, Kind::Float)
+    }
+
+    /// What was normed last, `[rows, hidden_size]`, bf16.
+    pub(super) fn normed(&self) -> &[Tensor; 2] {
+        &self.residual.normed
     }
 
     /// Norms the residual stream in one or two ways.
     pub(super) fn norms(
         &self,
         begin: &Begin<'_>,
-        first: (&FusedNorm, &Tensor),
-        second: Option<(&FusedNorm, &Tensor)>,
+        first: &FusedNorm,
+        second: Option<&FusedNorm>,
     ) -> Result<(), CudaError> {
-        let null = at_or_null(None);
-        let (ids, embedding, biases) = match begin {
-            Begin::Embedding(matrix) => (self.input, at(matrix), [null; 2]),
-            Begin::Added(biases) => (null, null, biases.map(at_or_null)),
-        };
-        let arguments = [
-            at(&self.x),
-            ids,
-            embedding,
-            at(&self.added),
-            number(self.parts),
-            biases[0],
-            biases[1],
-            at(&first.0.weight),
-            at(&first.0.bias),
-            at(first.1),
-            at_or_null(second.map(|(norm, _)| &norm.weight)),
-            at_or_null(second.map(|(norm, _)| &norm.bias)),
-            at_or_null(second.map(|(_, to)| to)),
-        ];
-        let grid = Grid {
-            blocks: self.rows,
-            parts: 1,
-            threads: NORM_THREADS,
-            shared_bytes: 0,
-            start: match begin {
-                // The first kernel of a step has none ahead of it.
-                Begin::Embedding(_) => Start::After,
-                Begin::Added(_) => Start::Early,
-            },
-        };
-        // SAFETY: what `norms` takes; every row has a place in each of them, and ids are inside the vocabulary.
-        unsafe { self.launch.run(self.fused.norms, grid, &arguments) }
+        let kernel = (&self.launch, self.fused.norms);
+        self.residual.norms(kernel, begin, first, second, true)
     }
 
     /// The grid of one of the products' kernels.
@@ -161,11 +99,11 @@ impl<'a> Step<'a> {
         let [weights_ahead, bytes_ahead] = ahead(next);
         let arguments = [
             at(&linear.weight),
-            at(&self.normed[0]),
+            at(&self.residual.normed[0]),
             at_or_null(linear.bias.as_ref()),
             at(to),
             number(linear.weight.size()[0] as usize),
-            number(self.rows),
+            number(self.residual.rows()),
             weights_ahead,
             bytes_ahead,
         ];
@@ -200,7 +138,7 @@ impl<'a> Step<'a> {
     ) -> Result<(), CudaError> {
         let (config, weights) = (&self.fused.config, &self.fused.weights);
         let attending = if attend.is_some() {
-            config.num_attention_heads * self.rows
+            config.num_attention_heads * self.residual.rows()
         } else {
             0
         };
@@ -215,7 +153,7 @@ impl<'a> Step<'a> {
             at(&self.qkv),
             at(&weights.cos),
             at(&weights.sin),
-            self.input,
+            self.residual.input(),
             Argument::from(keys),
             Argument::from(values),
             at(&self.attended),
@@ -225,7 +163,7 @@ impl<'a> Step<'a> {
             at_or_null(linear.and_then(|linear| linear.bias.as_ref())),
             at(&self.active),
             number(linear.map_or(0, |linear| linear.weight.size()[0] as usize)),
-            number(self.rows),
+            number(self.residual.rows()),
             weights_ahead,
             bytes_ahead,
         ];
@@ -246,10 +184,10 @@ impl<'a> Step<'a> {
             let inputs = linear.map_or(0, |linear| linear.weight.size()[1] as usize);
             arguments.extend([at_or_null(linear.map(|linear| &linear.weight)), at(x), number(inputs)]);
         }
-        arguments.extend([at(&self.added), number(self.rows)]);
+        arguments.extend([at(&self.residual.added), number(self.residual.rows())]);
         arguments.extend(ahead(Some(next)));
         let grid = Grid {
-            parts: self.parts,
+            parts: self.residual.parts(),
             ..self.grid(self.fused.config.hidden_size.div_ceil(SIZES[self.size].1))
         };
         let [.., kernel] = self.fused.products[self.size];

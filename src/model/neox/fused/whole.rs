@@ -82,7 +82,7 @@ impl Whole {
             format!("UNDER_WAY={UNDER_WAY}"),
             format!("UP_FIRST={UP_FIRST}"),
         ]);
-        let source = super::source(common, SOURCE)?;
+        let source = super::source(&[common, SOURCE])?;
         let compile = |rows: usize| -> Result<OfRows, CudaError> {
             let macros = [&macros[..], &[format!("STEP_ROWS={rows}")]].concat();
             let program = Program::compile(device, &source, &macros, OLDEST)?;

@@ -1,0 +1,82 @@
+//! Prompts on a GPU: by kernels of our own around libtorch's products, where these give what libtorch's alone give.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::OnceLock;
+
+use tch::Tensor;
+
+use super::attention::AttentionPlan;
+use super::fused::Fused;
+use super::kv::KvMemory;
+use super::network::Neox;
+use super::replay::{agree, table};
+use super::step::{Segment, wanted};
+use crate::model::cuda::CudaError;
+
+/// Whether the first prompt came out alike both ways; unknown before it.
+#[derive(Default)]
+pub(super) struct Prompts {
+    trusted: OnceLock<bool>,
+}
+
+impl Prompts {
+    /// Whether they run by kernels of our own.
+    pub(super) fn trusted(&self) -> bool {
+        self.trusted.get() == Some(&true)
+    }
+}
+
+impl Neox {
+    /// As [`Self::pass`], by `fused` where that agrees.
+    pub(super) fn pass_prompts(
+        &self,
+        fused: Option<&Fused>,
+        prompts: &Prompts,
+        kv: &mut KvMemory,
+        segments: &[Segment<'_>],
+    ) -> Option<Tensor> {
+        let Some(fused) = fused.filter(|fused| fused.takes_prompts()) else {
+            return self.pass(kv, segments);
+        };
+        let trusted = *prompts.trusted.get_or_init(|| self.try_prompts(fused, kv, segments));
+        let rows = match trusted {
+            true => self.normed_by(fused, kv, segments),
+            false => return self.pass(kv, segments),
+        };
+        let rows = match rows {
+            Ok(rows) => rows,
+            Err(error) => {
+                tracing::warn!(%error, "a prompt is run by libtorch's kernels");
+                return self.pass(kv, segments);
+            }
+        };
+        let wanted = wanted(segments);
+        let wanted = (!wanted.is_empty()).then(|| Tensor::from_slice(&wanted).to_device(self.device()))?;
+        Some(fused.logits(&rows.index_select(0, &wanted)))
+    }
+
+    /// What the output matrix reads after each token, bf16: `[tokens, hidden_size]`.
+    fn normed_by(&self, fused: &Fused, kv: &mut KvMemory, segments: &[Segment<'_>]) -> Result<Tensor, CudaError> {
+        let input = table(segments, 0, kv.spare()).to_device(self.device());
+        let plan = AttentionPlan::new(segments, self.kind(), self.device());
+        fused.pass_prompts(kv, &input, &plan)
+    }
+
+    /// Whether both ways give the same.
+    fn try_prompts(&self, fused: &Fused, kv: &mut KvMemory, segments: &[Segment<'_>]) -> bool {
+        let mut both = || -> Result<(), String> {
+            let rows = self.normed_by(fused, kv, segments).map_err(|error| error.to_string())?;
+            agree(&rows, &self.normed(kv, segments), self.kind())
+        };
+        // tch turns what libtorch refuses into a panic; here it is a reason to go the other way.
+        let agreed = catch_unwind(AssertUnwindSafe(&mut both))
+            .unwrap_or_else(|_| Err("libtorch refused a part of it".to_owned()));
+        match agreed {
+            Ok(()) => true,
+            Err(reason) => {
+                tracing::warn!(%reason, "prompts are run by libtorch's kernels");
+                false
+            }
+        }
+    }
+}
