@@ -49,6 +49,11 @@ DEVICE void ahead(i64 share, const void* next, i64 bytes) {
 #endif
 }
 
+// As `ahead`, by all blocks of a kernel that has few.
+DEVICE void all_ahead(const void* next, i64 bytes) {
+    for (i64 share = blockIdx.x; share * CHUNK < bytes; share += gridDim.x) ahead(share, next, bytes);
+}
+
 // Of all threads of a block, of which there are 1024 at most.
 template <bool MAX>
 DEVICE float of_block(float x) {
@@ -81,8 +86,9 @@ DEVICE void write_normed(u16* to, const u16* weight, const u16* bias, int quad, 
 
 extern "C" __global__ void __launch_bounds__(NORM_THREADS) norms(
     float* x, const i64* ids, const u16* embedding, const float* added, int parts, const u16* dense_bias, const u16* down_bias,
-    const u16* weight1, const u16* bias1, u16* first, const u16* weight2, const u16* bias2, u16* second) {
+    const u16* weight1, const u16* bias1, u16* first, const u16* weight2, const u16* bias2, u16* second, const void* next, i64 next_bytes) {
     start_next();
+    all_ahead(next, next_bytes);
     wait_for_last();
     const i64 row = blockIdx.x, rows = gridDim.x;
     float4* line = (float4*)(x + row * HIDDEN);
@@ -121,7 +127,7 @@ extern "C" __global__ void __launch_bounds__(NORM_THREADS) norms(
     }
 }
 
-// Products. A block makes 16·TILES outputs of all rows; its warps share the inputs in blocks of 32, and add up in the end, in the order of
+// Products. A block makes 16 outputs of all rows; its warps share the inputs in blocks of 32, and add up in the end, in the order of
 // warps. A warp's lane l reads 8 weights of output l / 4 (and of output l / 4 + 8) at a time, and the 8 inputs of row l / 4 that
 // belong to them: in which order inputs are added is nobody's business, so what a lane read goes to the tensor cores as it is.
 
@@ -132,45 +138,38 @@ struct Factor {
     int inputs;
 };
 
-// Weights under way at a time.
-template <int TILES>
-struct Depth {
-    static const int value = TILES == 1 ? DEPTH : DEPTH / 2;
-};
-
-template <int TILES, int EIGHTS>
+template <int EIGHTS>
 struct Sums {
-    float c[TILES][EIGHTS][4];
+    float c[EIGHTS][4];
 };
 
-template <int TILES, int EIGHTS>
+template <int EIGHTS>
 DEVICE void accumulate(
-    Sums<TILES, EIGHTS>& sums, const Factor& one, const Factor& two, int tile, int outputs, int rows, int part = 0, int parts = 1) {
+    Sums<EIGHTS>& sums, const Factor& one, const Factor& two, int tile, int outputs, int rows, int part = 0, int parts = 1) {
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, group = lane / 4, place = (lane % 4) * 8;
     const int blocks = (one.inputs + two.inputs) / 32, edge = one.inputs / 32;
     const int share = part * WARPS + warp, shares = parts * WARPS;
     const int end = blocks * (share + 1) / shares;
     int block = blocks * share / shares;
-    int output[2 * TILES];
+    int output[2];
 #pragma unroll
-    for (int i = 0; i < 2 * TILES; i++) output[i] = min(tile * 16 * TILES + group + 8 * i, outputs - 1);
+    for (int i = 0; i < 2; i++) output[i] = min(tile * 16 + group + 8 * i, outputs - 1);
 
-    const int depth = Depth<TILES>::value;
-    uint4 w[depth][2 * TILES];
-    auto load = [&](int at, uint4(&to)[2 * TILES]) {
+    uint4 w[DEPTH][2];
+    auto load = [&](int at, uint4(&to)[2]) {
         const bool first = at < edge;
         const u16* from = (first ? one.weight + at * 32 : two.weight + (at - edge) * 32) + place;
         const i64 inputs = first ? one.inputs : two.inputs;
 #pragma unroll
-        for (int i = 0; i < 2 * TILES; i++) to[i] = stream(from + output[i] * inputs);
+        for (int i = 0; i < 2; i++) to[i] = stream(from + output[i] * inputs);
     };
 #pragma unroll
-    for (int d = 0; d < depth; d++)
+    for (int d = 0; d < DEPTH; d++)
         if (block + d < end) load(block + d, w[d]);
     wait_for_last();
     while (block < end) {
 #pragma unroll
-        for (int d = 0; d < depth; d++) {
+        for (int d = 0; d < DEPTH; d++) {
             if (block + d >= end) break;
             const int at = block + d;
             const bool first = at < edge;
@@ -180,41 +179,35 @@ DEVICE void accumulate(
             for (int e = 0; e < EIGHTS; e++) {
                 uint4 x = make_uint4(0, 0, 0, 0);
                 if (e * 8 + group < rows) x = read(from + (e * 8 + group) * inputs);
-#pragma unroll
-                for (int t = 0; t < TILES; t++) {
-                    const uint4 a = w[d][2 * t], b = w[d][2 * t + 1];
-                    multiply(sums.c[t][e], a.x, b.x, a.y, b.y, x.x, x.y);
-                    multiply(sums.c[t][e], a.z, b.z, a.w, b.w, x.z, x.w);
-                }
+                const uint4 a = w[d][0], b = w[d][1];
+                multiply(sums.c[e], a.x, b.x, a.y, b.y, x.x, x.y);
+                multiply(sums.c[e], a.z, b.z, a.w, b.w, x.z, x.w);
             }
-            if (at + depth < end) load(at + depth, w[d]);
+            if (at + DEPTH < end) load(at + DEPTH, w[d]);
         }
-        block += depth;
+        block += DEPTH;
     }
 }
 
 // Adds up the warps' sums; `give(output, row, sum)` gets each of the block's.
-template <int TILES, int EIGHTS, typename Give>
-DEVICE void add_up(const Sums<TILES, EIGHTS>& sums, int tile, int outputs, int rows, Give give) {
+template <int EIGHTS, typename Give>
+DEVICE void add_up(const Sums<EIGHTS>& sums, int tile, int outputs, int rows, Give give) {
     __shared__ float parts[WARPS][4][32];
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
 #pragma unroll
-    for (int t = 0; t < TILES; t++) {
+    for (int e = 0; e < EIGHTS; e++) {
+        if (e * 8 >= rows) break;
+        if (e > 0) __syncthreads();
 #pragma unroll
-        for (int e = 0; e < EIGHTS; e++) {
-            if (e * 8 >= rows) break;
-            if (t + e > 0) __syncthreads();
+        for (int i = 0; i < 4; i++) parts[warp][i][lane] = sums.c[e][i];
+        __syncthreads();
+        if (warp < 4) {
+            float sum = 0.0f;
 #pragma unroll
-            for (int i = 0; i < 4; i++) parts[warp][i][lane] = sums.c[t][e][i];
-            __syncthreads();
-            if (warp < 4) {
-                float sum = 0.0f;
-#pragma unroll
-                for (int w = 0; w < WARPS; w++) sum += parts[w][warp][lane];
-                const int output = (tile * TILES + t) * 16 + lane / 4 + (warp / 2) * 8;
-                const int row = e * 8 + (lane % 4) * 2 + warp % 2;
-                if (output < outputs && row < rows) give(output, row, sum);
-            }
+            for (int w = 0; w < WARPS; w++) sum += parts[w][warp][lane];
+            const int output = tile * 16 + lane / 4 + (warp / 2) * 8;
+            const int row = e * 8 + (lane % 4) * 2 + warp % 2;
+            if (output < outputs && row < rows) give(output, row, sum);
         }
     }
 }
@@ -300,20 +293,20 @@ DEVICE void attend(
 }
 
 // The product of all outputs, f32.
-template <int TILES, int EIGHTS>
+template <int EIGHTS>
 DEVICE void product(
     const u16* weight, const u16* x, const u16* bias, float* out, int outputs, int rows, const void* next, i64 next_bytes) {
     start_next();
-    Sums<TILES, EIGHTS> sums = {};
-    accumulate<TILES, EIGHTS>(sums, Factor{weight, x, HIDDEN}, Factor{0, 0, 0}, blockIdx.x, outputs, rows);
+    Sums<EIGHTS> sums = {};
+    accumulate<EIGHTS>(sums, Factor{weight, x, HIDDEN}, Factor{0, 0, 0}, blockIdx.x, outputs, rows);
     ahead(blockIdx.x, next, next_bytes);
-    add_up<TILES, EIGHTS>(sums, blockIdx.x, outputs, rows, [&](int output, int row, float sum) {
+    add_up<EIGHTS>(sums, blockIdx.x, outputs, rows, [&](int output, int row, float sum) {
         out[(i64)row * outputs + output] = sum + (bias ? wide(bias[output]) : 0.0f);
     });
 }
 
 // The first `attending` blocks attend, the others are the MLP's first half, activated, bf16: reading its weights leaves attention the time it needs.
-template <int TILES, int EIGHTS>
+template <int EIGHTS>
 DEVICE void attend_and_up(
     int attending, const float* qkv, const float* cosines, const float* sines, const i64* input, u16* keys, u16* values, u16* attended,
     i64 tokens, const u16* weight, const u16* x, const u16* bias, u16* out, int outputs, int rows, const void* next, i64 next_bytes) {
@@ -324,46 +317,44 @@ DEVICE void attend_and_up(
         return;
     }
     const int tile = blockIdx.x - attending;
-    Sums<TILES, EIGHTS> sums = {};
-    accumulate<TILES, EIGHTS>(sums, Factor{weight, x, HIDDEN}, Factor{0, 0, 0}, tile, outputs, rows);
+    Sums<EIGHTS> sums = {};
+    accumulate<EIGHTS>(sums, Factor{weight, x, HIDDEN}, Factor{0, 0, 0}, tile, outputs, rows);
     ahead(tile, next, next_bytes);
-    add_up<TILES, EIGHTS>(sums, tile, outputs, rows, [&](int output, int row, float sum) {
+    add_up<EIGHTS>(sums, tile, outputs, rows, [&](int output, int row, float sum) {
         out[(i64)row * outputs + output] = narrow(activate(sum + (bias ? wide(bias[output]) : 0.0f)));
     });
 }
 
 // What attention and MLP add to the residual stream: [parts, rows, HIDDEN], a part from each share of the inputs. There may be but one of the two.
-template <int TILES, int EIGHTS>
+template <int EIGHTS>
 DEVICE void add_shares(Factor dense, Factor down, float* out, int rows, const void* next, i64 next_bytes) {
     start_next();
-    Sums<TILES, EIGHTS> sums = {};
-    accumulate<TILES, EIGHTS>(sums, dense, down, blockIdx.x, HIDDEN, rows, blockIdx.y, gridDim.y);
+    Sums<EIGHTS> sums = {};
+    accumulate<EIGHTS>(sums, dense, down, blockIdx.x, HIDDEN, rows, blockIdx.y, gridDim.y);
     ahead(blockIdx.x + (i64)blockIdx.y * gridDim.x, next, next_bytes);
     out += (i64)blockIdx.y * rows * HIDDEN;
-    add_up<TILES, EIGHTS>(sums, blockIdx.x, HIDDEN, rows, [&](int output, int row, float sum) { out[(i64)row * HIDDEN + output] = sum; });
+    add_up<EIGHTS>(sums, blockIdx.x, HIDDEN, rows, [&](int output, int row, float sum) { out[(i64)row * HIDDEN + output] = sum; });
 }
 
 // As many blocks at a time as a multiprocessor has threads for, if they are to be `THREADS`.
 #define KERNEL(THREADS) extern "C" __global__ void __launch_bounds__(WARPS * 32, THREADS / (WARPS * 32))
-#define OF_ROWS(NAME, TILES, EIGHTS, THREADS)                                                                                              \
+#define OF_ROWS(NAME, EIGHTS, THREADS)                                                                                                     \
     KERNEL(THREADS) product_##NAME(                                                                                                          \
         const u16* weight, const u16* x, const u16* bias, float* out, int outputs, int rows, const void* next, i64 next_bytes) {              \
-        product<TILES, EIGHTS>(weight, x, bias, out, outputs, rows, next, next_bytes);                                                        \
+        product<EIGHTS>(weight, x, bias, out, outputs, rows, next, next_bytes);                                                        \
     }                                                                                                                                        \
     KERNEL(THREADS) attend_and_up_##NAME(                                                                                                    \
         int attending, const float* qkv, const float* cosines, const float* sines, const i64* input, u16* keys, u16* values, u16* attended,   \
         i64 tokens, const u16* weight, const u16* x, const u16* bias, u16* out, int outputs, int rows, const void* next, i64 next_bytes) {    \
-        attend_and_up<TILES, EIGHTS>(                                                                                                         \
+        attend_and_up<EIGHTS>(                                                                                                         \
             attending, qkv, cosines, sines, input, keys, values, attended, tokens, weight, x, bias, out, outputs, rows, next, next_bytes);    \
     }                                                                                                                                        \
     KERNEL(THREADS) add_##NAME(                                                                                                              \
         const u16* dense, const u16* dense_x, int dense_inputs, const u16* down, const u16* down_x, int down_inputs, float* out, int rows,    \
         const void* next, i64 next_bytes) {                                                                                                   \
         const Factor one = {dense, dense_x, dense_inputs}, two = {down, down_x, down_inputs};                                                 \
-        add_shares<TILES, EIGHTS>(one, two, out, rows, next, next_bytes);                                                                     \
+        add_shares<EIGHTS>(one, two, out, rows, next, next_bytes);                                                                     \
     }
 
-OF_ROWS(8, 1, 1, 1536)
-OF_ROWS(16, 1, 2, 1024)
-OF_ROWS(32, 2, 4, 512)
-OF_ROWS(64, 2, 8, 512)
+OF_ROWS(8, 1, 1536)
+OF_ROWS(16, 2, 1024)

@@ -2,9 +2,9 @@
 
 use tch::{Kind, Tensor};
 
-use super::residual::{Begin, Residual, at, at_or_null, number};
-use super::{BLOCKS, Fused, FusedNorm, SIZES, WARPS};
-use crate::model::cuda::{Argument, CudaError, Grid, Launch, Start};
+use super::residual::{Begin, Residual, ahead, at, at_or_null, number};
+use super::{BLOCKS, Fused, FusedNorm, OUTPUTS, SIZES, WARPS};
+use crate::model::cuda::{CudaError, Grid, Launch, Start};
 use crate::model::neox::kv::KvMemory;
 use crate::model::source::Linear;
 
@@ -23,16 +23,6 @@ pub(super) struct Step<'a> {
     active: Tensor,
 }
 
-/// Of [`SIZES`], the last whose kernels attend and multiply beside each other.
-const BESIDE: usize = 1;
-
-/// The weights of the kernel that comes next, and their bytes.
-fn ahead(next: Option<&Linear>) -> [Argument; 2] {
-    let bytes = |weight: &Tensor| weight.numel() * weight.kind().elt_size_in_bytes();
-    let weight = next.map(|linear| &linear.weight);
-    [at_or_null(weight), number(weight.map_or(0, bytes))]
-}
-
 impl<'a> Step<'a> {
     /// Makes room for a step of `input`'s rows.
     ///
@@ -40,11 +30,11 @@ impl<'a> Step<'a> {
     /// When there are more rows than there is a kernel for, or libtorch cannot tell the stream.
     pub(super) fn new(fused: &'a Fused, input: &Tensor) -> Result<Self, CudaError> {
         let rows = input.size()[1] as usize;
-        let size = SIZES.iter().position(|(most, ..)| rows <= *most);
+        let size = SIZES.iter().position(|(most, _)| rows <= *most);
         let size = size.ok_or_else(|| CudaError::new("too many rows"))?;
         let (hidden, wide) = (fused.config.hidden_size, fused.config.intermediate_size);
         // Shares of the inputs of what is added to the residual stream.
-        let parts = BLOCKS.div_ceil(hidden.div_ceil(SIZES[size].1)).min(8);
+        let parts = BLOCKS.div_ceil(hidden.div_ceil(OUTPUTS)).min(8);
         let residual = Residual::new(input, hidden, parts);
         Ok(Self {
             launch: fused.program.launches()?,
@@ -75,7 +65,7 @@ impl<'a> Step<'a> {
         second: Option<&FusedNorm>,
     ) -> Result<(), CudaError> {
         let kernel = (&self.launch, self.fused.norms);
-        self.residual.norms(kernel, begin, first, second, true)
+        self.residual.norms(kernel, begin, first, second, true, ahead(None, 0))
     }
 
     /// The grid of one of the products' kernels.
@@ -91,12 +81,12 @@ impl<'a> Step<'a> {
 
     /// Blocks for a matrix.
     fn blocks(&self, linear: &Linear) -> usize {
-        (linear.weight.size()[0] as usize).div_ceil(SIZES[self.size].1)
+        (linear.weight.size()[0] as usize).div_ceil(OUTPUTS)
     }
 
     /// The product of what was normed first, f32.
     pub(super) fn product(&self, linear: &Linear, to: &Tensor, next: Option<&Linear>) -> Result<(), CudaError> {
-        let [weights_ahead, bytes_ahead] = ahead(next);
+        let [weights_ahead, bytes_ahead] = ahead(next, usize::MAX);
         let arguments = [
             at(&linear.weight),
             at(&self.residual.normed[0]),
@@ -119,23 +109,6 @@ impl<'a> Step<'a> {
         up: Option<(&Linear, &Tensor)>,
         next: Option<&Linear>,
     ) -> Result<(), CudaError> {
-        // Kernels of many rows hold so many sums that a multiprocessor has room for one block of them, which is too few to attend: those of few rows do.
-        if self.size > BESIDE && attend.is_some() && up.is_some() {
-            self.attend_and_up_by(0, attend, None, None)?;
-            return self.attend_and_up_by(self.size, None, up, next);
-        }
-        let size = if up.is_some() { self.size } else { 0 };
-        self.attend_and_up_by(size, attend, up, next)
-    }
-
-    /// By the kernels of this size.
-    fn attend_and_up_by(
-        &self,
-        size: usize,
-        attend: Option<(&mut KvMemory, usize)>,
-        up: Option<(&Linear, &Tensor)>,
-        next: Option<&Linear>,
-    ) -> Result<(), CudaError> {
         let (config, weights) = (&self.fused.config, &self.fused.weights);
         let attending = if attend.is_some() {
             config.num_attention_heads * self.residual.rows()
@@ -147,15 +120,15 @@ impl<'a> Step<'a> {
             None => (std::ptr::null_mut(), std::ptr::null_mut(), 0),
         };
         let linear = up.map(|(linear, _)| linear);
-        let [weights_ahead, bytes_ahead] = ahead(next);
+        let [weights_ahead, bytes_ahead] = ahead(next, usize::MAX);
         let arguments = [
             number(attending),
             at(&self.qkv),
             at(&weights.cos),
             at(&weights.sin),
             self.residual.input(),
-            Argument::from(keys),
-            Argument::from(values),
+            keys.into(),
+            values.into(),
             at(&self.attended),
             number(tokens),
             at_or_null(linear.map(|linear| &linear.weight)),
@@ -172,7 +145,7 @@ impl<'a> Step<'a> {
             shared_bytes: config.max_position_embeddings * size_of::<f32>(),
             ..self.grid(blocks)
         };
-        let [_, kernel, _] = self.fused.products[size];
+        let [_, kernel, _] = self.fused.products[self.size];
         // SAFETY: what `attend_and_up` takes; starts and positions are inside the memory, and positions below the context.
         unsafe { self.launch.run(kernel, grid, &arguments) }
     }
@@ -185,10 +158,10 @@ impl<'a> Step<'a> {
             arguments.extend([at_or_null(linear.map(|linear| &linear.weight)), at(x), number(inputs)]);
         }
         arguments.extend([at(&self.residual.added), number(self.residual.rows())]);
-        arguments.extend(ahead(Some(next)));
+        arguments.extend(ahead(Some(next), usize::MAX));
         let grid = Grid {
             parts: self.residual.parts(),
-            ..self.grid(self.fused.config.hidden_size.div_ceil(SIZES[self.size].1))
+            ..self.grid(self.fused.config.hidden_size.div_ceil(OUTPUTS))
         };
         let [.., kernel] = self.fused.products[self.size];
         // SAFETY: what `add` takes; each input is as wide as its matrix, and every part has all rows.

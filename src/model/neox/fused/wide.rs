@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::residual::{Begin, Residual, at, at_or_null, number};
+use super::residual::{Begin, Residual, ahead, at, at_or_null, number};
 use super::{Fused, FusedLayer};
 use crate::model::cuda::{CudaError, Grid, Kernel, Launch, Program, Start};
 use crate::model::neox::NeoxConfig;
@@ -16,7 +16,11 @@ const TURN_THREADS: usize = 256;
 /// Warps of a block that attends, keys that each takes at a time, and its stages of so many keys and values.
 const ATTEND_WARPS: usize = 4;
 const TILE: usize = 16;
-const STAGES: usize = 3;
+const STAGES: usize = 2;
+
+/// Bytes of the next product's weights that are brought into the cache, while memory has little else to do: by the norms, and by what turns and activates.
+const NORMS_AHEAD: usize = 24 << 20;
+const TURN_AHEAD: usize = 16 << 20;
 
 /// Largest head that the kernels can attend with.
 const LARGEST_HEAD: usize = 256;
@@ -110,7 +114,8 @@ impl Wide {
         };
         let mut begin = Begin::Embedding(&fused.weights.embed_in);
         for (number, layer) in fused.weights.layers.iter().enumerate() {
-            pass.norms(&begin, &layer.input_norm, parallel.then_some(&layer.post_attention_norm))?;
+            let second = parallel.then_some(&layer.post_attention_norm);
+            pass.norms(&begin, &layer.input_norm, second, &layer.qkv)?;
             let [first, second] = &pass.residual.normed;
             product(&pass.qkv, first, &layer.qkv);
             if parallel {
@@ -124,7 +129,7 @@ impl Wide {
                 let attended = pass.attend(kv, number, attention)?;
                 product(&pass.residual.added.get(0), &attended, &layer.dense);
                 let added = Begin::Added([layer.dense.bias.as_ref(), None]);
-                pass.norms(&added, &layer.post_attention_norm, None)?;
+                pass.norms(&added, &layer.post_attention_norm, None, &layer.up)?;
                 product(&pass.up, first, &layer.up);
                 pass.turn_and_activate(layer, None, true)?;
                 product(&pass.residual.added.get(0), &pass.active, &layer.down);
@@ -132,7 +137,7 @@ impl Wide {
             let dense = layer.dense.bias.as_ref().filter(|_| parallel);
             begin = Begin::Added([dense, layer.down.bias.as_ref()]);
         }
-        pass.norms(&begin, &fused.weights.final_norm, None)?;
+        pass.norms(&begin, &fused.weights.final_norm, None, &fused.weights.embed_out)?;
         let [normed, _] = pass.residual.normed;
         Ok(normed)
     }
@@ -149,9 +154,11 @@ impl Pass<'_> {
         begin: &Begin<'_>,
         first: &super::FusedNorm,
         second: Option<&super::FusedNorm>,
+        next: &Linear,
     ) -> Result<(), CudaError> {
         let kernel = (&self.launch, self.fused.norms);
-        self.residual.norms(kernel, begin, first, second, false)
+        let next = ahead(Some(next), NORMS_AHEAD);
+        self.residual.norms(kernel, begin, first, second, false, next)
     }
 
     /// Queries, keys and values of the rows, which go to the memory; and the MLP's first half, activated.
@@ -162,6 +169,7 @@ impl Pass<'_> {
         activate: bool,
     ) -> Result<(), CudaError> {
         let (rows, weights) = (self.residual.rows(), &self.fused.weights);
+        let turn_next = turn.is_some().then_some(&layer.dense);
         let turning = if turn.is_some() { 3 * rows } else { 0 };
         let (keys, values, tokens) = match turn {
             Some((kv, layer)) => kv.place(layer),
@@ -172,6 +180,7 @@ impl Pass<'_> {
             true => (rows * outputs).div_ceil(8 * TURN_THREADS),
             false => 0,
         };
+        let [ahead_at, ahead_bytes] = ahead(turn_next, TURN_AHEAD);
         let arguments = [
             number(turning),
             at(&self.qkv),
@@ -188,6 +197,8 @@ impl Pass<'_> {
             at(&self.active),
             number(outputs),
             number(rows),
+            ahead_at,
+            ahead_bytes,
         ];
         let grid = Grid {
             blocks: turning + activating,
