@@ -201,6 +201,9 @@ impl Backend for TorchBackend {
             if asked.is_empty() { &mut there } else { &mut here }.extend(rows);
         }
         let pick = |rows: &[i64]| {
+            if rows.len() as i64 == row {
+                return Ok(logits.shallow_clone());
+            }
             let rows = Tensor::from_slice(rows).f_to_device(self.device)?;
             logits.f_index_select(0, &rows)
         };

@@ -18,30 +18,40 @@ pub(super) fn sample_rows(logits: &Tensor, samples: &[RowSample]) -> Result<Vec<
     if start == end {
         return Ok(vec![None; samples.len()]);
     }
-    // One table for all settings, so that one copy goes over: `[n, 6]`.
-    let settings: Vec<[f64; 6]> = samples.iter().map(settings).collect();
-    let settings = Tensor::from_slice(settings.as_flattened())
-        .view([-1, 6])
-        .to_device(device);
-    let setting = |column: i64| settings.narrow(1, column, 1);
+    // One table for all settings, so that one copy goes over: `[n, 6]`. Where rows may all give the same ids and take the likeliest, none is needed.
+    let alike = samples
+        .iter()
+        .all(|sample| (bound(sample.allowed.start), bound(sample.allowed.end)) == (start, end));
+    let greedy = samples.iter().all(|sample| sample.temperature == 0.0);
+    let settings = (!alike || !greedy).then(|| {
+        let settings: Vec<[f64; 6]> = samples.iter().map(settings).collect();
+        Tensor::from_slice(settings.as_flattened())
+            .view([-1, 6])
+            .to_device(device)
+    });
+    let setting = |column: i64| settings.as_ref().map_or_else(Tensor::new, |all| all.narrow(1, column, 1));
 
     // Of each row the ids that some row may give.
-    let ids = Tensor::arange_start(start, end, (Kind::Double, device)).unsqueeze(0);
-    let outside = ids.lt_tensor(&setting(0)).logical_or(&ids.ge_tensor(&setting(1)));
-    let part = logits
-        .narrow(1, start, end - start)
-        .masked_fill(&outside, f64::NEG_INFINITY);
+    let mut part = logits.narrow(1, start, end - start);
+    if !alike {
+        let ids = Tensor::arange_start(start, end, (Kind::Double, device)).unsqueeze(0);
+        let outside = ids.lt_tensor(&setting(0)).logical_or(&ids.ge_tensor(&setting(1)));
+        part = part.masked_fill(&outside, f64::NEG_INFINITY);
+    }
     let (largest, best) = part.max_dim(1, true);
-    let fine = logits.isfinite().all_dim(1, true).logical_and(&largest.isfinite());
-    let chosen = if samples.iter().all(|sample| sample.temperature == 0.0) {
-        best
-    } else {
-        weighted(&part, &largest, &best, samples, &setting)
+    // Nought times what is no number, or infinite, is no number. Few kernels: a step of a small model is shorter than their launches.
+    let mut wrong = (logits * 0.0).sum_dim_intlist(1, true, Kind::Float).ne(0.0);
+    if !alike {
+        wrong = wrong.logical_or(&largest.eq(f64::NEG_INFINITY));
+    }
+    let chosen = match greedy {
+        true => best,
+        false => weighted(&part, &largest, &best, samples, &setting),
     };
-    // No id is below nought.
-    let told = (chosen + start).masked_fill(&fine.logical_not(), -1i64).view(-1);
-    let told: Vec<i64> = Vec::try_from(told)?;
-    Ok(told.into_iter().map(|id| TokenId::try_from(id).ok()).collect())
+    // No place is below nought.
+    let told: Vec<i64> = Vec::try_from(chosen.masked_fill(&wrong, -1i64).view(-1))?;
+    let id = |place: i64| TokenId::try_from(place + start).ok().filter(|_| place >= 0);
+    Ok(told.into_iter().map(id).collect())
 }
 
 /// Places in the rows of `part`, sampled by `samples`: `best`, where the `largest` are, for those that are greedy. `setting` gives a column of [`settings`].
