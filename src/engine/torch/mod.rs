@@ -4,6 +4,7 @@ mod sample;
 mod warm;
 
 use std::num::NonZero;
+use std::time::{Duration, Instant};
 
 use tch::{Device, Kind, Tensor};
 
@@ -19,6 +20,9 @@ use crate::model::vqgan::{Pass, Vqgan};
 /// KV memory when nothing is said: on a GPU, and on a CPU (where at least one whole context always fits).
 const GPU_KV_BYTES: usize = 8 << 30;
 const CPU_KV_BYTES: usize = 512 << 20;
+
+/// What is noted.
+const LONG: Duration = Duration::from_millis(200);
 
 /// What is no number would be a black pixel.
 const NOT_DRAWN: &str =
@@ -180,12 +184,9 @@ impl TorchBackend {
     }
 }
 
-impl Backend for TorchBackend {
-    fn facts(&self) -> &Facts {
-        &self.facts
-    }
-
-    fn step(&mut self, segments: &[Segment<'_>], samples: &[Vec<RowSample>]) -> Result<StepOutput, BackendError> {
+impl TorchBackend {
+    /// As [`Backend::step`].
+    fn run(&mut self, segments: &[Segment<'_>], samples: &[Vec<RowSample>]) -> Result<StepOutput, BackendError> {
         let Some(logits) = self.neox.step(&mut self.kv, segments) else {
             return Ok(StepOutput::default());
         };
@@ -221,6 +222,22 @@ impl Backend for TorchBackend {
             },
         })
     }
+}
+
+impl Backend for TorchBackend {
+    fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    fn step(&mut self, segments: &[Segment<'_>], samples: &[Vec<RowSample>]) -> Result<StepOutput, BackendError> {
+        let begun = Instant::now();
+        let output = self.run(segments, samples);
+        note_long(begun, || {
+            let longest = segments.iter().map(|segment| segment.tokens.len()).max();
+            format!("a step of {} sequences, the longest piece {longest:?}", segments.len())
+        });
+        output
+    }
 
     fn copy(&mut self, from: Span, to: Span, len: usize) -> Result<(), BackendError> {
         self.kv.copy(from.start, to.start, len);
@@ -240,7 +257,10 @@ impl Backend for TorchBackend {
         let Some((mut pass, encode)) = self.pass.take() else {
             return Err(BackendError("no VQ-GAN pass is under way".to_owned()));
         };
-        if self.vqgan.advance(&mut pass) {
+        let begun = Instant::now();
+        let more = self.vqgan.advance(&mut pass);
+        note_long(begun, || "a layer of the VQ-GAN".to_owned());
+        if more {
             self.pass = Some((pass, encode));
             return Ok(None);
         }
@@ -266,6 +286,14 @@ impl Backend for TorchBackend {
             16.0 => Ok(()),
             other => Err(BackendError(format!("the device computes 16 ones as {other}"))),
         }
+    }
+}
+
+/// Notes what took so long that somebody may ask why: on a GPU libraries load kernels when they are first used.
+fn note_long(begun: Instant, what: impl FnOnce() -> String) {
+    let took = begun.elapsed();
+    if took > LONG {
+        tracing::debug!(ms = took.as_millis() as u64, what = what(), "took long");
     }
 }
 

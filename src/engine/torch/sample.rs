@@ -29,7 +29,11 @@ pub(super) fn sample_rows(logits: &Tensor, samples: &[RowSample]) -> Result<Vec<
             .view([-1, 6])
             .to_device(device)
     });
-    let setting = |column: i64| settings.as_ref().map_or_else(Tensor::new, |all| all.narrow(1, column, 1));
+    let setting = |column: i64| {
+        settings
+            .as_ref()
+            .map_or_else(Tensor::new, |all| all.narrow(1, column, 1))
+    };
 
     // Of each row the ids that some row may give.
     let mut part = logits.narrow(1, start, end - start);

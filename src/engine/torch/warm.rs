@@ -29,7 +29,7 @@ impl TorchBackend {
         Ok(())
     }
 
-    /// A prompt of `length` tokens or as many as there is room for, alone and beside a reply.
+    /// A prompt of `length` tokens or as many as there is room for, alone, behind as many, and beside a reply.
     fn warm_prompt(&mut self, length: usize) -> Result<(), BackendError> {
         let room = self.facts.context.min(self.facts.kv_tokens - 1) - 1;
         let prompt = vec![0; length.min(room)];
@@ -50,6 +50,18 @@ impl TorchBackend {
             ..part(0, &prompt[..1])
         };
         self.step(&[part(0, &prompt)], &[])?;
+        // Such as follow a prefix that prompts share. They attend by other kernels.
+        let behind = Segment {
+            span: Span {
+                start: 0,
+                len: 2 * prompt.len(),
+            },
+            position: prompt.len(),
+            ..part(0, &prompt)
+        };
+        if behind.span.len <= room {
+            self.step(&[behind], &[])?;
+        }
         self.step(&[reply, part(1, &prompt)], &[])?;
         Ok(())
     }
@@ -68,12 +80,16 @@ impl TorchBackend {
         };
         let segments: Vec<_> = (0..rows).map(segment).collect();
         self.step(&segments, &[])?;
-        if self.facts.samples_on_device {
+        if !self.facts.samples_on_device {
+            return Ok(());
+        }
+        // The likeliest, as reports are; and by weight, of some ids, as images and answers are.
+        for (temperature, top_k, top_p) in [(0.0, 0, 1.0), (1.0, 0, 0.9), (1.0, 50, 1.0)] {
             let sample = RowSample {
                 allowed: 0..self.facts.code_base,
-                temperature: 1.0,
-                top_k: 0,
-                top_p: 0.9,
+                temperature,
+                top_k,
+                top_p,
                 uniform: 0.5,
             };
             let output = self.step(&segments, &vec![vec![sample]; rows])?;

@@ -49,11 +49,6 @@ DEVICE void ahead(i64 share, const void* next, i64 bytes) {
 #endif
 }
 
-// As `ahead`, by all blocks of a kernel that has few.
-DEVICE void all_ahead(const void* next, i64 bytes) {
-    for (i64 share = blockIdx.x; share * CHUNK < bytes; share += gridDim.x) ahead(share, next, bytes);
-}
-
 // Of all threads of a block, of which there are 1024 at most.
 template <bool MAX>
 DEVICE float of_block(float x) {
@@ -86,9 +81,8 @@ DEVICE void write_normed(u16* to, const u16* weight, const u16* bias, int quad, 
 
 extern "C" __global__ void __launch_bounds__(NORM_THREADS) norms(
     float* x, const i64* ids, const u16* embedding, const float* added, int parts, const u16* dense_bias, const u16* down_bias,
-    const u16* weight1, const u16* bias1, u16* first, const u16* weight2, const u16* bias2, u16* second, const void* next, i64 next_bytes) {
+    const u16* weight1, const u16* bias1, u16* first, const u16* weight2, const u16* bias2, u16* second) {
     start_next();
-    all_ahead(next, next_bytes);
     wait_for_last();
     const i64 row = blockIdx.x, rows = gridDim.x;
     float4* line = (float4*)(x + row * HIDDEN);

@@ -22,9 +22,8 @@ DEVICE float turned_with_bias(const float* head, const u16* bias, int d, const f
 // `input`: [3, rows]: tokens, where sequences begin in the memory, positions.
 extern "C" __global__ void __launch_bounds__(TURN_THREADS) turn_and_activate(
     int turning, const float* qkv, const u16* qkv_bias, const float* cosines, const float* sines, const i64* input, u16* keys, u16* values, u16* q,
-    i64 tokens, const float* up, const u16* up_bias, u16* active, int outputs, int rows, const void* next, i64 next_bytes) {
+    i64 tokens, const float* up, const u16* up_bias, u16* active, int outputs, int rows) {
     start_next();
-    all_ahead(next, next_bytes);
     if ((int)blockIdx.x < turning) {
         const int row = blockIdx.x / 3, role = blockIdx.x % 3;
         const i64 start = input[rows + row], position = input[2 * rows + row];

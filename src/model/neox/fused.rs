@@ -131,7 +131,8 @@ impl Fused {
         let macros = [&shape[..], &settings, &wide::settings()].concat();
         // Compiling takes seconds; the two are compiled beside each other.
         let (program, whole) = std::thread::scope(|scope| {
-            let others = scope.spawn(|| Program::compile(device, &source(&[COMMON, SOURCE, WIDE_SOURCE])?, &macros, OLDEST));
+            let others =
+                scope.spawn(|| Program::compile(device, &source(&[COMMON, SOURCE, WIDE_SOURCE])?, &macros, OLDEST));
             let whole = Whole::new(config, &weights, device, COMMON, &shape);
             let lost = |_| Err(CudaError::new("the compiler's thread is lost"));
             (others.join().unwrap_or_else(lost), whole)
@@ -152,7 +153,9 @@ impl Fused {
             products: products.collect::<Result<_, CudaError>>()?,
             whole,
             wide: Wide::new(config, &program)
-                .inspect_err(|reason| tracing::info!(%reason, "steps of many rows and prompts run without kernels of their own"))
+                .inspect_err(
+                    |reason| tracing::info!(%reason, "steps of many rows and prompts run without kernels of their own"),
+                )
                 .ok(),
             program,
         })
@@ -201,19 +204,22 @@ impl Fused {
         input: &Tensor,
         plan: &AttentionPlan,
     ) -> Result<Tensor, CudaError> {
-        let wide = self.wide.as_ref().ok_or_else(|| CudaError::new("there are no kernels for prompts"))?;
+        let wide = self
+            .wide
+            .as_ref()
+            .ok_or_else(|| CudaError::new("there are no kernels for prompts"))?;
         wide.pass(self, kv, input, &wide::Attention::Planned(plan))
+    }
+
+    /// Without what rows that the output matrix has too many give ([`super::projection::Projection::padded`]).
+    fn of_vocabulary(&self, logits: &Tensor) -> Tensor {
+        logits.narrow(1, 0, self.config.vocab_size as i64)
     }
 
     /// Logits, f32, of what the output matrix reads, by libtorch's product.
     pub(super) fn logits(&self, normed: &Tensor) -> Tensor {
         let Linear { weight, bias } = &self.weights.embed_out;
-        let (rows, vocabulary) = (normed.size()[0], self.config.vocab_size as i64);
-        // libtorch's product is four times as fast where rows of what it writes begin at whole pieces of 16 bytes.
-        let width = self.config.vocab_size.next_multiple_of(4) as i64;
-        let room = Tensor::empty([rows, width], (Kind::Float, normed.device()));
-        let logits = room.narrow(1, 0, vocabulary);
-        let _ = normed.mm_dtype_out(&logits, &weight.tr(), Kind::Float);
+        let logits = self.of_vocabulary(&normed.mm_dtype(&weight.tr(), Kind::Float));
         match bias {
             Some(bias) => logits + bias,
             None => logits,
@@ -250,9 +256,10 @@ impl Fused {
             begin = Begin::Added([dense, down.bias.as_ref()]);
         }
         step.norms(&begin, &self.weights.final_norm, None)?;
-        let logits = step.floats(self.config.vocab_size);
-        step.product(&self.weights.embed_out, &logits, None)?;
-        Ok(logits)
+        let out = &self.weights.embed_out;
+        let logits = step.floats(out.weight.size()[0] as usize);
+        step.product(out, &logits, None)?;
+        Ok(self.of_vocabulary(&logits))
     }
 }
 

@@ -22,6 +22,9 @@ use crate::model::source::{Linear, LoadError, TensorSource, floats};
 /// How the output matrix is held where the others are in 8 or 4 bits: it is read once where these follow each other.
 pub(in crate::model) const OUTPUT_FORMAT: Format = Format::Int8;
 
+/// On a GPU the output matrix has a multiple of so many rows.
+const OUTPUT_ROWS: usize = 8;
+
 /// A GPT-NeoX with its weights on a device, for inference.
 pub struct Neox {
     config: NeoxConfig,
@@ -138,7 +141,10 @@ impl Neox {
             // Packed, it would be there twice.
             (true, None) => Projection::Native(tied()),
             (true, Some(_)) => Projection::new(tied(), last, kind),
-            (false, _) => Projection::load(source, "embed_out", [v, h], false, RowOrder::Own, last, to)?,
+            (false, _) => {
+                let own = Projection::load(source, "embed_out", [v, h], false, RowOrder::Own, last, to)?;
+                if device.is_cuda() { own.padded(OUTPUT_ROWS) } else { own }
+            }
         };
         let layers = (0..config.num_hidden_layers)
             .map(|index| Layer::load(source, index, config, held, to))
@@ -358,8 +364,7 @@ impl Neox {
     pub(super) fn pass(&self, kv: &mut KvMemory, segments: &[Segment<'_>]) -> Option<Tensor> {
         let x = self.hidden_of(kv, segments);
         let last = wanted(segments);
-        (!last.is_empty())
-            .then(|| self.logits(&x.index_select(0, &Tensor::from_slice(&last).to_device(self.device))))
+        (!last.is_empty()).then(|| self.logits(&x.index_select(0, &Tensor::from_slice(&last).to_device(self.device))))
     }
 
     /// What the output matrix reads after each token, by libtorch: `[tokens, hidden_size]`.
@@ -431,7 +436,8 @@ impl Neox {
 
     /// `x`: `[n, hidden_size]` → logits, f32, `[n, vocab_size]`.
     fn logits(&self, x: &Tensor) -> Tensor {
-        self.embed_out.forward(&self.final_norm.forward(x)).to_kind(Kind::Float)
+        let logits = self.embed_out.forward(&self.final_norm.forward(x));
+        logits.narrow(1, 0, self.config.vocab_size as i64).to_kind(Kind::Float)
     }
 
     fn mlp(&self, layer: &Layer, x: &Tensor) -> Tensor {

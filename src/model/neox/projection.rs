@@ -181,6 +181,29 @@ impl RowOrder {
 }
 
 impl Projection {
+    /// With rows of nought at the end, so that their number is a multiple of `of`: libtorch's product on a GPU is four times as fast then. Panels stay as they
+    /// are.
+    pub(super) fn padded(self, of: usize) -> Self {
+        match self {
+            Self::Native(Linear { weight, bias: None }) => {
+                let [rows, columns] = [0, 1].map(|at| weight.size()[at]);
+                let more = (rows as usize).next_multiple_of(of) as i64 - rows;
+                let weight = match more {
+                    0 => weight,
+                    _ => Tensor::cat(
+                        &[
+                            &weight,
+                            &weight.new_zeros([more, columns], (weight.kind(), weight.device())),
+                        ],
+                        0,
+                    ),
+                };
+                Self::Native(Linear { weight, bias: None })
+            }
+            other => other,
+        }
+    }
+
     /// Loads a matrix `[rows, columns]` and its bias, for a network that computes in `to`. As [`Self::new`]; what lies in panels anyway is made from where
     /// the source has it.
     pub(super) fn load(

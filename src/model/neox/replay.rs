@@ -68,8 +68,7 @@ pub(super) fn table(segments: &[Segment<'_>], rows: usize, spare: usize) -> Tens
     let mut columns: Vec<[i64; 3]> = Vec::with_capacity(rows);
     for segment in segments {
         let tokens = segment.tokens.iter().zip(segment.position..);
-        columns
-            .extend(tokens.map(|(&token, position)| [i64::from(token), segment.span.start as i64, position as i64]));
+        columns.extend(tokens.map(|(&token, position)| [i64::from(token), segment.span.start as i64, position as i64]));
     }
     columns.resize(rows.max(columns.len()), [0, spare as i64, 0]);
     Tensor::from_slice(columns.as_flattened())

@@ -4,7 +4,6 @@ use tch::{Device, Kind, Tensor};
 
 use super::{FusedNorm, NORM_THREADS};
 use crate::model::cuda::{Argument, CudaError, Grid, Kernel, Launch, Start};
-use crate::model::source::Linear;
 
 /// The stream, and what was made of it.
 pub(super) struct Residual {
@@ -42,13 +41,6 @@ pub(super) fn number(value: usize) -> Argument {
     Argument::from(value as i64)
 }
 
-/// Weights that a kernel may bring into the cache for one that comes later, and how many of their bytes.
-pub(super) fn ahead(next: Option<&Linear>, most: usize) -> [Argument; 2] {
-    let bytes = |weight: &Tensor| (weight.numel() * weight.kind().elt_size_in_bytes()).min(most);
-    let weight = next.map(|linear| &linear.weight);
-    [at_or_null(weight), number(weight.map_or(0, bytes))]
-}
-
 impl Residual {
     /// Makes room for the rows of `input`, to which something comes in so many parts.
     pub(super) fn new(input: &Tensor, hidden: usize, parts: usize) -> Self {
@@ -82,8 +74,7 @@ impl Residual {
         Tensor::empty([self.rows as i64, width as i64], (kind, self.device))
     }
 
-    /// Norms the stream in one or two ways; `early`: the kernel before it is one of ours, and lets it start before it has ended. Meanwhile it brings the weights
-    /// `next` into the cache.
+    /// Norms the stream in one or two ways; `early`: the kernel before it is one of ours, and lets it start before it has ended.
     pub(super) fn norms(
         &self,
         (launch, kernel): (&Launch<'_>, Kernel),
@@ -91,7 +82,6 @@ impl Residual {
         first: &FusedNorm,
         second: Option<&FusedNorm>,
         early: bool,
-        next: [Argument; 2],
     ) -> Result<(), CudaError> {
         let null = at_or_null(None);
         let (ids, embedding, biases) = match begin {
@@ -112,8 +102,6 @@ impl Residual {
             at_or_null(second.map(|norm| &norm.weight)),
             at_or_null(second.map(|norm| &norm.bias)),
             at_or_null(second.map(|_| &self.normed[1])),
-            next[0],
-            next[1],
         ];
         let grid = Grid {
             blocks: self.rows,

@@ -2,9 +2,9 @@
 
 use tch::{Kind, Tensor};
 
-use super::residual::{Begin, Residual, ahead, at, at_or_null, number};
+use super::residual::{Begin, Residual, at, at_or_null, number};
 use super::{BLOCKS, Fused, FusedNorm, OUTPUTS, SIZES, WARPS};
-use crate::model::cuda::{CudaError, Grid, Launch, Start};
+use crate::model::cuda::{Argument, CudaError, Grid, Launch, Start};
 use crate::model::neox::kv::KvMemory;
 use crate::model::source::Linear;
 
@@ -21,6 +21,13 @@ pub(super) struct Step<'a> {
     attended: Tensor,
     /// bf16, `[rows, intermediate_size]`.
     active: Tensor,
+}
+
+/// The weights of the kernel that comes next, and their bytes.
+fn ahead(next: Option<&Linear>) -> [Argument; 2] {
+    let bytes = |weight: &Tensor| weight.numel() * weight.kind().elt_size_in_bytes();
+    let weight = next.map(|linear| &linear.weight);
+    [at_or_null(weight), number(weight.map_or(0, bytes))]
 }
 
 impl<'a> Step<'a> {
@@ -65,7 +72,7 @@ impl<'a> Step<'a> {
         second: Option<&FusedNorm>,
     ) -> Result<(), CudaError> {
         let kernel = (&self.launch, self.fused.norms);
-        self.residual.norms(kernel, begin, first, second, true, ahead(None, 0))
+        self.residual.norms(kernel, begin, first, second, true)
     }
 
     /// The grid of one of the products' kernels.
@@ -86,7 +93,7 @@ impl<'a> Step<'a> {
 
     /// The product of what was normed first, f32.
     pub(super) fn product(&self, linear: &Linear, to: &Tensor, next: Option<&Linear>) -> Result<(), CudaError> {
-        let [weights_ahead, bytes_ahead] = ahead(next, usize::MAX);
+        let [weights_ahead, bytes_ahead] = ahead(next);
         let arguments = [
             at(&linear.weight),
             at(&self.residual.normed[0]),
@@ -120,7 +127,7 @@ impl<'a> Step<'a> {
             None => (std::ptr::null_mut(), std::ptr::null_mut(), 0),
         };
         let linear = up.map(|(linear, _)| linear);
-        let [weights_ahead, bytes_ahead] = ahead(next, usize::MAX);
+        let [weights_ahead, bytes_ahead] = ahead(next);
         let arguments = [
             number(attending),
             at(&self.qkv),
@@ -158,7 +165,7 @@ impl<'a> Step<'a> {
             arguments.extend([at_or_null(linear.map(|linear| &linear.weight)), at(x), number(inputs)]);
         }
         arguments.extend([at(&self.residual.added), number(self.residual.rows())]);
-        arguments.extend(ahead(Some(next), usize::MAX));
+        arguments.extend(ahead(Some(next)));
         let grid = Grid {
             parts: self.residual.parts(),
             ..self.grid(self.fused.config.hidden_size.div_ceil(OUTPUTS))

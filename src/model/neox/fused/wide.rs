@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::residual::{Begin, Residual, ahead, at, at_or_null, number};
+use super::residual::{Begin, Residual, at, at_or_null, number};
 use super::{Fused, FusedLayer};
 use crate::model::cuda::{CudaError, Grid, Kernel, Launch, Program, Start};
 use crate::model::neox::NeoxConfig;
@@ -17,10 +17,6 @@ const TURN_THREADS: usize = 256;
 const ATTEND_WARPS: usize = 4;
 const TILE: usize = 16;
 const STAGES: usize = 2;
-
-/// Bytes of the next product's weights that are brought into the cache, while memory has little else to do: by the norms, and by what turns and activates.
-const NORMS_AHEAD: usize = 24 << 20;
-const TURN_AHEAD: usize = 16 << 20;
 
 /// Largest head that the kernels can attend with.
 const LARGEST_HEAD: usize = 256;
@@ -114,8 +110,11 @@ impl Wide {
         };
         let mut begin = Begin::Embedding(&fused.weights.embed_in);
         for (number, layer) in fused.weights.layers.iter().enumerate() {
-            let second = parallel.then_some(&layer.post_attention_norm);
-            pass.norms(&begin, &layer.input_norm, second, &layer.qkv)?;
+            pass.norms(
+                &begin,
+                &layer.input_norm,
+                parallel.then_some(&layer.post_attention_norm),
+            )?;
             let [first, second] = &pass.residual.normed;
             product(&pass.qkv, first, &layer.qkv);
             if parallel {
@@ -129,7 +128,7 @@ impl Wide {
                 let attended = pass.attend(kv, number, attention)?;
                 product(&pass.residual.added.get(0), &attended, &layer.dense);
                 let added = Begin::Added([layer.dense.bias.as_ref(), None]);
-                pass.norms(&added, &layer.post_attention_norm, None, &layer.up)?;
+                pass.norms(&added, &layer.post_attention_norm, None)?;
                 product(&pass.up, first, &layer.up);
                 pass.turn_and_activate(layer, None, true)?;
                 product(&pass.residual.added.get(0), &pass.active, &layer.down);
@@ -137,7 +136,7 @@ impl Wide {
             let dense = layer.dense.bias.as_ref().filter(|_| parallel);
             begin = Begin::Added([dense, layer.down.bias.as_ref()]);
         }
-        pass.norms(&begin, &fused.weights.final_norm, None, &fused.weights.embed_out)?;
+        pass.norms(&begin, &fused.weights.final_norm, None)?;
         let [normed, _] = pass.residual.normed;
         Ok(normed)
     }
@@ -154,11 +153,9 @@ impl Pass<'_> {
         begin: &Begin<'_>,
         first: &super::FusedNorm,
         second: Option<&super::FusedNorm>,
-        next: &Linear,
     ) -> Result<(), CudaError> {
         let kernel = (&self.launch, self.fused.norms);
-        let next = ahead(Some(next), NORMS_AHEAD);
-        self.residual.norms(kernel, begin, first, second, false, next)
+        self.residual.norms(kernel, begin, first, second, false)
     }
 
     /// Queries, keys and values of the rows, which go to the memory; and the MLP's first half, activated.
@@ -169,7 +166,6 @@ impl Pass<'_> {
         activate: bool,
     ) -> Result<(), CudaError> {
         let (rows, weights) = (self.residual.rows(), &self.fused.weights);
-        let turn_next = turn.is_some().then_some(&layer.dense);
         let turning = if turn.is_some() { 3 * rows } else { 0 };
         let (keys, values, tokens) = match turn {
             Some((kv, layer)) => kv.place(layer),
@@ -180,7 +176,6 @@ impl Pass<'_> {
             true => (rows * outputs).div_ceil(8 * TURN_THREADS),
             false => 0,
         };
-        let [ahead_at, ahead_bytes] = ahead(turn_next, TURN_AHEAD);
         let arguments = [
             number(turning),
             at(&self.qkv),
@@ -197,8 +192,6 @@ impl Pass<'_> {
             at(&self.active),
             number(outputs),
             number(rows),
-            ahead_at,
-            ahead_bytes,
         ];
         let grid = Grid {
             blocks: turning + activating,
