@@ -9,7 +9,7 @@ fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");
     println!("cargo:rerun-if-changed=build.rs");
     let mut shim = cc::Build::new();
-    for file in ["src/model/cuda/graph.cc", "src/model/cuda/precision.cc"] {
+    for file in ["src/model/cuda/graph.cc", "src/model/cuda/switches.cc"] {
         println!("cargo:rerun-if-changed={file}");
         shim.file(file);
     }

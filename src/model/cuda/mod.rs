@@ -3,12 +3,12 @@
 
 mod driver;
 mod graph;
-mod precision;
 mod program;
+mod switches;
 
 pub use graph::{Graph, Recorder};
-pub use precision::exact_convolutions;
 pub use program::{Argument, Grid, Kernel, Launch, Limits, Program, Start};
+pub use switches::{attention_of_any_length, exact_convolutions};
 
 /// libtorch's or CUDA's own words.
 #[derive(Clone, Debug, thiserror::Error)]
