@@ -11,7 +11,7 @@ import re
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CUDA = ROOT / "src/model/cuda"
 # Hidden size, head size, rotary pairs, activation.
-SHAPES = [(2560, 80, 10, 0), (256, 64, 8, 1), (384, 64, 32, 2)]
+SHAPES = [(2560, 80, 10, 0), (256, 64, 8, 1), (384, 64, 32, 2), (512, 256, 32, 0)]
 GPUS = ["sm_80", "sm_89", "sm_90", "sm_100", "sm_120"]
 # Those that a step in one launch is for: multiprocessors, and shared memory of a block.
 WHOLE = {"sm_90": (132, 227 << 10), "sm_100": (148, 227 << 10)}
@@ -45,7 +45,7 @@ def main():
     for gpu in GPUS:
         for hidden, dim, half, activation in SHAPES:
             shape = {"HIDDEN": hidden, "DIM": dim, "HALF": half, "ACTIVATION": activation, "EPS": "1e-5f"}
-            compile_for(nvrtc, ["kernels.cu", "wide.cu"], gpu, shape | settings("fused.rs") | settings("fused/wide.rs"))
+            compile_for(nvrtc, ["kernels.cu", "wide.cu"], gpu, shape | settings("fused.rs") | settings("fused/wide.rs") | {"TILE": 8 if dim > 128 else 16})
             if gpu in WHOLE:
                 grid, shared = WHOLE[gpu]
                 whole = {

@@ -62,6 +62,13 @@ pub fn command_line<C: clap::Parser>() -> C {
     C::from_arg_matches_mut(&mut matches).unwrap_or_else(|error| error.format(&mut command).exit())
 }
 
+/// What a shell reads to complete the command lines of `program`.
+pub fn completions<C: clap::CommandFactory>(program: &str, shell: clap_complete::Shell) -> Vec<u8> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut C::command(), program, &mut script);
+    script
+}
+
 /// Text that cannot be read as markup, neither between tags nor within a quoted attribute.
 pub fn escaped(text: &str) -> String {
     text.replace('&', "&amp;")

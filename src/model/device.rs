@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 use tch::{Device, Kind};
 
 use crate::model::checkpoint::Dtype;
-use crate::model::cuda::{attention_of_any_length, exact_convolutions};
+use crate::model::cuda::exact_convolutions;
 use crate::model::kernels::{Format, Kernels};
 
 /// What the operator asked for.
@@ -234,9 +234,6 @@ fn cuda(asked: DeviceChoice, index: usize) -> Result<Device, DeviceError> {
     }
     if let Err(reason) = exact_convolutions() {
         tracing::warn!(%reason, "codes of images may differ from a CPU's");
-    }
-    if let Err(reason) = attention_of_any_length() {
-        tracing::warn!(%reason, "prompts of lengths that were not there before may take a second longer");
     }
     Ok(Device::Cuda(index))
 }

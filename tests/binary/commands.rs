@@ -350,3 +350,29 @@ fn the_examples_of_the_help_are_of_commands_that_there_are() {
         }
     }
 }
+
+#[test]
+fn a_shell_reads_the_completions_of_both_programs_and_finds_their_commands() {
+    for (binary, program, command, flag) in [
+        (SERVER, "llm-cxr", "serve", "--kv-memory"),
+        (TRAINER, "llm-cxr-train", "finetune", "--report-weight"),
+    ] {
+        let script = succeed(binary, &["completions", "bash"]);
+        let function = format!("_{}", program.replace('-', "__"));
+        // What bash completes after `PROGRAM COMM` and after `PROGRAM COMMAND --`.
+        let complete = |words: &str, last: usize| {
+            let asked = format!(
+                "{script}\nCOMP_WORDS=({words}) COMP_CWORD={last}\n{function} {program} \"${{COMP_WORDS[{last}]}}\" \"${{COMP_WORDS[{}]}}\"\nprintf '%s\\n' \"${{COMPREPLY[@]}}\"",
+                last - 1
+            );
+            succeed("bash", &["-c", &asked])
+        };
+        let has = |words: &str, last, wanted: &str| {
+            let given = complete(words, last);
+            assert!(given.lines().any(|line| line == wanted), "{words}: {given}");
+        };
+        has(&format!("{program} {}", &command[..3]), 1, command);
+        has(&format!("{program} {command} {}", &flag[..6]), 2, flag);
+        assert!(fail(binary, &["completions", "tcl"]).contains("zsh"));
+    }
+}

@@ -17,6 +17,7 @@ mod tokenizer;
 mod vqgan;
 mod work;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -62,6 +63,11 @@ enum Command {
     Pretrain(pretrain::PretrainArgs),
     Tokenizer(tokenizer::TokenizerArgs),
     Vqgan(Box<vqgan::VqganArgs>),
+    /// Print what a shell reads to complete command lines, as in `source <(llm-cxr-train completions bash)`.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
     #[command(hide = true)]
     Step(parallel::StepArgs),
 }
@@ -81,6 +87,11 @@ fn main() -> ExitCode {
         Command::Pretrain(args) => pretrain::run(&args.settings, args.device),
         Command::Tokenizer(args) => tokenizer::run(&args.settings),
         Command::Vqgan(args) => vqgan::run(&args.settings, args.device),
+        Command::Completions { shell } => {
+            let script = llm_cxr::basics::completions::<Cli>("llm-cxr-train", shell);
+            let printed = std::io::stdout().write_all(&script);
+            whole(printed.map_err(Into::into))
+        }
     };
     match done {
         Ok(Outcome::Finished) => ExitCode::SUCCESS,

@@ -52,12 +52,13 @@ pub(crate) fn run(args: &PhantomArgs) -> crate::Done {
     let phantom = Phantom::new(args.seed, args.size)?;
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} studies, {per_sec}, {eta} left")?;
     let bar = ProgressBar::new(args.studies).with_style(style);
-    let summary = write_dataset(&phantom, args.studies, &args.out, args.jobs, || bar.inc(1))?;
-    bar.finish();
+    // First: a path that cannot be written to is known before hours of work.
     if let Some(path) = &args.sheet {
-        std::fs::write(path, contact_sheet(&phantom, summary.studies.min(24))?)
+        std::fs::write(path, contact_sheet(&phantom, args.studies.min(24))?)
             .map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
     }
+    let summary = write_dataset(&phantom, args.studies, &args.out, args.jobs, || bar.inc(1))?;
+    bar.finish();
     llm_cxr::basics::say(format_args!(
         "{} studies of {} patients in {}",
         summary.studies,

@@ -69,6 +69,11 @@ enum Command {
     Openapi,
     /// Read an API key from standard input and print its hash for `--api-key-hash`.
     HashKey,
+    /// Print what a shell reads to complete command lines, as in `source <(llm-cxr completions bash)`.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
 }
 
 impl Command {
@@ -152,6 +157,7 @@ fn main() -> ExitCode {
         Command::DicomWorker(args) => dicom_worker::run(&args),
         Command::Openapi => print::openapi(),
         Command::HashKey => print::hash_key(),
+        Command::Completions { shell } => print::completions(shell),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,10 +1,16 @@
-//! `llm-cxr openapi` and `llm-cxr hash-key`: print and end.
+//! `llm-cxr openapi`, `llm-cxr hash-key` and `llm-cxr completions`: print and end.
 
 use std::io::{BufRead as _, Write as _};
 
 /// Prints the contract.
 pub fn openapi() -> crate::CommandResult {
     std::io::stdout().write_all(llm_cxr::http::contract::yaml().as_bytes())?;
+    Ok(())
+}
+
+/// Prints what a shell reads to complete command lines.
+pub fn completions(shell: clap_complete::Shell) -> crate::CommandResult {
+    std::io::stdout().write_all(&llm_cxr::basics::completions::<crate::Cli>("llm-cxr", shell))?;
     Ok(())
 }
 

@@ -107,7 +107,7 @@ pub fn load(bundle: &Bundle, options: &TorchOptions) -> Result<Box<dyn Backend>,
     })
 }
 
-/// Sequences in a step where nobody says how many. On a GPU a step of 64 takes some five times as long as one of 1, on a CPU one of 16 two to three times
+/// Sequences in a step where nobody says how many. On a GPU a step of 64 takes some three times as long as one of 1, on a CPU one of 16 two to three times
 /// (`docs/performance.md`).
 fn sequences(on: Device) -> usize {
     if on.is_cuda() { 64 } else { 16 }

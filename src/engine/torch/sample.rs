@@ -169,6 +169,11 @@ mod tests {
                 // Greedy rows alone go a shorter way.
                 samples.iter_mut().for_each(|sample| sample.temperature = 0.0);
             }
+            if round % 2 == 0 {
+                // So do rows that may all give the same ids.
+                let allowed = samples[0].allowed.clone();
+                samples.iter_mut().for_each(|sample| sample.allowed = allowed.clone());
+            }
             let rows = values.chunks_exact(VOCABULARY as usize).zip(&samples);
             let alone: Vec<Option<TokenId>> = rows
                 .map(|(row, sample)| Some(sample.sample(row, &mut Scratch::default()).unwrap()))
@@ -226,6 +231,11 @@ mod tests {
             for temperature in [0.0, 1.0] {
                 let each = [sample(0..1), sample(0..1), sample(1..2)].map(|sample| RowSample { temperature, ..sample });
                 assert_eq!(sample_rows(&logits, &each).unwrap(), [Some(0), None, Some(1)]);
+                let alike = [0, 1, 2].map(|_| RowSample {
+                    temperature,
+                    ..sample(1..2)
+                });
+                assert_eq!(sample_rows(&logits, &alike).unwrap(), [Some(1), None, Some(1)]);
             }
         }
         let logits = Tensor::from_slice(&[0.0f32; 4]).view([2, 2]);

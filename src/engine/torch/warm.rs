@@ -7,19 +7,48 @@ use crate::engine::sampler::SampleError;
 use crate::engine::{Backend, BackendError, RowSample, VisionOutput, VisionWork};
 use crate::model::neox::{Segment, Span};
 use crate::radiograph::Pixels;
+use crate::vocabulary::TokenId;
 
 /// Tokens of the prompts: one on a CPU, where a long one takes seconds; on a GPU several, for libraries take other kernels for other lengths.
 const PROMPTS: &[usize] = &[8, 32, 128, 512];
 
+/// Tokens that sequences hold when a GPU's steps are recorded: enough for every warp of a block that attends.
+const BEFORE: usize = 80;
+
+/// Sequences of so many tokens in the KV memory, one after the other, with room for a token more each.
+#[derive(Clone, Copy)]
+struct Sequences {
+    before: usize,
+}
+
+impl Sequences {
+    /// A piece of `tokens` of the sequence of this number.
+    fn piece(self, number: usize, position: usize, tokens: &[TokenId], logits: usize) -> Segment<'_> {
+        let len = self.before + 1;
+        Segment {
+            span: Span {
+                start: number * len,
+                len,
+            },
+            position,
+            tokens,
+            logits,
+        }
+    }
+}
+
 impl TorchBackend {
     /// Runs prompts, steps of as many rows as are recorded, and encodings and drawings.
     pub(super) fn warm_up(&mut self) -> Result<(), BackendError> {
-        let lengths = if self.device.is_cuda() { PROMPTS } else { &PROMPTS[..1] };
-        for rows in self.neox.step_sizes() {
-            self.warm_step(rows)?;
-        }
-        for length in lengths {
+        let gpu = self.device.is_cuda();
+        for length in if gpu { PROMPTS } else { &PROMPTS[..1] } {
             self.warm_prompt(*length)?;
+        }
+        let sizes = self.neox.step_sizes();
+        let most = sizes.iter().copied().max().unwrap_or(1);
+        let before = self.warm_sequences(if gpu { most } else { 0 })?;
+        for rows in sizes {
+            self.warm_step(rows, before)?;
         }
         let mut images = 1;
         while images <= self.facts.vision_batch {
@@ -29,10 +58,19 @@ impl TorchBackend {
         Ok(())
     }
 
+    /// Tokens of a text. Not the same over and over: on a GPU our kernels are compared with libtorch's by what is run here, and where all keys and values are
+    /// alike, attention to the wrong ones gives the right sums.
+    fn text(&self, from: usize, count: usize) -> Vec<TokenId> {
+        let words = self.facts.code_base.max(1);
+        (from..from + count)
+            .map(|at| (at as u32).wrapping_mul(7919) % words)
+            .collect()
+    }
+
     /// A prompt of `length` tokens or as many as there is room for, alone, behind as many, and beside a reply.
     fn warm_prompt(&mut self, length: usize) -> Result<(), BackendError> {
         let room = self.facts.context.min(self.facts.kv_tokens - 1) - 1;
-        let prompt = vec![0; length.min(room)];
+        let prompt = self.text(0, length.min(room));
         if prompt.is_empty() {
             return Ok(());
         }
@@ -66,33 +104,56 @@ impl TorchBackend {
         Ok(())
     }
 
+    /// Sequences for as many rows as the largest step has, each of [`BEFORE`] tokens or as many as there is room for.
+    fn warm_sequences(&mut self, rows: usize) -> Result<Sequences, BackendError> {
+        let room = self.facts.kv_tokens / rows.max(1);
+        let before = match rows {
+            0 => 0,
+            _ => BEFORE.min(room.min(self.facts.context).saturating_sub(1)),
+        };
+        let sequences = Sequences { before };
+        let texts: Vec<_> = (0..rows).map(|row| self.text(row * 3, before)).collect();
+        if before > 0 {
+            let pieces: Vec<_> = texts.iter().enumerate().collect();
+            for some in pieces.chunks(8) {
+                let segments: Vec<_> = some
+                    .iter()
+                    .map(|(row, text)| sequences.piece(*row, 0, text, 0))
+                    .collect();
+                self.step(&segments, &[])?;
+            }
+        }
+        Ok(sequences)
+    }
+
     /// A step of one token of each of `rows` sequences, with and, where the device samples, without logits that come over. A memory too small for as many is
     /// none that they will run in.
-    fn warm_step(&mut self, rows: usize) -> Result<(), BackendError> {
-        if rows > self.facts.kv_tokens {
+    fn warm_step(&mut self, rows: usize, sequences: Sequences) -> Result<(), BackendError> {
+        if rows * (sequences.before + 1) > self.facts.kv_tokens {
             return Ok(());
         }
-        let segment = |start: usize| Segment {
-            span: Span { start, len: 1 },
-            position: 0,
-            tokens: &[0],
-            logits: 1,
-        };
-        let segments: Vec<_> = (0..rows).map(segment).collect();
+        let tokens = self.text(1, rows);
+        let segments: Vec<_> = tokens
+            .chunks(1)
+            .enumerate()
+            .map(|(row, token)| sequences.piece(row, sequences.before, token, 1))
+            .collect();
         self.step(&segments, &[])?;
         if !self.facts.samples_on_device {
             return Ok(());
         }
-        // The likeliest, as reports are; and by weight, of some ids, as images and answers are.
-        for (temperature, top_k, top_p) in [(0.0, 0, 1.0), (1.0, 0, 0.9), (1.0, 50, 1.0)] {
-            let sample = RowSample {
-                allowed: 0..self.facts.code_base,
+        let words = self.facts.code_base;
+        // The likeliest, as reports are; by weight, and of other ids in other rows, as where images are drawn beside answers; and of some alone.
+        for (temperature, top_k, top_p, apart) in [(0.0, 0, 1.0, 0), (1.0, 0, 0.9, words / 2), (1.0, 50, 1.0, 0)] {
+            let sample = |row: usize| RowSample {
+                allowed: 0..words - if row % 2 == 1 { apart } else { 0 },
                 temperature,
                 top_k,
                 top_p,
                 uniform: 0.5,
             };
-            let output = self.step(&segments, &vec![vec![sample]; rows])?;
+            let samples: Vec<_> = (0..rows).map(|row| vec![sample(row)]).collect();
+            let output = self.step(&segments, &samples)?;
             if output.sampled.iter().flatten().any(Option::is_none) {
                 return Err(BackendError(SampleError::NotFinite.to_string()));
             }
@@ -143,8 +204,20 @@ mod tests {
         let network = Vqgan::load(&vqgan, &source, Kind::Float, Device::Cpu).unwrap();
         let mut backend = TorchBackend::new(model, network, 32, 1, Kind::Float, Device::Cpu);
         backend.facts.samples_on_device = true;
-        for rows in [1, 2, 4, 8, 16, 32, 64] {
-            backend.warm_step(rows).unwrap();
+        // 32 positions in all: for 64 rows, for 16 with a token before each, and for one.
+        for most in [64, 16, 1, 0] {
+            let sequences = backend.warm_sequences(most).unwrap();
+            assert_eq!(
+                sequences.before,
+                [(64, 0), (16, 1), (1, 31), (0, 0)]
+                    .iter()
+                    .find(|(rows, _)| *rows == most)
+                    .unwrap()
+                    .1
+            );
+            for rows in [1, 2, 4, 8, 16, 32, 64] {
+                backend.warm_step(rows, sequences).unwrap();
+            }
         }
         for length in PROMPTS {
             backend.warm_prompt(*length).unwrap();
@@ -173,7 +246,7 @@ mod tests {
         let network = Vqgan::load(&vqgan, &RandomSource::new(1), Kind::Float, Device::Cpu).unwrap();
         let mut backend = TorchBackend::new(model, network, 32, 1, Kind::Float, Device::Cpu);
         backend.facts.samples_on_device = true;
-        let error = backend.warm_step(1).unwrap_err();
+        let error = backend.warm_step(1, Sequences { before: 0 }).unwrap_err();
         assert!(error.0.contains("not finite"), "{}", error.0);
     }
 }

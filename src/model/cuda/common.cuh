@@ -1,4 +1,4 @@
-// What the kernels of a decode step share: words of bf16, the tensor cores, and attention's arithmetic. Put before kernels.cu and step.cu when they are compiled
+// What the kernels of a decode step share: words of bf16, the tensor cores, and attention's arithmetic. Put before kernels.cu (and wide.cu) and step.cu when they are compiled
 // (program.rs), for one model's shape:
 //
 //   HIDDEN, DIM (of a head), HALF (rotary pairs), ACTIVATION (0 gelu, 1 gelu by tanh, 2 relu), EPS

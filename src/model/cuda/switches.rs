@@ -23,7 +23,8 @@ pub fn exact_convolutions() -> Result<(), CudaError> {
 }
 
 /// From here on libtorch's attention goes without cuDNN's, in this process. On Hopper and Blackwell it would try that first, which makes a plan for every new
-/// pair of lengths of queries and keys, and that takes up to a second (pytorch's `sdp_utils.cpp`, `MHA.cpp`): every prompt of a new length would.
+/// pair of lengths of queries and keys, and that takes up to a second (pytorch's `sdp_utils.cpp`, `MHA.cpp`): every prompt of a new length would. Trainings see the
+/// same lengths again and again, and are left to it.
 ///
 /// # Errors
 /// As [`exact_convolutions`].

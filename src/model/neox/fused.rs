@@ -76,8 +76,8 @@ pub(super) struct Fused {
     products: Vec<[Kernel; 3]>,
     /// A step in one launch; `None` where the GPU or the shape is none for it.
     whole: Option<Whole>,
-    /// For many rows, where a head is not too large.
-    wide: Option<Wide>,
+    /// For more rows, and prompts.
+    wide: Wide,
     // Last: the kernels are of it.
     program: Program,
 }
@@ -128,7 +128,7 @@ impl Fused {
             format!("NORM_THREADS={NORM_THREADS}"),
             format!("FRESH={FRESH}"),
         ];
-        let macros = [&shape[..], &settings, &wide::settings()].concat();
+        let macros = [&shape[..], &settings, &wide::settings(config)].concat();
         // Compiling takes seconds; the two are compiled beside each other.
         let (program, whole) = std::thread::scope(|scope| {
             let others =
@@ -152,11 +152,7 @@ impl Fused {
             norms: program.kernel(c"norms")?,
             products: products.collect::<Result<_, CudaError>>()?,
             whole,
-            wide: Wide::new(config, &program)
-                .inspect_err(
-                    |reason| tracing::info!(%reason, "steps of many rows and prompts run without kernels of their own"),
-                )
-                .ok(),
+            wide: Wide::new(config, &program)?,
             program,
         })
     }
@@ -166,8 +162,7 @@ impl Fused {
         let whole = self.whole.as_ref().is_some_and(|whole| whole.serves(rows));
         // Where both do, libtorch's products are slower than ours.
         let layers = SIZES.iter().any(|(most, _)| rows <= *most);
-        let wide = self.wide.is_some() && !layers;
-        [(whole, Way::Whole), (layers, Way::Layers), (wide, Way::Wide)]
+        [(whole, Way::Whole), (layers, Way::Layers), (!layers, Way::Wide)]
             .into_iter()
             .filter_map(|(is, way)| is.then_some(way))
             .collect()
@@ -179,36 +174,27 @@ impl Fused {
     /// # Errors
     /// When CUDA refuses a launch.
     pub(super) fn pass_rows(&self, kv: &mut KvMemory, input: &Tensor, way: Way) -> Result<Tensor, CudaError> {
-        match (way, &self.whole, &self.wide) {
-            (Way::Whole, Some(whole), _) => whole.pass_rows(&self.config, &self.weights, kv, input),
-            (Way::Wide, _, Some(wide)) => {
-                let normed = wide.pass(self, kv, input, &wide::Attention::OfRows)?;
+        match (way, &self.whole) {
+            (Way::Whole, Some(whole)) => whole.pass_rows(&self.config, &self.weights, kv, input),
+            (Way::Wide, _) => {
+                let normed = self.wide.pass(self, kv, input, &wide::Attention::OfRows)?;
                 Ok(self.logits(&normed))
             }
             _ => self.pass_layers(kv, input),
         }
     }
 
-    /// Whether there are kernels for prompts.
-    pub(super) fn takes_prompts(&self) -> bool {
-        self.wide.is_some()
-    }
-
     /// Runs prompts, whose attention is planned; `input` is as that of [`Self::pass_rows`]. Gives what the output matrix reads, bf16, `[rows, hidden_size]`.
     ///
     /// # Errors
-    /// When there are no kernels for it, or CUDA refuses a launch.
+    /// When CUDA refuses a launch.
     pub(super) fn pass_prompts(
         &self,
         kv: &mut KvMemory,
         input: &Tensor,
         plan: &AttentionPlan,
     ) -> Result<Tensor, CudaError> {
-        let wide = self
-            .wide
-            .as_ref()
-            .ok_or_else(|| CudaError::new("there are no kernels for prompts"))?;
-        wide.pass(self, kv, input, &wide::Attention::Planned(plan))
+        self.wide.pass(self, kv, input, &wide::Attention::Planned(plan))
     }
 
     /// Without what rows that the output matrix has too many give ([`super::projection::Projection::padded`]).
@@ -274,7 +260,7 @@ fn fits(config: &NeoxConfig) -> bool {
     // What adding up over a block takes, and CUDA for itself.
     let rest = 1024 + 4 * 2 * 32;
     dim.is_multiple_of(8)
-        && dim <= WARPS * 32
+        && dim <= wide::LARGEST_HEAD
         && 2 * config.rotary_pairs() <= dim
         && config.hidden_size.is_multiple_of(32)
         && config.intermediate_size.is_multiple_of(32)
@@ -301,6 +287,8 @@ mod tests {
         assert!(!fits(&shape(384, 32, 512)));
         assert!(!fits(&shape(400, 5, 512)));
         assert!(!fits(&shape(2560, 32, 16_384)));
+        // Heads of 256 and of 264 dimensions.
+        assert!(fits(&shape(2816, 11, 512)) && !fits(&shape(2112, 8, 512)));
     }
 
     #[test]

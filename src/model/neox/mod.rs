@@ -17,6 +17,7 @@ mod replay;
 mod rotary;
 mod rows;
 mod step;
+mod views;
 mod zeroed;
 
 #[cfg(test)]

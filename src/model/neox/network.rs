@@ -6,23 +6,22 @@ use super::NeoxConfig;
 use super::attention::AttentionPlan;
 use super::buffer::Form;
 use super::config::{Activation, EMBED_IN};
-use super::fused::{Fused, FusedLayer, FusedNorm, FusedWeights};
 use super::kv::KvMemory;
-use super::matrix::{Matrix, Plain};
 use super::projection::{Projection, RowOrder};
 use super::replay::{Recorded, Replays};
 use super::rotary::RotaryTable;
-use super::rows::{FEW, RowLayer, RowNorm, RowPath, RowWeights};
+use super::rows::{FEW, RowPath};
 use super::step::{Segment, wanted};
 use crate::model::checkpoint::{Dtype, Weights};
+use crate::model::cuda::attention_of_any_length;
 use crate::model::device::WeightsChoice;
 use crate::model::kernels::{Format, Kernels};
-use crate::model::source::{Linear, LoadError, TensorSource, floats};
+use crate::model::source::{Linear, LoadError, TensorSource};
 
 /// How the output matrix is held where the others are in 8 or 4 bits: it is read once where these follow each other.
 pub(in crate::model) const OUTPUT_FORMAT: Format = Format::Int8;
 
-/// On a GPU the output matrix has a multiple of so many rows.
+/// On a GPU an output matrix that is not the embedding, too, has a multiple of so many rows.
 const OUTPUT_ROWS: usize = 8;
 
 /// A GPT-NeoX with its weights on a device, for inference.
@@ -30,29 +29,29 @@ pub struct Neox {
     config: NeoxConfig,
     kind: Kind,
     device: Device,
-    embed_in: Tensor,
-    layers: Vec<Layer>,
-    final_norm: Norm,
-    embed_out: Projection,
-    rotary: RotaryTable,
+    pub(super) embed_in: Tensor,
+    pub(super) layers: Vec<Layer>,
+    pub(super) final_norm: Norm,
+    pub(super) embed_out: Projection,
+    pub(super) rotary: RotaryTable,
     /// The way of few rows, on a CPU. It holds the same weights.
     rows: Option<RowPath>,
     /// The way of few rows, on a GPU.
     replays: Option<Replays>,
 }
 
-struct Layer {
-    input_norm: Norm,
-    post_attention_norm: Norm,
-    qkv: Projection,
-    dense: Projection,
-    up: Projection,
-    down: Projection,
+pub(super) struct Layer {
+    pub(super) input_norm: Norm,
+    pub(super) post_attention_norm: Norm,
+    pub(super) qkv: Projection,
+    pub(super) dense: Projection,
+    pub(super) up: Projection,
+    pub(super) down: Projection,
 }
 
-struct Norm {
-    weight: Tensor,
-    bias: Tensor,
+pub(super) struct Norm {
+    pub(super) weight: Tensor,
+    pub(super) bias: Tensor,
     eps: f64,
 }
 
@@ -127,6 +126,11 @@ impl Neox {
         if held.is_some() && device != Device::Cpu {
             let reason = "weights in 8 or 4 bits are for the CPU; use --weights native on a GPU, or --device cpu";
             return Err(LoadError::Source(reason.to_owned()));
+        }
+        if device.is_cuda()
+            && let Err(reason) = attention_of_any_length()
+        {
+            tracing::warn!(%reason, "prompts of lengths that were not there before may take a second longer");
         }
         let to = (kind, device);
         let (v, h) = (config.vocab_size, config.hidden_size);
@@ -229,64 +233,6 @@ impl Neox {
             matrices.iter().map(|matrix| matrix.bytes()).sum::<usize>() + norms
         };
         self.layers.iter().map(layer).sum::<usize>() + norm(&self.final_norm) + self.embed_out.bytes()
-    }
-
-    /// The weights as the kernels of few rows take them; `None` where these do not apply.
-    fn row_weights(&self) -> Option<RowWeights> {
-        let norm = |norm: &Norm| RowNorm {
-            weight: floats(&norm.weight),
-            bias: floats(&norm.bias),
-        };
-        let layer = |layer: &Layer| {
-            Some(RowLayer {
-                qkv: Matrix::of(&layer.qkv)?,
-                dense: Matrix::of(&layer.dense)?,
-                up: Matrix::of(&layer.up)?,
-                down: Matrix::of(&layer.down)?,
-                input_norm: norm(&layer.input_norm),
-                post_attention_norm: norm(&layer.post_attention_norm),
-            })
-        };
-        let (cos, sin) = self.rotary.tables();
-        Some(RowWeights {
-            embed_in: Plain::new(&self.embed_in)?,
-            layers: self.layers.iter().map(layer).collect::<Option<_>>()?,
-            final_norm: norm(&self.final_norm),
-            embed_out: Matrix::of(&self.embed_out)?,
-            cos: floats(cos),
-            sin: floats(sin),
-        })
-    }
-
-    /// The kernels of few rows on a GPU; `None` where there are none for this model, with the reason in the log.
-    fn fused(&self) -> Option<Fused> {
-        let Device::Cuda(index) = self.device else { return None };
-        let norm = |norm: &Norm| FusedNorm {
-            weight: norm.weight.shallow_clone(),
-            bias: norm.bias.shallow_clone(),
-        };
-        let layer = |layer: &Layer| {
-            Some(FusedLayer {
-                input_norm: norm(&layer.input_norm),
-                post_attention_norm: norm(&layer.post_attention_norm),
-                qkv: layer.qkv.native()?,
-                dense: layer.dense.native()?,
-                up: layer.up.native()?,
-                down: layer.down.native()?,
-            })
-        };
-        let (cos, sin) = self.rotary.tables();
-        let weights = FusedWeights {
-            embed_in: self.embed_in.shallow_clone(),
-            layers: self.layers.iter().map(layer).collect::<Option<_>>()?,
-            final_norm: norm(&self.final_norm),
-            embed_out: self.embed_out.native()?,
-            cos: cos.shallow_clone(),
-            sin: sin.shallow_clone(),
-        };
-        let made = Fused::new(&self.config, weights, index);
-        made.inspect_err(|reason| tracing::info!(%reason, "steps run by libtorch's kernels"))
-            .ok()
     }
 
     /// What has been recorded of its steps on a GPU; `None` elsewhere.

@@ -1,7 +1,7 @@
 //! Prompts on a GPU: by kernels of our own around libtorch's products, where these give what libtorch's alone give.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 
 use tch::Tensor;
 
@@ -16,13 +16,13 @@ use crate::model::cuda::CudaError;
 /// Whether the first prompt came out alike both ways; unknown before it.
 #[derive(Default)]
 pub(super) struct Prompts {
-    trusted: OnceLock<bool>,
+    trusted: Mutex<Option<bool>>,
 }
 
 impl Prompts {
     /// Whether they run by kernels of our own.
     pub(super) fn trusted(&self) -> bool {
-        self.trusted.get() == Some(&true)
+        *self.trusted.lock().unwrap_or_else(PoisonError::into_inner) == Some(true)
     }
 }
 
@@ -35,18 +35,18 @@ impl Neox {
         kv: &mut KvMemory,
         segments: &[Segment<'_>],
     ) -> Option<Tensor> {
-        let Some(fused) = fused.filter(|fused| fused.takes_prompts()) else {
+        let Some(fused) = fused else {
             return self.pass(kv, segments);
         };
-        let trusted = *prompts.trusted.get_or_init(|| self.try_prompts(fused, kv, segments));
-        let rows = match trusted {
-            true => self.normed_by(fused, kv, segments),
-            false => return self.pass(kv, segments),
-        };
-        let rows = match rows {
+        let mut trusted = prompts.trusted.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*trusted.get_or_insert_with(|| self.try_prompts(fused, kv, segments)) {
+            return self.pass(kv, segments);
+        }
+        let rows = match self.normed_by(fused, kv, segments) {
             Ok(rows) => rows,
             Err(error) => {
-                tracing::warn!(%error, "a prompt is run by libtorch's kernels");
+                tracing::warn!(%error, "prompts are run by libtorch's kernels from here on");
+                *trusted = Some(false);
                 return self.pass(kv, segments);
             }
         };
