@@ -4,7 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::*;
 use crate::model::neox::Span;
-use crate::model::source::RandomSource;
+use crate::model::neox::rows::RowWeights;
+use crate::model::source::{RandomSource, floats};
 
 /// Rows that are no multiple of a panel, columns that are none of a pair of registers.
 const SHAPE: &str = r#"{"vocab_size":151,"hidden_size":72,"num_hidden_layers":2,"num_attention_heads":3,"intermediate_size":300,
