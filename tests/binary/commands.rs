@@ -358,11 +358,10 @@ fn a_shell_reads_the_completions_of_both_programs_and_finds_their_commands() {
         (TRAINER, "llm-cxr-train", "finetune", "--report-weight"),
     ] {
         let script = succeed(binary, &["completions", "bash"]);
-        let function = format!("_{}", program.replace('-', "__"));
         // What bash completes after `PROGRAM COMM` and after `PROGRAM COMMAND --`.
         let complete = |words: &str, last: usize| {
             let asked = format!(
-                "{script}\nCOMP_WORDS=({words}) COMP_CWORD={last}\n{function} {program} \"${{COMP_WORDS[{last}]}}\" \"${{COMP_WORDS[{}]}}\"\nprintf '%s\\n' \"${{COMPREPLY[@]}}\"",
+                "{script}\nCOMP_WORDS=({words}) COMP_CWORD={last}\n_{program} {program} \"${{COMP_WORDS[{last}]}}\" \"${{COMP_WORDS[{}]}}\"\nprintf '%s\\n' \"${{COMPREPLY[@]}}\"",
                 last - 1
             );
             succeed("bash", &["-c", &asked])
