@@ -46,9 +46,9 @@ impl TorchBackend {
         }
         let sizes = self.neox.step_sizes();
         let most = sizes.iter().copied().max().unwrap_or(1);
-        let before = self.warm_sequences(if gpu { most } else { 0 })?;
+        let sequences = self.warm_sequences(if gpu { most } else { 0 })?;
         for rows in sizes {
-            self.warm_step(rows, before)?;
+            self.warm_step(rows, sequences)?;
         }
         let mut images = 1;
         while images <= self.facts.vision_batch {
@@ -205,16 +205,9 @@ mod tests {
         let mut backend = TorchBackend::new(model, network, 32, 1, Kind::Float, Device::Cpu);
         backend.facts.samples_on_device = true;
         // 32 positions in all: for 64 rows, for 16 with a token before each, and for one.
-        for most in [64, 16, 1, 0] {
+        for (most, before) in [(64, 0), (16, 1), (1, 31), (0, 0)] {
             let sequences = backend.warm_sequences(most).unwrap();
-            assert_eq!(
-                sequences.before,
-                [(64, 0), (16, 1), (1, 31), (0, 0)]
-                    .iter()
-                    .find(|(rows, _)| *rows == most)
-                    .unwrap()
-                    .1
-            );
+            assert_eq!(sequences.before, before, "{most}");
             for rows in [1, 2, 4, 8, 16, 32, 64] {
                 backend.warm_step(rows, sequences).unwrap();
             }

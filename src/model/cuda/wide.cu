@@ -8,7 +8,7 @@
 
 DEVICE float with_bias(const float* line, const u16* bias, int at) { return line[at] + (bias ? wide(bias[at]) : 0.0f); }
 
-// A number of a head, `d` of DIM, turned by its position's angles.
+// As `turned`, of a head whose bias has not been added yet. Apart from it, so that the kernels tuned around that one stay as they were measured.
 DEVICE float turned_with_bias(const float* head, const u16* bias, int d, const float* cosines, const float* sines) {
     const float own = with_bias(head, bias, d);
     if (d < HALF) return own * cosines[d] - with_bias(head, bias, d + HALF) * sines[d];

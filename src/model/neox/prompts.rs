@@ -1,6 +1,5 @@
 //! Prompts on a GPU: by kernels of our own around libtorch's products, where these give what libtorch's alone give.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
 
 use tch::Tensor;
@@ -9,7 +8,7 @@ use super::attention::AttentionPlan;
 use super::fused::Fused;
 use super::kv::KvMemory;
 use super::network::Neox;
-use super::replay::{agree, table};
+use super::replay::{agree, table, unless_refused};
 use super::step::{Segment, wanted};
 use crate::model::cuda::CudaError;
 
@@ -64,13 +63,10 @@ impl Neox {
 
     /// Whether both ways give the same.
     fn try_prompts(&self, fused: &Fused, kv: &mut KvMemory, segments: &[Segment<'_>]) -> bool {
-        let mut both = || -> Result<(), String> {
+        let agreed = unless_refused(|| {
             let rows = self.normed_by(fused, kv, segments).map_err(|error| error.to_string())?;
             agree(&rows, &self.normed(kv, segments), self.kind())
-        };
-        // tch turns what libtorch refuses into a panic; here it is a reason to go the other way.
-        let agreed = catch_unwind(AssertUnwindSafe(&mut both))
-            .unwrap_or_else(|_| Err("libtorch refused a part of it".to_owned()));
+        });
         match agreed {
             Ok(()) => true,
             Err(reason) => {

@@ -96,6 +96,11 @@ fn assert_inside(config: &NeoxConfig, kv: &KvMemory, segments: &[Segment<'_>]) {
     }
 }
 
+/// What `work` gives. tch turns what libtorch refuses into a panic; here it is a reason to go another way.
+pub(super) fn unless_refused<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err("libtorch refused a part of it".to_owned()))
+}
+
 /// Whether the rows of two ways to compute the same, in `kind`, lie no further apart than they may; `Err` says how far.
 pub(super) fn agree(made: &Tensor, plain: &Tensor, kind: Kind) -> Result<(), String> {
     let lengths = |rows: &Tensor| rows.to_kind(Kind::Float).norm_scalaropt_dim(2.0, [1i64], false);
@@ -303,7 +308,7 @@ impl Replays {
         input: &Tensor,
         pass: impl Fn(&mut KvMemory) -> Result<Tensor, CudaError>,
     ) -> Result<Kept, String> {
-        let mut made = || -> Result<Kept, String> {
+        unless_refused(|| {
             let plain = model.pass_rows(kv, input, keys as i64);
             let recorded = recorder
                 .record(|| pass(kv))
@@ -320,9 +325,7 @@ impl Replays {
             // Of the rows that count, the worst.
             let (recorded, plain) = (kept.logits.narrow(0, 0, rows as i64), plain.narrow(0, 0, rows as i64));
             agree(&recorded, &plain, model.kind()).map(|()| kept)
-        };
-        // tch turns what libtorch refuses into a panic; here it is a reason to go the other way.
-        catch_unwind(AssertUnwindSafe(&mut made)).unwrap_or_else(|_| Err("libtorch refused a part of it".to_owned()))
+        })
     }
 }
 
