@@ -6,6 +6,7 @@
 use super::lanes::{Element, Lanes, exp, widen};
 use super::sets::Kernels;
 use super::team::{Shared, Team};
+use super::tiles::TileKernels;
 
 /// Channels are a multiple of this: whole vectors of every instruction set.
 const CHANNELS: usize = 16;
@@ -50,15 +51,25 @@ pub(super) struct Pixels<E> {
 
 /// A kind of value that images are held in: f32, or the bits of bf16.
 pub trait Value: Copy + Send + Sync {
+    /// Nought.
+    const ZERO: Self;
     /// The kernels for it.
     fn kernels(kernels: &Kernels) -> &PixelKernels<Self>;
+    /// Those for tiles of it.
+    fn tiles(kernels: &Kernels) -> &TileKernels<Self>;
     /// In f32.
     fn wide(self) -> f32;
 }
 
 impl Value for f32 {
+    const ZERO: Self = 0.0;
+
     fn kernels(kernels: &Kernels) -> &PixelKernels<Self> {
         &kernels.pixels_f32
+    }
+
+    fn tiles(kernels: &Kernels) -> &TileKernels<Self> {
+        &kernels.tiles_f32
     }
 
     fn wide(self) -> f32 {
@@ -67,8 +78,14 @@ impl Value for f32 {
 }
 
 impl Value for u16 {
+    const ZERO: Self = 0;
+
     fn kernels(kernels: &Kernels) -> &PixelKernels<Self> {
         &kernels.pixels_bf16
+    }
+
+    fn tiles(kernels: &Kernels) -> &TileKernels<Self> {
+        &kernels.tiles_bf16
     }
 
     fn wide(self) -> f32 {

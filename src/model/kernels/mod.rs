@@ -23,6 +23,7 @@
 //! | `panels` | panels of quantised weights times rows of inputs |
 //! | `quantised` | what a set of kernels does with quantised weights |
 //! | `group_norm` | GroupNorm and swish over images |
+//! | `winograd`, `tiles` | convolutions of 3 × 3 over images |
 //! | `attend` | one query over the keys and values of its sequence |
 //! | `pointwise` | LayerNorm, activations, rounding to bf16 |
 //! | `sets` | one set of kernels per instruction set |
@@ -55,7 +56,9 @@ mod select;
 mod sets;
 mod stored;
 mod team;
+mod tiles;
 mod whole;
+mod winograd;
 
 #[cfg(test)]
 mod quantised_tests;
@@ -72,3 +75,4 @@ pub use quantised::WideMut;
 pub use sets::Kernels;
 pub use stored::{Stored, to_store};
 pub use team::{Shared, Team, Worker};
+pub use winograd::{Images, Winograd};

@@ -116,7 +116,12 @@ impl Kernels {
 
     /// Whether products of many rows with weights in panels are no slower than libtorch's.
     pub fn takes_prompts(&self) -> bool {
-        !Self::tiles() && !std::ptr::eq(self, &sets::portable::KERNELS)
+        !Self::tiles() && self.has_vectors()
+    }
+
+    /// Whether its vectors are the processor's, not plain Rust's.
+    pub fn has_vectors(&self) -> bool {
+        !std::ptr::eq(self, &sets::portable::KERNELS)
     }
 
     /// The instruction set.

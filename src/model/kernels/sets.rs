@@ -8,6 +8,7 @@ use super::packed::{PackedProduct, WidenedLines};
 use super::panels::{Int4, Int8};
 use super::product::{Job, Widened};
 use super::quantised::{Quantised, quantised};
+use super::tiles::{self, Multiply, TileKernels, tiles};
 use super::{attend, codes, fixed, packed, panels, pointwise, product};
 
 pub(super) type Product<W, X> = unsafe fn(&Job<W, X>);
@@ -37,6 +38,11 @@ pub struct Kernels {
     pub(super) fix: Fix,
     pub(super) pixels_f32: PixelKernels<f32>,
     pub(super) pixels_bf16: PixelKernels<u16>,
+    pub(super) tiles_f32: TileKernels<f32>,
+    pub(super) tiles_bf16: TileKernels<u16>,
+    /// Transformed tiles with so many columns of weights.
+    pub(super) multiply: unsafe fn(&Multiply),
+    pub(super) columns: usize,
     pub(super) attend_f32: unsafe fn(&attend::Job<f32>),
     pub(super) attend_bf16: unsafe fn(&attend::Job<u16>),
     pub(super) norm: unsafe fn(*const f32, *const f32, *const f32, usize, f32, *mut f32),
@@ -70,6 +76,14 @@ macro_rules! kernels {
             quantised!(int4, $whole, Int4, codes::int4::<$levels> $(, $feature)?);
             pixels!(pixels_f32, $lanes, f32 $(, $feature)?);
             pixels!(pixels_bf16, $lanes, u16 $(, $feature)?);
+            tiles!(tiles_f32, $lanes, f32 $(, $feature)?);
+            tiles!(tiles_bf16, $lanes, u16 $(, $feature)?);
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn multiply(job: &Multiply) {
+                // Sums of two vectors for each row fit into registers: 16, or 32 where vectors are as wide.
+                const ROWS: usize = <$lanes as Lanes>::WIDTH * 3 / 4;
+                unsafe { tiles::multiply::<$lanes, ROWS, { ROWS / 3 }>(job) }
+            }
             $(#[target_feature(enable = $feature)])?
             unsafe fn fix(from: &[f32], to: FixedMut<'_>) {
                 fixed::fix(from, to.words, to.scales, to.offsets)
@@ -114,6 +128,10 @@ macro_rules! kernels {
                 fix,
                 pixels_f32: pixels_f32::KERNELS,
                 pixels_bf16: pixels_bf16::KERNELS,
+                tiles_f32: tiles_f32::KERNELS,
+                tiles_bf16: tiles_bf16::KERNELS,
+                multiply,
+                columns: 2 * <$lanes as Lanes>::WIDTH,
                 attend_f32,
                 attend_bf16,
                 norm,

@@ -4,6 +4,7 @@
 
 use tch::{Device, Kind, Tensor};
 
+use super::convolution::{Conv, doubled};
 use super::layout::{LayerKind, LayerSpec};
 use super::norm::Norm;
 use crate::model::source::{LoadError, TensorSource};
@@ -61,12 +62,6 @@ pub(crate) enum Layer {
     },
 }
 
-pub(crate) struct Conv {
-    weight: Tensor,
-    bias: Tensor,
-    padding: i64,
-}
-
 impl Layer {
     pub(crate) fn load(
         source: &dyn TensorSource,
@@ -75,24 +70,13 @@ impl Layer {
         kind: Kind,
         device: Device,
     ) -> Result<Self, LoadError> {
+        let named = |part: &str| format!("{}{part}", spec.name);
         let conv = |part: &str, input: usize, output: usize, kernel: usize| {
-            let name = format!("{}{part}", spec.name);
-            let weight = source.tensor(
-                &format!("{name}.weight"),
-                &[output, input, kernel, kernel],
-                kind,
-                device,
-            )?;
-            let bias = source.tensor(&format!("{name}.bias"), &[output], kind, device)?;
-            Ok::<_, LoadError>(Conv {
-                weight: memory.lay(&weight),
-                bias,
-                padding: kernel as i64 / 2,
-            })
+            let shape = [output, input, kernel, kernel];
+            Conv::load(source, &named(part), shape, memory, kind, device)
         };
-        let norm = |part: &str, channels: usize| {
-            Norm::load(source, &format!("{}{part}", spec.name), channels, memory, kind, device)
-        };
+        let down = |c: usize| Conv::halving(source, &named(".conv"), c, memory, kind, device);
+        let norm = |part: &str, channels: usize| Norm::load(source, &named(part), channels, memory, kind, device);
         Ok(match spec.kind {
             LayerKind::Conv { input, output, kernel } => Layer::Conv(conv("", input, output, kernel)?),
             LayerKind::Resnet { input, output } => Layer::Resnet {
@@ -112,9 +96,7 @@ impl Layer {
                 out: conv(".proj_out", c, c, 1)?,
             },
             LayerKind::Downsample { channels: c, with_conv } => {
-                // Its padding is asymmetric and done apart.
-                let conv = with_conv.then(|| conv(".conv", c, c, 3)).transpose()?;
-                Layer::Downsample(conv.map(|conv| Conv { padding: 0, ..conv }))
+                Layer::Downsample(with_conv.then(|| down(c)).transpose()?)
             }
             LayerKind::Upsample { channels: c, with_conv } => {
                 Layer::Upsample(with_conv.then(|| conv(".conv", c, c, 3)).transpose()?)
@@ -138,11 +120,8 @@ impl Layer {
                 shortcut,
             } => {
                 let h = conv1.forward(&norm1.swish(x));
-                let h = conv2.forward(&norm2.swish(&h));
-                match shortcut {
-                    Some(shortcut) => shortcut.forward(x) + h,
-                    None => h + x,
-                }
+                let onto = shortcut.as_ref().map(|shortcut| shortcut.forward(x));
+                conv2.added(&norm2.swish(&h), onto.as_ref().unwrap_or(x))
             }
             Layer::Attention { norm, q, k, v, out } => {
                 let h = norm.forward(x);
@@ -151,33 +130,14 @@ impl Layer {
                 let (q, k, v) = (flat(q.forward(&h)), flat(k.forward(&h)), flat(v.forward(&h)));
                 let weights = (q.permute([0, 2, 1]).bmm(&k) * (c as f64).powf(-0.5)).softmax(2, None::<Kind>);
                 let h = v.bmm(&weights.permute([0, 2, 1])).reshape([n, c, rows, columns]);
-                out.forward(&h) + x
+                out.added(&h, x)
             }
-            Layer::Downsample(Some(conv)) => conv.strided(&x.constant_pad_nd([0, 1, 0, 1]), 2),
+            // Its padding is asymmetric and done apart.
+            Layer::Downsample(Some(conv)) => conv.forward(&x.constant_pad_nd([0, 1, 0, 1])),
             Layer::Downsample(None) => x.avg_pool2d([2, 2], [2, 2], [0, 0], false, true, None::<i64>),
-            Layer::Upsample(conv) => {
-                let (_, _, rows, columns) = x.size4().unwrap_or((0, 0, 0, 0));
-                let big = x.upsample_nearest2d([rows * 2, columns * 2], None, None);
-                conv.as_ref().map_or(big.shallow_clone(), |conv| conv.forward(&big))
-            }
+            Layer::Upsample(Some(conv)) => conv.doubled(x),
+            Layer::Upsample(None) => doubled(x),
             Layer::Head { norm, conv } => conv.forward(&norm.swish(x)),
         }
-    }
-}
-
-impl Conv {
-    fn forward(&self, x: &Tensor) -> Tensor {
-        self.strided(x, 1)
-    }
-
-    fn strided(&self, x: &Tensor, stride: i64) -> Tensor {
-        x.conv2d(
-            &self.weight,
-            Some(&self.bias),
-            [stride; 2],
-            [self.padding; 2],
-            [1; 2],
-            1,
-        )
     }
 }

@@ -5,6 +5,7 @@
 //! ([`layout`]), so that a pass can be run in slices between token steps.
 
 mod config;
+mod convolution;
 mod layers;
 pub mod layout;
 mod network;

@@ -4,7 +4,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::config::GROUPS;
 use super::layers::Memory;
-use crate::model::kernels::{GroupNorm, Kernels, Team, Value};
+use crate::model::kernels::{GroupNorm, Kernels, Team, Value, in_large_pages};
 use crate::model::source::{LoadError, TensorSource, floats};
 
 /// Epsilon of taming's GroupNorms.
@@ -92,6 +92,7 @@ fn run<E: Value>(norm: &GroupNorm<'_>, x: &Tensor, n: usize) -> Tensor {
         )
     };
     let team = Team::new(tch::get_num_threads().max(1) as usize);
+    in_large_pages(to);
     norm.run(Kernels::best(), &team, from, n, to);
     out
 }

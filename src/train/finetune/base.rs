@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor};
 use super::settings::{FinetuneSettings, InitCodes};
 use super::tokens::check_extends;
 use crate::basics::{hash_file, hex};
-use crate::model::bundle::{CONFIG, TOKENIZER, VQGAN_CONFIG};
+use crate::model::bundle::{Bundle, CONFIG, MANIFEST, Manifest, TOKENIZER, VQGAN_CONFIG};
 use crate::model::checkpoint::{CheckpointReader, Dtype};
 use crate::model::neox::NeoxConfig;
 use crate::model::source::{LoadError, TensorSource};
@@ -147,6 +147,14 @@ fn base_folder(given: &Path) -> PathBuf {
     let results = [given.join("bundle"), given.join("model")];
     let result = results.into_iter().find(|folder| folder.join(CONFIG).is_file());
     result.unwrap_or_else(|| given.to_owned())
+}
+
+/// What the base says of itself: a bundle that was trained. A folder without a manifest says nothing.
+pub fn said_by(base: &Path) -> Option<Manifest> {
+    let folder = base_folder(base);
+    let listed = folder.join(MANIFEST).is_file();
+    let bundle = listed.then(|| Bundle::open(&folder).ok()).flatten();
+    bundle.map(|bundle| bundle.manifest).filter(|manifest| manifest.trained)
 }
 
 /// Whether a file of a bundle is one of its language model.

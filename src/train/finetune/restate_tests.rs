@@ -52,6 +52,33 @@ fn what_a_bundle_says_of_itself_follows_the_command_after_the_last_step_too() {
 }
 
 #[test]
+fn what_a_trained_base_says_of_its_weaknesses_and_licence_comes_with_it_unless_the_command_says_otherwise() {
+    let world = TestWorld::new();
+    let settings = done(&world);
+    let first = FinetuneSettings {
+        licence: Some("CC0-1.0".to_owned()),
+        warning: Some("It is small.".to_owned()),
+        ..settings.clone()
+    };
+    assert_eq!(train(&first, Device::Cpu, || false).unwrap(), Outcome::Finished);
+    let further = |out: &str, warning: Option<&str>| {
+        let further = FinetuneSettings {
+            base: Some(settings.out.clone()),
+            warning: warning.map(str::to_owned),
+            out: world.path(out),
+            ..settings.clone()
+        };
+        assert_eq!(train(&further, Device::Cpu, || false).unwrap(), Outcome::Finished);
+        let manifest = Bundle::open(&further.out.join("bundle")).unwrap().manifest;
+        assert_eq!(manifest.licence, "CC0-1.0");
+        manifest.warning
+    };
+    assert_eq!(further("silent", None).as_deref(), Some("It is small."));
+    assert_eq!(further("other", Some("It is slow.")).as_deref(), Some("It is slow."));
+    assert_eq!(further("none", Some("")), None);
+}
+
+#[test]
 fn a_run_whose_checkpoints_are_gone_is_not_begun_anew_over_its_bundle() {
     let world = TestWorld::new();
     let settings = done(&world);

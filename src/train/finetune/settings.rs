@@ -211,10 +211,10 @@ pub struct FinetuneSettings {
     /// Name of the bundle; by default the run folder's
     #[arg(long)]
     pub name: Option<String>,
-    /// Licence of the weights, as the bundle states it
+    /// Licence of the weights, as the bundle states it; by default that of the bundle it begins from
     #[arg(long)]
     pub licence: Option<String>,
-    /// What the bundle must say with every answer, such as what it cannot do yet
+    /// What the bundle must say with every answer, such as what it cannot do yet; by default what the bundle says that it begins from ("": nothing)
     #[arg(long)]
     pub warning: Option<String>,
     /// Temperature of drawings and plain instructions, where a request to the bundle names none

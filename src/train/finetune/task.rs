@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::json;
 use tch::{Device, Kind};
 
-use super::base::Start;
+use super::base::{Start, said_by};
 use super::batch::{Batches, pack};
 use super::corpus::Corpus;
 use super::examples::{Examples, Skill};
@@ -208,6 +208,11 @@ impl FinetuneTask {
             true => String::new(),
             false => format!("; validation: {}", losses.join(", ")),
         };
+        // Its weaknesses and its licence come with it, unless this command says otherwise.
+        let (warning, licence) = match s.base.as_deref().and_then(said_by) {
+            Some(base) => (base.warning, Some(base.licence)),
+            None => (None, None),
+        };
         Draft {
             name: s
                 .name
@@ -222,8 +227,8 @@ impl FinetuneTask {
                 s.seed
             ),
             trained: true,
-            warning: s.warning.clone(),
-            licence: s.licence.clone().unwrap_or_else(|| "not stated".to_owned()),
+            warning: s.warning.clone().or(warning).filter(|text| !text.is_empty()),
+            licence: (s.licence.clone().or(licence)).unwrap_or_else(|| "not stated".to_owned()),
             intended_use: format!("Research on chest X-rays. {}", crate::RESEARCH_NOTICE),
             instructions: DefaultInstructions::default(),
             defaults: Defaults {

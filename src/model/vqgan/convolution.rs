@@ -1,0 +1,156 @@
+//! Convolutions, by libtorch or by our own kernels.
+
+use tch::{Device, Kind, Tensor};
+
+use super::layers::Memory;
+use crate::model::kernels::{Images, Kernels, Team, Value, Winograd, in_large_pages};
+use crate::model::source::{LoadError, TensorSource, floats};
+
+/// A convolution with its weights.
+pub(crate) enum Conv {
+    /// libtorch's.
+    Direct {
+        /// `[outputs, inputs, kernel, kernel]`
+        weight: Tensor,
+        /// `[outputs]`
+        bias: Tensor,
+        stride: i64,
+        padding: i64,
+    },
+    /// Ours, of 3 × 3: where neither a gradient nor the reference's bits are wanted.
+    Winograd(Winograd),
+}
+
+impl Conv {
+    /// The tensors `{name}.weight`, `[outputs, inputs, kernel, kernel]`, and `{name}.bias` of `source`; outputs are as large as inputs.
+    pub(crate) fn load(
+        source: &dyn TensorSource,
+        name: &str,
+        shape: [usize; 4],
+        memory: Memory,
+        kind: Kind,
+        device: Device,
+    ) -> Result<Self, LoadError> {
+        let (weight, bias) = tensors(source, name, shape, kind, device)?;
+        let [outputs, inputs, kernel, _] = shape;
+        let trained = weight.requires_grad() || bias.requires_grad();
+        let ours = device == Device::Cpu && memory == Memory::ChannelsLast && kernel == 3 && !trained;
+        let kernels = Kernels::best();
+        // libtorch multiplies tiles of bf16 where the processor does, and is faster then.
+        let slower = kind != Kind::Float && Kernels::tiles();
+        if ours && !slower && Winograd::takes(kernels, inputs, outputs) {
+            let made = Winograd::new(kernels, &team(), &floats(&weight), floats(&bias));
+            return Ok(Self::Winograd(made));
+        }
+        Ok(Self::Direct {
+            weight: memory.lay(&weight),
+            bias,
+            stride: 1,
+            padding: kernel as i64 / 2,
+        })
+    }
+
+    /// Likewise of 3 × 3 with stride 2, without a border.
+    pub(crate) fn halving(
+        source: &dyn TensorSource,
+        name: &str,
+        channels: usize,
+        memory: Memory,
+        kind: Kind,
+        device: Device,
+    ) -> Result<Self, LoadError> {
+        let (weight, bias) = tensors(source, name, [channels, channels, 3, 3], kind, device)?;
+        Ok(Self::Direct {
+            weight: memory.lay(&weight),
+            bias,
+            stride: 2,
+            padding: 0,
+        })
+    }
+
+    /// `x`: `[n, inputs, h, w]` → `[n, outputs, h, w]`, or half as high and wide.
+    pub(crate) fn forward(&self, x: &Tensor) -> Tensor {
+        match self {
+            Self::Direct {
+                weight,
+                bias,
+                stride,
+                padding,
+            } => x.conv2d(weight, Some(bias), [*stride; 2], [*padding; 2], [1; 2], 1),
+            Self::Winograd(convolution) => convolve(convolution, x, None, false),
+        }
+    }
+
+    /// The same, added to `onto`.
+    pub(crate) fn added(&self, x: &Tensor, onto: &Tensor) -> Tensor {
+        match self {
+            Self::Direct { .. } => self.forward(x) + onto,
+            Self::Winograd(convolution) => convolve(convolution, x, Some(onto), false),
+        }
+    }
+
+    /// The same, of `x` with each pixel taken for four.
+    pub(crate) fn doubled(&self, x: &Tensor) -> Tensor {
+        match self {
+            Self::Direct { .. } => self.forward(&doubled(x)),
+            Self::Winograd(convolution) => convolve(convolution, x, None, true),
+        }
+    }
+}
+
+/// `x` with each pixel taken for four.
+pub(crate) fn doubled(x: &Tensor) -> Tensor {
+    let (_, _, rows, columns) = x.size4().unwrap_or((0, 0, 0, 0));
+    x.upsample_nearest2d([rows * 2, columns * 2], None, None)
+}
+
+fn tensors(
+    source: &dyn TensorSource,
+    name: &str,
+    shape: [usize; 4],
+    kind: Kind,
+    device: Device,
+) -> Result<(Tensor, Tensor), LoadError> {
+    let weight = source.tensor(&format!("{name}.weight"), &shape, kind, device)?;
+    let bias = source.tensor(&format!("{name}.bias"), &shape[..1], kind, device)?;
+    Ok((weight, bias))
+}
+
+fn team() -> Team {
+    Team::new(tch::get_num_threads().max(1) as usize)
+}
+
+fn convolve(convolution: &Winograd, x: &Tensor, onto: Option<&Tensor>, doubled: bool) -> Tensor {
+    match x.kind() {
+        Kind::BFloat16 => run::<u16>(convolution, Kind::BFloat16, x, onto, doubled),
+        _ => run::<f32>(convolution, Kind::Float, x, onto, doubled),
+    }
+}
+
+/// Convolves images whose values are held as `E`, which `kind` says too.
+fn run<E: Value>(convolution: &Winograd, kind: Kind, x: &Tensor, onto: Option<&Tensor>, doubled: bool) -> Tensor {
+    // Copies only where they lie otherwise.
+    let lay = |x: &Tensor| x.permute([0, 2, 3, 1]).to_kind(kind).contiguous();
+    let (x, onto) = (lay(x), onto.map(lay));
+    let (n, h, w, _) = x.size4().unwrap_or((0, 0, 0, 0));
+    let side = if doubled { 2 } else { 1 };
+    let images = Images {
+        count: n as usize,
+        rows: (h * side) as usize,
+        columns: (w * side) as usize,
+        doubled,
+    };
+    let out = Tensor::empty(
+        [n, h * side, w * side, convolution.outputs() as i64],
+        (kind, Device::Cpu),
+    );
+    // SAFETY: all are of this kind, on the CPU and without gaps; `out` is nobody else's yet. What libtorch left in it is not initialised as Rust means
+    // it: it is only written to, and any bits are a number.
+    unsafe {
+        let values = |x: &Tensor| std::slice::from_raw_parts(x.data_ptr().cast::<E>(), x.numel());
+        let to = std::slice::from_raw_parts_mut(out.data_ptr().cast::<E>(), out.numel());
+        in_large_pages(to);
+        convolution.run(&team(), images, values(&x), onto.as_ref().map(values), to);
+    }
+    out.permute([0, 3, 1, 2])
+}
