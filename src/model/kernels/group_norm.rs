@@ -56,7 +56,7 @@ pub trait Value: Copy + Send + Sync {
     /// The kernels for it.
     fn kernels(kernels: &Kernels) -> &PixelKernels<Self>;
     /// Those for tiles of it.
-    fn tiles(kernels: &Kernels) -> &TileKernels<Self>;
+    fn tile_kernels(kernels: &Kernels) -> &TileKernels<Self>;
     /// In f32.
     fn wide(self) -> f32;
 }
@@ -68,7 +68,7 @@ impl Value for f32 {
         &kernels.pixels_f32
     }
 
-    fn tiles(kernels: &Kernels) -> &TileKernels<Self> {
+    fn tile_kernels(kernels: &Kernels) -> &TileKernels<Self> {
         &kernels.tiles_f32
     }
 
@@ -84,7 +84,7 @@ impl Value for u16 {
         &kernels.pixels_bf16
     }
 
-    fn tiles(kernels: &Kernels) -> &TileKernels<Self> {
+    fn tile_kernels(kernels: &Kernels) -> &TileKernels<Self> {
         &kernels.tiles_bf16
     }
 

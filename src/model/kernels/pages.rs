@@ -13,7 +13,8 @@ pub(super) fn roomy<T>(count: usize) -> Vec<T> {
     room
 }
 
-/// Asks for large pages for memory that was never touched. It is advice: where the system gives none, all else stays the same.
+/// Asks for large pages for memory that was never touched, as far as one knows. It is advice: where the system gives none, or the memory was used
+/// before, all else stays the same.
 pub fn in_large_pages<T>(memory: &mut [T]) {
     #[cfg(target_os = "linux")]
     {

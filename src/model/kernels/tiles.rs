@@ -79,18 +79,18 @@ unsafe fn into<L: Lanes>(x: [L; IN]) -> [L; IN] {
     // SAFETY: only arithmetic; the caller has the instruction set.
     unsafe {
         let [x0, x1, x2, x3, x4, x5] = x;
-        let few = L::splat(-2.5);
+        let middle = L::splat(-2.5);
         let even_a = x2.mul_add(L::splat(-2.0), x4);
         let odd_a = x3.mul_add(L::splat(A), x1.mul(L::splat(-B)));
         let even_b = x2.mul_add(L::splat(-0.5), x4);
         let odd_b = x3.mul_add(L::splat(B), x1.mul(L::splat(-A)));
         [
-            x2.mul_add(few, x0.add(x4)),
+            x2.mul_add(middle, x0.add(x4)),
             even_a.add(odd_a),
             even_a.sub(odd_a),
             even_b.add(odd_b),
             even_b.sub(odd_b),
-            x3.mul_add(few, x1.add(x5)),
+            x3.mul_add(middle, x1.add(x5)),
         ]
     }
 }
@@ -183,8 +183,10 @@ pub(super) unsafe fn scatter<L: Lanes, E: Element>(job: &Scatter<E>) {
 /// As [`gather`].
 #[inline(always)]
 pub(super) unsafe fn multiply<L: Lanes, const ROWS: usize, const FEW: usize>(job: &Multiply) {
+    // So that rows beyond the last tile are still within the block.
+    const { assert!(BLOCK.is_multiple_of(ROWS) && ROWS.is_multiple_of(FEW)) };
     let columns = 2 * L::WIDTH;
-    // SAFETY: `BLOCK` is a multiple of `ROWS`, so that rows beyond the last tile are still within the block.
+    // SAFETY: rows are within the block, as was just asserted.
     unsafe {
         for point in 0..POINTS {
             let tiles = job.tiles.add(point * job.point);
@@ -206,16 +208,12 @@ pub(super) unsafe fn multiply<L: Lanes, const ROWS: usize, const FEW: usize>(job
 }
 
 #[inline(always)]
-unsafe fn rows<L: Lanes, const ROWS: usize>(
-    mut tiles: *const f32,
-    mut weights: *const f32,
-    inputs: usize,
-    out: *mut f32,
-) {
+unsafe fn rows<L: Lanes, const ROWS: usize>(tiles: *const f32, mut weights: *const f32, inputs: usize, out: *mut f32) {
     // SAFETY: as `multiply`.
     unsafe {
         let mut sums = [[L::splat(0.0); 2]; ROWS];
-        for _ in 0..inputs / LINE {
+        for line in 0..inputs / LINE {
+            let tiles = tiles.add(line * BLOCK * LINE);
             for lane in 0..LINE {
                 let pair = [L::load(weights), L::load(weights.add(L::WIDTH))];
                 weights = weights.add(2 * L::WIDTH);
@@ -224,7 +222,6 @@ unsafe fn rows<L: Lanes, const ROWS: usize>(
                     *sums = [input.mul_add(pair[0], sums[0]), input.mul_add(pair[1], sums[1])];
                 }
             }
-            tiles = tiles.add(BLOCK * LINE);
         }
         for (row, sums) in sums.into_iter().enumerate() {
             sums[0].store(out.add(row * 2 * L::WIDTH));

@@ -35,11 +35,10 @@ impl Conv {
         let [outputs, inputs, kernel, _] = shape;
         let trained = weight.requires_grad() || bias.requires_grad();
         let ours = device == Device::Cpu && memory == Memory::ChannelsLast && kernel == 3 && !trained;
-        let kernels = Kernels::best();
         // libtorch multiplies tiles of bf16 where the processor does, and is faster then.
-        let slower = kind != Kind::Float && Kernels::tiles();
-        if ours && !slower && Winograd::takes(kernels, inputs, outputs) {
-            let made = Winograd::new(kernels, &team(), &floats(&weight), floats(&bias));
+        let slower = || kind != Kind::Float && Kernels::tiles();
+        if ours && !slower() && Winograd::takes(Kernels::best(), inputs, outputs) {
+            let made = Winograd::new(Kernels::best(), &team(), &floats(&weight), floats(&bias));
             return Ok(Self::Winograd(made));
         }
         Ok(Self::Direct {
@@ -120,17 +119,23 @@ fn team() -> Team {
     Team::new(tch::get_num_threads().max(1) as usize)
 }
 
+/// # Panics
+/// For what no weights in these kernels' order are loaded for: images on a GPU, a gradient, or values other than f32 and bf16.
 fn convolve(convolution: &Winograd, x: &Tensor, onto: Option<&Tensor>, doubled: bool) -> Tensor {
+    for given in onto.into_iter().chain([x]) {
+        assert!(given.device() == Device::Cpu && given.kind() == x.kind() && !given.requires_grad());
+    }
     match x.kind() {
-        Kind::BFloat16 => run::<u16>(convolution, Kind::BFloat16, x, onto, doubled),
-        _ => run::<f32>(convolution, Kind::Float, x, onto, doubled),
+        Kind::BFloat16 => run::<u16>(convolution, x, onto, doubled),
+        Kind::Float => run::<f32>(convolution, x, onto, doubled),
+        kind => panic!("images of {kind:?} are not convolved by kernels of f32 and bf16"),
     }
 }
 
-/// Convolves images whose values are held as `E`, which `kind` says too.
-fn run<E: Value>(convolution: &Winograd, kind: Kind, x: &Tensor, onto: Option<&Tensor>, doubled: bool) -> Tensor {
+/// Convolves images whose values are held as `E`.
+fn run<E: Value>(convolution: &Winograd, x: &Tensor, onto: Option<&Tensor>, doubled: bool) -> Tensor {
     // Copies only where they lie otherwise.
-    let lay = |x: &Tensor| x.permute([0, 2, 3, 1]).to_kind(kind).contiguous();
+    let lay = |x: &Tensor| x.permute([0, 2, 3, 1]).contiguous();
     let (x, onto) = (lay(x), onto.map(lay));
     let (n, h, w, _) = x.size4().unwrap_or((0, 0, 0, 0));
     let side = if doubled { 2 } else { 1 };
@@ -142,9 +147,12 @@ fn run<E: Value>(convolution: &Winograd, kind: Kind, x: &Tensor, onto: Option<&T
     };
     let out = Tensor::empty(
         [n, h * side, w * side, convolution.outputs() as i64],
-        (kind, Device::Cpu),
+        (x.kind(), Device::Cpu),
     );
-    // SAFETY: all are of this kind, on the CPU and without gaps; `out` is nobody else's yet. What libtorch left in it is not initialised as Rust means
+    if out.numel() == 0 {
+        return out.permute([0, 3, 1, 2]);
+    }
+    // SAFETY: all are of one kind, whose values are `E`s, on the CPU and without gaps; `out` is nobody else's yet. What libtorch left in it is not initialised as Rust means
     // it: it is only written to, and any bits are a number.
     unsafe {
         let values = |x: &Tensor| std::slice::from_raw_parts(x.data_ptr().cast::<E>(), x.numel());
@@ -153,4 +161,48 @@ fn run<E: Value>(convolution: &Winograd, kind: Kind, x: &Tensor, onto: Option<&T
         convolution.run(&team(), images, values(&x), onto.as_ref().map(values), to);
     }
     out.permute([0, 3, 1, 2])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::source::RandomSource;
+
+    #[test]
+    fn our_convolutions_give_what_libtorchs_give_wherever_images_lie() {
+        let _guard = tch::no_grad_guard();
+        let cpu = Device::Cpu;
+        for (kind, tolerance) in [(Kind::Float, 2e-5), (Kind::BFloat16, 2e-2)] {
+            let source = RandomSource::new(1);
+            let load = |memory| Conv::load(&source, "conv", [64, 32, 3, 3], memory, kind, cpu).unwrap();
+            let (ours, theirs) = (load(Memory::ChannelsLast), load(Memory::Planar));
+            let wanted = Kernels::best().has_vectors() && !(kind == Kind::BFloat16 && Kernels::tiles());
+            assert_eq!(matches!(ours, Conv::Winograd(_)), wanted);
+            assert!(matches!(theirs, Conv::Direct { .. }));
+            for (n, h, w) in [(1, 1, 1), (2, 6, 9), (0, 4, 4)] {
+                let numbers = |seed, shape: [usize; 4]| {
+                    let source = RandomSource::new(seed);
+                    source.tensor("x", &shape, kind, cpu).unwrap() * 50.0
+                };
+                let (x, onto) = (numbers(2, [n, 32, h, w]), numbers(3, [n, 64, h, w]));
+                for memory in [Memory::Planar, Memory::ChannelsLast] {
+                    let (x, onto) = (memory.lay(&x), memory.lay(&onto));
+                    for (ours, theirs) in [
+                        (ours.forward(&x), theirs.forward(&x)),
+                        (ours.added(&x, &onto), theirs.added(&x, &onto)),
+                        (ours.doubled(&x), theirs.doubled(&x)),
+                    ] {
+                        assert_eq!((ours.size(), ours.kind()), (theirs.size(), kind));
+                        if n == 0 {
+                            continue;
+                        }
+                        let [ours, theirs] = [ours, theirs].map(|y| y.to_kind(Kind::Float));
+                        let size = theirs.abs().max().double_value(&[]);
+                        let apart = (ours - theirs).abs().max().double_value(&[]);
+                        assert!(apart < tolerance * size, "{kind:?} {n} {h} {w}: {apart} of {size}");
+                    }
+                }
+            }
+        }
+    }
 }

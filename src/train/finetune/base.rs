@@ -64,6 +64,8 @@ pub struct Start {
     pub tokenizer: Vec<u8>,
     /// With adapters: what they are adapters to.
     pub base: Option<Base>,
+    /// What a base that was trained says of itself.
+    pub said: Option<Manifest>,
 }
 
 impl Start {
@@ -74,6 +76,7 @@ impl Start {
         if let Some(base) = &base {
             verify_listed(base, is_language_model)?;
         }
+        let said = base.as_deref().map(said_by).transpose()?.flatten();
         let path = match (&s.tokenizer, &base) {
             (Some(path), _) => path.clone(),
             (None, Some(base)) => base.join(TOKENIZER),
@@ -138,6 +141,7 @@ impl Start {
             vocabulary,
             tokenizer,
             base: adapted,
+            said,
         })
     }
 }
@@ -149,12 +153,13 @@ fn base_folder(given: &Path) -> PathBuf {
     result.unwrap_or_else(|| given.to_owned())
 }
 
-/// What the base says of itself: a bundle that was trained. A folder without a manifest says nothing.
-pub fn said_by(base: &Path) -> Option<Manifest> {
-    let folder = base_folder(base);
-    let listed = folder.join(MANIFEST).is_file();
-    let bundle = listed.then(|| Bundle::open(&folder).ok()).flatten();
-    bundle.map(|bundle| bundle.manifest).filter(|manifest| manifest.trained)
+/// What the base, `folder`, says of itself: a bundle that was trained. A folder without a manifest says nothing.
+fn said_by(folder: &Path) -> Result<Option<Manifest>, TrainError> {
+    if !folder.join(MANIFEST).is_file() {
+        return Ok(None);
+    }
+    let manifest = Bundle::open(folder)?.manifest;
+    Ok(manifest.trained.then_some(manifest))
 }
 
 /// Whether a file of a bundle is one of its language model.

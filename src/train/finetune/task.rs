@@ -6,14 +6,14 @@ use std::sync::Arc;
 use serde_json::json;
 use tch::{Device, Kind};
 
-use super::base::{Start, said_by};
+use super::base::Start;
 use super::batch::{Batches, pack};
 use super::corpus::Corpus;
 use super::examples::{Examples, Skill};
 use super::generate::Generator;
 use super::samples::write_samples;
 use super::settings::FinetuneSettings;
-use crate::model::bundle::{DefaultInstructions, Defaults, Draft, restate};
+use crate::model::bundle::{DefaultInstructions, Defaults, Draft, Manifest, restate};
 use crate::model::drafts::DraftTable;
 use crate::model::vqgan::Vqgan;
 use crate::train::common::adamw::AdamwSettings;
@@ -46,6 +46,8 @@ pub(super) struct FinetuneTask {
     /// Of the training reports.
     drafts: DraftTable,
     tokenizer: Vec<u8>,
+    /// What the base says of itself, as the run began.
+    said: Option<Manifest>,
     vqgan: VqganFiles,
     network: Vqgan,
     /// Validation examples of each skill with its share in the mixture.
@@ -131,6 +133,7 @@ impl FinetuneTask {
             },
             examples,
             tokenizer: start.tokenizer,
+            said: start.said,
             vqgan,
             steps,
             best: Best::default(),
@@ -209,8 +212,8 @@ impl FinetuneTask {
             false => format!("; validation: {}", losses.join(", ")),
         };
         // Its weaknesses and its licence come with it, unless this command says otherwise.
-        let (warning, licence) = match s.base.as_deref().and_then(said_by) {
-            Some(base) => (base.warning, Some(base.licence)),
+        let (warning, licence) = match &self.said {
+            Some(base) => (base.warning.clone(), Some(base.licence.clone())),
             None => (None, None),
         };
         Draft {
@@ -344,7 +347,7 @@ impl Task for FinetuneTask {
         let bundle = self.settings.out.join(EXPORTED);
         if restate(&bundle, self.draft(self.best.step, &[]))? {
             crate::basics::tell(format_args!(
-                "{}: name, licence, warning and defaults are those of this command now",
+                "{}: name, licence, warning and defaults are those of this command, or of its base, now",
                 bundle.display()
             ));
         }
