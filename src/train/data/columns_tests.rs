@@ -114,3 +114,51 @@ fn two_columns_for_one_field_are_an_error_that_names_both() {
         "{error}"
     );
 }
+
+#[test]
+fn several_columns_may_name_the_view_and_a_row_in_which_they_contradict_each_other_is_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    write(
+        dir.path(),
+        "m.csv",
+        "image,view,ViewPosition,Frontal/Lateral\n1.png,PA,pa,\n2.png,,LATERAL,\n3.png,AP,,Frontal\n4.png,,,\n\
+         5.png,PA,LATERAL,\n6.png,PA,AP,\n7.png,,PA,Lateral\n",
+    );
+    write(
+        dir.path(),
+        "m.jsonl",
+        "{\"image\":\"1.png\",\"view\":\"PA\",\"ViewPosition\":\"pa\"}\n{\"image\":\"2.png\",\"view\":null,\"ViewPosition\":\"LATERAL\"}\n\
+         {\"image\":\"3.png\",\"Frontal/Lateral\":\"Frontal\",\"ViewPosition\":\"AP\"}\n{\"image\":\"4.png\",\"view\":\"\"}\n\
+         {\"image\":\"5.png\",\"view\":\"PA\",\"ViewPosition\":\"LATERAL\"}\n{\"image\":\"6.png\",\"view\":\"PA\",\"view_position\":\"AP\"}\n\
+         {\"image\":\"7.png\",\"ViewPosition\":\"PA\",\"Frontal/Lateral\":\"Lateral\"}\n",
+    );
+    for name in ["m.csv", "m.jsonl"] {
+        let (records, account) = read(&dir.path().join(name)).unwrap();
+        let told: Vec<_> = records
+            .iter()
+            .map(|one| {
+                (
+                    one.id.as_str(),
+                    one.view.as_deref().map(str::to_uppercase),
+                    one.selected,
+                )
+            })
+            .collect();
+        let view = |view: &str| Some(view.to_owned());
+        assert_eq!(
+            told,
+            [
+                ("1.png", view("PA"), true),
+                ("2.png", view("LATERAL"), false),
+                ("3.png", view("AP"), true),
+                ("4.png", None, true),
+            ],
+            "{name}"
+        );
+        let told = account.to_string();
+        assert!(
+            told.contains("skipped 3: columns of the view contradict each other"),
+            "{name}: {told}"
+        );
+    }
+}

@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::labels::{self, Labels};
 use super::lines::{BYTE_ORDER_MARK, lines};
 use super::mimic;
+use super::record::joint_view;
 use super::splits::{Place, Scope, SplitWatch};
 use super::{
     Account, DataError, Instruction, Question, Questions, Record, ReportSource, Split, is_frontal, plain_path,
@@ -28,7 +29,7 @@ const FIELDS: &[(&str, &[&str])] = &[
     ("split", &["split", "set"]),
     ("labels", &["labels"]),
     ("patient", &["patient", "patient_id", "patientid", "subject_id"]),
-    ("view", &["view", "viewposition", "view_position", "frontal/lateral"]),
+    (VIEW, &[VIEW, "viewposition", "view_position", "frontal/lateral"]),
     (FINDINGS, &[FINDINGS]),
     (IMPRESSION, &[IMPRESSION]),
 ];
@@ -36,6 +37,11 @@ const FIELDS: &[(&str, &[&str])] = &[
 /// The two parts of a report that has no column of its own.
 const FINDINGS: &str = "findings";
 const IMPRESSION: &str = "impression";
+
+/// The one field that may have several columns: public tables have a side and a position (`Frontal/Lateral`, `ViewPosition`).
+const VIEW: &str = "view";
+/// Why a row is left out whose columns of the view do not say the same: whether it is frontal would depend on the order of the columns.
+const VIEWS: &str = "columns of the view contradict each other; keep the one that is right";
 
 /// Most names of fields that are not read that are told.
 const TOLD: usize = 20;
@@ -52,6 +58,16 @@ struct Row {
 impl Row {
     fn take(&mut self, name: &str) -> Option<String> {
         self.text.remove(name)
+    }
+
+    /// Takes what a column says, which was not said before; of the view, several may say the same.
+    fn put(&mut self, name: &'static str, text: String) {
+        let known = self.text.get(name).filter(|_| name == VIEW);
+        match known.map(|known| joint_view(known, &text).map(str::to_owned)) {
+            None => drop(self.text.insert(name, text)),
+            Some(Some(view)) => drop(self.text.insert(name, view)),
+            Some(None) => self.fault = Some(VIEWS),
+        }
     }
 
     fn label(&mut self, labels: Result<Labels, &'static str>) {
@@ -119,7 +135,8 @@ fn columns(
             others.push(plain(header));
             continue;
         };
-        if let Some((_, first)) = columns.iter().find(|column| column.0 == name) {
+        let before = columns.iter().find(|column| column.0 == name);
+        if let Some((_, first)) = before.filter(|_| name != VIEW) {
             return Err(DataError::Twice {
                 path: path.to_owned(),
                 field: name,
@@ -176,7 +193,7 @@ pub(super) fn visit_csv<E: From<DataError>>(
                 _ if value.is_empty() => {}
                 "labels" => row.label(labels::of_text(value)),
                 name if labels::observation(name).is_some() => row.label(labels::of_cell(name, value)),
-                name => drop(row.text.insert(name, value.to_owned())),
+                name => row.put(name, value.to_owned()),
             }
         }
         deliver(&mut table, line, row, watch, account, each)?;
@@ -213,7 +230,7 @@ pub(super) fn visit_lines<E: From<DataError>>(
             if empty {
                 continue;
             }
-            if let Some(first) = seen.insert(name, key) {
+            if let Some(first) = seen.insert(name, key).filter(|_| name != VIEW) {
                 return Err(E::from(DataError::Line {
                     path: path.to_owned(),
                     line: number,
@@ -223,10 +240,10 @@ pub(super) fn visit_lines<E: From<DataError>>(
             match value {
                 value if name == "labels" => row.label(labels::of_json(value)),
                 value if labels::observation(name).is_some() => row.label(labels::of_key(name, value)),
-                Value::String(text) => drop(row.text.insert(name, text.trim().to_owned())),
-                Value::Number(n) => drop(row.text.insert(name, n.to_string())),
+                Value::String(text) => row.put(name, text.trim().to_owned()),
+                Value::Number(n) => row.put(name, n.to_string()),
                 // No split is for training; a split that is none must not become that.
-                value if name == "split" => drop(row.text.insert(name, value.to_string())),
+                value if name == "split" => row.put(name, value.to_string()),
                 // A list of names under `findings`, say.
                 _ if others.len() < TOLD => {
                     others.insert(format!("{key} (neither text nor a number)"));
@@ -351,7 +368,7 @@ fn deliver<E: From<DataError>>(
         account.skip(reason, place);
         return Ok(());
     }
-    let view = row.take("view");
+    let view = row.take(VIEW);
     let record = Record {
         id: match &image {
             Some(image) => image.to_string_lossy().into_owned(),

@@ -79,6 +79,20 @@ pub fn is_frontal(view: Option<&str>) -> bool {
     })
 }
 
+/// What two names of one image's view say together: the same word in any case, or, of a side (`Frontal`) and a position on it (`AP`), the
+/// position. `None` where they contradict each other.
+pub(super) fn joint_view<'a>(one: &'a str, other: &'a str) -> Option<&'a str> {
+    let side = |view: &str| view.eq_ignore_ascii_case("frontal") || view.eq_ignore_ascii_case("lateral");
+    if one.eq_ignore_ascii_case(other) {
+        return Some(one);
+    }
+    match is_frontal(Some(one)) == is_frontal(Some(other)) {
+        true if side(one) => Some(other),
+        true if side(other) => Some(one),
+        _ => None,
+    }
+}
+
 /// A question about an image, and its answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
