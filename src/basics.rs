@@ -1,5 +1,6 @@
 //! What knows nothing of any room: hexadecimal, checksums of files, text in markup, command lines, lines for whoever looks on.
 
+use std::ffi::OsStr;
 use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write as _};
@@ -50,16 +51,29 @@ pub fn hash_file(path: &Path, hash: &mut Sha256, progress: &mut dyn FnMut(u64)) 
     }
 }
 
-/// The command line of this process. A number may be negative: then the command says what it must be. Ends the process with what clap says where it
-/// is none.
+/// The command line of this process. A number may be negative: then the command says what it must be. A variable of the environment that is empty is as
+/// one that is not set. Ends the process with what clap says where it is none.
 pub fn command_line<C: clap::Parser>() -> C {
-    let negative = |arg: clap::Arg| match arg.get_action().takes_values() {
-        true => arg.allow_negative_numbers(true),
-        false => arg,
-    };
-    let mut command = C::command().mut_subcommands(|command| command.mut_args(negative));
+    let meant = |arg| without_empty_variable(with_negative_numbers(arg));
+    let mut command = C::command().mut_subcommands(|command| command.mut_args(meant));
     let mut matches = command.get_matches_mut();
     C::from_arg_matches_mut(&mut matches).unwrap_or_else(|error| error.format(&mut command).exit())
+}
+
+fn with_negative_numbers(arg: clap::Arg) -> clap::Arg {
+    match arg.get_action().takes_values() {
+        true => arg.allow_negative_numbers(true),
+        false => arg,
+    }
+}
+
+/// Compose files and charts can hardly leave a variable out: they set it to nothing.
+fn without_empty_variable(arg: clap::Arg) -> clap::Arg {
+    let empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
+    match arg.get_env().is_some_and(empty) {
+        true => arg.env(None::<&str>),
+        false => arg,
+    }
 }
 
 /// What a shell reads to complete the command lines of `program`.

@@ -7,6 +7,8 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
+use clap::Args as _;
+use llm_cxr::config::ServeConfig;
 use serde_json::json;
 
 use super::house::*;
@@ -238,6 +240,19 @@ fn the_start_tells_which_bundle_it_is_by_the_checksum_of_its_manifest() {
     let manifest = std::fs::read(bundle().join("bundle.json")).expect("a manifest");
     let told = log_of_a_start(&[]);
     assert!(told.contains(&llm_cxr::basics::sha256(&manifest)), "{told}");
+}
+
+#[test]
+fn a_variable_that_is_empty_is_as_one_that_is_not_set() {
+    let command = ServeConfig::augment_args(clap::Command::new("serve"));
+    let variables = command.get_arguments().filter_map(|flag| flag.get_env()?.to_str());
+    let empty: Vec<(&str, &str)> = variables.map(|name| (name, "")).collect();
+    assert!(empty.contains(&("LLM_CXR_OPS_LISTEN", "")), "{empty:?}");
+    let told = log_of_a_start(&empty);
+    assert!(
+        told.contains("cannot listen on") && !told.contains("no setting"),
+        "{told}"
+    );
 }
 
 #[test]
