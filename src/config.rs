@@ -54,7 +54,7 @@ pub enum Dicom {
     Off,
 }
 
-/// Which model runs, where and how: what the server and the commands for single images are told alike.
+/// Which model runs, where and how: what the server and all commands for single images are told alike.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ModelConfig {
     /// Folder of the model bundle.
@@ -75,12 +75,6 @@ pub struct ModelConfig {
     /// How the language model's matrices are held on a CPU: auto (as the bundle stores them), native (as it computes), int8 or int4.
     #[arg(long, env = "LLM_CXR_WEIGHTS", value_enum, default_value_t = WeightsChoice::Auto)]
     pub weights: WeightsChoice,
-    /// How radiographs are read: `default` honours orientation, alpha and 16-bit windows; `compat` does as the original did.
-    #[arg(long, env = "LLM_CXR_PREPROCESS", value_enum, default_value_t = Preprocess::Default)]
-    pub preprocess: Preprocess,
-    /// Speculative decoding of text, with n-gram drafts: on or off. The reply is the same.
-    #[arg(long, env = "LLM_CXR_SPECULATION", value_enum, default_value_t = Speculation::On)]
-    pub speculation: Speculation,
     /// CPU threads of the model. Not given: one for each core, within a container's CPU quota.
     #[arg(long, env = "LLM_CXR_THREADS", value_name = "N")]
     pub threads: Option<usize>,
@@ -98,12 +92,26 @@ impl Default for ModelConfig {
             device: DeviceChoice::Auto,
             dtype: DtypeChoice::Auto,
             weights: WeightsChoice::Auto,
-            preprocess: Preprocess::Default,
-            speculation: Speculation::On,
             threads: None,
             cpu_kernels: CpuKernels::Auto,
         }
     }
+}
+
+/// How images are read: for the server, and for the commands that read one.
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
+pub struct ImageConfig {
+    /// How radiographs are read: `default` honours orientation, alpha and 16-bit windows; `compat` does as the original did.
+    #[arg(long, env = "LLM_CXR_PREPROCESS", value_enum, default_value_t = Preprocess::Default)]
+    pub preprocess: Preprocess,
+}
+
+/// How replies are written: for the server, and for the commands that have one written.
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
+pub struct ReplyConfig {
+    /// Speculative decoding of text, with n-gram drafts: on or off. The reply is the same.
+    #[arg(long, env = "LLM_CXR_SPECULATION", value_enum, default_value_t = Speculation::On)]
+    pub speculation: Speculation,
 }
 
 /// Everything the server can be told. [`ServeConfig::check`] looks at all of it before anything is opened or bound.
@@ -112,6 +120,12 @@ pub struct ServeConfig {
     /// The model.
     #[command(flatten)]
     pub model: ModelConfig,
+    /// How images are read.
+    #[command(flatten)]
+    pub images: ImageConfig,
+    /// How replies are written.
+    #[command(flatten)]
+    pub replies: ReplyConfig,
     /// Address and port to listen on. An address that is not loopback needs API keys or `--allow-anonymous`.
     #[arg(long, env = "LLM_CXR_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
@@ -215,6 +229,8 @@ impl Default for ServeConfig {
     fn default() -> Self {
         Self {
             model: ModelConfig::default(),
+            images: ImageConfig::default(),
+            replies: ReplyConfig::default(),
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             ops_listen: None,
             dicom: Dicom::On,

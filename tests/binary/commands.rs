@@ -335,6 +335,27 @@ fn an_image_is_read_from_standard_input_too() {
 }
 
 #[test]
+fn encode_and_decode_refuse_flags_that_would_do_nothing_there_and_take_the_others() {
+    for (command, flag) in [
+        ("encode", "--json"),
+        ("encode", "--speculation"),
+        ("decode", "--preprocess"),
+        ("decode", "--speculation"),
+    ] {
+        let told = fail(SERVER, &[command, "[1]", flag]);
+        assert!(told.contains(&format!("unexpected argument '{flag}'")), "{told}");
+    }
+    let shared = ["--dtype=f32", "--weights=native", "--threads=1", "--device=cpu"];
+    // What is refused is the place.
+    let encode = ["encode", "no/such.png", "--preprocess", "compat"];
+    let told = fail(SERVER, &[&encode[..], &shared[..]].concat());
+    assert!(told.contains("no/such.png: "), "{told}");
+    let decode = ["decode", "[1]", "-o", "no/such.png", "--json"];
+    let told = fail(SERVER, &[&decode[..], &shared[..]].concat());
+    assert!(told.contains("no/such.png: there is no folder"), "{told}");
+}
+
+#[test]
 fn the_examples_of_the_help_are_of_commands_that_there_are() {
     for (binary, name) in [(SERVER, "llm-cxr "), (TRAINER, "llm-cxr-train ")] {
         let help = succeed(binary, &["--help"]);

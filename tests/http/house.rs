@@ -125,7 +125,7 @@ impl House {
             max_pixels: config.max_image_pixels,
             ..DecodeLimits::default()
         };
-        let mut desk = ImageDesk::new(config.image_workers, decode, config.model.preprocess, SIDE);
+        let mut desk = ImageDesk::new(config.image_workers, decode, config.images.preprocess, SIDE);
         if config.dicom == Dicom::On {
             desk = desk.with_dicom(DicomReader::new(dicom_worker));
         }

@@ -1,6 +1,6 @@
 //! From a bundle to an assistant, for the server and the offline commands alike.
 
-use llm_cxr::config::{Dicom, ModelConfig, ServeConfig, Speculation};
+use llm_cxr::config::{Dicom, ImageConfig, ModelConfig, ReplyConfig, ServeConfig, Speculation};
 use llm_cxr::engine::torch::{self, TorchOptions};
 use llm_cxr::engine::{Engine, EngineConfig, TokenRules};
 use llm_cxr::model::bundle::Bundle;
@@ -56,7 +56,11 @@ pub struct Assembled {
 }
 
 /// Loads a bundle for one command.
-pub fn offline(config: &ModelConfig) -> Result<Assembled, Box<dyn std::error::Error>> {
+pub fn offline(
+    config: &ModelConfig,
+    images: ImageConfig,
+    replies: ReplyConfig,
+) -> Result<Assembled, Box<dyn std::error::Error>> {
     check_threads(config.threads)?;
     let bundle = Bundle::open(&config.folder)?;
     let vocabulary = bundle.vocabulary()?;
@@ -79,12 +83,12 @@ pub fn offline(config: &ModelConfig) -> Result<Assembled, Box<dyn std::error::Er
         // Prompts are cut where the server cuts them, so that both give the same bits.
         engine: EngineConfig {
             prefill_chunk: ServeConfig::default().prefill_chunk,
-            speculation: config.speculation == Speculation::On,
+            speculation: replies.speculation == Speculation::On,
             ..EngineConfig::default()
         },
         torch,
         decode,
-        preprocess: config.preprocess,
+        preprocess: images.preprocess,
         dicom: Dicom::On,
         image_workers: 1,
         limits,

@@ -106,8 +106,8 @@ impl Command {
             Self::Report(args) => args.reading.model.cpu_kernels(),
             Self::Ask(args) => args.reading.model.cpu_kernels(),
             Self::Draw(args) => args.model.cpu_kernels(),
-            Self::Encode(args) => args.model.cpu_kernels(),
-            Self::Decode(args) => args.model.cpu_kernels(),
+            Self::Encode(args) => args.model.cpu_kernels,
+            Self::Decode(args) => args.model.cpu_kernels,
             _ => CpuKernels::Auto,
         }
     }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use clap::Args;
 use llm_cxr::RESEARCH_NOTICE;
-use llm_cxr::config::{CpuKernels, ModelConfig};
+use llm_cxr::config::{CpuKernels, ImageConfig, ModelConfig, ReplyConfig};
 use llm_cxr::http::wire::{ModelRef, ReadingsUsed, SamplingUsed, TimingMs, TokenUsage};
 use llm_cxr::http::{finish_reason, image_notes};
 use llm_cxr::radiograph::{ImageFormat, ImageNote};
@@ -27,6 +27,10 @@ pub use codes::{DecodeArgs, EncodeArgs, decode, encode};
 pub struct ModelArgs {
     #[command(flatten)]
     config: ModelConfig,
+    #[command(flatten)]
+    images: ImageConfig,
+    #[command(flatten)]
+    replies: ReplyConfig,
     /// Print JSON, with tokens, codes and timing.
     #[arg(long)]
     json: bool,
@@ -217,9 +221,13 @@ pub fn draw(args: DrawArgs) -> CommandResult {
 }
 
 /// Loads the bundle, with a spinner meanwhile.
-fn assemble(args: &ModelArgs) -> Result<Assembled, Box<dyn std::error::Error>> {
+fn assemble(
+    config: &ModelConfig,
+    images: ImageConfig,
+    replies: ReplyConfig,
+) -> Result<Assembled, Box<dyn std::error::Error>> {
     let spinner = spinner("loading the model");
-    let assembled = assemble::offline(&args.config);
+    let assembled = assemble::offline(config, images, replies);
     spinner.finish_and_clear();
     assembled
 }
@@ -231,7 +239,7 @@ fn run(
     options: Options,
     live: bool,
 ) -> Result<(Assistant, Answers), Box<dyn std::error::Error>> {
-    let assembled = assemble(args)?;
+    let assembled = assemble(&args.config, args.images, args.replies)?;
     let request = Request {
         task,
         options,

@@ -113,7 +113,7 @@ fn serve(config: &ServeConfig, keys: ApiKeys, log: &LogWriter) -> Result<Ending,
             engine: engine_config(config),
             torch: torch_options(config),
             decode,
-            preprocess: config.model.preprocess,
+            preprocess: config.images.preprocess,
             dicom: config.dicom,
             image_workers: config.image_workers,
             limits,
@@ -204,7 +204,7 @@ fn engine_config(config: &ServeConfig) -> EngineConfig {
         queue_bytes: usize::try_from(config.queue_bytes).unwrap_or(usize::MAX),
         max_batch: config.max_batch,
         prefill_chunk: config.prefill_chunk,
-        speculation: config.model.speculation == Speculation::On,
+        speculation: config.replies.speculation == Speculation::On,
         idle_prefill_chunk: ordinary.idle_prefill_chunk.max(config.prefill_chunk.unwrap_or(0)),
         // A step on a slow CPU may take long; only what outlasts the requests themselves is taken for a fault.
         stall_after: ordinary

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
+use llm_cxr::config::{ImageConfig, ModelConfig, ReplyConfig};
 use llm_cxr::engine::{Event, Job};
 use serde_json::{Value, json};
 
-use super::{ModelArgs, assemble, drawing_at, notice, print_json, read, write};
+use super::{assemble, drawing_at, notice, print_json, read, write};
 use crate::CommandResult;
 use crate::assemble::Assembled;
 use crate::show::result;
@@ -18,7 +19,9 @@ pub struct EncodeArgs {
     /// PNG, JPEG or DICOM file, or `-` for standard input
     image: PathBuf,
     #[command(flatten)]
-    pub model: ModelArgs,
+    images: ImageConfig,
+    #[command(flatten)]
+    pub model: ModelConfig,
 }
 
 /// Draw VQ-GAN codes. The image is synthetic, and marked so.
@@ -31,12 +34,15 @@ pub struct DecodeArgs {
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
     #[command(flatten)]
-    pub model: ModelArgs,
+    pub model: ModelConfig,
+    /// Print JSON, with the file and its size
+    #[arg(long)]
+    json: bool,
 }
 
 pub fn encode(args: EncodeArgs) -> CommandResult {
     let file = read(&args.image)?;
-    let assembled = assemble(&args.model)?;
+    let assembled = assemble(&args.model, args.images, ReplyConfig::default())?;
     let seen = assembled.runtime.block_on(assembled.assistant.desk().read(file))?;
     seen.notes.iter().for_each(llm_cxr::basics::tell);
     let job = Job {
@@ -57,7 +63,7 @@ pub fn encode(args: EncodeArgs) -> CommandResult {
 pub fn decode(args: DecodeArgs) -> CommandResult {
     let format = drawing_at(&args.output)?;
     let codes = read_codes(&args.codes)?;
-    let assembled = assemble(&args.model)?;
+    let assembled = assemble(&args.model, ImageConfig::default(), ReplyConfig::default())?;
     let job = Job {
         images: Vec::new(),
         sequences: Vec::new(),
@@ -70,7 +76,7 @@ pub fn decode(args: DecodeArgs) -> CommandResult {
                 .runtime
                 .block_on(assembled.assistant.desk().write_synthetic(Arc::clone(&pixels), format))?;
             write(&args.output, &file)?;
-            if args.model.json {
+            if args.json {
                 let file = args.output.display().to_string();
                 return print_json(
                     &json!({"file": file, "synthetic": true, "width": pixels.width(), "height": pixels.height()}),
