@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """The published VQ-GAN's speed beside PyTorch's, in turns: taming-transformers' own networks, random weights, one image.
 
-    make build && python3 scripts/bench-peers.py --install .cache/peers --rounds 0      # brings torch
-    .cache/peers/bin/pip install einops && .cache/peers/bin/pip install --no-deps taming-transformers==0.0.1
-    .cache/peers/bin/python scripts/bench-vqgan.py --rounds 3
+    python3 -m venv .venv-peers && .venv-peers/bin/pip install torch==2.11.0 numpy einops
+    .venv-peers/bin/pip install --no-deps taming-transformers==0.0.1        # its networks need none of its training stack
+    make build && .venv-peers/bin/python scripts/bench-vqgan.py --rounds 3
 
 Each round runs this program in each of `--ours` (arguments of `llm-cxr bench`) and PyTorch in f32 as written, in f32 with channels innermost, and in
 bf16 with channels innermost, one after the other, each in a process of its own. PyTorch's codes are compared with its own in f32. Times are medians, in

@@ -64,6 +64,8 @@ mod winograd;
 mod quantised_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod winograd_tests;
 
 pub use cells::{Cells, Fixed, FixedMut, Inputs};
 pub use group_norm::{GroupNorm, PixelKernels, Value};

@@ -102,6 +102,7 @@ fn what_is_quantised_is_not_quantised_again_and_a_damaged_bundle_not_at_all() {
     };
     let error = quantise(&options, &mut |_| ()).unwrap_err().to_string();
     assert!(error.contains("quantised already"), "{error}");
+    std::fs::remove_dir_all(folder.path().join("small")).unwrap();
 
     let copy = folder.path().join("copy");
     std::fs::create_dir_all(copy.join("vqgan")).unwrap();
