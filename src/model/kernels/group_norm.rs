@@ -182,22 +182,21 @@ impl GroupNorm<'_> {
         channels.is_multiple_of(CHANNELS) && groups > 0 && channels.is_multiple_of(groups)
     }
 
-    /// Norms each of `images` images, `x`: `[images, pixels, channels]`, into `out`, which is as long.
+    /// Norms each of `images` images, `x`: `[images, pixels, channels]`, into `out`, which is as long; without `x` what is in `out`.
     ///
     /// # Panics
     /// If the lengths do not agree, or [`Self::takes`] says no.
-    pub fn run<E: Value>(&self, kernels: &Kernels, team: &Team, x: &[E], images: usize, out: &mut [E]) {
+    pub fn run<E: Value>(&self, kernels: &Kernels, team: &Team, x: Option<&[E]>, images: usize, out: &mut [E]) {
         let channels = self.weight.len();
         assert!(self.bias.len() == channels && Self::takes(channels, self.groups));
-        let pixels = x.len() / images.max(1) / channels;
-        assert!(x.len() == images * pixels * channels && out.len() == x.len());
-        if x.is_empty() {
+        let pixels = out.len() / images.max(1) / channels;
+        assert!(out.len() == images * pixels * channels && x.is_none_or(|x| x.len() == out.len()));
+        if out.is_empty() {
             return;
         }
         let set = E::kernels(kernels);
         let piece = (PIECE / channels).max(1);
         let pieces = pixels.div_ceil(piece);
-        let first = |image: usize| &x[image * pixels * channels..][..channels];
         let part = |number: usize| {
             let (image, start) = (number / pieces, number % pieces * piece);
             let count = piece.min(pixels - start);
@@ -209,8 +208,13 @@ impl GroupNorm<'_> {
         // Per image: scales of its channels, then shifts.
         let mut affine = vec![0f32; images * 2 * channels];
         let (sums, affine, out) = (Shared::new(&mut sums), Shared::new(&mut affine), Shared::new(out));
-        // SAFETY (of every block below): each piece, and each image, is one thread's alone between two barriers; lengths were checked
-        // above, and the instruction set when `kernels` was given away.
+        // SAFETY (of every block below): each piece, and each image, is one thread's alone between two barriers, and `out` is written after the last
+        // one, piece by piece; lengths were checked above, and the instruction set when `kernels` was given away.
+        let given = |at: usize, count: usize| match x {
+            Some(x) => &x[at..at + count],
+            None => unsafe { out.part(at, count) },
+        };
+        let first = |image: usize| given(image * pixels * channels, channels);
         team.run(|worker| {
             let mut shifts = vec![0f32; channels];
             while let Some(taken) = worker.take(images * pieces, 1) {
@@ -219,7 +223,7 @@ impl GroupNorm<'_> {
                     for (shift, value) in shifts.iter_mut().zip(first(image)) {
                         *shift = value.wide();
                     }
-                    let data = x[at..at + count * channels].as_ptr();
+                    let data = given(at, count * channels).as_ptr();
                     let part = Pixels { data, count, channels };
                     unsafe {
                         let (sums, squares) = sums
@@ -244,10 +248,11 @@ impl GroupNorm<'_> {
             while let Some(taken) = worker.take(images * pieces, 1) {
                 for number in taken {
                     let (image, at, count) = part(number);
-                    let data = x[at..at + count * channels].as_ptr();
                     unsafe {
                         let (scales, shifts) = affine.part(image * 2 * channels, 2 * channels).split_at(channels);
                         let out = out.part_mut(at, count * channels).as_mut_ptr();
+                        // Each value is read before it is written over.
+                        let data = x.map_or(out.cast_const(), |x| x[at..at + count * channels].as_ptr());
                         let part = Pixels { data, count, channels };
                         kernel(&part, scales.as_ptr(), shifts.as_ptr(), out);
                     }

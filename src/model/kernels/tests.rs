@@ -362,8 +362,11 @@ proptest! {
         let team = Team::new(2);
         for kernels in Kernels::all() {
             let (mut out, mut short) = (vec![f32::NAN; x.len()], vec![0u16; x.len()]);
-            norm.run(kernels, &team, &x, images, &mut out);
-            norm.run(kernels, &team, &bits, images, &mut short);
+            norm.run(kernels, &team, Some(&x), images, &mut out);
+            norm.run(kernels, &team, Some(&bits), images, &mut short);
+            let mut over = x.clone();
+            norm.run(kernels, &team, None, images, &mut over);
+            prop_assert_eq!(&over, &out, "{}", kernels.name());
             for (image, x) in x.chunks_exact(pixels * channels).enumerate() {
                 let at = image * pixels * channels;
                 for group in 0..groups {
@@ -384,7 +387,7 @@ proptest! {
                     }
                 }
                 let mut alone = vec![f32::NAN; x.len()];
-                norm.run(kernels, &Team::new(1), x, 1, &mut alone);
+                norm.run(kernels, &Team::new(1), Some(x), 1, &mut alone);
                 prop_assert_eq!(&alone, &out[at..at + x.len()], "{}", kernels.name());
             }
         }

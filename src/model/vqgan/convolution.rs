@@ -76,15 +76,22 @@ impl Conv {
                 stride,
                 padding,
             } => x.conv2d(weight, Some(bias), [*stride; 2], [*padding; 2], [1; 2], 1),
-            Self::Winograd(convolution) => convolve(convolution, x, None, false),
+            Self::Winograd(convolution) => convolve(convolution, x, &Around::default()),
         }
     }
 
-    /// The same, added to `onto`.
-    pub(crate) fn added(&self, x: &Tensor, onto: &Tensor) -> Tensor {
+    /// The same, added to `onto`. The result may take the memory of `room`, which nobody needs any more.
+    pub(crate) fn added(&self, x: &Tensor, onto: &Tensor, room: Option<Tensor>) -> Tensor {
         match self {
             Self::Direct { .. } => self.forward(x) + onto,
-            Self::Winograd(convolution) => convolve(convolution, x, Some(onto), false),
+            Self::Winograd(convolution) => {
+                let around = Around {
+                    onto: Some(onto),
+                    room,
+                    ..Around::default()
+                };
+                convolve(convolution, x, &around)
+            }
         }
     }
 
@@ -92,7 +99,13 @@ impl Conv {
     pub(crate) fn doubled(&self, x: &Tensor) -> Tensor {
         match self {
             Self::Direct { .. } => self.forward(&doubled(x)),
-            Self::Winograd(convolution) => convolve(convolution, x, None, true),
+            Self::Winograd(convolution) => {
+                let around = Around {
+                    doubled: true,
+                    ..Around::default()
+                };
+                convolve(convolution, x, &around)
+            }
         }
     }
 }
@@ -119,40 +132,58 @@ fn team() -> Team {
     Team::new(tch::get_num_threads().max(1) as usize)
 }
 
+/// What a convolution of ours does besides.
+#[derive(Default)]
+struct Around<'a> {
+    /// Takes each pixel of its images for four.
+    doubled: bool,
+    /// Is added to the result.
+    onto: Option<&'a Tensor>,
+    /// Its memory may be the result's.
+    room: Option<Tensor>,
+}
+
+impl Around<'_> {
+    /// Memory for images of this size, `[n, h, w, channels]`.
+    fn out(&self, size: [i64; 4], kind: Kind) -> Tensor {
+        let room = self.room.as_ref().map(|room| room.permute([0, 2, 3, 1]));
+        let fits = |room: &Tensor| room.size() == size && room.kind() == kind && room.is_contiguous();
+        room.filter(fits)
+            .unwrap_or_else(|| Tensor::empty(size, (kind, Device::Cpu)))
+    }
+}
+
 /// # Panics
 /// For what no weights in these kernels' order are loaded for: images on a GPU, a gradient, or values other than f32 and bf16.
-fn convolve(convolution: &Winograd, x: &Tensor, onto: Option<&Tensor>, doubled: bool) -> Tensor {
-    for given in onto.into_iter().chain([x]) {
+fn convolve(convolution: &Winograd, x: &Tensor, around: &Around<'_>) -> Tensor {
+    for given in around.onto.into_iter().chain([x]) {
         assert!(given.device() == Device::Cpu && given.kind() == x.kind() && !given.requires_grad());
     }
     match x.kind() {
-        Kind::BFloat16 => run::<u16>(convolution, x, onto, doubled),
-        Kind::Float => run::<f32>(convolution, x, onto, doubled),
+        Kind::BFloat16 => run::<u16>(convolution, x, around),
+        Kind::Float => run::<f32>(convolution, x, around),
         kind => panic!("images of {kind:?} are not convolved by kernels of f32 and bf16"),
     }
 }
 
 /// Convolves images whose values are held as `E`.
-fn run<E: Value>(convolution: &Winograd, x: &Tensor, onto: Option<&Tensor>, doubled: bool) -> Tensor {
+fn run<E: Value>(convolution: &Winograd, x: &Tensor, around: &Around<'_>) -> Tensor {
     // Copies only where they lie otherwise.
     let lay = |x: &Tensor| x.permute([0, 2, 3, 1]).contiguous();
-    let (x, onto) = (lay(x), onto.map(lay));
+    let (x, onto) = (lay(x), around.onto.map(lay));
     let (n, h, w, _) = x.size4().unwrap_or((0, 0, 0, 0));
-    let side = if doubled { 2 } else { 1 };
+    let side = if around.doubled { 2 } else { 1 };
     let images = Images {
         count: n as usize,
         rows: (h * side) as usize,
         columns: (w * side) as usize,
-        doubled,
+        doubled: around.doubled,
     };
-    let out = Tensor::empty(
-        [n, h * side, w * side, convolution.outputs() as i64],
-        (x.kind(), Device::Cpu),
-    );
+    let out = around.out([n, h * side, w * side, convolution.outputs() as i64], x.kind());
     if out.numel() == 0 {
         return out.permute([0, 3, 1, 2]);
     }
-    // SAFETY: all are of one kind, whose values are `E`s, on the CPU and without gaps; `out` is nobody else's yet. What libtorch left in it is not initialised as Rust means
+    // SAFETY: all are of one kind, whose values are `E`s, on the CPU and without gaps; nobody else holds or reads `out`. What libtorch left in it is not initialised as Rust means
     // it: it is only written to, and any bits are a number.
     unsafe {
         let values = |x: &Tensor| std::slice::from_raw_parts(x.data_ptr().cast::<E>(), x.numel());
@@ -189,7 +220,8 @@ mod tests {
                     let (x, onto) = (memory.lay(&x), memory.lay(&onto));
                     for (ours, theirs) in [
                         (ours.forward(&x), theirs.forward(&x)),
-                        (ours.added(&x, &onto), theirs.added(&x, &onto)),
+                        (ours.added(&x, &onto, None), theirs.added(&x, &onto, None)),
+                        (ours.added(&x, &onto, Some(onto.copy())), theirs.added(&x, &onto, None)),
                         (ours.doubled(&x), theirs.doubled(&x)),
                     ] {
                         assert_eq!((ours.size(), ours.kind()), (theirs.size(), kind));

@@ -119,9 +119,10 @@ impl Layer {
                 conv2,
                 shortcut,
             } => {
-                let h = conv1.forward(&norm1.swish(x));
+                let inner = norm1.swish(x);
+                let h = norm2.swish_over(conv1.forward(&inner));
                 let onto = shortcut.as_ref().map(|shortcut| shortcut.forward(x));
-                conv2.added(&norm2.swish(&h), onto.as_ref().unwrap_or(x))
+                conv2.added(&h, onto.as_ref().unwrap_or(x), Some(inner))
             }
             Layer::Attention { norm, q, k, v, out } => {
                 let h = norm.forward(x);
@@ -130,7 +131,7 @@ impl Layer {
                 let (q, k, v) = (flat(q.forward(&h)), flat(k.forward(&h)), flat(v.forward(&h)));
                 let weights = (q.permute([0, 2, 1]).bmm(&k) * (c as f64).powf(-0.5)).softmax(2, None::<Kind>);
                 let h = v.bmm(&weights.permute([0, 2, 1])).reshape([n, c, rows, columns]);
-                out.added(&h, x)
+                out.added(&h, x, None)
             }
             // Its padding is asymmetric and done apart.
             Layer::Downsample(Some(conv)) => conv.forward(&x.constant_pad_nd([0, 1, 0, 1])),

@@ -38,16 +38,34 @@ impl Norm {
 
     /// `x`: `[n, channels, h, w]` → the same shape.
     pub(crate) fn forward(&self, x: &Tensor) -> Tensor {
-        let libtorch = || x.group_norm(GROUPS as i64, Some(&self.weight), Some(&self.bias), EPSILON, true);
-        self.fused(x, false).unwrap_or_else(libtorch)
+        match self.ours(x, false) {
+            Some(norm) => normed(&norm, Some(x), x.empty_like()),
+            None => self.libtorchs(x),
+        }
     }
 
     /// [`Self::forward`], then x·σ(x).
     pub(crate) fn swish(&self, x: &Tensor) -> Tensor {
-        if let Some(out) = self.fused(x, true) {
-            return out;
+        match self.ours(x, true) {
+            Some(norm) => normed(&norm, Some(x), x.empty_like()),
+            None => self.libtorchs_swish(x),
         }
-        let x = self.forward(x);
+    }
+
+    /// The same of images that nobody else holds: in their own memory where our kernels are used.
+    pub(crate) fn swish_over(&self, x: Tensor) -> Tensor {
+        match self.ours(&x, true) {
+            Some(norm) => normed(&norm, None, x),
+            None => self.libtorchs_swish(&x),
+        }
+    }
+
+    fn libtorchs(&self, x: &Tensor) -> Tensor {
+        x.group_norm(GROUPS as i64, Some(&self.weight), Some(&self.bias), EPSILON, true)
+    }
+
+    fn libtorchs_swish(&self, x: &Tensor) -> Tensor {
+        let x = self.libtorchs(x);
         match x.kind() {
             // The reference's two products, to keep its bits.
             Kind::Float => &x * x.sigmoid(),
@@ -56,45 +74,49 @@ impl Norm {
         }
     }
 
-    /// By our own kernels; `None` where they are not for `x`.
-    fn fused(&self, x: &Tensor, swish: bool) -> Option<Tensor> {
+    /// Our own kernel, where it is for images that lie as `x` does.
+    fn ours(&self, x: &Tensor, swish: bool) -> Option<GroupNorm<'_>> {
         let (weight, bias) = self.values.as_ref()?;
-        let (n, c, h, w) = x.size4().ok()?;
+        let (_, c, h, w) = x.size4().ok()?;
         let innermost = x.stride() == [h * w * c, 1, w * c, c];
-        if !innermost || x.device() != Device::Cpu || x.requires_grad() || c as usize != weight.len() {
-            return None;
-        }
-        let norm = GroupNorm {
+        let kind = [Kind::Float, Kind::BFloat16].contains(&x.kind());
+        let ours = innermost && kind && x.device() == Device::Cpu && !x.requires_grad() && c as usize == weight.len();
+        ours.then_some(GroupNorm {
             weight,
             bias,
             groups: GROUPS,
             eps: EPSILON as f32,
             swish,
-        };
-        match x.kind() {
-            Kind::Float => Some(run::<f32>(&norm, x, n as usize)),
-            Kind::BFloat16 => Some(run::<u16>(&norm, x, n as usize)),
-            _ => None,
-        }
+        })
     }
 }
 
-/// Norms `x`, `n` images whose values are held as `E`, without gaps and with channels innermost.
-fn run<E: Value>(norm: &GroupNorm<'_>, x: &Tensor, n: usize) -> Tensor {
-    // Keeps the strides.
-    let out = x.empty_like();
-    // SAFETY: both tensors are of this kind, on the CPU and without gaps, as the callers saw; `out` is nobody else's yet. What libtorch left in it
-    // is not initialised as Rust means it: it is only written to, and any bits are a number.
+/// Norms `x`, or what is in `out`, into `out`: as [`Norm::ours`] wants them, and of one shape.
+fn normed(norm: &GroupNorm<'_>, x: Option<&Tensor>, out: Tensor) -> Tensor {
+    match out.kind() {
+        Kind::BFloat16 => run::<u16>(norm, x, &out),
+        _ => run::<f32>(norm, x, &out),
+    }
+    out
+}
+
+/// The same where values are held as `E`.
+fn run<E: Value>(norm: &GroupNorm<'_>, x: Option<&Tensor>, out: &Tensor) {
+    let count = out.numel();
+    if count == 0 {
+        return;
+    }
+    // SAFETY: both tensors are of this kind, on the CPU and without gaps, as the callers saw; nobody else holds `out`. Where libtorch has just made it, what
+    // is in it is not initialised as Rust means it: it is only written to then, and any bits are a number.
     let (from, to) = unsafe {
         (
-            std::slice::from_raw_parts(x.data_ptr().cast::<E>(), x.numel()),
-            std::slice::from_raw_parts_mut(out.data_ptr().cast::<E>(), x.numel()),
+            x.map(|x| std::slice::from_raw_parts(x.data_ptr().cast::<E>(), count)),
+            std::slice::from_raw_parts_mut(out.data_ptr().cast::<E>(), count),
         )
     };
     let team = Team::new(tch::get_num_threads().max(1) as usize);
     in_large_pages(to);
-    norm.run(Kernels::best(), &team, from, n, to);
-    out
+    norm.run(Kernels::best(), &team, from, out.size()[0] as usize, to);
 }
 
 #[cfg(test)]
@@ -116,14 +138,15 @@ mod tests {
                 for (ours, theirs) in [
                     (ours.forward(&x), theirs.forward(&x)),
                     (ours.swish(&x), theirs.swish(&x)),
+                    (ours.swish_over(x.copy()), theirs.swish_over(x.copy())),
                 ] {
                     assert_eq!(ours.stride(), x.stride());
                     let apart = (ours - theirs).to_kind(Kind::Float).abs().max();
                     assert!(apart.double_value(&[]) < tolerance, "{kind:?} {n} {side} {apart}");
                 }
                 let planar = Memory::Planar.lay(&x);
-                assert!(theirs.fused(&x, true).is_none() && ours.fused(&x, true).is_some());
-                assert!(ours.fused(&planar, true).is_none());
+                assert!(theirs.ours(&x, true).is_none() && ours.ours(&x, true).is_some());
+                assert!(ours.ours(&planar, true).is_none());
                 // The last image alone gives the same bits.
                 let last = n as i64 - 1;
                 let alone = ours.swish(&Memory::ChannelsLast.lay(&x.narrow(0, last, 1)));
