@@ -95,6 +95,11 @@ impl Conv {
         }
     }
 
+    /// Whether [`Self::added`] can use its `room`.
+    pub(crate) fn uses_room(&self) -> bool {
+        matches!(self, Self::Winograd(_))
+    }
+
     /// The same, of `x` with each pixel taken for four.
     pub(crate) fn doubled(&self, x: &Tensor) -> Tensor {
         match self {
@@ -183,6 +188,7 @@ fn run<E: Value>(convolution: &Winograd, x: &Tensor, around: &Around<'_>) -> Ten
     if out.numel() == 0 {
         return out.permute([0, 3, 1, 2]);
     }
+    assert!(out.data_ptr() != x.data_ptr() && onto.as_ref().is_none_or(|onto| onto.data_ptr() != out.data_ptr()));
     // SAFETY: all are of one kind, whose values are `E`s, on the CPU and without gaps; nobody else holds or reads `out`. What libtorch left in it is not initialised as Rust means
     // it: it is only written to, and any bits are a number.
     unsafe {

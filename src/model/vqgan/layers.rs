@@ -120,9 +120,12 @@ impl Layer {
                 shortcut,
             } => {
                 let inner = norm1.swish(x);
-                let h = norm2.swish_over(conv1.forward(&inner));
+                let h = conv1.forward(&inner);
+                // Held no longer than is of use.
+                let room = conv2.uses_room().then_some(inner);
+                let h = norm2.swish_over(h);
                 let onto = shortcut.as_ref().map(|shortcut| shortcut.forward(x));
-                conv2.added(&h, onto.as_ref().unwrap_or(x), Some(inner))
+                conv2.added(&h, onto.as_ref().unwrap_or(x), room)
             }
             Layer::Attention { norm, q, k, v, out } => {
                 let h = norm.forward(x);
