@@ -1,8 +1,9 @@
 //! Convolutions of 3 × 3 by Winograd's minimal filtering: a quarter of the multiplications.
 //!
 //! 4 × 4 outputs come from 6 × 6 inputs by 36 products instead of 144, in f32 throughout; roundings are less than twice those of a sum in order, beside the
-//! largest values around ([`super::tiles`]), and what is no number spreads over its tile. In memory: images with their channels innermost. A thread transforms a block of tiles, multiplies it with the weights of some outputs, and transforms these back while
-//! they are in its cache. No number depends on the number of threads or images.
+//! largest values around ([`super::tiles`]), and what is no number spreads over its tile. In memory: images with their channels innermost. A thread
+//! transforms a block of tiles, multiplies it with the weights of some outputs, and transforms these back while they are in its cache. No number
+//! depends on the number of threads or images.
 
 use super::group_norm::Value;
 use super::pages::roomy;
@@ -104,17 +105,12 @@ impl Winograd {
         }
     }
 
-    /// Channels of its inputs.
-    pub fn inputs(&self) -> usize {
-        self.inputs
-    }
-
     /// Channels of its outputs.
     pub fn outputs(&self) -> usize {
         self.bias.len()
     }
 
-    /// Convolves `x`, of [`Self::inputs`] channels, into `out`, of [`Self::outputs`]. What is in `onto`, as long as `out`, is added.
+    /// Convolves `x`, of as many channels as it has inputs, into `out`, of [`Self::outputs`]. What is in `onto`, as long as `out`, is added.
     ///
     /// # Panics
     /// If the lengths do not agree, or images of odd sides are to be doubled ones.

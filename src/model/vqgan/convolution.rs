@@ -133,7 +133,8 @@ fn tensors(
     Ok((weight, bias))
 }
 
-fn team() -> Team {
+/// The threads that libtorch computes on.
+pub(super) fn team() -> Team {
     Team::new(tch::get_num_threads().max(1) as usize)
 }
 
@@ -189,8 +190,8 @@ fn run<E: Value>(convolution: &Winograd, x: &Tensor, around: &Around<'_>) -> Ten
         return out.permute([0, 3, 1, 2]);
     }
     assert!(out.data_ptr() != x.data_ptr() && onto.as_ref().is_none_or(|onto| onto.data_ptr() != out.data_ptr()));
-    // SAFETY: all are of one kind, whose values are `E`s, on the CPU and without gaps; nobody else holds or reads `out`. What libtorch left in it is not initialised as Rust means
-    // it: it is only written to, and any bits are a number.
+    // SAFETY: all are of one kind, whose values are `E`s, on the CPU and without gaps; nobody else holds or reads `out`. What libtorch left in it
+    // is not initialised as Rust means it: it is only written to, and any bits are a number.
     unsafe {
         let values = |x: &Tensor| std::slice::from_raw_parts(x.data_ptr().cast::<E>(), x.numel());
         let to = std::slice::from_raw_parts_mut(out.data_ptr().cast::<E>(), out.numel());

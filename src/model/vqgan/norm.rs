@@ -3,8 +3,9 @@
 use tch::{Device, Kind, Tensor};
 
 use super::config::GROUPS;
+use super::convolution::team;
 use super::layers::Memory;
-use crate::model::kernels::{GroupNorm, Kernels, Team, Value, in_large_pages};
+use crate::model::kernels::{GroupNorm, Kernels, Value, in_large_pages};
 use crate::model::source::{LoadError, TensorSource, floats};
 
 /// Epsilon of taming's GroupNorms.
@@ -106,17 +107,16 @@ fn run<E: Value>(norm: &GroupNorm<'_>, x: Option<&Tensor>, out: &Tensor) {
     if count == 0 {
         return;
     }
-    // SAFETY: both tensors are of this kind, on the CPU and without gaps, as the callers saw; nobody else holds `out`. Where libtorch has just made it, what
-    // is in it is not initialised as Rust means it: it is only written to then, and any bits are a number.
+    // SAFETY: both tensors are of this kind, on the CPU and without gaps, as the callers saw; nobody else holds `out`. Where libtorch has just made
+    // it, what is in it is not initialised as Rust means it: it is only written to then, and any bits are a number.
     let (from, to) = unsafe {
         (
             x.map(|x| std::slice::from_raw_parts(x.data_ptr().cast::<E>(), count)),
             std::slice::from_raw_parts_mut(out.data_ptr().cast::<E>(), count),
         )
     };
-    let team = Team::new(tch::get_num_threads().max(1) as usize);
     in_large_pages(to);
-    norm.run(Kernels::best(), &team, from, out.size()[0] as usize, to);
+    norm.run(Kernels::best(), &team(), from, out.size()[0] as usize, to);
 }
 
 #[cfg(test)]
