@@ -308,18 +308,18 @@ impl Neox {
 
     /// All segments in one pass of libtorch.
     pub(super) fn pass(&self, kv: &mut KvMemory, segments: &[Segment<'_>]) -> Option<Tensor> {
-        let x = self.hidden_of(kv, segments);
-        let last = wanted(segments);
-        (!last.is_empty()).then(|| self.logits(&x.index_select(0, &Tensor::from_slice(&last).to_device(self.device))))
+        let wanted = wanted(segments);
+        let x = self.hidden_of(kv, segments, Some(&Tensor::from_slice(&wanted).to_device(self.device)));
+        (!wanted.is_empty()).then(|| self.logits(&x))
     }
 
     /// What the output matrix reads after each token, by libtorch: `[tokens, hidden_size]`.
     pub(super) fn normed(&self, kv: &mut KvMemory, segments: &[Segment<'_>]) -> Tensor {
-        self.final_norm.forward(&self.hidden_of(kv, segments))
+        self.final_norm.forward(&self.hidden_of(kv, segments, None))
     }
 
-    /// What the layers make of the segments' tokens, `[tokens, hidden_size]`.
-    fn hidden_of(&self, kv: &mut KvMemory, segments: &[Segment<'_>]) -> Tensor {
+    /// What the layers make of the segments' tokens, `[tokens, hidden_size]`, or only of those in the rows `wanted` (i64, `[n]`).
+    fn hidden_of(&self, kv: &mut KvMemory, segments: &[Segment<'_>], wanted: Option<&Tensor>) -> Tensor {
         let index = |values: Vec<i64>| Tensor::from_slice(&values).to_device(self.device);
         let (mut ids, mut positions, mut places) = (Vec::new(), Vec::new(), Vec::new());
         for segment in segments {
@@ -330,7 +330,7 @@ impl Neox {
             }
         }
         let attention = AttentionPlan::new(segments, self.kind, self.device);
-        self.hidden(kv, &index(ids), &index(positions), &index(places), &attention)
+        self.hidden(kv, [&index(ids), &index(positions), &index(places)], &attention, wanted)
     }
 
     /// One pass over rows that are each a token: `input` is `[3, rows]`, i64, on the device: the tokens, where their sequences begin in the KV memory, and their
@@ -340,18 +340,18 @@ impl Neox {
     pub(super) fn pass_rows(&self, kv: &mut KvMemory, input: &Tensor, keys: i64) -> Tensor {
         let (ids, starts, positions) = (input.get(0), input.get(1), input.get(2));
         let attention = AttentionPlan::of_rows(&starts, &positions, keys, self.kind);
-        let x = self.hidden(kv, &ids, &positions, &(&starts + &positions), &attention);
+        let x = self.hidden(kv, [&ids, &positions, &(&starts + &positions)], &attention, None);
         self.logits(&x)
     }
 
-    /// What the layers make of tokens: `ids`, their `positions` in their sequences and their `places` in the KV memory are i64, `[n]`; `[n, hidden_size]`.
+    /// What the layers make of tokens: ids, their positions in their sequences and their places in the KV memory are i64, `[n]`; `[n, hidden_size]`, or
+    /// `[wanted, hidden_size]` where not all are wanted. All leave their keys and values.
     fn hidden(
         &self,
         kv: &mut KvMemory,
-        ids: &Tensor,
-        positions: &Tensor,
-        places: &Tensor,
+        [ids, positions, places]: [&Tensor; 3],
         attention: &AttentionPlan,
+        wanted: Option<&Tensor>,
     ) -> Tensor {
         let (count, heads, dim) = (
             ids.size()[0],
@@ -368,7 +368,16 @@ impl Neox {
             let turned = rotary.rotate(&qkv.narrow(1, 0, 2));
             let (q, k, v) = (turned.select(1, 0), turned.select(1, 1), qkv.select(1, 2));
             kv.write(number, places, &k, &v);
-            let attended = layer.dense.forward(&attention.run(&q, kv, number));
+            // Nobody reads the others of the last layer.
+            let wanted = wanted.filter(|_| number + 1 == self.layers.len());
+            if wanted.is_some_and(|wanted| wanted.numel() == 0) {
+                return x;
+            }
+            let mut attended = attention.run(&q, kv, number);
+            if let Some(wanted) = wanted {
+                (x, attended) = (x.index_select(0, wanted), attended.index_select(0, wanted));
+            }
+            let attended = layer.dense.forward(&attended);
             if self.config.use_parallel_residual {
                 let mlp = self.mlp(layer, &layer.post_attention_norm.forward(&x));
                 x = mlp + attended + x;

@@ -1,6 +1,6 @@
 //! A visit's attention: rotary embedding, the memory of keys and values, and the queries over it.
 
-use super::Visit;
+use super::visit::Visit;
 use crate::model::kernels::Worker;
 
 /// Rows of one sequence whose queries go over its keys together.
@@ -8,9 +8,9 @@ pub(super) const TOGETHER: usize = 8;
 
 // SAFETY (of every block below): as in the module above.
 impl Visit<'_> {
-    /// Rotates queries and keys, stores keys and values, attends. One thread does all of a head, so that rows of one sequence find
-    /// the keys of those before them.
-    pub(super) fn attend(&self, worker: &Worker<'_>, layer: usize) {
+    /// Rotates queries and keys, stores keys and values; the first `live` rows attend. One thread does all of a head, so that rows of one
+    /// sequence find the keys of those before them.
+    pub(super) fn attend(&self, worker: &Worker<'_>, layer: usize, live: usize) {
         let config = &self.path.config;
         let (kernels, context) = (self.path.kernels, config.max_position_embeddings);
         let (h, dim) = (config.hidden_size, config.head_dim());
@@ -25,9 +25,11 @@ impl Visit<'_> {
                 for (i, row) in self.rows.iter().enumerate() {
                     let at = |role: usize| (i * 3 + role) * h + head * dim;
                     unsafe {
-                        let query = self.qkv.part_mut(at(0), dim);
-                        self.rotate(row.position, query);
-                        query.iter_mut().for_each(|q| *q *= scale);
+                        if i < live {
+                            let query = self.qkv.part_mut(at(0), dim);
+                            self.rotate(row.position, query);
+                            query.iter_mut().for_each(|q| *q *= scale);
+                        }
                         let key = self.qkv.part_mut(at(1), dim);
                         self.rotate(row.position, key);
                         let value = self.qkv.part(at(2), dim);
@@ -35,8 +37,7 @@ impl Visit<'_> {
                     }
                 }
                 let mut first = 0;
-                for rows in self
-                    .rows
+                for rows in self.rows[..live]
                     .chunk_by(|a, b| a.start == b.start)
                     .flat_map(|rows| rows.chunks(TOGETHER))
                 {
