@@ -39,6 +39,21 @@ unsafe fn widen(bits: __m256i) -> Avx512 {
     }
 }
 
+/// As [`super::pointwise::round_to_bf16`].
+#[inline(always)]
+unsafe fn round(x: __m512) -> __m256i {
+    // SAFETY: the caller has AVX-512 F.
+    unsafe {
+        let bits = _mm512_castps_si512(x);
+        let high = _mm512_srli_epi32::<16>(bits);
+        let odd = _mm512_and_si512(high, _mm512_set1_epi32(1));
+        let more = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff));
+        let rounded = _mm512_srli_epi32::<16>(_mm512_add_epi32(bits, more));
+        let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x);
+        _mm512_cvtepi32_epi16(_mm512_mask_or_epi32(rounded, nan, high, _mm512_set1_epi32(0x40)))
+    }
+}
+
 // SAFETY (of every block below): the instruction set is there and pointers are good for the elements read or written, by the
 // trait's contract; lanes that are masked off touch no memory.
 impl Lanes for Avx512 {
@@ -87,6 +102,16 @@ impl Lanes for Avx512 {
     #[inline(always)]
     unsafe fn store_some(self, to: *mut f32, count: usize) {
         unsafe { _mm512_mask_storeu_ps(to, first(count) as u16, self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_bf16(self, to: *mut u16) {
+        unsafe { _mm256_storeu_si256(to.cast(), round(self.0)) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_bf16_some(self, to: *mut u16, count: usize) {
+        unsafe { _mm256_mask_storeu_epi16(to.cast(), first(count) as u16, round(self.0)) }
     }
 
     #[inline(always)]

@@ -29,6 +29,24 @@ pub(super) trait Lanes: Copy {
     unsafe fn store(self, to: *mut f32);
     /// Writes the first `count ≤ WIDTH` values.
     unsafe fn store_some(self, to: *mut f32, count: usize);
+    /// Writes `WIDTH` values as the bits of the nearest bf16; NaN stays NaN.
+    #[inline(always)]
+    unsafe fn store_bf16(self, to: *mut u16) {
+        // SAFETY: the caller's promise.
+        unsafe { self.store_bf16_some(to, Self::WIDTH) }
+    }
+    /// [`Self::store_bf16`] of the first `count ≤ WIDTH` values.
+    #[inline(always)]
+    unsafe fn store_bf16_some(self, to: *mut u16, count: usize) {
+        let mut wide = [0f32; WIDEST];
+        // SAFETY: a vector fits; the caller's promise is the same.
+        unsafe {
+            self.store(wide.as_mut_ptr());
+            for (i, &value) in wide[..count].iter().enumerate() {
+                *to.add(i) = round_to_bf16(value);
+            }
+        }
+    }
     /// `self + other`
     unsafe fn add(self, other: Self) -> Self;
     /// `self - other`
@@ -85,6 +103,11 @@ pub(super) trait Element: Copy {
     /// # Safety
     /// As [`Lanes::store`].
     unsafe fn store<L: Lanes>(values: L, to: *mut Self);
+    /// Writes the first `count` elements, rounded likewise.
+    ///
+    /// # Safety
+    /// As [`Lanes::store_some`].
+    unsafe fn store_some<L: Lanes>(values: L, to: *mut Self, count: usize);
 }
 
 impl Element for f32 {
@@ -113,6 +136,12 @@ impl Element for f32 {
         // SAFETY: the caller's promise is the same.
         unsafe { values.store(to) }
     }
+
+    #[inline(always)]
+    unsafe fn store_some<L: Lanes>(values: L, to: *mut Self, count: usize) {
+        // SAFETY: the caller's promise is the same.
+        unsafe { values.store_some(to, count) }
+    }
 }
 
 /// The bits of a bf16.
@@ -139,14 +168,14 @@ impl Element for u16 {
 
     #[inline(always)]
     unsafe fn store<L: Lanes>(values: L, to: *mut Self) {
-        let mut wide = [0f32; WIDEST];
-        // SAFETY: a vector fits; the caller's promise is the same.
-        unsafe {
-            values.store(wide.as_mut_ptr());
-            for (i, &value) in wide[..L::WIDTH].iter().enumerate() {
-                *to.add(i) = round_to_bf16(value);
-            }
-        }
+        // SAFETY: the caller's promise is the same.
+        unsafe { values.store_bf16(to) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_some<L: Lanes>(values: L, to: *mut Self, count: usize) {
+        // SAFETY: the caller's promise is the same.
+        unsafe { values.store_bf16_some(to, count) }
     }
 }
 

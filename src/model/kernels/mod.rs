@@ -25,6 +25,7 @@
 //! | `group_norm` | GroupNorm and swish over images |
 //! | `winograd`, `tiles` | convolutions of 3 × 3 over images |
 //! | `attend` | one query over the keys and values of its sequence |
+//! | `finish` | what becomes of a product: bias, activation, and where its rows go |
 //! | `pointwise` | LayerNorm, activations, rounding to bf16 |
 //! | `sets` | one set of kernels per instruction set |
 //! | `select` | which of them is used, chosen at run time |
@@ -42,6 +43,7 @@ mod avx512;
 mod avx512_whole;
 mod cells;
 mod codes;
+mod finish;
 mod fixed;
 mod group_norm;
 mod grouped;
@@ -61,6 +63,8 @@ mod whole;
 mod winograd;
 
 #[cfg(test)]
+mod finish_tests;
+#[cfg(test)]
 mod quantised_tests;
 #[cfg(test)]
 mod tests;
@@ -68,6 +72,7 @@ mod tests;
 mod winograd_tests;
 
 pub use cells::{Cells, Fixed, FixedMut, Inputs};
+pub use finish::{Function, Target};
 pub use group_norm::{GroupNorm, PixelKernels, Value};
 pub use grouped::{Format, Grouped, PANEL};
 pub use packed::Packed;
@@ -76,5 +81,5 @@ pub use pointwise::round_to_bf16;
 pub use quantised::WideMut;
 pub use sets::Kernels;
 pub use stored::{Stored, to_store};
-pub use team::{Shared, Team, Worker};
+pub use team::{Columns, Shared, Team, Worker};
 pub use winograd::{Images, Winograd};

@@ -1,5 +1,6 @@
 //! LayerNorm, activations and rounding.
 
+use super::finish::Put;
 use super::lanes::{Lanes, exp};
 
 /// `out = (x − mean) / √(variance + eps) · weight + bias`, the variance by a second pass.
@@ -7,13 +8,13 @@ use super::lanes::{Lanes, exp};
 /// # Safety
 /// The instruction set of `L` is there; all pointers are good for `len` elements.
 #[inline(always)]
-pub(super) unsafe fn norm<L: Lanes>(
+pub(super) unsafe fn norm<L: Lanes, P: Put>(
     x: *const f32,
     weight: *const f32,
     bias: *const f32,
     len: usize,
     eps: f32,
-    out: *mut f32,
+    out: *mut P::Cell,
 ) {
     let (whole, tail) = (len / L::WIDTH * L::WIDTH, len % L::WIDTH);
     // SAFETY: whole vectors and the tail stay inside `len`.
@@ -37,17 +38,15 @@ pub(super) unsafe fn norm<L: Lanes>(
         let scale = L::splat(1.0 / (square / len as f32 + eps).sqrt());
         for i in (0..whole).step_by(L::WIDTH) {
             let centred = L::load(x.add(i)).sub(shift).mul(scale);
-            centred
-                .mul_add(L::load(weight.add(i)), L::load(bias.add(i)))
-                .store(out.add(i));
+            let normed = centred.mul_add(L::load(weight.add(i)), L::load(bias.add(i)));
+            P::put(normed, out.add(i));
         }
         let centred = L::load_some(x.add(whole), tail).sub(shift).mul(scale);
-        centred
-            .mul_add(
-                L::load_some(weight.add(whole), tail),
-                L::load_some(bias.add(whole), tail),
-            )
-            .store_some(out.add(whole), tail);
+        let normed = centred.mul_add(
+            L::load_some(weight.add(whole), tail),
+            L::load_some(bias.add(whole), tail),
+        );
+        P::put_some(normed, out.add(whole), tail);
     }
 }
 
@@ -58,19 +57,13 @@ pub(super) trait Map {
     unsafe fn map<L: Lanes>(x: L) -> L;
 }
 
-/// Applies `F` to `len` values in place.
-///
-/// # Safety
-/// The instruction set of `L` is there; `x` is good for `len` elements.
-#[inline(always)]
-pub(super) unsafe fn each<L: Lanes, F: Map>(x: *mut f32, len: usize) {
-    let (whole, tail) = (len / L::WIDTH * L::WIDTH, len % L::WIDTH);
-    // SAFETY: whole vectors and the tail stay inside `len`.
-    unsafe {
-        for i in (0..whole).step_by(L::WIDTH) {
-            F::map(L::load(x.add(i))).store(x.add(i));
-        }
-        F::map(L::load_some(x.add(whole), tail)).store_some(x.add(whole), tail);
+/// `x`.
+pub(super) struct Same;
+
+impl Map for Same {
+    #[inline(always)]
+    unsafe fn map<L: Lanes>(x: L) -> L {
+        x
     }
 }
 

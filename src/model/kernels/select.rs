@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 
 use super::attend;
 use super::cells::{Cells, Inputs};
+use super::finish::Target;
 use super::product::Job;
 use super::sets::{self, Bf16Product, Kernels};
 
@@ -239,33 +240,16 @@ impl Kernels {
         }
     }
 
-    /// `out` = LayerNorm of `x`.
+    /// LayerNorm of `x`, the one row that goes to `to`.
     ///
     /// # Panics
     /// If the lengths differ.
-    pub fn norm(&self, x: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) {
+    pub fn norm(&self, x: &[f32], weight: &[f32], bias: &[f32], eps: f32, to: &Target<'_>) {
         let len = x.len();
-        assert!(weight.len() == len && bias.len() == len && out.len() == len);
-        // SAFETY: lengths are checked here, and the instruction set when `self` was given away.
-        unsafe { (self.norm)(x.as_ptr(), weight.as_ptr(), bias.as_ptr(), len, eps, out.as_mut_ptr()) }
-    }
-
-    /// Exact GELU in place.
-    pub fn gelu(&self, x: &mut [f32]) {
-        // SAFETY: the slice is its own bound; the instruction set was checked when `self` was given away.
-        unsafe { (self.gelu)(x.as_mut_ptr(), x.len()) }
-    }
-
-    /// GELU by tanh in place.
-    pub fn gelu_tanh(&self, x: &mut [f32]) {
-        // SAFETY: as for `gelu`.
-        unsafe { (self.gelu_tanh)(x.as_mut_ptr(), x.len()) }
-    }
-
-    /// ReLU in place.
-    pub fn relu(&self, x: &mut [f32]) {
-        // SAFETY: as for `gelu`.
-        unsafe { (self.relu)(x.as_mut_ptr(), x.len()) }
+        let (place, shape, _) = to.parts();
+        assert!(weight.len() == len && bias.len() == len && shape == [1, len]);
+        // SAFETY: lengths are checked here, the target is the caller's alone, and the instruction set was checked when `self` was given away.
+        unsafe { (self.norm)(x.as_ptr(), weight.as_ptr(), bias.as_ptr(), len, eps, place) }
     }
 
     /// Rounds to bf16, ties to even.

@@ -1,6 +1,7 @@
 //! The kernels of each instruction set, compiled from the same source.
 
 use super::cells::FixedMut;
+use super::finish::{self, Added, Place};
 use super::group_norm::{PixelKernels, pixels};
 use super::grouped::PANEL;
 use super::lanes::Lanes;
@@ -45,10 +46,8 @@ pub struct Kernels {
     pub(super) columns: usize,
     pub(super) attend_f32: unsafe fn(&attend::Job<f32>),
     pub(super) attend_bf16: unsafe fn(&attend::Job<u16>),
-    pub(super) norm: unsafe fn(*const f32, *const f32, *const f32, usize, f32, *mut f32),
-    pub(super) gelu: unsafe fn(*mut f32, usize),
-    pub(super) gelu_tanh: unsafe fn(*mut f32, usize),
-    pub(super) relu: unsafe fn(*mut f32, usize),
+    pub(super) norm: unsafe fn(*const f32, *const f32, *const f32, usize, f32, Place),
+    pub(super) finish: unsafe fn(&finish::Job),
     pub(super) round: unsafe fn(&[f32], &mut [u16]),
 }
 
@@ -97,20 +96,18 @@ macro_rules! kernels {
                 unsafe { attend::attend::<$lanes, u16>(job) }
             }
             $(#[target_feature(enable = $feature)])?
-            unsafe fn norm(x: *const f32, w: *const f32, b: *const f32, len: usize, eps: f32, out: *mut f32) {
-                unsafe { pointwise::norm::<$lanes>(x, w, b, len, eps, out) }
+            unsafe fn norm(x: *const f32, w: *const f32, b: *const f32, len: usize, eps: f32, to: Place) {
+                unsafe {
+                    match to {
+                        Place::Values(to) => pointwise::norm::<$lanes, f32>(x, w, b, len, eps, to),
+                        Place::Sums(to) => pointwise::norm::<$lanes, Added>(x, w, b, len, eps, to),
+                        Place::Rounded(to) => pointwise::norm::<$lanes, u16>(x, w, b, len, eps, to),
+                    }
+                }
             }
             $(#[target_feature(enable = $feature)])?
-            unsafe fn gelu(x: *mut f32, len: usize) {
-                unsafe { pointwise::each::<$lanes, pointwise::Gelu>(x, len) }
-            }
-            $(#[target_feature(enable = $feature)])?
-            unsafe fn gelu_tanh(x: *mut f32, len: usize) {
-                unsafe { pointwise::each::<$lanes, pointwise::GeluTanh>(x, len) }
-            }
-            $(#[target_feature(enable = $feature)])?
-            unsafe fn relu(x: *mut f32, len: usize) {
-                unsafe { pointwise::each::<$lanes, pointwise::Relu>(x, len) }
+            unsafe fn finish(job: &finish::Job) {
+                unsafe { finish::finish::<$lanes>(job) }
             }
             $(#[target_feature(enable = $feature)])?
             unsafe fn round(from: &[f32], to: &mut [u16]) {
@@ -135,9 +132,7 @@ macro_rules! kernels {
                 attend_f32,
                 attend_bf16,
                 norm,
-                gelu,
-                gelu_tanh,
-                relu,
+                finish,
                 round,
             };
         }

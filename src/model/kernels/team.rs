@@ -215,6 +215,25 @@ impl<'a, T> Shared<'a, T> {
         unsafe { std::slice::from_raw_parts(self.data.add(start), len) }
     }
 
+    /// `len` elements from `start` and from `count - 1` places more that are `stride` apart, to write.
+    ///
+    /// # Safety
+    /// As for [`Self::part_mut`].
+    ///
+    /// # Panics
+    /// If they are not inside, or overlap.
+    pub unsafe fn columns_mut(&self, start: usize, [count, len]: [usize; 2], stride: usize) -> Columns<'_, T> {
+        let whole = count.saturating_sub(1) * stride + len;
+        assert!(start <= self.len && whole <= self.len - start && (len <= stride || count < 2));
+        Columns {
+            // SAFETY: inside.
+            data: unsafe { self.data.add(start) },
+            shape: [count, len],
+            stride,
+            life: PhantomData,
+        }
+    }
+
     /// `len` elements from `start`, to write.
     ///
     /// # Safety
@@ -227,6 +246,31 @@ impl<'a, T> Shared<'a, T> {
         assert!(start <= self.len && len <= self.len - start);
         // SAFETY: inside, and nobody else's by the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.data.add(start), len) }
+    }
+}
+
+/// So many columns of rows of a [`Shared`] buffer, for one thread to write.
+pub struct Columns<'a, T> {
+    data: *mut T,
+    shape: [usize; 2],
+    stride: usize,
+    life: PhantomData<&'a mut [T]>,
+}
+
+impl<T> Columns<'_, T> {
+    /// The first row's.
+    pub(super) fn data(&self) -> *mut T {
+        self.data
+    }
+
+    /// How many rows, of how many elements.
+    pub(super) fn shape(&self) -> [usize; 2] {
+        self.shape
+    }
+
+    /// From one row to the next, in elements.
+    pub(super) fn stride(&self) -> usize {
+        self.stride
     }
 }
 

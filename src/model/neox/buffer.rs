@@ -1,8 +1,10 @@
 //! Inputs of the matrices of one visit: rows that a team of threads fills and reads in turns.
 
+use std::ops::Range;
+
 use tch::Kind;
 
-use crate::model::kernels::{Fixed, FixedMut, Inputs, Kernels, Shared};
+use crate::model::kernels::{Fixed, FixedMut, Inputs, Kernels, Shared, Target};
 
 /// What the matrices of a network read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,42 +106,18 @@ pub(super) struct SharedBuffer<'a> {
 }
 
 impl SharedBuffer<'_> {
-    /// Lets `fill` write `len` values of `row` from `start`, and rounds them if the form is that. In fixed point the row is not ready
-    /// before [`Self::fix`].
+    /// `len` columns from `start` of some rows, to be written in the form that matrices read. In fixed point a row is not ready before [`Self::fix`].
     ///
     /// # Safety
     /// No other thread reads or writes these before the next barrier.
-    pub(super) unsafe fn write(
-        &self,
-        kernels: &Kernels,
-        row: usize,
-        start: usize,
-        len: usize,
-        fill: impl FnOnce(&mut [f32]),
-    ) {
-        let start = row * self.stride + start;
-        // SAFETY: the caller's promise.
-        let values = unsafe { self.values.part_mut(start, len) };
-        fill(values);
-        if self.form == Form::Rounded {
-            // SAFETY: the caller's promise.
-            kernels.round(values, unsafe { self.rounded.part_mut(start, len) });
-        }
-    }
-
-    /// [`Self::write`] of `values` that lie elsewhere.
-    ///
-    /// # Safety
-    /// As for [`Self::write`].
-    pub(super) unsafe fn put(&self, kernels: &Kernels, row: usize, start: usize, values: &[f32]) {
-        let start = row * self.stride + start;
+    pub(super) unsafe fn columns_mut(&self, rows: Range<usize>, start: usize, len: usize) -> Target<'_> {
+        let (start, shape) = (rows.start * self.stride + start, [rows.len(), len]);
         // SAFETY: the caller's promise.
         unsafe {
             match self.form {
-                // Only these are read.
-                Form::Rounded => kernels.round(values, self.rounded.part_mut(start, values.len())),
+                Form::Rounded => Target::Rounded(self.rounded.columns_mut(start, shape, self.stride)),
                 Form::Floats | Form::Bytes | Form::Words => {
-                    self.values.part_mut(start, values.len()).copy_from_slice(values)
+                    Target::Values(self.values.columns_mut(start, shape, self.stride))
                 }
             }
         }

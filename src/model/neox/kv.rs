@@ -10,7 +10,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::NeoxConfig;
 use super::zeroed::zeroed;
-use crate::model::kernels::{Cells, round_to_bf16};
+use crate::model::kernels::{Cells, Kernels};
 
 /// Keys and values of every layer: `[heads, tokens, head_dim]` each.
 pub struct KvMemory {
@@ -168,7 +168,13 @@ impl KvHeads<'_> {
     ///
     /// # Safety
     /// `head` is one of the model's, and no other thread reads or writes it before the next barrier.
-    pub(super) unsafe fn write(&self, layer: usize, head: usize, position: usize, key: &[f32], value: &[f32]) {
+    pub(super) unsafe fn write(
+        &self,
+        kernels: &Kernels,
+        (layer, head, position): (usize, usize, usize),
+        key: &[f32],
+        value: &[f32],
+    ) {
         let offset = self.offset(head, position, 1);
         assert!(key.len() == self.memory.head_dim && value.len() == self.memory.head_dim);
         let (keys, values) = self.memory.addresses[layer];
@@ -177,9 +183,7 @@ impl KvHeads<'_> {
             unsafe {
                 if self.memory.kind == Kind::BFloat16 {
                     let to = to.cast::<u16>().add(offset);
-                    from.iter()
-                        .enumerate()
-                        .for_each(|(i, &x)| to.add(i).write(round_to_bf16(x)));
+                    kernels.round(from, std::slice::from_raw_parts_mut(to, from.len()));
                 } else {
                     let to = to.cast::<f32>().add(offset);
                     to.copy_from_nonoverlapping(from.as_ptr(), from.len());

@@ -91,7 +91,12 @@ impl Matrix {
         }
     }
 
-    /// Rows `start..start + len` of the product and the bias: `out` is `[inputs.count, len]`. `start` is a multiple of sixteen.
+    /// The biases of rows `start..start + len`; empty where there are none.
+    pub(super) fn bias(&self, start: usize, len: usize) -> &[f32] {
+        self.bias.get(start..start + len).unwrap_or_default()
+    }
+
+    /// Rows `start..start + len` of the product, without the bias: `out` is `[inputs.count, len]`. `start` is a multiple of sixteen.
     pub(super) fn product(&self, kernels: &Kernels, start: usize, len: usize, inputs: Inputs<'_>, out: &mut [f32]) {
         match &self.weights {
             Weights::Plain(plain) => {
@@ -100,12 +105,6 @@ impl Matrix {
             }
             Weights::Panels(Held::Grouped(grouped)) => kernels.grouped_product(grouped, start, inputs, out),
             Weights::Panels(Held::Packed(packed)) => kernels.packed_product(packed, start, inputs, out),
-        }
-        if !self.bias.is_empty() {
-            let bias = &self.bias[start..start + len];
-            for row in out.chunks_exact_mut(len) {
-                row.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
-            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A visit's attention: rotary embedding, the memory of keys and values, and the queries over it.
 
 use super::visit::Visit;
-use crate::model::kernels::Worker;
+use crate::model::kernels::{Function, Worker};
 
 /// Rows of one sequence whose queries go over its keys together.
 pub(super) const TOGETHER: usize = 8;
@@ -25,15 +25,11 @@ impl Visit<'_> {
                 for (i, row) in self.rows.iter().enumerate() {
                     let at = |role: usize| (i * 3 + role) * h + head * dim;
                     unsafe {
-                        if i < live {
-                            let query = self.qkv.part_mut(at(0), dim);
-                            self.rotate(row.position, query);
-                            query.iter_mut().for_each(|q| *q *= scale);
-                        }
                         let key = self.qkv.part_mut(at(1), dim);
                         self.rotate(row.position, key);
                         let value = self.qkv.part(at(2), dim);
-                        self.kv.write(layer, head, row.start + row.position, key, value);
+                        let place = (layer, head, row.start + row.position);
+                        self.kv.write(kernels, place, key, value);
                     }
                 }
                 let mut first = 0;
@@ -45,17 +41,18 @@ impl Visit<'_> {
                     let mut lens = [0; TOGETHER];
                     for (i, row) in rows.iter().enumerate() {
                         lens[i] = row.position + 1;
-                        let query = unsafe { self.qkv.part((first + i) * 3 * h + head * dim, dim) };
-                        queries[i * dim..(i + 1) * dim].copy_from_slice(query);
+                        let query = &mut queries[i * dim..(i + 1) * dim];
+                        query.copy_from_slice(unsafe { self.qkv.part((first + i) * 3 * h + head * dim, dim) });
+                        self.rotate(row.position, query);
+                        query.iter_mut().for_each(|q| *q *= scale);
                     }
                     let (lens, queries, out) = (&lens[..count], &queries[..count * dim], &mut gathered[..count * dim]);
                     let longest = lens.iter().copied().fold(1, usize::max);
                     unsafe {
                         let (keys, values) = self.kv.read(layer, head, start, longest);
                         kernels.attend(queries, lens, keys, values, scores, out);
-                        for (i, out) in out.chunks_exact(dim).enumerate() {
-                            self.attended.put(kernels, first + i, head * dim, out);
-                        }
+                        let to = self.attended.columns_mut(first..first + count, head * dim, dim);
+                        kernels.finish(out, &[], Function::Same, &to);
                     }
                     first += count;
                 }

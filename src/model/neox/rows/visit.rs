@@ -5,7 +5,7 @@ use super::super::config::Activation;
 use super::super::kv::{KvHeads, KvMemory};
 use super::super::matrix::Matrix;
 use super::{Row, RowLayer, RowNorm, RowPath, Scratch, TAKE};
-use crate::model::kernels::{Shared, Worker};
+use crate::model::kernels::{Function, Shared, Target, Worker};
 
 /// What the threads of one visit share.
 pub(super) struct Visit<'a> {
@@ -139,9 +139,7 @@ impl Visit<'_> {
         let eps = self.path.config.layer_norm_eps as f32;
         unsafe {
             let x = self.residual.part(row * h, h);
-            out.write(kernels, row, 0, h, |out| {
-                kernels.norm(x, &norm.weight, &norm.bias, eps, out)
-            });
+            kernels.norm(x, &norm.weight, &norm.bias, eps, &out.columns_mut(row..row + 1, 0, h));
             out.fix(kernels, row);
         }
     }
@@ -165,6 +163,11 @@ impl Visit<'_> {
     /// Queries of the first `live` rows, keys and values of all, and the MLP's first half with its activation, of the first `live` again.
     fn widen(&self, worker: &Worker<'_>, attention: Option<&RowLayer>, mlp: Option<&RowLayer>, live: usize) {
         let (kernels, h) = (self.path.kernels, self.path.config.hidden_size);
+        let activation = match self.path.config.hidden_act {
+            Activation::Gelu => Function::Gelu,
+            Activation::GeluTanh => Function::GeluTanh,
+            Activation::Relu => Function::Relu,
+        };
         let takes = |matrix: Option<&Matrix>| matrix.map_or(0, |m| m.rows().div_ceil(TAKE));
         let (qkv, up) = (attention.map(|l| &l.qkv), mlp.map(|l| &l.up));
         let (first, second) = (takes(qkv), takes(up));
@@ -188,21 +191,13 @@ impl Visit<'_> {
                 let out = &mut space[..count * len];
                 let from = if of_qkv { &self.normed } else { &self.normed_mlp };
                 matrix.product(kernels, start, len, unsafe { from.inputs(count) }, out);
-                if !of_qkv {
-                    match self.path.config.hidden_act {
-                        Activation::Gelu => kernels.gelu(out),
-                        Activation::GeluTanh => kernels.gelu_tanh(out),
-                        Activation::Relu => kernels.relu(out),
-                    }
-                }
-                for (row, out) in out.chunks_exact(len).enumerate() {
-                    unsafe {
-                        if of_qkv {
-                            let to = self.qkv.part_mut(row * matrix.rows() + start, len);
-                            to.copy_from_slice(out);
-                        } else {
-                            self.wide.put(kernels, row, start, out);
-                        }
+                let bias = matrix.bias(start, len);
+                unsafe {
+                    if of_qkv {
+                        let to = self.qkv.columns_mut(start, [count, len], matrix.rows());
+                        kernels.finish(out, bias, Function::Same, &Target::Values(to));
+                    } else {
+                        kernels.finish(out, bias, activation, &self.wide.columns_mut(0..count, start, len));
                     }
                 }
             }
@@ -233,10 +228,8 @@ impl Visit<'_> {
                 for (matrix, from) in parts {
                     let out = &mut space[..count * len];
                     matrix.product(kernels, start, len, unsafe { from.inputs(count) }, out);
-                    for (row, out) in out.chunks_exact(len).enumerate() {
-                        let to = unsafe { self.residual.part_mut(row * h + start, len) };
-                        to.iter_mut().zip(out).for_each(|(x, y)| *x += y);
-                    }
+                    let to = Target::Sums(unsafe { self.residual.columns_mut(start, [count, len], h) });
+                    kernels.finish(out, matrix.bias(start, len), Function::Same, &to);
                 }
             }
         }
@@ -245,6 +238,7 @@ impl Visit<'_> {
     /// Final norm and output matrix, for the rows whose logits are wanted.
     fn output(&self, worker: &Worker<'_>) {
         let (kernels, vocabulary) = (self.path.kernels, self.path.config.vocab_size);
+        let matrix = &self.path.weights.embed_out;
         let rows = &self.rows[..self.wanted];
         if rows.is_empty() {
             return;
@@ -262,9 +256,11 @@ impl Visit<'_> {
                 let len = TAKE.min(vocabulary - start);
                 let out = &mut space[..rows.len() * len];
                 let inputs = unsafe { self.normed.inputs(rows.len()) };
-                self.path.weights.embed_out.product(kernels, start, len, inputs, out);
+                matrix.product(kernels, start, len, inputs, out);
+                let bias = matrix.bias(start, len);
                 for (to, out) in rows.iter().filter_map(|row| row.logits).zip(out.chunks_exact(len)) {
-                    unsafe { self.logits.part_mut(to * vocabulary + start, len) }.copy_from_slice(out);
+                    let to = unsafe { self.logits.columns_mut(to * vocabulary + start, [1, len], len) };
+                    kernels.finish(out, bias, Function::Same, &Target::Values(to));
                 }
             }
         }
