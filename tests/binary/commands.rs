@@ -335,12 +335,15 @@ fn an_image_is_read_from_standard_input_too() {
 }
 
 #[test]
-fn encode_and_decode_refuse_flags_that_would_do_nothing_there_and_take_the_others() {
+fn commands_refuse_flags_that_would_do_nothing_there_and_take_the_others() {
     for (command, flag) in [
         ("encode", "--json"),
         ("encode", "--speculation"),
         ("decode", "--preprocess"),
         ("decode", "--speculation"),
+        ("draw", "--preprocess"),
+        ("draw", "--speculation"),
+        ("draw", "--max-tokens"),
     ] {
         let told = fail(SERVER, &[command, "[1]", flag]);
         assert!(told.contains(&format!("unexpected argument '{flag}'")), "{told}");
@@ -353,6 +356,21 @@ fn encode_and_decode_refuse_flags_that_would_do_nothing_there_and_take_the_other
     let decode = ["decode", "[1]", "-o", "no/such.png", "--json"];
     let told = fail(SERVER, &[&decode[..], &shared[..]].concat());
     assert!(told.contains("no/such.png: there is no folder"), "{told}");
+    let sampling = ["--temperature=1", "--top-p=0.9", "--top-k=9", "--seed=7"];
+    let draw = ["draw", "Effusion.", "-o", "no/such.png", "--json", "--guidance=2"];
+    let told = fail(SERVER, &[&draw[..], &sampling[..], &shared[..]].concat());
+    assert!(told.contains("no/such.png: there is no folder"), "{told}");
+    let reading = [
+        "--json",
+        "--readings=2",
+        "--max-tokens=9",
+        "--preprocess=compat",
+        "--speculation=off",
+    ];
+    for command in [&["report", "no/such.png"][..], &["ask", "no/such.png", "Is it?"]] {
+        let told = fail(SERVER, &[command, &reading[..], &sampling[..], &shared[..]].concat());
+        assert!(told.contains("no/such.png: "), "{told}");
+    }
 }
 
 #[test]

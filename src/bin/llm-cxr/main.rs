@@ -103,9 +103,9 @@ impl Command {
         match self {
             Self::Serve(config) => config.model.cpu_kernels,
             Self::Bench(args) => args.cpu_kernels,
-            Self::Report(args) => args.reading.model.cpu_kernels(),
-            Self::Ask(args) => args.reading.model.cpu_kernels(),
-            Self::Draw(args) => args.model.cpu_kernels(),
+            Self::Report(args) => args.reading.model.cpu_kernels,
+            Self::Ask(args) => args.reading.model.cpu_kernels,
+            Self::Draw(args) => args.model.cpu_kernels,
             Self::Encode(args) => args.model.cpu_kernels,
             Self::Decode(args) => args.model.cpu_kernels,
             _ => CpuKernels::Auto,

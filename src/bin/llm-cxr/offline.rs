@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use clap::Args;
 use llm_cxr::RESEARCH_NOTICE;
-use llm_cxr::config::{CpuKernels, ImageConfig, ModelConfig, ReplyConfig};
+use llm_cxr::config::{ImageConfig, ModelConfig, ReplyConfig};
 use llm_cxr::http::wire::{ModelRef, ReadingsUsed, SamplingUsed, TimingMs, TokenUsage};
 use llm_cxr::http::{finish_reason, image_notes};
 use llm_cxr::radiograph::{ImageFormat, ImageNote};
@@ -21,27 +21,6 @@ use crate::assemble::{self, Assembled};
 use crate::show::{bar, result, spinner};
 
 pub use codes::{DecodeArgs, EncodeArgs, decode, encode};
-
-/// Which model runs where, and how the result is shown.
-#[derive(Args, Debug)]
-pub struct ModelArgs {
-    #[command(flatten)]
-    config: ModelConfig,
-    #[command(flatten)]
-    images: ImageConfig,
-    #[command(flatten)]
-    replies: ReplyConfig,
-    /// Print JSON, with tokens, codes and timing.
-    #[arg(long)]
-    json: bool,
-}
-
-impl ModelArgs {
-    /// The instructions that products are held to on a CPU.
-    pub fn cpu_kernels(&self) -> CpuKernels {
-        self.config.cpu_kernels
-    }
-}
 
 /// How replies are drawn. What is not given takes the task's default.
 #[derive(Args, Debug)]
@@ -56,9 +35,6 @@ pub struct SamplingArgs {
     /// Only so many of the likeliest tokens; 0, as if not given, is off
     #[arg(long, value_name = "K")]
     top_k: Option<usize>,
-    /// Most tokens of a reply. Not given: the bundle's own number. A drawing needs no limit: leave it out there
-    #[arg(long, value_name = "N")]
-    max_tokens: Option<usize>,
     /// The same seed draws the same tokens. Not given: one at random, which `draw` and --json tell
     #[arg(long, value_name = "SEED")]
     seed: Option<u64>,
@@ -70,7 +46,6 @@ impl SamplingArgs {
             temperature: self.temperature,
             top_p: self.top_p,
             top_k: self.top_k,
-            max_tokens: self.max_tokens,
             seed: self.seed,
             ..Options::default()
         }
@@ -86,18 +61,32 @@ pub struct ReadingArgs {
     /// Not given: for a report the bundle's own number, else once.
     #[arg(long, value_name = "N")]
     readings: Option<usize>,
+    /// Most tokens of a reply. Not given: the bundle's own number.
+    #[arg(long, value_name = "N")]
+    max_tokens: Option<usize>,
     #[command(flatten)]
     sampling: SamplingArgs,
     #[command(flatten)]
-    pub model: ModelArgs,
+    pub model: ModelConfig,
+    #[command(flatten)]
+    images: ImageConfig,
+    #[command(flatten)]
+    replies: ReplyConfig,
+    /// Print JSON, with tokens, codes and timing.
+    #[arg(long)]
+    json: bool,
 }
 
 impl ReadingArgs {
-    fn options(&self) -> Options {
-        Options {
+    /// Runs a task about the image to its end. Text is shown as it comes if `live`, unless JSON was asked for.
+    fn run(&self, task: Task, live: bool) -> Result<(Assistant, Answers), Box<dyn std::error::Error>> {
+        let assembled = assemble(&self.model, self.images, self.replies)?;
+        let options = Options {
             readings: self.readings,
+            max_tokens: self.max_tokens,
             ..self.sampling.options()
-        }
+        };
+        run(assembled, task, options, live && !self.json)
     }
 }
 
@@ -135,7 +124,10 @@ pub struct DrawArgs {
     #[command(flatten)]
     sampling: SamplingArgs,
     #[command(flatten)]
-    pub model: ModelArgs,
+    pub model: ModelConfig,
+    /// Print JSON, with tokens, codes and timing
+    #[arg(long)]
+    json: bool,
 }
 
 pub fn report(args: ReportArgs) -> CommandResult {
@@ -143,8 +135,8 @@ pub fn report(args: ReportArgs) -> CommandResult {
         image: read(&args.reading.image)?,
         instruction: args.instruction,
     };
-    let (assistant, answers) = run(&args.reading.model, task, args.reading.options(), true)?;
-    if args.reading.model.json {
+    let (assistant, answers) = args.reading.run(task, true)?;
+    if args.reading.json {
         let mut out = account(&assistant, &answers);
         let answer = answers.answers.first().ok_or("no report came")?;
         if let Some(readings) = ReadingsUsed::of(&answers) {
@@ -167,9 +159,9 @@ pub fn ask(args: AskArgs) -> CommandResult {
     };
     // Several answers come at once; they are shown when they are whole.
     let one = args.question.len() == 1;
-    let (assistant, answers) = run(&args.reading.model, task, args.reading.options(), one)?;
+    let (assistant, answers) = args.reading.run(task, one)?;
     let pairs = args.question.iter().zip(&answers.answers);
-    if args.reading.model.json {
+    if args.reading.json {
         let mut out = account(&assistant, &answers);
         out["answers"] = pairs
             .map(|(question, a)| {
@@ -202,11 +194,13 @@ pub fn draw(args: DrawArgs) -> CommandResult {
         guidance: args.guidance,
         ..args.sampling.options()
     };
-    let (assistant, answers) = run(&args.model, task, options, false)?;
+    // No image is read for it, and the tokens of one are never drafted.
+    let assembled = assemble(&args.model, ImageConfig::default(), ReplyConfig::default())?;
+    let (assistant, answers) = run(assembled, task, options, false)?;
     let answer = answers.answers.first().ok_or("no image came")?;
     let drawing = answer.image.as_ref().ok_or("no image came")?;
     write(&args.output, &drawing.file)?;
-    if args.model.json {
+    if args.json {
         let mut out = account(&assistant, &answers);
         out["file"] = args.output.display().to_string().into();
         out["synthetic"] = true.into();
@@ -232,20 +226,18 @@ fn assemble(
     assembled
 }
 
-/// Runs a task to its end. Text is shown as it comes if `live`, unless JSON was asked for.
+/// Runs a task to its end. Text is shown as it comes if `live`.
 fn run(
-    args: &ModelArgs,
+    assembled: Assembled,
     task: Task,
     options: Options,
     live: bool,
 ) -> Result<(Assistant, Answers), Box<dyn std::error::Error>> {
-    let assembled = assemble(&args.config, args.images, args.replies)?;
     let request = Request {
         task,
         options,
         deadline: None,
     };
-    let live = live && !args.json;
     let answers = assembled.runtime.block_on(async {
         let mut reply = assembled.assistant.start(request).await?;
         let mut progress = None;
