@@ -114,10 +114,11 @@ struct Finding {
     names: Vec<&'static str>,
 }
 
-/// Asks in few words for everything that a report affirms or suspects: by some of its own sentences, or by common names with side, zone and
-/// amount, in any order. Says that the chest is normal where the report affirms nothing.
+/// Asks in few words for every observation that a report affirms or suspects: by some of its own sentences, or by common names with side, zone
+/// and amount, in any order. Where there is none it says that the chest is normal if the labeler reads `No Finding`; of other reports, such as
+/// those of emphysema alone, it is the whole text.
 ///
-/// What a report denies is left out, and so may be details of what it affirms.
+/// What a report denies is left out, and so may be details of what it affirms, and what is wrong beside the observations.
 pub fn brief(report: &str, rng: &mut impl Rng) -> String {
     let sentences: Vec<Said<'_>> = sentences(report).into_iter().map(Said::by).collect();
     let whole = Said::by(report);
@@ -152,6 +153,8 @@ struct Said<'a> {
     text: &'a str,
     /// Places of what it affirms or suspects; that nothing was found is not among them.
     affirmed: Vec<usize>,
+    /// Whether it says that nothing was found, and affirms no device.
+    normal: bool,
     sides: [Sides; 14],
 }
 
@@ -159,9 +162,11 @@ impl<'a> Said<'a> {
     fn by(text: &'a str) -> Self {
         let Reading { labels, sides } = read(text);
         let there = |&place: &usize| place != NO_FINDING && matches!(labels[place], Label::Positive | Label::Uncertain);
+        let affirmed: Vec<usize> = (0..LABELS.len()).filter(there).collect();
         Self {
             text,
-            affirmed: (0..LABELS.len()).filter(there).collect(),
+            normal: affirmed.is_empty() && labels[NO_FINDING] == Label::Positive,
+            affirmed,
             sides,
         }
     }
@@ -188,6 +193,9 @@ fn names(whole: &Said<'_>, sentences: &[Said<'_>], rng: &mut impl Rng) -> String
         } else if place != CONSOLIDATION || !whole.affirmed.contains(&PNEUMONIA) || rng.random_bool(0.5) {
             findings.push(finding(place, whole, sentences));
         }
+    }
+    if findings.is_empty() && !whole.normal {
+        return whole.text.trim().to_owned();
     }
     if findings.is_empty() {
         let text = *NORMAL.choose(rng).unwrap_or(&"normal");
@@ -253,12 +261,17 @@ fn zone(words: &[String]) -> Option<&'static str> {
     zones.all(|zone| zone == first).then_some(first)
 }
 
-/// Each device that is affirmed somewhere.
+/// Each device that is affirmed somewhere. Those of sentences that name none of [`DEVICES`] are one, by a name that fits all.
 fn devices(sentences: &[Said<'_>]) -> Vec<Finding> {
     let mut found: Vec<(&str, Finding)> = Vec::new();
     for sentence in sentences.iter().filter(|s| s.affirmed.contains(&SUPPORT_DEVICES)) {
         let (text, sides) = (sentence.text.to_lowercase(), sentence.sides[SUPPORT_DEVICES]);
-        for (word, names) in DEVICES.into_iter().filter(|(word, _)| text.contains(word)) {
+        let mut named = DEVICES.to_vec();
+        named.retain(|(word, _)| names_device(&text, word));
+        if named.is_empty() {
+            named.push(("", NAMES[SUPPORT_DEVICES].0));
+        }
+        for (word, names) in named {
             if !found.iter().any(|(known, _)| *known == word) {
                 let names = names.to_vec();
                 found.push((
@@ -273,6 +286,12 @@ fn devices(sentences: &[Said<'_>]) -> Vec<Finding> {
         }
     }
     found.into_iter().map(|(_, finding)| finding).collect()
+}
+
+/// Whether a sentence in lower case names the device of this word in [`DEVICES`]; an endotracheal tube may be an ET tube.
+fn names_device(text: &str, word: &str) -> bool {
+    let short = || words(text).windows(2).any(|two| two[0] == "et" && two[1] == "tube");
+    text.contains(word) || (word == "endotracheal" && short())
 }
 
 fn words(sentence: &str) -> Vec<String> {

@@ -6,6 +6,8 @@
 
 mod behind;
 mod brief;
+#[cfg(test)]
+mod brief_tests;
 mod cue_phrases;
 mod cues;
 #[cfg(test)]
