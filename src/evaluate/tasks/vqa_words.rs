@@ -2,8 +2,14 @@
 
 use serde::Serialize;
 
-use super::super::metrics::words;
 use crate::labeler::yes_or_no;
+
+/// Lower-case runs of letters and digits of any script. The words that ROUGE goes by are of ASCII alone: of an answer in Korean they leave nothing.
+fn words(text: &str) -> Vec<String> {
+    let lower = text.to_lowercase();
+    let runs = lower.split(|c: char| !c.is_alphanumeric());
+    runs.filter(|run| !run.is_empty()).map(str::to_owned).collect()
+}
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -63,14 +69,19 @@ impl Kind {
     }
 }
 
-/// An answer's words without articles, numbers as digits.
+/// An answer's words without articles, numbers as digits. Where these leave nothing, its articles; where there is no word, the text as it is:
+/// answers without words are not all the same.
 pub fn normalised(answer: &str) -> Vec<String> {
     const NUMBERS: [&str; 11] = [
         "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
     ];
-    let kept = words(answer)
-        .into_iter()
-        .filter(|w| !["a", "an", "the"].contains(&w.as_str()));
+    let all = words(answer);
+    if all.is_empty() {
+        return vec![answer.trim().to_owned()];
+    }
+    let article = |word: &String| ["a", "an", "the"].contains(&word.as_str());
+    let only_articles = all.iter().all(article);
+    let kept = all.into_iter().filter(|word| only_articles || !article(word));
     kept.map(|word| match NUMBERS.iter().position(|n| *n == word) {
         Some(number) => number.to_string(),
         None => word,
@@ -141,6 +152,27 @@ mod tests {
         );
         assert!((f1 - 2.0 * 2.0 / 6.0).abs() < 1e-12);
         assert_eq!(word_f1(&[], &[]), 1.0);
+        assert_eq!(normalised(""), normalised(" "));
+    }
+
+    #[test]
+    fn answers_in_any_script_are_equal_only_if_they_say_the_same() {
+        for (answer, other) in [
+            ("폐렴", "기흉"),
+            ("Пневмония.", "Перелом."),
+            ("肺炎", "气胸"),
+            ("?", "!"),
+            ("", "?"),
+            ("A.", "The."),
+        ] {
+            let (one, two) = (normalised(answer), normalised(other));
+            assert_ne!(one, two);
+            assert_eq!((word_f1(&one, &two), word_f1(&one, &one)), (0.0, 1.0), "{answer}");
+        }
+        assert_eq!(normalised("ПНЕВМОНИЯ слева."), ["пневмония", "слева"]);
+        assert_eq!(normalised("Épanchement"), normalised("épanchement!"));
+        assert_eq!(normalised("A."), normalised("a"));
+        assert_ne!(topic("폐렴이 있습니까?"), topic("기흉이 있습니까?"));
     }
 
     #[test]
