@@ -36,7 +36,7 @@ pub use settings::{EvaluateSettings, Part, SplitChoice, Uncertain};
 pub use studies::{Skipped, Studies, Study};
 pub use tasks::{Answers, Drawings, Perplexity, PresenceScores, Progress, Reconstruction, Reports};
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::path::Path;
 
 use clap::ValueEnum;
@@ -151,6 +151,7 @@ pub fn evaluate(
         studies: &studies,
         progress,
         skipped: RefCell::default(),
+        cases: OnceCell::default(),
     };
     // Looked at before the long measurements: a slip in these flags must not show after hours.
     let asked = presence_data(&context)?;
@@ -226,6 +227,7 @@ fn presence(
         studies: other.unwrap_or(context.studies),
         progress: context.progress,
         skipped: RefCell::default(),
+        cases: OnceCell::default(),
     };
     let scores = tasks::auroc(&inner, subject, question, label);
     context.skipped.borrow_mut().append(&mut inner.skipped.into_inner());

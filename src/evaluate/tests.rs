@@ -189,6 +189,42 @@ fn a_study_that_cannot_be_read_is_named_and_the_others_are_measured() {
 }
 
 #[test]
+fn a_report_that_no_measurement_can_use_is_named_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let phantom = Phantom::new(23, 64).unwrap();
+    let mut rows = "image,report,split\n".to_owned();
+    for (index, report) in [
+        "The lungs are clear.",
+        "No effusion.",
+        // Its sections are empty.
+        "FINDINGS: IMPRESSION:",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let pixels = phantom.study(index as u64).pixels;
+        let png = crate::radiograph::write(&pixels, crate::radiograph::ImageFormat::Png, &[]).unwrap();
+        std::fs::write(dir.path().join(format!("{index}.png")), png).unwrap();
+        rows.push_str(&format!("{index}.png,{report},test\n"));
+    }
+    std::fs::write(dir.path().join("m.csv"), rows).unwrap();
+    let evaluation = measure(&EvaluateSettings {
+        data: dir.path().join("m.csv"),
+        only: vec![Part::Reports, Part::Perplexity],
+        ..settings(dir.path().join("out"))
+    })
+    .unwrap();
+    assert_eq!(evaluation.reports.as_ref().unwrap().scores.cases, 2);
+    assert_eq!(evaluation.perplexity.as_ref().unwrap().reports, 2);
+    let named: Vec<(&str, &str)> = evaluation
+        .skipped
+        .iter()
+        .map(|s| (s.id.as_str(), s.reason.as_str()))
+        .collect();
+    assert_eq!(named, [("2.png", "report has no section that this stage uses")]);
+}
+
+#[test]
 fn a_label_that_the_data_does_not_have_is_refused_before_anything_is_measured() {
     struct Never;
     impl Progress for Never {

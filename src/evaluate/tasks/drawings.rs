@@ -140,7 +140,7 @@ pub fn drawings(context: &Context<'_>, subject: &Subject, reader: &Reader) -> Re
     }
     let patients = context.studies.patients();
     let half = halves(cases.iter().map(|case| patients[case.study]));
-    let Made { drawn, real, samples } = have_drawn(context, subject, reader, &cases, &half)?;
+    let Made { drawn, real, samples } = have_drawn(context, subject, reader, cases, &half)?;
     let frechet = FrechetScores {
         drawn_real: drawn.whole().distance(&real.whole())?,
         real_halves: real.halves[0].distance(&real.halves[1])?,

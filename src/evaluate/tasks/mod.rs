@@ -19,7 +19,7 @@ pub use reports::{ReportScores, Reports, reports};
 pub use sizes::SizeScores;
 pub use vqa::{Answers, VqaScores, vqa};
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::sync::Arc;
 
 use super::EvaluateError;
@@ -51,6 +51,8 @@ pub struct Context<'a> {
     pub progress: &'a dyn Progress,
     /// What could not be used.
     pub skipped: RefCell<Vec<Skipped>>,
+    /// The studies that have a report, once they were asked for.
+    pub cases: OnceCell<Vec<Case>>,
 }
 
 /// A study with its reference report.
@@ -72,8 +74,12 @@ impl Context<'_> {
         });
     }
 
-    /// The studies that have a report.
-    pub fn cases(&self) -> Vec<Case> {
+    /// The studies that have a report: read once, so that one that cannot be used is skipped once, whatever is measured of it.
+    pub fn cases(&self) -> &[Case] {
+        self.cases.get_or_init(|| self.read_cases())
+    }
+
+    fn read_cases(&self) -> Vec<Case> {
         let mut cases = Vec::new();
         for (place, study) in self.studies.list.iter().enumerate() {
             match study.text(self.settings.stage) {

@@ -117,13 +117,13 @@ pub fn reports(context: &Context<'_>, subject: &Subject) -> Result<Option<Report
         return Ok(None);
     }
     let own: Vec<usize> = (0..context.studies.list.len()).collect();
-    let written = have_written(context, subject, &cases, &own, "reports")?;
+    let written = have_written(context, subject, cases, &own, "reports")?;
     let blind = match context.settings.blind {
         false => None,
         true => {
             let others = context.studies.shuffled(context.settings.seed);
-            let written = have_written(context, subject, &cases, &others, "reports, blind")?;
-            Some(score(context, &cases, &written))
+            let written = have_written(context, subject, cases, &others, "reports, blind")?;
+            Some(score(context, cases, &written))
         }
     };
     let study = |written: &Written| &context.studies.list[cases[written.case].study];
@@ -163,7 +163,7 @@ pub fn reports(context: &Context<'_>, subject: &Subject) -> Result<Option<Report
     }
     Ok(Some(Reports {
         by_size: sizes.scores(),
-        scores: score(context, &cases, &written),
+        scores: score(context, cases, &written),
         blind,
         agreement: agreement(
             context,
