@@ -225,11 +225,8 @@ impl RunFolder {
             folders::settle(&out).map_err(RecipeError::folder)?;
         }
         self.write(plan, &plan[number], true)?;
-        let (old, record) = self.aside(&plan[number]);
-        folders::remove(&old)
-            .and_then(|()| folders::remove(&record))
-            .and_then(|()| folders::remove(&self.before(&plan[number])))
-            .map_err(RecipeError::folder)
+        self.drop_aside(&plan[number])?;
+        folders::remove(&self.before(&plan[number])).map_err(RecipeError::folder)
     }
 
     /// Why the command of a step would not go on with the run that it left; `None` where it would, or left none.
@@ -314,7 +311,22 @@ impl RunFolder {
         (aside("old"), aside("old.json"))
     }
 
-    /// Puts what a step left aside until the step is done.
+    /// Where what a redo left that never finished is while it is removed: half of it is nothing to go on with.
+    fn wreck(&self, step: &Planned) -> PathBuf {
+        self.root.join(RECORDS).join(format!("{}.wreck", step.name))
+    }
+
+    /// Removes what is aside of a step that is done. The record goes first: without it half of a folder is not taken for what a step left.
+    fn drop_aside(&self, step: &Planned) -> Result<(), RecipeError> {
+        let (old, record) = self.aside(step);
+        folders::remove(&record)
+            .and_then(|()| folders::remove(&old))
+            .and_then(|()| folders::remove(&self.wreck(step)))
+            .map_err(RecipeError::folder)
+    }
+
+    /// Puts what a step left aside until the step is done. Where something is aside already, the step was begun again since and has not
+    /// finished: then that stays, and what the step left since goes.
     fn put_aside(&self, step: &Planned) -> Result<(), RecipeError> {
         let inside = step.out.components().all(|part| matches!(part, Component::Normal(_)));
         if !inside || step.out.as_os_str().is_empty() {
@@ -324,7 +336,12 @@ impl RunFolder {
             });
         }
         let ((old, record), path) = (self.aside(step), self.root.join(&step.out));
-        if path.exists() {
+        if path.exists() && old.exists() && record.exists() {
+            let wreck = self.wreck(step);
+            folders::remove(&wreck).map_err(RecipeError::folder)?;
+            fs::rename(&path, &wreck).map_err(RecipeError::io(&path))?;
+            folders::remove(&wreck).map_err(RecipeError::folder)?;
+        } else if path.exists() {
             folders::remove(&old).map_err(RecipeError::folder)?;
             let from = self.path(&step.name);
             match fs::copy(&from, &record) {
@@ -340,14 +357,20 @@ impl RunFolder {
     }
 
     /// Puts back what was put aside for step `number`, if the step failed before it left anything, and writes down again that it is done, if it
-    /// was: a slip in its settings costs nothing.
+    /// was: a slip in its settings costs nothing. What a killed [`Self::finish`] has left aside of a step that is done is removed.
     pub fn take_back(&self, plan: &[Planned], number: usize) -> Result<(), RecipeError> {
         let step = &plan[number];
         self.recall(step)?;
         let ((old, record), path) = (self.aside(step), self.root.join(&step.out));
-        if old.exists() && record.exists() && !path.exists() {
+        if path.exists() {
+            let done = self.record(step).is_some_and(|record| record.done);
+            return if done { self.drop_aside(step) } else { Ok(()) };
+        }
+        if old.exists() && record.exists() {
+            // The record stays aside until the folder is back: killed anywhere in between, the next run does it all again.
+            fs::copy(&record, self.path(&step.name)).map_err(RecipeError::io(&record))?;
             fs::rename(&old, &path).map_err(RecipeError::io(&old))?;
-            fs::rename(&record, self.path(&step.name)).map_err(RecipeError::io(&record))?;
+            folders::remove(&record).map_err(RecipeError::folder)?;
         }
         Ok(())
     }

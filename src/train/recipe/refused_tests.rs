@@ -60,3 +60,69 @@ fn what_would_stop_a_run_is_known_before_it_is_begun() {
     // What is made anew each time is never stale.
     assert_eq!(stale(&planned(&["tokenizer.samples=7"]), 2), None);
 }
+
+#[test]
+fn a_second_redo_keeps_the_finished_result_that_an_unfinished_one_put_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = RunFolder::open(&dir.path().join("run")).unwrap();
+    let (first, other, third) = (planned(&[]), planned(&["vqgan.rate=1"]), planned(&["vqgan.rate=2"]));
+    for number in 0..2 {
+        make(&folder, &first, number, false).unwrap();
+    }
+    let (out, aside) = (folder.root().join("vqgan"), folder.root().join(".steps"));
+    let finished = aside.join("vqgan.old").join(&first[1].stamp);
+    // Begun again, and killed.
+    folder.begin(&other, 1, true).unwrap();
+    fs::create_dir(&out).unwrap();
+    fs::write(out.join("half"), "made").unwrap();
+    assert!(finished.exists());
+    folder.begin(&third, 1, true).unwrap();
+    assert!(finished.exists() && !out.exists() && !aside.join("vqgan.wreck").exists());
+    // It fails at once: what was finished is back, and done.
+    folder.take_back(&third, 1).unwrap();
+    assert!(out.join(&first[1].stamp).exists() && !out.join("half").exists());
+    assert_eq!(folder.state(&first, 1), State::Done);
+    // Killed as soon as the wreck was out of the way.
+    folder.begin(&other, 1, true).unwrap();
+    fs::create_dir(&out).unwrap();
+    fs::rename(&out, aside.join("vqgan.wreck")).unwrap();
+    folder.begin(&third, 1, true).unwrap();
+    assert!(finished.exists());
+    fs::create_dir(&out).unwrap();
+    make(&folder, &third, 1, false).unwrap();
+    assert_eq!(folder.state(&third, 1), State::Done);
+    for name in ["vqgan.old", "vqgan.old.json", "vqgan.wreck"] {
+        assert!(!aside.join(name).exists(), "{name}");
+    }
+}
+
+#[test]
+fn what_is_aside_of_a_step_that_is_done_is_not_taken_for_its_result_after_a_kill() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = RunFolder::open(&dir.path().join("run")).unwrap();
+    let (first, other, third) = (planned(&[]), planned(&["vqgan.rate=1"]), planned(&["vqgan.rate=2"]));
+    for number in 0..2 {
+        make(&folder, &first, number, false).unwrap();
+    }
+    let aside = |name: &str| folder.root().join(".steps").join(name);
+    // Killed between the record that says that it is done and what was aside.
+    folder.begin(&other, 1, true).unwrap();
+    for name in ["vqgan.old", "vqgan.old.json"] {
+        fs::rename(aside(name), aside(&format!("kept.{name}"))).unwrap();
+    }
+    make(&folder, &other, 1, true).unwrap();
+    for name in ["vqgan.old", "vqgan.old.json"] {
+        fs::rename(aside(&format!("kept.{name}")), aside(name)).unwrap();
+    }
+    // What is kept from here on is the newer of the two that were finished.
+    folder.begin(&third, 1, true).unwrap();
+    assert!(aside("vqgan.old").join(&other[1].stamp).exists());
+    folder.take_back(&third, 1).unwrap();
+    assert_eq!(folder.state(&other, 1), State::Done);
+    // Killed while that was put back: its record was there again, and not yet its folder.
+    folder.begin(&third, 1, true).unwrap();
+    fs::copy(aside("vqgan.old.json"), aside("vqgan.json")).unwrap();
+    folder.take_back(&third, 1).unwrap();
+    assert_eq!(folder.state(&other, 1), State::Done);
+    assert!(!aside("vqgan.old.json").exists());
+}
