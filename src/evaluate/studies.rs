@@ -15,7 +15,8 @@ use crate::labeler;
 use crate::phantom::{LABELS, Label, Truth};
 use crate::radiograph::{ImageFormat, is_dicom, write};
 use crate::train::data::{
-    Account, Dataset, Question, Questions, ReportSource, SUPPORT_DEVICES, Stage, decode_image, is_frontal, is_normal,
+    Account, DataError, Dataset, Question, Questions, ReportSource, SUPPORT_DEVICES, Stage, decode_image, is_frontal,
+    is_normal,
 };
 
 /// One image with what is known of it.
@@ -189,16 +190,28 @@ impl Study {
         Ok(Bytes::from(png))
     }
 
-    /// The report as the stage learns it; `None` where the study has none.
-    pub fn text(&self, stage: Stage) -> Result<Option<String>, String> {
-        let read = self.report.as_ref().map(|report| report.read(stage)).transpose();
-        Ok(read?.map(|text| text.trim().to_owned()))
+    /// The report as the stage learns it, `None` where the study has none; or a reason to skip it.
+    ///
+    /// # Errors
+    /// When the system does not read a file that may be there.
+    pub fn text(&self, stage: Stage) -> Result<Result<Option<String>, &'static str>, DataError> {
+        let Some(report) = &self.report else {
+            return Ok(Ok(None));
+        };
+        let read = report.read(stage);
+        let read = read.map_err(|reason| DataError::unread("report", &self.id, reason))?;
+        Ok(read.map(|text| Some(text.trim().to_owned())))
     }
 
-    /// The questions.
-    pub fn questions(&self) -> Result<Vec<Question>, String> {
-        let lists: Result<Vec<_>, &str> = self.questions.iter().map(Questions::read).collect();
-        Ok(lists.map_err(str::to_owned)?.concat())
+    /// The questions, or a reason to skip them.
+    ///
+    /// # Errors
+    /// When the system does not read a file that may be there.
+    pub fn questions(&self) -> Result<Result<Vec<Question>, &'static str>, DataError> {
+        let read: std::io::Result<Vec<_>> = self.questions.iter().map(Questions::read).collect();
+        let read = read.map_err(|reason| DataError::unread("questions", &self.id, reason))?;
+        let lists: Result<Vec<_>, &'static str> = read.into_iter().collect();
+        Ok(lists.map(|lists| lists.concat()))
     }
 
     /// Adds the labels that a row gives; of those that several rows give the first one's stand, as in training.
@@ -238,7 +251,8 @@ impl Study {
         if !self.labels.is_empty() {
             return LABELS.map(|label| self.known(label));
         }
-        let text = self.text(stage).ok().flatten();
+        // What is not read is not known here; whoever measures reports has an error of it.
+        let text = self.text(stage).ok().and_then(Result::ok).flatten();
         text.map_or([None; 14], |text| labeler::read(&text).labels.map(Some))
     }
 }
@@ -359,7 +373,7 @@ mod tests {
         std::fs::write(&path, rows).unwrap();
         let studies = Studies::collect(&path, None, SplitChoice::Test, 0, 1).unwrap();
         assert_eq!(studies.list.len(), 1);
-        assert_eq!(studies.list[0].questions().unwrap().len(), 2);
+        assert_eq!(studies.list[0].questions().unwrap().unwrap().len(), 2);
         assert_eq!(studies.list[0].truth(Stage::One)[11], Some(Label::Positive));
         let none = Studies::collect(&path, None, SplitChoice::Validate, 0, 1)
             .unwrap_err()
@@ -401,8 +415,8 @@ mod tests {
         };
         assert_eq!(a.known("Edema"), Some(Label::Positive));
         assert_eq!(a.known("Pneumonia"), Some(Label::Negative));
-        assert_eq!(a.text(Stage::Two), Ok(Some("Edema.".to_owned())));
-        assert_eq!(b.text(Stage::Two), Ok(Some("No heading.".to_owned())));
-        assert!(d.text(Stage::One).unwrap_err().contains("no section"));
+        assert_eq!(a.text(Stage::Two).unwrap(), Ok(Some("Edema.".to_owned())));
+        assert_eq!(b.text(Stage::Two).unwrap(), Ok(Some("No heading.".to_owned())));
+        assert!(d.text(Stage::One).unwrap().unwrap_err().contains("no section"));
     }
 }

@@ -27,7 +27,8 @@ pub fn add_drafts(folder: &Path, data: &[String], stage: Stage) -> Result<(Accou
             let Some(report) = record.report.filter(|_| record.split == Split::Train) else {
                 return Ok(());
             };
-            match report.read(stage) {
+            let read = report.read(stage);
+            match read.map_err(|reason| DataError::unread("report", &record.id, reason))? {
                 Ok(text) => {
                     account.used("reports");
                     texts.push(encoder.example(instruction, Input::Image(0), &blank, Response::Text(&text)));

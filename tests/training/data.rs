@@ -28,7 +28,8 @@ fn phantoms_are_read_back_with_images_reports_questions_labels_and_splits() {
         let Some(report @ ReportSource::File(_)) = &record.report else {
             panic!("{} has no report file", record.id);
         };
-        let (first, second) = (report.read(Stage::One).unwrap(), report.read(Stage::Two).unwrap());
+        let read = |stage| report.read(stage).expect("it is there").expect("it has both sections");
+        let (first, second) = (read(Stage::One), read(Stage::Two));
         assert!(
             first.ends_with(&second) && first.len() > second.len(),
             "{first} | {second}"
@@ -36,7 +37,7 @@ fn phantoms_are_read_back_with_images_reports_questions_labels_and_splits() {
         let Some(questions @ Questions::File(_)) = &record.questions else {
             panic!("{} has no question file", record.id);
         };
-        let questions = questions.read().expect("a Python-literal list");
+        let questions = questions.read().expect("it is there").expect("a Python-literal list");
         assert!(questions.iter().any(|q| q.question == "Is this a PA or an AP view?"
             && q.answer.trim_end_matches('.') == record.view.as_deref().unwrap_or_default()));
         asked += questions.len();

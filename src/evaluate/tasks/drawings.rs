@@ -134,7 +134,7 @@ impl<'a> Queue<'a> {
 
 /// Has the reports drawn and the drawings read; `None` where the data has no reports.
 pub fn drawings(context: &Context<'_>, subject: &Subject, reader: &Reader) -> Result<Option<Drawings>, EvaluateError> {
-    let cases = context.cases();
+    let cases = context.cases()?;
     if cases.is_empty() {
         return Ok(None);
     }

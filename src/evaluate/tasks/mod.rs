@@ -75,14 +75,21 @@ impl Context<'_> {
     }
 
     /// The studies that have a report: read once, so that one that cannot be used is skipped once, whatever is measured of it.
-    pub fn cases(&self) -> &[Case] {
-        self.cases.get_or_init(|| self.read_cases())
+    ///
+    /// # Errors
+    /// When the system does not read one that may be there.
+    pub fn cases(&self) -> Result<&[Case], EvaluateError> {
+        if let Some(cases) = self.cases.get() {
+            return Ok(cases);
+        }
+        let cases = self.read_cases()?;
+        Ok(self.cases.get_or_init(|| cases))
     }
 
-    fn read_cases(&self) -> Vec<Case> {
+    fn read_cases(&self) -> Result<Vec<Case>, EvaluateError> {
         let mut cases = Vec::new();
         for (place, study) in self.studies.list.iter().enumerate() {
-            match study.text(self.settings.stage) {
+            match study.text(self.settings.stage)? {
                 Ok(Some(reference)) => cases.push(Case {
                     study: place,
                     reading: labeler::read(&reference),
@@ -92,7 +99,7 @@ impl Context<'_> {
                 Err(reason) => self.skip(study, reason),
             }
         }
-        cases
+        Ok(cases)
     }
 
     /// Asks the service for something of each of `studies` (places among them), some at a time: `request` makes the one with this number, and

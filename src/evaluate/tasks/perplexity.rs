@@ -43,7 +43,7 @@ pub fn perplexity(
     probe: &VqganProbe,
     choice: DeviceChoice,
 ) -> Result<Option<Perplexity>, EvaluateError> {
-    let (cases, settings) = (context.cases(), context.settings);
+    let (cases, settings) = (context.cases()?, context.settings);
     let on = device::resolve(choice)?;
     let layout = Layout {
         context,

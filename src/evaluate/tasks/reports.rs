@@ -112,7 +112,7 @@ struct Written {
 
 /// Has reports written and scores them; `None` where the data has none.
 pub fn reports(context: &Context<'_>, subject: &Subject) -> Result<Option<Reports>, EvaluateError> {
-    let cases = context.cases();
+    let cases = context.cases()?;
     if cases.is_empty() {
         return Ok(None);
     }

@@ -125,7 +125,7 @@ struct Batch {
 pub fn vqa(context: &Context<'_>, subject: &Subject) -> Result<Option<Answers>, EvaluateError> {
     let mut batches = Vec::new();
     for (study, one) in context.studies.list.iter().enumerate() {
-        match one.questions() {
+        match one.questions()? {
             Ok(questions) => batches.extend(questions.chunks(subject.questions_at_once()).map(|questions| Batch {
                 study,
                 questions: questions.to_vec(),

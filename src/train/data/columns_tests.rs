@@ -20,7 +20,12 @@ fn a_report_may_stand_in_columns_of_its_two_parts_and_a_view_under_the_names_of_
     let told = |name: &str| {
         let (records, account) = read(&dir.path().join(name)).unwrap();
         assert_eq!(account, Account::default());
-        let learned = |record: &Record, stage| record.report.as_ref().and_then(|report| report.read(stage).ok());
+        let learned = |record: &Record, stage| {
+            record
+                .report
+                .as_ref()
+                .and_then(|report| report.read(stage).unwrap().ok())
+        };
         let each = records
             .iter()
             .map(|one| (learned(one, Stage::One), learned(one, Stage::Two), one.selected));

@@ -1,6 +1,6 @@
 //! Why a data set cannot be read at all.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use super::Split;
@@ -36,6 +36,19 @@ pub enum DataError {
     Io {
         /// The file.
         path: PathBuf,
+        /// What the system said.
+        reason: io::Error,
+    },
+    /// A file of a record that is there or not, which the system does not say.
+    #[error(
+        "the {what} of {id} could not be read: {reason}; see that the disk or share that holds it answers and that it may be read, and run this \
+         again (what is done is kept)"
+    )]
+    Unread {
+        /// What stands in the file.
+        what: &'static str,
+        /// The record's id: a path may name the patient.
+        id: String,
         /// What the system said.
         reason: io::Error,
     },
@@ -103,6 +116,12 @@ pub enum DataError {
     },
 }
 
+/// Whether the system knows that nothing is there. Whatever else it says, as where a share does not answer, is no reason to go on without the
+/// file.
+pub fn is_not_there(reason: &io::Error) -> bool {
+    matches!(reason.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+}
+
 /// A hint at a path that was written on another system.
 fn backslashes(path: &Path) -> &'static str {
     match path.to_string_lossy().contains('\\') {
@@ -120,6 +139,15 @@ impl DataError {
     pub(super) fn io(path: &Path, reason: io::Error) -> Self {
         Self::Io {
             path: path.to_owned(),
+            reason,
+        }
+    }
+
+    /// Of the file with the `what` of the record `id`.
+    pub fn unread(what: &'static str, id: &str, reason: io::Error) -> Self {
+        Self::Unread {
+            what,
+            id: id.to_owned(),
             reason,
         }
     }

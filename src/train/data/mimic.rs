@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::File;
-use std::io::{self, BufReader, ErrorKind, Read};
+use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
 
 use super::labels::{Labels, TABLE_VALUE, is_blank, number};
 use super::splits::{Place, Scope, SplitWatch};
-use super::{Account, DataError, Questions, Record, ReportSource, Split};
+use super::{Account, DataError, Questions, Record, ReportSource, Split, is_not_there};
 
 pub(super) const SPLITS: &str = "mimic-cxr-2.0.0-split.csv";
 pub(super) const METADATA: &str = "mimic-cxr-2.0.0-metadata.csv";
@@ -125,7 +125,7 @@ fn first_there<const N: usize>(root: &Path, files: [PathBuf; N]) -> io::Result<O
     for file in files {
         match root.join(&file).metadata() {
             Ok(found) if found.is_file() => return Ok(Some(file)),
-            Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Err(error),
+            Err(error) if !is_not_there(&error) => return Err(error),
             _ => {}
         }
     }

@@ -2,8 +2,10 @@
 
 use std::fmt;
 use std::fs;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
+use super::is_not_there;
 use super::literal::{Literal, parse_literal};
 use super::report::{Stage, capital_headings, has_sections, parse_report};
 
@@ -50,23 +52,39 @@ pub enum ReportSource {
 }
 
 impl ReportSource {
-    /// What `stage` learns of it; an error is a reason to skip.
-    pub fn read(&self, stage: Stage) -> Result<String, &'static str> {
+    /// What `stage` learns of it, or a reason to skip it.
+    ///
+    /// # Errors
+    /// When the system does not read a file that may be there.
+    pub fn read(&self, stage: Stage) -> io::Result<Result<String, &'static str>> {
         let text = match self {
-            Self::File(path) => {
-                let bytes = fs::read(path).map_err(|_| "report cannot be read")?;
+            Self::File(path) => match text_of(
+                path,
+                "report cannot be read",
+                "report is not UTF-8 text; save it as UTF-8",
+            )? {
                 // In another encoding every letter beyond a to z would be learned as one sign.
-                String::from_utf8(bytes).map_err(|_| "report is not UTF-8 text; save it as UTF-8")?
-            }
+                Ok(text) => text,
+                Err(skipped) => return Ok(Err(skipped)),
+            },
             Self::Text(text) => {
                 let capital = capital_headings(text);
                 if !has_sections(&capital) {
-                    return Ok(text.clone());
+                    return Ok(Ok(text.clone()));
                 }
                 capital
             }
         };
-        parse_report(&text, stage).ok_or("report has no section that this stage uses")
+        Ok(parse_report(&text, stage).ok_or("report has no section that this stage uses"))
+    }
+}
+
+/// The text of a file; or `missing` where it is not there, and `other` where it is no UTF-8.
+fn text_of(path: &Path, missing: &'static str, other: &'static str) -> io::Result<Result<String, &'static str>> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(String::from_utf8(bytes).map_err(|_| other)),
+        Err(reason) if is_not_there(&reason) => Ok(Err(missing)),
+        Err(reason) => Err(reason),
     }
 }
 
@@ -112,29 +130,36 @@ pub enum Questions {
 }
 
 impl Questions {
-    /// Reads them; an error is a reason to skip.
-    pub fn read(&self) -> Result<Vec<Question>, &'static str> {
-        let path = match self {
-            Self::List(list) => return Ok(list.clone()),
-            Self::File(path) => path,
-        };
-        let text = fs::read_to_string(path).map_err(|_| "question file cannot be read as UTF-8 text")?;
-        let list = match parse_literal(&text) {
-            Ok(Literal::List(list)) => list,
-            _ => return Err("question file is not a Python-literal list"),
-        };
-        list.iter()
-            .map(|item| {
-                let field = |name| item.get(name).and_then(Literal::text).map(|t| t.trim().to_owned());
-                match (field("question"), field("answer")) {
-                    (Some(question), Some(answer)) if !question.is_empty() && !answer.is_empty() => {
-                        Ok(Question { question, answer })
-                    }
-                    _ => Err("question file holds an item without question or answer"),
-                }
-            })
-            .collect()
+    /// Reads them; or gives a reason to skip them.
+    ///
+    /// # Errors
+    /// When the system does not read a file that may be there.
+    pub fn read(&self) -> io::Result<Result<Vec<Question>, &'static str>> {
+        let unusable = "question file cannot be read as UTF-8 text";
+        match self {
+            Self::List(list) => Ok(Ok(list.clone())),
+            Self::File(path) => Ok(text_of(path, unusable, unusable)?.and_then(|text| questions_in(&text))),
+        }
     }
+}
+
+/// What a file of questions holds; an error is a reason to skip it.
+fn questions_in(text: &str) -> Result<Vec<Question>, &'static str> {
+    let list = match parse_literal(text) {
+        Ok(Literal::List(list)) => list,
+        _ => return Err("question file is not a Python-literal list"),
+    };
+    list.iter()
+        .map(|item| {
+            let field = |name| item.get(name).and_then(Literal::text).map(|t| t.trim().to_owned());
+            match (field("question"), field("answer")) {
+                (Some(question), Some(answer)) if !question.is_empty() && !answer.is_empty() => {
+                    Ok(Question { question, answer })
+                }
+                _ => Err("question file holds an item without question or answer"),
+            }
+        })
+        .collect()
 }
 
 /// A plain instruction without an image.

@@ -97,7 +97,7 @@ fn the_mimic_layout_gives_sorted_images_with_views_labels_reports_and_questions(
         [("Edema".to_owned(), -1.0), ("Fracture".to_owned(), 0.0)]
     );
     assert!(records[1].report.is_some() && records[2].report.is_none());
-    let questions = records[0].questions.as_ref().unwrap().read().unwrap();
+    let questions = records[0].questions.as_ref().unwrap().read().unwrap().unwrap();
     assert_eq!(
         (questions[0].question.as_str(), questions[0].answer.as_str()),
         ("Clear?", "yes")
@@ -135,7 +135,8 @@ fn reports_may_lie_as_the_original_has_them() {
         "IMPRESSION: Wet.",
     );
     let (records, _) = read(dir.path()).unwrap();
-    assert_eq!(records[0].report.as_ref().unwrap().read(Stage::Two).unwrap(), "Wet.");
+    let report = records[0].report.as_ref().unwrap().read(Stage::Two).unwrap();
+    assert_eq!(report, Ok("Wet.".to_owned()));
 }
 
 #[test]
@@ -268,7 +269,7 @@ fn a_table_with_other_columns_is_an_error_that_shows_both() {
 
 #[test]
 fn a_text_with_sections_is_parsed_like_a_file_and_one_without_is_used_as_it_is() {
-    let read = |text: &str, stage| ReportSource::Text(text.to_owned()).read(stage);
+    let read = |text: &str, stage| ReportSource::Text(text.to_owned()).read(stage).unwrap();
     let whole = "FINDINGS: Clear lungs. IMPRESSION: Normal.";
     assert_eq!(read(whole, Stage::One).unwrap(), "Clear lungs. Normal.");
     assert_eq!(read(whole, Stage::Two).unwrap(), "Normal.");
@@ -282,7 +283,7 @@ fn a_text_with_sections_is_parsed_like_a_file_and_one_without_is_used_as_it_is()
     assert_eq!(read(own, Stage::Two).unwrap(), "Normal.");
     assert!(read("FINDINGS: Clear.", Stage::Two).is_err());
     let missing = ReportSource::File("no-such-file".into());
-    assert_eq!(missing.read(Stage::One), Err("report cannot be read"));
+    assert_eq!(missing.read(Stage::One).unwrap(), Err("report cannot be read"));
 }
 
 #[test]
@@ -291,9 +292,30 @@ fn a_report_in_another_encoding_is_skipped_and_not_learned_with_wrong_letters() 
     let path = dir.path().join("s50.txt");
     fs::write(&path, b"IMPRESSION: Gr\xf6\xdfe normal.").unwrap();
     let report = ReportSource::File(path.clone());
-    assert!(report.read(Stage::One).unwrap_err().contains("not UTF-8"));
+    assert!(report.read(Stage::One).unwrap().unwrap_err().contains("not UTF-8"));
     fs::write(&path, "IMPRESSION: Größe normal.").unwrap();
-    assert_eq!(report.read(Stage::One).unwrap(), "Größe normal.");
+    assert_eq!(report.read(Stage::One).unwrap(), Ok("Größe normal.".to_owned()));
+}
+
+#[test]
+fn a_report_or_questions_that_the_system_does_not_read_are_no_reason_to_skip_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("s50.txt");
+    fs::write(&file, "IMPRESSION: Clear.").unwrap();
+    // Nothing is there, or can be.
+    for gone in [dir.path().join("s51.txt"), file.join("s52.txt")] {
+        assert!(ReportSource::File(gone.clone()).read(Stage::One).unwrap().is_err());
+        assert!(Questions::File(gone).read().unwrap().is_err());
+    }
+    // Something is there, and is not given.
+    let held = dir.path().to_owned();
+    let reason = ReportSource::File(held.clone()).read(Stage::One).unwrap_err();
+    assert!(!is_not_there(&reason) && Questions::File(held).read().is_err());
+    let told = DataError::unread("report", "02aa804e", reason).to_string();
+    assert!(
+        told.starts_with("the report of 02aa804e could not be read: ") && told.contains("run this again"),
+        "{told}"
+    );
 }
 
 #[test]

@@ -3,7 +3,10 @@
 use super::{Account, DataError, Dataset, MET, Met, Questions, Split, Stage};
 
 /// Every report, question, answer and plain instruction of the split `train`, in the order of the data. A report that several rows or images
-/// have, and the file of a study's questions, are read once. What cannot be read is counted in `account`.
+/// have, and the file of a study's questions, are read once. What cannot be used is counted in `account`.
+///
+/// # Errors
+/// When the data set cannot be read, or one of its files that may be there.
 pub fn texts(dataset: &Dataset, account: &mut Account) -> Result<Vec<String>, DataError> {
     let (mut texts, mut met) = (Vec::new(), Met::default());
     dataset.visit::<DataError>(account, &mut |record, account| {
@@ -18,7 +21,8 @@ pub fn texts(dataset: &Dataset, account: &mut Account) -> Result<Vec<String>, Da
             }
             new
         });
-        match new.map(|report| report.read(Stage::One)) {
+        let read = new.map(|report| report.read(Stage::One)).transpose();
+        match read.map_err(|reason| DataError::unread("report", &id, reason))? {
             Some(Ok(text)) => {
                 account.used("reports");
                 texts.push(text);
@@ -31,7 +35,8 @@ pub fn texts(dataset: &Dataset, account: &mut Account) -> Result<Vec<String>, Da
             Questions::File(path) => met.file(path),
             Questions::List(_) => true,
         });
-        match new.map(|questions| questions.read()) {
+        let read = new.map(|questions| questions.read()).transpose();
+        match read.map_err(|reason| DataError::unread("questions", &id, reason))? {
             Some(Ok(list)) => {
                 account.used("lists of questions");
                 texts.extend(list.into_iter().flat_map(|pair| [pair.question, pair.answer]));

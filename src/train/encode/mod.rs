@@ -23,7 +23,7 @@ use rayon::prelude::*;
 
 use self::file::{CodeWriter, key};
 use self::stamp::{Content, Seen, Stamp};
-use super::data::{Account, Dataset, ImageFault, Record, SKIPPED, decode_image};
+use super::data::{Account, DataError, Dataset, ImageFault, Record, SKIPPED, decode_image, is_not_there};
 use crate::model::vqgan::Vqgan;
 use crate::radiograph::Pixels;
 
@@ -56,12 +56,12 @@ enum Found {
 }
 
 /// Encodes every image of `dataset` that `out` does not hold yet or whose file has changed since, `batch` at a time; files are read and
-/// decoded in parallel. Images that cannot be read are counted, named in a file beside `out`, and tried again by the next run. `progress`
-/// is told how many files are done.
+/// decoded in parallel. Images that are not there or do not decode are counted, named in a file beside `out`, and tried again by the next
+/// run. `progress` is told how many files are done.
 ///
 /// # Errors
-/// When the data set cannot be read or none of its images used, when `out` cannot be written or holds other things than codes of this
-/// VQ-GAN, and while another process encodes to it.
+/// When the data set cannot be read or none of its images used, when the system does not read an image that may be there (what is encoded
+/// is kept), when `out` cannot be written or holds other things than codes of this VQ-GAN, and while another process encodes to it.
 pub fn encode(
     dataset: &Dataset,
     vqgan: &Vqgan,
@@ -94,6 +94,7 @@ pub fn encode(
             .and_then(|cache| cache.seen(&record.id).zip(cache.get(&record.id)));
         let stamp = match Stamp::of(&path) {
             Ok(stamp) => stamp,
+            Err(fault) if !is_not_there(&fault) => return Err(unread(&record.id, fault)),
             Err(fault) => {
                 encoding.kept += u64::from(before.is_some());
                 skip(&ImageFault::Io(fault), record.id, account);
@@ -136,6 +137,11 @@ pub fn encode(
         true => Err(EncodeError::Nothing(why(&account))),
         false => Ok(account),
     }
+}
+
+/// That the system does not read an image: it is no image that is not there.
+fn unread(id: &str, reason: std::io::Error) -> EncodeError {
+    DataError::unread("image file", id, reason).into()
 }
 
 /// Counts an image that cannot be read, with what is wrong with this one.
@@ -198,6 +204,7 @@ impl Encoding<'_> {
                     self.writer.append(&image.id, &seen, &codes)?;
                     account.used(AS_THEY_WERE);
                 }
+                Err(ImageFault::Io(reason)) if !is_not_there(&reason) => return Err(unread(&image.id, reason)),
                 Err(fault) => {
                     self.kept += u64::from(image.known.is_some());
                     skip(&fault, image.id, account);

@@ -173,6 +173,35 @@ fn a_file_of_another_size_is_another_image_and_one_of_another_time_may_be() {
     assert!(world.cache("codes").get("3.png").is_some());
 }
 
+#[cfg(unix)]
+#[test]
+fn an_image_that_the_system_does_not_read_ends_the_run_and_what_is_encoded_is_kept() {
+    let world = World::new();
+    let data = Dataset::open(&world.path("data.csv")).unwrap();
+    let to = || encode(&data, &world.vqgan, &world.origin, &world.path("codes"), 3, &mut |_| {});
+    let told = || {
+        let told = to().unwrap_err().to_string();
+        assert!(
+            told.contains("image file of 3.png could not be read: ") && told.contains("run this again"),
+            "{told}"
+        );
+    };
+    // It can be looked at and not be read.
+    fs::remove_file(world.path("3.png")).unwrap();
+    fs::create_dir(world.path("3.png")).unwrap();
+    told();
+    assert_eq!(world.cache("codes").len(), 3);
+    // It cannot be looked at: a link to itself.
+    fs::remove_dir(world.path("3.png")).unwrap();
+    std::os::unix::fs::symlink(world.path("3.png"), world.path("3.png")).unwrap();
+    told();
+    // It is known not to be there.
+    fs::remove_file(world.path("3.png")).unwrap();
+    let account = to().unwrap();
+    assert_eq!(account.skipped("image file cannot be read"), 1);
+    assert_eq!(account.count(AS_THEY_WERE), 3);
+}
+
 #[test]
 fn images_whose_records_are_damaged_are_encoded_again_and_counted() {
     let world = World::new();

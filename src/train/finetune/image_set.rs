@@ -1,6 +1,7 @@
 //! The images of one data set with what is said of them.
 
 use std::collections::HashMap;
+use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 
@@ -9,7 +10,7 @@ use rayon::prelude::*;
 use super::texts::{TextId, Texts};
 use super::turns::Drawn;
 use crate::train::common::TrainError;
-use crate::train::data::{Account, Question, Questions, Record, ReportSource, Split, Stage};
+use crate::train::data::{Account, DataError, Question, Questions, Record, ReportSource, Split, Stage};
 use crate::train::encode::CodeCache;
 
 /// Files read before their texts are put to the others.
@@ -142,10 +143,10 @@ enum ToRead {
     Questions(PathBuf),
 }
 
-/// What was read of a file, or why not.
+/// What was read of a file, or why it is skipped; an error where the system does not read it.
 enum Told {
-    Report(Result<String, &'static str>),
-    Questions(Result<Vec<Question>, &'static str>),
+    Report(io::Result<Result<String, &'static str>>),
+    Questions(io::Result<Result<Vec<Question>, &'static str>>),
 }
 
 /// Makes an [`ImageSet`] of records.
@@ -191,7 +192,8 @@ impl Gathering {
         match record.report {
             Some(source) if self.drafts[at].told => {
                 let first = self.drafts[at].report.map(|report| self.texts.get(report));
-                if matches!(source, ReportSource::Text(_)) && source.read(self.stage).ok().as_deref() != first {
+                let now = matches!(source, ReportSource::Text(_)).then(|| source.read(self.stage));
+                if now.is_some_and(|now| now.ok().and_then(Result::ok).as_deref() != first) {
                     account.skip(SECOND, || record.id);
                 }
             }
@@ -206,7 +208,7 @@ impl Gathering {
         }
         match record.questions {
             None => Ok(()),
-            Some(Questions::List(list)) => self.take(at, Told::Questions(Ok(list)), account),
+            Some(Questions::List(list)) => self.take(at, Told::Questions(Ok(Ok(list))), account),
             Some(Questions::File(path)) => {
                 self.to_read.push((at, ToRead::Questions(path)));
                 Ok(())
@@ -217,11 +219,11 @@ impl Gathering {
     fn take(&mut self, at: usize, told: Told, account: &mut Account) -> Result<(), TrainError> {
         let draft = &mut self.drafts[at];
         let reason = match told {
-            Told::Report(Ok(text)) => {
+            Told::Report(Ok(Ok(text))) => {
                 draft.report = Some(number(&mut self.texts, &text)?);
                 return Ok(());
             }
-            Told::Questions(Ok(list)) => {
+            Told::Questions(Ok(Ok(list))) => {
                 for Question { question, answer } in list {
                     draft.questions.push(Pair {
                         question: number(&mut self.texts, &question)?,
@@ -230,7 +232,13 @@ impl Gathering {
                 }
                 return Ok(());
             }
-            Told::Report(Err(reason)) | Told::Questions(Err(reason)) => reason,
+            Told::Report(Ok(Err(reason))) | Told::Questions(Ok(Err(reason))) => reason,
+            Told::Report(Err(reason)) => {
+                return Err(DataError::unread("report", self.texts.get(draft.id), reason).into());
+            }
+            Told::Questions(Err(reason)) => {
+                return Err(DataError::unread("questions", self.texts.get(draft.id), reason).into());
+            }
         };
         let id = draft.id;
         account.skip(reason, || self.texts.get(id).to_owned());

@@ -1,6 +1,7 @@
 //! Answers to common questions as labels: what a data set says of its images beyond its table of labels (sides, severities, devices).
 
 use std::collections::{BTreeMap, HashMap};
+use std::io;
 
 use rayon::prelude::*;
 
@@ -14,14 +15,18 @@ const RAREST: usize = 250;
 type Known = Vec<(usize, f32)>;
 
 /// Names of answers that are labels (`answer: question answer`), and what is known of each image. `questions` are those of each image; what
-/// cannot be read is left out.
-pub(super) fn answers(questions: Vec<Vec<Questions>>) -> (Vec<String>, Vec<Known>) {
+/// cannot be used is left out.
+///
+/// # Errors
+/// When the system does not read a file that may be there: the image's number, and what it said.
+pub(super) fn answers(questions: Vec<Vec<Questions>>) -> Result<(Vec<String>, Vec<Known>), (usize, io::Error)> {
     let images = questions.len();
-    let read = |sources: &Vec<Questions>| -> Vec<Question> {
-        let lists = sources.iter().filter_map(|source| source.read().ok());
-        lists.flatten().collect()
+    let read = |(image, sources): (usize, &Vec<Questions>)| -> Result<Vec<Question>, (usize, io::Error)> {
+        let lists: io::Result<Vec<_>> = sources.iter().map(Questions::read).collect();
+        let lists = lists.map_err(|reason| (image, reason))?;
+        Ok(lists.into_iter().filter_map(Result::ok).flatten().collect())
     };
-    let asked: Vec<Vec<Question>> = questions.par_iter().map(read).collect();
+    let asked: Vec<Vec<Question>> = questions.par_iter().enumerate().map(read).collect::<Result<_, _>>()?;
     // Sorted, so that the names do not depend on the order of the images.
     let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
     for pair in asked.iter().flatten() {
@@ -44,7 +49,7 @@ pub(super) fn answers(questions: Vec<Vec<Questions>>) -> (Vec<String>, Vec<Known
     let names = counts
         .keys()
         .map(|(question, answer)| format!("{ANSWER}{question} {answer}"));
-    (names.collect(), known)
+    Ok((names.collect(), known))
 }
 
 #[cfg(test)]
@@ -68,10 +73,20 @@ mod tests {
         images.extend((0..500).map(|_| list(&[("Side?", "Left.")])));
         images.push(list(&[("Side?", "Right."), ("View?", "PA.")]));
         images.extend((0..2).map(|_| list(&[("Side?", "Right.")])));
-        let (names, known) = answers(images);
+        let (names, known) = answers(images).unwrap();
         assert_eq!(names, ["answer: Side? Left.", "answer: Side? Right."]);
         assert_eq!(known[0], [(0, 1.0), (1, 0.0)]);
         assert_eq!(known[1], [(0, 0.0), (1, 1.0)]);
         assert!(known[2].is_empty());
+    }
+
+    #[test]
+    fn questions_that_the_system_does_not_read_are_an_error_and_no_image_without_answers() {
+        let dir = tempfile::tempdir().unwrap();
+        let (gone, folder) = (dir.path().join("gone"), dir.path().to_owned());
+        let of = |path| answers(vec![Vec::new(), vec![Questions::File(path)]]).map(|(names, _)| names.len());
+        assert_eq!(of(gone).unwrap(), 0);
+        let (image, reason) = of(folder).unwrap_err();
+        assert!(image == 1 && !crate::train::data::is_not_there(&reason), "{reason}");
     }
 }

@@ -115,7 +115,11 @@ impl Files {
             Ok(())
         })?;
         if asks {
-            let (answers, known) = answers(questions);
+            let (answers, known) = answers(questions).map_err(|(at, reason)| {
+                // Only the MIMIC-CXR-JPG layout has them in files; there the path would name the patient, and the stem is the id.
+                let id = entries[at].path.file_stem().unwrap_or_default().to_string_lossy();
+                DataError::unread("questions", &id, reason)
+            })?;
             let numbers: Vec<u16> = answers.iter().map(|name| names.number(name)).collect();
             for (entry, known) in entries.iter_mut().zip(known) {
                 let labels: Vec<_> = known.iter().map(|&(answer, value)| (numbers[answer], value)).collect();
