@@ -38,6 +38,8 @@ pub struct Files {
     entries: Vec<Entry>,
     names: Vec<String>,
     root: PathBuf,
+    /// Whether they are in the MIMIC-CXR-JPG layout, whose folders are called after patients and studies.
+    mimic: bool,
     /// The data set that they are of.
     data: Arc<Path>,
     account: Account,
@@ -116,9 +118,8 @@ impl Files {
         })?;
         if asks {
             let (answers, known) = answers(questions).map_err(|(at, reason)| {
-                // Only the MIMIC-CXR-JPG layout has them in files; there the path would name the patient, and the stem is the id.
-                let id = entries[at].path.file_stem().unwrap_or_default().to_string_lossy();
-                DataError::unread("questions", &id, reason)
+                // Only the MIMIC-CXR-JPG layout has them in files.
+                DataError::unread("questions", &stem(&entries[at].path), reason)
             })?;
             let numbers: Vec<u16> = answers.iter().map(|name| names.number(name)).collect();
             for (entry, known) in entries.iter_mut().zip(known) {
@@ -129,6 +130,7 @@ impl Files {
         let root = if path.is_dir() { Some(path) } else { path.parent() };
         Ok(Self {
             root: root.unwrap_or(Path::new("")).to_owned(),
+            mimic: dataset.is_mimic(),
             data: Arc::from(path),
             entries,
             names: names.list,
@@ -158,11 +160,24 @@ impl Files {
         &self.account
     }
 
-    /// The image's path in its data set.
-    fn id(&self, entry: &Entry) -> String {
+    /// The image's path in its data set, by which checksums of the data know it.
+    fn place(&self, entry: &Entry) -> String {
         let name = entry.path.strip_prefix(&self.root).unwrap_or(&entry.path);
         name.to_string_lossy().into_owned()
     }
+
+    /// What messages call the image: as [`Files::place`], but in the MIMIC-CXR-JPG layout, where that names the patient, by its id alone.
+    fn id(&self, entry: &Entry) -> String {
+        match self.mimic {
+            true => stem(&entry.path),
+            false => self.place(entry),
+        }
+    }
+}
+
+/// The name of a file without what stands behind its last point: in the MIMIC-CXR-JPG layout the image's id.
+fn stem(path: &Path) -> String {
+    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 impl Entry {
@@ -229,7 +244,7 @@ impl ImageSource for Files {
     }
 
     fn name(&self, index: u64) -> Option<String> {
-        Some(self.id(self.entries.get(index as usize)?))
+        Some(self.place(self.entries.get(index as usize)?))
     }
 
     fn present(&self, index: u64) -> Vec<String> {
@@ -326,6 +341,7 @@ fn folder(root: &Path, training: bool) -> Result<Files, TrainError> {
         entries: kept.map(entry).collect(),
         names: Vec::new(),
         root: root.to_owned(),
+        mimic: false,
         data: Arc::from(root),
         account,
     })

@@ -105,7 +105,36 @@ fn the_mimic_layout_gives_paths_and_certain_labels() {
         (skip.data.as_deref(), skip.reason),
         (Some(dir.path()), "image does not decode")
     );
-    assert!(skip.to_string().contains("d1.jpg: "), "{skip}");
+    assert!(skip.to_string().starts_with("d1: "), "{skip}");
+}
+
+#[test]
+fn messages_name_an_image_of_the_mimic_layout_by_its_id_and_never_its_patient_and_checksums_know_its_path() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("mimic");
+    let path = "files/p10/p10000032/s50/d1.5.png";
+    let rgb = (0..8 * 8 * 3).map(|i| i as u8).collect();
+    let image = crate::radiograph::Pixels::new(8, 8, rgb).unwrap();
+    let png = crate::radiograph::write(&image, crate::radiograph::ImageFormat::Png, &[]).unwrap();
+    fs::create_dir_all(root.join(path).parent().unwrap()).unwrap();
+    fs::write(root.join(path), png).unwrap();
+    let table = "dicom_id,study_id,subject_id,split\nd1.5,50,10000032,train\n";
+    fs::write(root.join("mimic-cxr-2.0.0-split.csv"), table).unwrap();
+    let files = Files::open(&root, true, Known::Labels).unwrap();
+    // An image that is learned from, as an error that lists its batch would name it.
+    assert_eq!(files.load(0, 8).unwrap().id, "d1.5");
+    // One that is skipped.
+    fs::write(root.join(path), "no image").unwrap();
+    let skip = files.load(0, 8).err().unwrap();
+    assert_eq!(skip.id, "d1.5");
+    assert!(!skip.to_string().contains("10000032"), "{skip}");
+    // Runs from before go on: by this their data are those of then.
+    assert_eq!(files.name(0).as_deref(), Some(path));
+    // Elsewhere a path is what the owner of the data has written.
+    let list = dir.path().join("m.csv");
+    fs::write(&list, format!("image\nmimic/{path}\n")).unwrap();
+    let files = Files::open(&list, true, Known::Labels).unwrap();
+    assert_eq!(files.load(0, 8).err().unwrap().id, format!("mimic/{path}"));
 }
 
 #[test]
