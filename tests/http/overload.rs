@@ -1,7 +1,10 @@
 //! More clients than there is room for.
 
+use axum::body::Body;
+use futures::StreamExt as _;
 use llm_cxr::engine::EngineConfig;
 use serde_json::json;
+use tokio::sync::oneshot;
 
 use crate::house::*;
 
@@ -51,17 +54,21 @@ async fn one_too_many_is_refused_at_once_and_all_others_are_answered() {
     late.iter().for_each(|answer| answer.refused(429, "queue_full"));
 }
 
+/// A body of 4096 bytes that does not end before what comes with it is dropped.
+fn slow() -> (oneshot::Sender<()>, Body) {
+    let (hold, held) = oneshot::channel();
+    let begins = futures::stream::once(async { Ok::<_, std::io::Error>(vec![b' '; 4096]) });
+    let ends = async move { held.await.map(|()| Vec::new()).map_err(std::io::Error::other) };
+    (hold, Body::from_stream(begins.chain(futures::stream::once(ends))))
+}
+
 #[tokio::test]
 async fn bodies_together_are_bounded_in_bytes() {
     let mut plan = Plan::default();
     (plan.config.max_body_bytes, plan.config.queue_bytes) = (4096, 4096);
     let house = House::ready(plan).await;
-    let (hold, held) = tokio::sync::oneshot::channel::<()>();
-    let slow = futures::stream::once(async { Ok::<_, std::io::Error>(vec![b' '; 4096]) }).chain(futures::stream::once(
-        async move { held.await.map(|()| Vec::new()).map_err(std::io::Error::other) },
-    ));
-    use futures::StreamExt as _;
-    let mut first = Box::pin(house.post("/v1/report", "image/png", axum::body::Body::from_stream(slow)));
+    let (hold, slow) = slow();
+    let mut first = Box::pin(house.post("/v1/report", "image/png", slow));
     assert!(futures::poll!(&mut first).is_pending());
     house
         .json("/v1/instruct", json!({"instruction": "Say hello."}))
@@ -73,6 +80,27 @@ async fn bodies_together_are_bounded_in_bytes() {
         .json("/v1/instruct", json!({"instruction": "Say hello."}))
         .await
         .ok();
+}
+
+#[tokio::test]
+async fn a_body_of_many_small_values_counts_with_the_memory_that_they_take() {
+    let mut plan = Plan::default();
+    (plan.config.max_body_bytes, plan.config.queue_bytes) = (4096, 2 * 4096);
+    let house = House::ready(plan).await;
+    let (hold, slow) = slow();
+    let mut first = Box::pin(house.post("/v1/report", "image/png", slow));
+    assert!(futures::poll!(&mut first).is_pending());
+    // Of bytes alone there is room for three such bodies.
+    let many = json!({"instruction": "Say hello.", "many": vec![0; 500]});
+    let refused = house.json("/v1/instruct", many.clone()).await;
+    refused.refused(429, "too_many_bodies");
+    let few = json!({"instruction": "Say hello."});
+    house.json("/v1/instruct", few).await.ok();
+    drop(hold);
+    drop(soon(first).await);
+    // Whoever is alone is read, however much it takes.
+    let read = house.json("/v1/instruct", many).await;
+    read.refused(400, "unknown_field");
 }
 
 #[tokio::test]

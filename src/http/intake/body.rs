@@ -127,7 +127,8 @@ impl Reading<'_> {
     }
 }
 
-fn no_memory(refused: Refused) -> ApiError {
+/// The error for a request that there is no memory for.
+pub(super) fn no_memory(refused: Refused) -> ApiError {
     let message = match refused {
         Refused::Full => "Too many large requests are being read; try again in a moment.",
         Refused::Share => {

@@ -1,4 +1,4 @@
-//! Memory for request bodies that are being read: bounded over all of them together, and shared between callers.
+//! Memory for request bodies that are being read, and for what JSON takes once it is: bounded over all of them together, and shared between callers.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -82,6 +82,14 @@ impl Share {
         self.bytes = bytes;
         Ok(())
     }
+
+    /// Takes so many bytes more, or nothing; where that is more than there are in all, it takes all there are: whoever is alone is read.
+    ///
+    /// # Errors
+    /// As [`Share::grow_to`].
+    pub fn grow_by(&mut self, more: u64) -> Result<(), Refused> {
+        self.grow_to(self.bytes.saturating_add(more).min(self.budget.total))
+    }
 }
 
 impl Drop for Share {
@@ -144,6 +152,21 @@ mod tests {
         assert_eq!(share(&budget, B, 11).err(), Some(Refused::Full));
         let small = share(&budget, B, 10).expect("what is left");
         drop((body, small));
+        assert_eq!(budget.held.lock().expect("not poisoned").all, 0);
+    }
+
+    #[test]
+    fn what_a_body_takes_once_it_is_read_counts_beside_its_bytes_and_one_that_is_alone_may_take_all() {
+        let budget = Budget::new(100);
+        let mut body = share(&budget, A, 30).expect("room");
+        let other = share(&budget, B, 30).expect("room");
+        body.grow_by(40).expect("as much as is left");
+        assert_eq!(budget.held.lock().expect("not poisoned").all, 100);
+        assert_eq!(body.grow_by(1), Err(Refused::Full));
+        drop(other);
+        body.grow_by(u64::MAX).expect("it is the only one");
+        assert_eq!(budget.held.lock().expect("not poisoned").all, 100);
+        drop(body);
         assert_eq!(budget.held.lock().expect("not poisoned").all, 0);
     }
 }

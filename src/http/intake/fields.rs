@@ -10,8 +10,11 @@ use serde_json::{Map, Value};
 
 use crate::http::error::{ApiError, ErrorCode};
 
-/// Most values of a JSON body: some megabytes, once they are read.
+/// Most values of a JSON body: up to 32 MiB of memory, once they are read.
 const MOST_VALUES: usize = 1 << 16;
+
+/// Bytes of memory that a value takes once it is read, about and at most: an object of one field takes 450.
+const VALUE_BYTES: u64 = 512;
 
 /// Longest value of a form or a query that may be a list in JSON: more than all questions together.
 const LONGEST_LIST: usize = 1 << 20;
@@ -44,15 +47,17 @@ impl Fields {
         }
     }
 
-    /// The fields of a JSON object.
-    pub fn from_json(body: &[u8]) -> Result<Self, ApiError> {
+    /// The fields of a JSON object. Before it is taken apart `room` is asked for the bytes that its values will take.
+    pub fn from_json(body: &[u8], room: impl FnOnce(u64) -> Result<(), ApiError>) -> Result<Self, ApiError> {
         let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
         let text = utf8(body)?;
-        // A number or a bracket takes two bytes, and in memory dozens.
-        if values(body) > MOST_VALUES {
+        // A number or a bracket takes two bytes, and in memory dozens or hundreds.
+        let values = values(body);
+        if values > MOST_VALUES {
             let message = format!("The body holds more than {MOST_VALUES} values; no request needs as many.");
             return Err(ApiError::new(ErrorCode::InvalidJson, message));
         }
+        room(values as u64 * VALUE_BYTES)?;
         let value: Value = serde_json::from_str(text).map_err(|error| {
             let place = format!("line {}, column {}", error.line(), error.column());
             ApiError::new(

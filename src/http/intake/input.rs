@@ -9,7 +9,7 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 
-use super::body::BodyLimits;
+use super::body::{BodyLimits, no_memory};
 use super::budget::Share;
 use super::fields::Fields;
 use crate::engine::Caller;
@@ -70,10 +70,16 @@ impl Input {
         }
         let context = head.extensions.get::<RequestContext>();
         let caller = context.map_or(Caller::ONLY, RequestContext::caller);
-        let (bytes, share) = limits.collect(caller, &head.headers, body).await?.into_parts();
+        let (bytes, mut share) = limits.collect(caller, &head.headers, body).await?.into_parts();
         let (fields, file, share) = match kind? {
             // The share goes along: what is still taken apart when its client has left has its memory within the budget.
-            Kind::Json => apart(bytes.len(), move || Ok((Fields::from_json(&bytes)?, None, share))).await?,
+            Kind::Json => {
+                apart(bytes.len(), move || {
+                    let fields = Fields::from_json(&bytes, |more| share.grow_by(more).map_err(no_memory))?;
+                    Ok((fields, None, share))
+                })
+                .await?
+            }
             Kind::Image => (Fields::from_query(query)?, Some(bytes), share),
             Kind::Multipart => {
                 let mut request = Request::new(Body::from(bytes));

@@ -2,9 +2,14 @@
 
 use super::*;
 
+/// The fields of a JSON object that there is room for.
+fn of_json(body: &[u8]) -> Result<Fields, ApiError> {
+    Fields::from_json(body, |_| Ok(()))
+}
+
 #[test]
 fn json_form_and_query_give_the_same_fields() {
-    let json = Fields::from_json(
+    let json = of_json(
         br#"{"temperature": 0.5, "seed": 7, "stream": true, "include": ["codes", "token_ids"], "instruction": "a b"}"#,
     );
     let query = Fields::from_query("temperature=0.5&seed=7&stream=true&include=codes,token_ids&instruction=a+b");
@@ -24,7 +29,7 @@ fn json_form_and_query_give_the_same_fields() {
 
 #[test]
 fn an_error_names_the_field_and_never_its_value() {
-    let mut fields = Fields::from_json(br#"{"seed": "canary", "canary_name": 1}"#).expect("JSON");
+    let mut fields = of_json(br#"{"seed": "canary", "canary_name": 1}"#).expect("JSON");
     let error = fields.integer("seed").expect_err("a string");
     assert_eq!(
         (error.code, error.param.as_deref()),
@@ -41,7 +46,7 @@ fn an_error_names_the_field_and_never_its_value() {
 #[test]
 fn a_number_larger_than_any_is_a_number_and_one_below_nought_or_with_a_point_is_none() {
     let read = |number: &str| {
-        let json = Fields::from_json(format!("{{\"seed\": {number}}}").as_bytes());
+        let json = of_json(format!("{{\"seed\": {number}}}").as_bytes());
         [json, Fields::from_query(&format!("seed={number}"))].map(|fields| fields.expect("sound").integer("seed"))
     };
     for (number, right) in [
@@ -62,7 +67,7 @@ fn a_number_larger_than_any_is_a_number_and_one_below_nought_or_with_a_point_is_
 
 #[test]
 fn what_is_left_over_is_told_before_what_is_missing() {
-    let mut fields = Fields::from_json(br#"{"instrution": "a"}"#).expect("JSON");
+    let mut fields = of_json(br#"{"instrution": "a"}"#).expect("JSON");
     assert_eq!(fields.required_text("instruction").expect("stands in"), "");
     fields.lack("image");
     let error = fields.finish().expect_err("misspelt");
@@ -70,7 +75,7 @@ fn what_is_left_over_is_told_before_what_is_missing() {
         (error.code, error.param.as_deref()),
         (ErrorCode::UnknownField, Some("instrution"))
     );
-    let mut fields = Fields::from_json(b"{}").expect("JSON");
+    let mut fields = of_json(b"{}").expect("JSON");
     fields.lack("image");
     fields.lack("question");
     let error = fields.finish().expect_err("nothing was sent");
@@ -82,7 +87,7 @@ fn what_is_left_over_is_told_before_what_is_missing() {
 
 #[test]
 fn a_byte_order_mark_before_json_is_passed_over() {
-    let mut fields = Fields::from_json(b"\xef\xbb\xbf{\"text\": \"a\"}").expect("JSON");
+    let mut fields = of_json(b"\xef\xbb\xbf{\"text\": \"a\"}").expect("JSON");
     assert_eq!(fields.text("text").expect("a text").as_deref(), Some("a"));
 }
 
@@ -91,7 +96,7 @@ fn flags_of_forms_and_queries_may_have_capitals_and_those_of_json_are_no_texts()
     for (text, flag) in [("true", true), ("True", true), ("FALSE", false), ("false", false)] {
         let mut fields = Fields::from_query(&format!("stream={text}")).expect("a query");
         assert_eq!(fields.flag("stream").expect("a flag"), flag, "{text}");
-        let mut fields = Fields::from_json(format!("{{\"stream\": \"{text}\"}}").as_bytes()).expect("JSON");
+        let mut fields = of_json(format!("{{\"stream\": \"{text}\"}}").as_bytes()).expect("JSON");
         assert_eq!(fields.flag("stream").expect_err("a text").code, ErrorCode::InvalidField);
     }
 }
@@ -116,17 +121,11 @@ fn a_list_in_a_query_is_repeated_values_or_one_value_in_json() {
 #[test]
 fn broken_text_is_refused() {
     assert_eq!(
-        Fields::from_json(b"{\"a\": \"\xff\"}").expect_err("not UTF-8").code,
+        of_json(b"{\"a\": \"\xff\"}").expect_err("not UTF-8").code,
         ErrorCode::InvalidUtf8
     );
-    assert_eq!(
-        Fields::from_json(b"{\"a\": ").expect_err("cut").code,
-        ErrorCode::InvalidJson
-    );
-    assert_eq!(
-        Fields::from_json(b"[1]").expect_err("a list").code,
-        ErrorCode::InvalidJson
-    );
+    assert_eq!(of_json(b"{\"a\": ").expect_err("cut").code, ErrorCode::InvalidJson);
+    assert_eq!(of_json(b"[1]").expect_err("a list").code, ErrorCode::InvalidJson);
     assert_eq!(
         Fields::from_query("a=%ff").expect_err("not UTF-8").code,
         ErrorCode::InvalidUtf8
@@ -135,4 +134,24 @@ fn broken_text_is_refused() {
         Fields::from_query("a=%f").expect_err("cut").code,
         ErrorCode::InvalidField
     );
+}
+
+#[test]
+fn json_asks_for_room_for_its_values_before_it_is_taken_apart() {
+    let asked = |body: &str| {
+        let mut asked = 0;
+        let read = Fields::from_json(body.as_bytes(), |bytes| {
+            asked = bytes;
+            Ok(())
+        });
+        read.map(|_| asked)
+    };
+    let image = format!("{{\"image\": \"{}\"}}", ",[{".repeat(1000));
+    assert_eq!(asked(&image).expect("sound"), VALUE_BYTES, "a text is one value");
+    let small = format!("{{\"a\": [{}{{}}]}}", "{\"\": 0}, ".repeat(1000));
+    assert!(asked(&small).expect("sound") > 1000 * 450);
+    // Where there is none, it is not read: that it breaks off does not show.
+    let full = |_: u64| Err(ApiError::new(ErrorCode::TooManyBodies, "Full."));
+    let error = Fields::from_json(b"{\"a\": [", full).expect_err("no room");
+    assert_eq!(error.code, ErrorCode::TooManyBodies);
 }
