@@ -121,12 +121,16 @@ fn end_with_the_reader() {
 
 /// Lets the allocator keep what was freed, up to these limits. A pass of the VQ-GAN frees and takes some megabytes dozens of times; given back
 /// to the system each time, every page of them is cleared and mapped anew, a tenth of the pass.
+///
+/// What is kept must not grow with the machine. By itself glibc makes up to eight arenas for each core, and each keeps what uploads have left in it; tokio
+/// has a thread for each core, and any of them may read an upload.
 fn keep_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: settings of the allocator, before any thread is started.
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, 32 << 20);
         libc::mallopt(libc::M_TRIM_THRESHOLD, 256 << 20);
+        libc::mallopt(libc::M_ARENA_MAX, 4);
     }
 }
 
