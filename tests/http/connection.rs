@@ -182,6 +182,35 @@ async fn a_connection_too_many_is_told_so() {
     soon(async { while !reqwest::get(&url).await.is_ok_and(|r| r.status() == 200) {} }).await;
 }
 
+/// How many connections have found no place so far, at all servers of this process.
+async fn turned_away(house: &House) -> usize {
+    let series = "llm_cxr_http_requests_total{route=\"unmatched\",method=\"other\",status=\"429\"} ";
+    let metrics = house.get("/metrics").await.ok().text();
+    let told = metrics.lines().find_map(|line| line.strip_prefix(series));
+    told.map_or(0, |count| count.parse().expect("a number"))
+}
+
+#[tokio::test]
+async fn connections_that_nobody_has_time_to_refuse_are_counted_all_the_same() {
+    let mut plan = Plan::default();
+    plan.config.max_connections = 1;
+    let house = House::ready(plan).await;
+    let served = house.serve().await;
+    let _first = takes_a_place(served.address).await;
+    let before = turned_away(&house).await;
+    // They say nothing and do not leave: 64 of them are answered at a time.
+    let mut silent = Vec::new();
+    for _ in 0..150 {
+        silent.push(TcpStream::connect(served.address).await.expect("connected"));
+    }
+    soon(async {
+        while turned_away(&house).await < before + silent.len() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+}
+
 /// A connection that takes a place.
 async fn takes_a_place(address: SocketAddr) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.expect("connected");

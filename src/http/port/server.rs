@@ -28,7 +28,7 @@ use crate::http::{app, ops_app};
 
 /// Time for last bytes to go out once nothing runs any more, and for a client that asked nothing to close its connection in order.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// Connections over the limit that are told so at the same time; more are closed without a word.
+/// Connections over the limit that are told so at the same time; more are counted, and closed without a word.
 const REFUSALS: usize = 64;
 /// The same two at the port for probes and scrapes: enough for a node's probes and a few scrapers.
 const OPS_CONNECTIONS: usize = 32;
@@ -292,6 +292,8 @@ impl Door {
                 let _place = place;
                 let _ = tokio::time::timeout(FAREWELL, turned_away::answer(stream)).await;
             });
+        } else {
+            turned_away::count();
         }
     }
 

@@ -1,5 +1,5 @@
-//! Connections that found no place. They get a short answer, and the log is told of them now and then: a line for each would fill it just when there is too
-//! much to do anyway.
+//! Connections that found no place. They get a short answer, but for those beyond as many as are answered at a time; all are counted, and the log is told of
+//! them now and then: a line for each would fill it just when there is too much to do anyway.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -43,17 +43,21 @@ fn refusal() -> String {
         "Too many connections are open; try again in a moment.",
     );
     metrics::error(error.code);
-    // Nothing is known of the request that it might have been.
+    count();
+    let id = uuid::Uuid::now_v7().to_string();
+    let body = serde_json::to_string(&error.body(&id)).unwrap_or_default();
+    let more = format!("retry-after: 1\r\nx-request-id: {id}\r\n");
+    response("429 Too Many Requests", &more, &body)
+}
+
+/// Counts a connection that found no place, whether or not it is told so. Nothing is known of the request that it might have been.
+pub(super) fn count() {
     metrics::request(
         "unmatched",
         "other",
         StatusCode::TOO_MANY_REQUESTS.as_u16(),
         Duration::ZERO,
     );
-    let id = uuid::Uuid::now_v7().to_string();
-    let body = serde_json::to_string(&error.body(&id)).unwrap_or_default();
-    let more = format!("retry-after: 1\r\nx-request-id: {id}\r\n");
-    response("429 Too Many Requests", &more, &body)
 }
 
 /// A whole response, after which the connection is closed. `more` are header lines. As of any answer, nobody is to keep it or to guess what it is.
