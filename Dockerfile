@@ -56,13 +56,15 @@ COPY --from=builder /out /opt/llm-cxr
 ENV PATH=/opt/llm-cxr/bin:$PATH \
     LLM_CXR_MODEL=/models \
     LLM_CXR_LISTEN=0.0.0.0:8080 \
+    LLM_CXR_OPS_LISTEN=127.0.0.1:9090 \
     LLM_CXR_LOG_FORMAT=json
 # Nothing is written at run time: works with a read-only root, whatever the user.
 USER 10001:10001
 EXPOSE 8080
 STOPSIGNAL SIGTERM
-# Whether it lives. Each question starts the program, which takes a quarter of a second of a core.
+# Whether it lives, at a port that clients cannot fill and nobody outside reaches.
+# Each question starts the program, which takes a quarter of a second of a core.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=1m --retries=3 \
-    CMD ["/opt/llm-cxr/bin/llm-cxr", "healthcheck", "--url", "http://127.0.0.1:8080/livez"]
+    CMD ["/opt/llm-cxr/bin/llm-cxr", "healthcheck", "--url", "http://127.0.0.1:9090/livez"]
 ENTRYPOINT ["/opt/llm-cxr/bin/llm-cxr"]
 CMD ["serve"]

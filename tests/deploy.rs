@@ -339,6 +339,13 @@ fn every_probe_asks_for_a_route_that_is_served() {
         read("Dockerfile").contains(&url),
         "the image and the compose file ask for the same"
     );
+    let config = parsed(&merged([at(&compose, "services.cpu")]), "compose");
+    let ops = config.ops_listen.expect("the image has a port for probes");
+    assert!(
+        url.starts_with(&format!("http://{ops}/")),
+        "{url}: clients cannot fill {ops}"
+    );
+    assert!(ops.ip().is_loopback(), "nobody outside reaches it");
 }
 
 #[test]
