@@ -509,6 +509,18 @@ fn a_proxys_log_has_no_query_strings_which_hold_questions() {
     assert_eq!(text(at(&map, "data.error-log-level")), "crit");
 }
 
+#[test]
+fn a_proxy_gives_idle_connections_up_before_the_server_closes_them() {
+    let map = yaml("deploy/kubernetes/ingress-nginx-log.example.yaml");
+    let kept = at(&map, "data.upstream-keepalive-timeout").as_str();
+    let kept: u64 = kept
+        .expect("a ConfigMap holds strings")
+        .parse()
+        .expect("a number of seconds");
+    let closed = ["cpu", "gpu"].map(|kind| parsed(&pod_settings(kind), kind).header_timeout);
+    assert!(closed.iter().all(|after| Duration::from_secs(kept) < *after));
+}
+
 /// Every metric with its kind, as docs/operations.md lists them; tests/http/operation.rs holds that list to what is served.
 fn metrics() -> BTreeMap<String, String> {
     let page = read("docs/operations.md");
