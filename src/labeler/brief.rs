@@ -261,7 +261,7 @@ fn zone(words: &[String]) -> Option<&'static str> {
     zones.all(|zone| zone == first).then_some(first)
 }
 
-/// Each device that is affirmed somewhere. Those of sentences that name none of [`DEVICES`] are one, by a name that fits all.
+/// The devices that are affirmed somewhere. Those of sentences that name none of [`DEVICES`] are one, by a name that fits all.
 fn devices(sentences: &[Said<'_>]) -> Vec<Finding> {
     let mut found: Vec<(&str, Finding)> = Vec::new();
     for sentence in sentences.iter().filter(|s| s.affirmed.contains(&SUPPORT_DEVICES)) {

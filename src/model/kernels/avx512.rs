@@ -42,7 +42,7 @@ unsafe fn widen(bits: __m256i) -> Avx512 {
 /// As [`super::pointwise::round_to_bf16`].
 #[inline(always)]
 unsafe fn round(x: __m512) -> __m256i {
-    // SAFETY: the caller has AVX-512 F.
+    // SAFETY: the caller has AVX-512 F, as all that it calls needs.
     unsafe {
         let bits = _mm512_castps_si512(x);
         let high = _mm512_srli_epi32::<16>(bits);

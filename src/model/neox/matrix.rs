@@ -93,7 +93,10 @@ impl Matrix {
 
     /// The biases of rows `start..start + len`; empty where there are none.
     pub(super) fn bias(&self, start: usize, len: usize) -> &[f32] {
-        self.bias.get(start..start + len).unwrap_or_default()
+        match &self.bias[..] {
+            [] => &[],
+            bias => &bias[start..start + len],
+        }
     }
 
     /// Rows `start..start + len` of the product, without the bias: `out` is `[inputs.count, len]`. `start` is a multiple of sixteen.

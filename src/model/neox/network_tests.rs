@@ -65,6 +65,42 @@ fn a_prompt_gives_the_same_bits_wherever_it_is_cut() {
 }
 
 #[test]
+fn logits_after_some_of_the_last_tokens_are_those_that_all_tokens_give() {
+    let _guard = tch::no_grad_guard();
+    let tokens = tokens(200);
+    let run = |model: &Neox, wanted: usize| {
+        let segment = Segment {
+            span: Span { start: 0, len: 256 },
+            position: 0,
+            tokens: &tokens,
+            logits: wanted,
+        };
+        floats(&model.step(&mut model.kv_memory(512), &[segment]).unwrap())
+    };
+    let vocabulary = 151;
+    for (choice, model) in models() {
+        let all = run(&model, 200);
+        for wanted in [1, 3, 40, 150] {
+            assert_eq!(
+                run(&model, wanted),
+                all[(200 - wanted) * vocabulary..],
+                "{choice}, {wanted}"
+            );
+        }
+    }
+    // Libtorch's products of another number of rows may differ in their last bits.
+    let config = NeoxConfig::from_json(SHAPE.as_bytes()).unwrap();
+    let model = Neox::load(&config, &RandomSource::new(3), Kind::Float, Device::Cpu).unwrap();
+    let all = run(&model, 200);
+    for wanted in [1, 3, 40, 150] {
+        let some = run(&model, wanted);
+        assert_eq!(some.len(), wanted * vocabulary);
+        let apart = some.iter().zip(&all[(200 - wanted) * vocabulary..]);
+        assert!(apart.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max) < 1e-4, "{wanted}");
+    }
+}
+
+#[test]
 fn kernels_and_libtorch_give_nearly_the_same_logits() {
     let _guard = tch::no_grad_guard();
     for (choice, model) in models() {

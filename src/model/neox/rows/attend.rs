@@ -6,7 +6,7 @@ use crate::model::kernels::{Function, Worker};
 /// Rows of one sequence whose queries go over its keys together.
 pub(super) const TOGETHER: usize = 8;
 
-// SAFETY (of every block below): as in the module above.
+// SAFETY (of every block below): as in `visit`; scores and queries are parts of a buffer that each thread has by its number.
 impl Visit<'_> {
     /// Rotates queries and keys, stores keys and values; the first `live` rows attend. One thread does all of a head, so that rows of one
     /// sequence find the keys of those before them.

@@ -56,7 +56,7 @@ impl<'a> Visit<'a> {
 }
 
 // SAFETY (of every block below): between two barriers each buffer is either read only, or written in parts that `Worker::take` gave to
-// one thread alone (rows, heads, or rows of a matrix, which are columns of its output).
+// one thread alone (rows, heads, or rows of a matrix, which are columns of its output), or that each thread has by its number (its space).
 impl Visit<'_> {
     /// The whole step, on one thread of the team.
     pub(super) fn walk(&self, worker: &Worker<'_>) {
