@@ -155,6 +155,7 @@ pub fn evaluate(
     };
     // Looked at before the long measurements: a slip in these flags must not show after hours.
     let asked = presence_data(&context)?;
+    look_ahead(&context)?;
     let subject = Subject::open(&bundle, settings, choice)?;
     let mut evaluation = Evaluation {
         program: format!("llm-cxr-train {}", env!("CARGO_PKG_VERSION")),
@@ -210,6 +211,24 @@ fn presence_data(context: &Context<'_>) -> Result<Option<Studies>, EvaluateError
     };
     tasks::labelled(other.as_ref().unwrap_or(context.studies), label)?;
     Ok(other)
+}
+
+/// Reads the reports and questions of what is to be measured: one that the system does not read must not show after hours, either.
+fn look_ahead(context: &Context<'_>) -> Result<(), EvaluateError> {
+    let s = context.settings;
+    if s.wants(Part::Reports) || s.wants(Part::Perplexity) || s.wants(Part::Draw) {
+        context.cases()?;
+    }
+    for study in &context.studies.list {
+        if s.wants(Part::Vqa) {
+            // What is skipped of them is told where they are asked.
+            drop(study.questions()?);
+        }
+        if s.wants(Part::Reconstruction) {
+            study.truth(s.stage)?;
+        }
+    }
+    Ok(())
 }
 
 /// The question of --auroc-question on its own data, or on that of everything else.

@@ -247,13 +247,15 @@ impl Study {
     }
 
     /// What is known of each of [`LABELS`]: by the data's own labels where it has any, else by the report. `None` where nothing is.
-    pub fn truth(&self, stage: Stage) -> [Option<Label>; 14] {
+    ///
+    /// # Errors
+    /// When the system does not read a report that may be there.
+    pub fn truth(&self, stage: Stage) -> Result<[Option<Label>; 14], DataError> {
         if !self.labels.is_empty() {
-            return LABELS.map(|label| self.known(label));
+            return Ok(LABELS.map(|label| self.known(label)));
         }
-        // What is not read is not known here; whoever measures reports has an error of it.
-        let text = self.text(stage).ok().and_then(Result::ok).flatten();
-        text.map_or([None; 14], |text| labeler::read(&text).labels.map(Some))
+        let text = self.text(stage)?.ok().flatten();
+        Ok(text.map_or([None; 14], |text| labeler::read(&text).labels.map(Some)))
     }
 }
 
@@ -374,7 +376,7 @@ mod tests {
         let studies = Studies::collect(&path, None, SplitChoice::Test, 0, 1).unwrap();
         assert_eq!(studies.list.len(), 1);
         assert_eq!(studies.list[0].questions().unwrap().unwrap().len(), 2);
-        assert_eq!(studies.list[0].truth(Stage::One)[11], Some(Label::Positive));
+        assert_eq!(studies.list[0].truth(Stage::One).unwrap()[11], Some(Label::Positive));
         let none = Studies::collect(&path, None, SplitChoice::Validate, 0, 1)
             .unwrap_err()
             .to_string();
@@ -418,5 +420,22 @@ mod tests {
         assert_eq!(a.text(Stage::Two).unwrap(), Ok(Some("Edema.".to_owned())));
         assert_eq!(b.text(Stage::Two).unwrap(), Ok(Some("No heading.".to_owned())));
         assert!(d.text(Stage::One).unwrap().unwrap_err().contains("no section"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_a_report_that_the_system_does_not_read_says_is_not_taken_for_unknown() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("m.csv");
+        std::fs::write(&path, "image,split\na.png,test\n").unwrap();
+        let mut study = Studies::collect(&path, None, SplitChoice::Test, 0, 1)
+            .unwrap()
+            .list
+            .remove(0);
+        assert_eq!(study.truth(Stage::One).unwrap(), [None; 14]);
+        let held = dir.path().join("held.txt");
+        std::os::unix::fs::symlink(&held, &held).unwrap();
+        study.report = Some(ReportSource::File(held));
+        assert!(study.truth(Stage::One).is_err());
     }
 }

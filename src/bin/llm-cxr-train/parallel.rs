@@ -129,7 +129,15 @@ pub fn follow_in_parallel(run: &ParallelRun, chosen: Range<usize>) -> crate::Com
                 word(&state)
             ));
             match begin(run, number, undone.range(..number).count(), &bars) {
-                Ok(step) => running.push(step),
+                Ok(Some(step)) => running.push(step),
+                Ok(None) => {
+                    say(format!(
+                        "{} is done: what was finished with these settings is back",
+                        place(run.plan, number)
+                    ));
+                    order.finish(number);
+                    undone.remove(&number);
+                }
                 Err(error) => trouble = Some(format!("{}: {error}", place(run.plan, number))),
             }
         }
@@ -206,15 +214,18 @@ fn settle(
     Err(format!("{name}: {said} (its messages: {})", step.log.display()))
 }
 
-/// Begins a step, which leaves the processor to the `earlier` ones: they are what others wait for.
+/// Begins a step, unless that puts back what is done; it leaves the processor to the `earlier` ones: they are what others wait for.
 fn begin(
     run: &ParallelRun,
     number: usize,
     earlier: usize,
     bars: &MultiProgress,
-) -> Result<Running, Box<dyn std::error::Error>> {
+) -> Result<Option<Running>, Box<dyn std::error::Error>> {
     let step = &run.plan[number];
     run.folder.begin(run.plan, number, run.redo)?;
+    if run.folder.state(run.plan, number) == State::Done {
+        return Ok(None);
+    }
     let log = run.folder.log(step);
     let style = ProgressStyle::with_template("{spinner} {prefix}  {elapsed}  {msg}")?;
     let messages = File::create(&log).map_err(|e| format!("{}: {e}", log.display()))?;
@@ -230,13 +241,13 @@ fn begin(
     }
     let bar = bars.add(ProgressBar::new_spinner().with_style(style));
     bar.set_prefix(step.name.clone());
-    Ok(Running {
+    Ok(Some(Running {
         number,
         child,
         since: Instant::now(),
         log,
         bar,
-    })
+    }))
 }
 
 /// How far a training is, as its own log has it.

@@ -147,6 +147,12 @@ fn follow(plan: &[Planned], number: usize, work: &Work, folder: &RunFolder, args
     }
     llm_cxr::basics::tell(format_args!("{place} ({}): {}", step.command, word(&state)));
     folder.begin(plan, number, args.redo)?;
+    if folder.state(plan, number) == State::Done {
+        llm_cxr::basics::tell(format_args!(
+            "{place} is done: what was finished with these settings is back"
+        ));
+        return Ok(());
+    }
     let stopped = || format!("stopped in {place}; {GOES_ON}");
     match work.run(args.device) {
         Err(error) => {

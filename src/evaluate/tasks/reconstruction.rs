@@ -131,7 +131,13 @@ struct Batch<'a> {
 
 impl<'a> Batch<'a> {
     /// Reads the images of some studies in the VQ-GAN's size, and in the classifier's.
-    fn of(context: &Context<'_>, studies: &'a [Study], patients: &[usize], side: usize, large: Option<usize>) -> Self {
+    fn of(
+        context: &Context<'_>,
+        studies: &'a [Study],
+        patients: &[usize],
+        side: usize,
+        large: Option<usize>,
+    ) -> Result<Self, EvaluateError> {
         let stage = context.settings.stage;
         let read: Vec<_> = studies
             .par_iter()
@@ -148,7 +154,7 @@ impl<'a> Batch<'a> {
                 Ok((own, large, truth)) => {
                     batch.images.push(own);
                     batch.larges.extend(large);
-                    batch.truths.push((truth, patient));
+                    batch.truths.push((truth?, patient));
                     batch.studies.push(study);
                 }
                 Err(reason) => {
@@ -157,7 +163,7 @@ impl<'a> Batch<'a> {
                 }
             }
         }
-        batch
+        Ok(batch)
     }
 }
 
@@ -177,7 +183,7 @@ pub fn reconstruction(
     let (mut samples, mut first) = (Vec::new(), None);
     let patients = context.studies.patients();
     for (chunk, patients) in studies.chunks(TOGETHER).zip(patients.chunks(TOGETHER)) {
-        let mut batch = Batch::of(context, chunk, patients, side, reader.map(Reader::side));
+        let mut batch = Batch::of(context, chunk, patients, side, reader.map(Reader::side))?;
         first = first.or(batch.fault.take());
         if batch.images.is_empty() {
             continue;

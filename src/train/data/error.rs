@@ -42,7 +42,7 @@ pub enum DataError {
     /// A file of a record that is there or not, which the system does not say.
     #[error(
         "the {what} of {id} could not be read: {reason}; see that the disk or share that holds it answers and that it may be read, and run this \
-         again (what is done is kept)"
+         again"
     )]
     Unread {
         /// What stands in the file.
@@ -116,10 +116,17 @@ pub enum DataError {
     },
 }
 
-/// Whether the system knows that nothing is there. Whatever else it says, as where a share does not answer, is no reason to go on without the
-/// file.
-pub fn is_not_there(reason: &io::Error) -> bool {
-    matches!(reason.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+/// Whether the system knows that no file is there, nor can be: nothing, a folder, or a name that no file has. Whatever else it says, as where a
+/// share does not answer, is no reason to go on without the file.
+pub fn is_no_file(reason: &io::Error) -> bool {
+    matches!(
+        reason.kind(),
+        ErrorKind::NotFound
+            | ErrorKind::NotADirectory
+            | ErrorKind::IsADirectory
+            | ErrorKind::InvalidFilename
+            | ErrorKind::InvalidInput
+    )
 }
 
 /// A hint at a path that was written on another system.

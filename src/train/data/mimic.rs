@@ -9,7 +9,7 @@ use flate2::read::MultiGzDecoder;
 
 use super::labels::{Labels, TABLE_VALUE, is_blank, number};
 use super::splits::{Place, Scope, SplitWatch};
-use super::{Account, DataError, Questions, Record, ReportSource, Split, is_not_there};
+use super::{Account, DataError, Questions, Record, ReportSource, Split, is_no_file};
 
 pub(super) const SPLITS: &str = "mimic-cxr-2.0.0-split.csv";
 pub(super) const METADATA: &str = "mimic-cxr-2.0.0-metadata.csv";
@@ -125,7 +125,7 @@ fn first_there<const N: usize>(root: &Path, files: [PathBuf; N]) -> io::Result<O
     for file in files {
         match root.join(&file).metadata() {
             Ok(found) if found.is_file() => return Ok(Some(file)),
-            Err(error) if !is_not_there(&error) => return Err(error),
+            Err(error) if !is_no_file(&error) => return Err(error),
             _ => {}
         }
     }

@@ -28,7 +28,7 @@ mod texts;
 mod told_tests;
 
 pub use account::{Account, SKIPPED};
-pub use error::{DataError, is_not_there};
+pub use error::{DataError, is_no_file};
 pub use image::{ImageFault, OWN_FILES, decode_image, read_image};
 pub use labels::{SUPPORT_DEVICES, is_normal};
 pub use literal::{Literal, LiteralError, parse_literal};

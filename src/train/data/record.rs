@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::is_not_there;
+use super::is_no_file;
 use super::literal::{Literal, parse_literal};
 use super::report::{Stage, capital_headings, has_sections, parse_report};
 
@@ -83,7 +83,7 @@ impl ReportSource {
 fn text_of(path: &Path, missing: &'static str, other: &'static str) -> io::Result<Result<String, &'static str>> {
     match fs::read(path) {
         Ok(bytes) => Ok(String::from_utf8(bytes).map_err(|_| other)),
-        Err(reason) if is_not_there(&reason) => Ok(Err(missing)),
+        Err(reason) if is_no_file(&reason) => Ok(Err(missing)),
         Err(reason) => Err(reason),
     }
 }

@@ -297,20 +297,24 @@ fn a_report_in_another_encoding_is_skipped_and_not_learned_with_wrong_letters() 
     assert_eq!(report.read(Stage::One).unwrap(), Ok("Größe normal.".to_owned()));
 }
 
+#[cfg(unix)]
 #[test]
 fn a_report_or_questions_that_the_system_does_not_read_are_no_reason_to_skip_them() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("s50.txt");
     fs::write(&file, "IMPRESSION: Clear.").unwrap();
     // Nothing is there, or can be.
-    for gone in [dir.path().join("s51.txt"), file.join("s52.txt")] {
+    let names = ["s51.txt".to_owned(), "s".repeat(300), "s\0.txt".to_owned()];
+    let gone = names.map(|name| dir.path().join(name)).into_iter();
+    for gone in gone.chain([file.join("s52.txt"), dir.path().to_owned()]) {
         assert!(ReportSource::File(gone.clone()).read(Stage::One).unwrap().is_err());
         assert!(Questions::File(gone).read().unwrap().is_err());
     }
     // Something is there, and is not given.
-    let held = dir.path().to_owned();
+    let held = dir.path().join("held.txt");
+    std::os::unix::fs::symlink(&held, &held).unwrap();
     let reason = ReportSource::File(held.clone()).read(Stage::One).unwrap_err();
-    assert!(!is_not_there(&reason) && Questions::File(held).read().is_err());
+    assert!(!is_no_file(&reason) && Questions::File(held).read().is_err());
     let told = DataError::unread("report", "02aa804e", reason).to_string();
     assert!(
         told.starts_with("the report of 02aa804e could not be read: ") && told.contains("run this again"),

@@ -37,6 +37,9 @@ pub enum EncodeError {
     /// No image of the data set could be used.
     #[error("no image was encoded: {0}")]
     Nothing(String),
+    /// The system does not read an image that may be there.
+    #[error("{0} (what is encoded is kept)")]
+    Unread(DataError),
     /// The VQ-GAN gives no codes.
     #[error(transparent)]
     Latent(#[from] LatentNotFinite),

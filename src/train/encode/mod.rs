@@ -23,7 +23,7 @@ use rayon::prelude::*;
 
 use self::file::{CodeWriter, key};
 use self::stamp::{Content, Seen, Stamp};
-use super::data::{Account, DataError, Dataset, ImageFault, Record, SKIPPED, decode_image, is_not_there};
+use super::data::{Account, DataError, Dataset, ImageFault, Record, SKIPPED, decode_image, is_no_file};
 use crate::model::vqgan::Vqgan;
 use crate::radiograph::Pixels;
 
@@ -94,7 +94,7 @@ pub fn encode(
             .and_then(|cache| cache.seen(&record.id).zip(cache.get(&record.id)));
         let stamp = match Stamp::of(&path) {
             Ok(stamp) => stamp,
-            Err(fault) if !is_not_there(&fault) => return Err(unread(&record.id, fault)),
+            Err(fault) if !is_no_file(&fault) => return Err(unread(&record.id, fault)),
             Err(fault) => {
                 encoding.kept += u64::from(before.is_some());
                 skip(&ImageFault::Io(fault), record.id, account);
@@ -141,7 +141,7 @@ pub fn encode(
 
 /// That the system does not read an image: it is no image that is not there.
 fn unread(id: &str, reason: std::io::Error) -> EncodeError {
-    DataError::unread("image file", id, reason).into()
+    EncodeError::Unread(DataError::unread("image file", id, reason))
 }
 
 /// Counts an image that cannot be read, with what is wrong with this one.
@@ -204,7 +204,7 @@ impl Encoding<'_> {
                     self.writer.append(&image.id, &seen, &codes)?;
                     account.used(AS_THEY_WERE);
                 }
-                Err(ImageFault::Io(reason)) if !is_not_there(&reason) => return Err(unread(&image.id, reason)),
+                Err(ImageFault::Io(reason)) if !is_no_file(&reason) => return Err(unread(&image.id, reason)),
                 Err(fault) => {
                     self.kept += u64::from(image.known.is_some());
                     skip(&fault, image.id, account);

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use crate::train::common::random::{Purpose, generator};
 use crate::train::common::{DataSum, Held, TrainError};
-use crate::train::data::{Account, DataError, Dataset, MET, Met, ReportSource, Split, SplitWatch, is_not_there};
+use crate::train::data::{Account, DataError, Dataset, MET, Met, ReportSource, Split, SplitWatch, is_no_file};
 use crate::train::neox::TokenBatch;
 use crate::vocabulary::{TokenId, Vocabulary};
 
@@ -160,7 +160,7 @@ fn records(
             }
             (Some(ReportSource::File(file)), _) => match std::fs::read(file) {
                 Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-                Err(reason) if is_not_there(&reason) => {
+                Err(reason) if is_no_file(&reason) => {
                     account.skip("report cannot be read", || record.id);
                     return Ok(());
                 }

@@ -150,6 +150,7 @@ impl RunFolder {
 
     /// Makes sure that step `number` may be done, and writes down that it is begun. With `redo`, what it left from other inputs, or of
     /// settings that its command does not go on with, is put aside, and removed when the step is done; without, other inputs are an error.
+    /// Where what is aside was finished with these settings and inputs, that is put back, and the step is done.
     /// What only settings have changed that a training may go on with is gone on with in any case.
     pub fn begin(&self, plan: &[Planned], number: usize, redo: bool) -> Result<(), RecipeError> {
         let step = &plan[number];
@@ -187,7 +188,12 @@ impl RunFolder {
             if !redo {
                 return Err(self.begun_from(step, changes));
             }
+            // Settings that were set back to those of what was finished: it need not be made again.
+            let finished = self.kept(step).is_some_and(|kept| kept.stamp == step.stamp);
             self.put_aside(step)?;
+            if finished {
+                return self.put_back(step);
+            }
         }
         self.write(plan, step, false)
     }
@@ -325,8 +331,15 @@ impl RunFolder {
             .map_err(RecipeError::folder)
     }
 
-    /// Puts what a step left aside until the step is done. Where something is aside already, the step was begun again since and has not
-    /// finished: then that stays, and what the step left since goes.
+    /// The record of what is aside of a step, if that was finished.
+    fn kept(&self, step: &Planned) -> Option<Record> {
+        let (old, record) = self.aside(step);
+        let record: Record = serde_json::from_slice(&fs::read(record).ok()?).ok()?;
+        (record.done && old.exists()).then_some(record)
+    }
+
+    /// Puts what a step left aside until the step is done. Where something that was finished is aside already, the step was begun again since
+    /// and has not finished: then that stays, and what the step left since goes.
     fn put_aside(&self, step: &Planned) -> Result<(), RecipeError> {
         let inside = step.out.components().all(|part| matches!(part, Component::Normal(_)));
         if !inside || step.out.as_os_str().is_empty() {
@@ -336,13 +349,13 @@ impl RunFolder {
             });
         }
         let ((old, record), path) = (self.aside(step), self.root.join(&step.out));
-        if path.exists() && old.exists() && record.exists() {
+        if path.exists() && self.kept(step).is_some() {
             let wreck = self.wreck(step);
             folders::remove(&wreck).map_err(RecipeError::folder)?;
             fs::rename(&path, &wreck).map_err(RecipeError::io(&path))?;
             folders::remove(&wreck).map_err(RecipeError::folder)?;
         } else if path.exists() {
-            folders::remove(&old).map_err(RecipeError::folder)?;
+            self.drop_aside(step)?;
             let from = self.path(&step.name);
             match fs::copy(&from, &record) {
                 // Without a record it has one that says nothing.
@@ -361,18 +374,23 @@ impl RunFolder {
     pub fn take_back(&self, plan: &[Planned], number: usize) -> Result<(), RecipeError> {
         let step = &plan[number];
         self.recall(step)?;
-        let ((old, record), path) = (self.aside(step), self.root.join(&step.out));
-        if path.exists() {
+        if self.root.join(&step.out).exists() {
             let done = self.record(step).is_some_and(|record| record.done);
             return if done { self.drop_aside(step) } else { Ok(()) };
         }
+        self.put_back(step)
+    }
+
+    /// Puts back what is aside of a step whose place is free, with its record.
+    fn put_back(&self, step: &Planned) -> Result<(), RecipeError> {
+        let ((old, record), path) = (self.aside(step), self.root.join(&step.out));
         if old.exists() && record.exists() {
             // The record stays aside until the folder is back: killed anywhere in between, the next run does it all again.
             fs::copy(&record, self.path(&step.name)).map_err(RecipeError::io(&record))?;
             fs::rename(&old, &path).map_err(RecipeError::io(&old))?;
             folders::remove(&record).map_err(RecipeError::folder)?;
         }
-        Ok(())
+        folders::remove(&self.wreck(step)).map_err(RecipeError::folder)
     }
 
     /// Puts the bundle at `from` (relative to the folder) into `bundle/`; gives its path. Files are shared with `from` where the file

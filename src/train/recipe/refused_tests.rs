@@ -82,6 +82,12 @@ fn a_second_redo_keeps_the_finished_result_that_an_unfinished_one_put_aside() {
     folder.take_back(&third, 1).unwrap();
     assert!(out.join(&first[1].stamp).exists() && !out.join("half").exists());
     assert_eq!(folder.state(&first, 1), State::Done);
+    // The settings are set back to those of what was finished: it is put back, and what was begun since goes.
+    folder.begin(&other, 1, true).unwrap();
+    fs::create_dir(&out).unwrap();
+    folder.begin(&first, 1, true).unwrap();
+    assert!(out.join(&first[1].stamp).exists() && !aside.join("vqgan.old").exists());
+    assert_eq!(folder.state(&first, 1), State::Done);
     // Killed as soon as the wreck was out of the way.
     folder.begin(&other, 1, true).unwrap();
     fs::create_dir(&out).unwrap();
@@ -94,6 +100,22 @@ fn a_second_redo_keeps_the_finished_result_that_an_unfinished_one_put_aside() {
     for name in ["vqgan.old", "vqgan.old.json", "vqgan.wreck"] {
         assert!(!aside.join(name).exists(), "{name}");
     }
+}
+
+#[test]
+fn a_redo_of_what_was_never_finished_keeps_the_newer_of_two_that_were_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = RunFolder::open(&dir.path().join("run")).unwrap();
+    let plans = [planned(&[]), planned(&["vqgan.rate=1"]), planned(&["vqgan.rate=2"])];
+    make(&folder, &plans[0], 0, false).unwrap();
+    let out = folder.root().join("vqgan");
+    for (number, plan) in plans.iter().enumerate() {
+        folder.begin(plan, 1, true).unwrap();
+        fs::create_dir(&out).unwrap();
+        fs::write(out.join(number.to_string()), "half").unwrap();
+    }
+    let old = folder.root().join(".steps/vqgan.old");
+    assert!(old.join("1").exists() && !old.join("0").exists());
 }
 
 #[test]
