@@ -17,7 +17,7 @@ pub use meteor::meteor;
 pub use resample::interval;
 pub use rouge::rouge_l;
 pub use table::{LabelScore, LabelTable, Scores, micro_f1};
-pub use words::{tokens_13a, words};
+pub use words::{tokens_13a, words, words_of_any_script};
 
 #[cfg(test)]
 mod tests;

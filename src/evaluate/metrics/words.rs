@@ -7,6 +7,13 @@ pub fn words(text: &str) -> Vec<String> {
     runs.filter(|run| !run.is_empty()).map(str::to_owned).collect()
 }
 
+/// Lower-case runs of letters and digits of any script, for answers: of one in Korean [`words`] leaves nothing.
+pub fn words_of_any_script(text: &str) -> Vec<String> {
+    let lower = text.to_lowercase();
+    let runs = lower.split(|c: char| !c.is_alphanumeric());
+    runs.filter(|run| !run.is_empty()).map(str::to_owned).collect()
+}
+
 /// Lower-case tokens of mteval-v13a, which sacrebleu uses: punctuation stands alone, but for points, commas and hyphens within numbers
 /// and hyphens and apostrophes within words.
 pub fn tokens_13a(text: &str) -> Vec<String> {

@@ -2,14 +2,8 @@
 
 use serde::Serialize;
 
+use super::super::metrics::words_of_any_script;
 use crate::labeler::yes_or_no;
-
-/// Lower-case runs of letters and digits of any script. The words that ROUGE goes by are of ASCII alone: of an answer in Korean they leave nothing.
-fn words(text: &str) -> Vec<String> {
-    let lower = text.to_lowercase();
-    let runs = lower.split(|c: char| !c.is_alphanumeric());
-    runs.filter(|run| !run.is_empty()).map(str::to_owned).collect()
-}
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -34,7 +28,7 @@ pub enum Kind {
 impl Kind {
     /// The kind of a question with this right answer.
     pub fn of(question: &str, answer: &str) -> Self {
-        let asked = words(question);
+        let asked = words_of_any_script(question);
         let has = |list: &[&str]| asked.iter().any(|w| list.contains(&w.as_str()));
         if yes_or_no(answer).is_some() {
             Self::YesNo
@@ -75,7 +69,7 @@ pub fn normalised(answer: &str) -> Vec<String> {
     const NUMBERS: [&str; 11] = [
         "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
     ];
-    let all = words(answer);
+    let all = words_of_any_script(answer);
     if all.is_empty() {
         return vec![answer.trim().to_owned()];
     }
@@ -113,7 +107,7 @@ pub fn topic(question: &str) -> String {
         "is", "are", "there", "does", "do", "the", "image", "show", "can", "be", "seen", "a", "an", "any", "this",
         "was", "were", "in", "on", "of", "x", "ray", "present", "evidence",
     ];
-    let kept: Vec<String> = words(question)
+    let kept: Vec<String> = words_of_any_script(question)
         .into_iter()
         .filter(|w| !FRAME.contains(&w.as_str()))
         .collect();

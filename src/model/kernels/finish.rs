@@ -192,4 +192,24 @@ impl Kernels {
         // SAFETY: lengths are checked here, the target is the caller's alone, and the instruction set was checked when `self` was given away.
         unsafe { (self.finish)(&job) }
     }
+
+    /// Rounds to bf16, ties to even.
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    pub fn round(&self, from: &[f32], to: &mut [u16]) {
+        let len = from.len();
+        assert!(to.len() == len);
+        let job = Job {
+            from: from.as_ptr(),
+            count: 1,
+            len,
+            bias: std::ptr::null(),
+            function: Function::Same,
+            to: Place::Rounded(to.as_mut_ptr()),
+            stride: len,
+        };
+        // SAFETY: as above.
+        unsafe { (self.finish)(&job) }
+    }
 }

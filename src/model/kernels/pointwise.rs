@@ -128,11 +128,3 @@ pub fn round_to_bf16(x: f32) -> u16 {
     let quiet = (bits >> 16) as u16 | 0x40;
     if x.is_nan() { quiet } else { rounded }
 }
-
-/// Rounds `from` to bf16.
-#[inline(always)]
-pub(super) fn round(from: &[f32], to: &mut [u16]) {
-    for (to, &from) in to.iter_mut().zip(from) {
-        *to = round_to_bf16(from);
-    }
-}

@@ -251,14 +251,4 @@ impl Kernels {
         // SAFETY: lengths are checked here, the target is the caller's alone, and the instruction set was checked when `self` was given away.
         unsafe { (self.norm)(x.as_ptr(), weight.as_ptr(), bias.as_ptr(), len, eps, place) }
     }
-
-    /// Rounds to bf16, ties to even.
-    ///
-    /// # Panics
-    /// If the lengths differ.
-    pub fn round(&self, from: &[f32], to: &mut [u16]) {
-        assert!(from.len() == to.len());
-        // SAFETY: the instruction set was checked when `self` was given away.
-        unsafe { (self.round)(from, to) }
-    }
 }

@@ -48,7 +48,6 @@ pub struct Kernels {
     pub(super) attend_bf16: unsafe fn(&attend::Job<u16>),
     pub(super) norm: unsafe fn(*const f32, *const f32, *const f32, usize, f32, Place),
     pub(super) finish: unsafe fn(&finish::Job),
-    pub(super) round: unsafe fn(&[f32], &mut [u16]),
 }
 
 /// Compiles every kernel for lanes of one kind with a target feature switched on.
@@ -109,10 +108,6 @@ macro_rules! kernels {
             unsafe fn finish(job: &finish::Job) {
                 unsafe { finish::finish::<$lanes>(job) }
             }
-            $(#[target_feature(enable = $feature)])?
-            unsafe fn round(from: &[f32], to: &mut [u16]) {
-                pointwise::round(from, to)
-            }
 
             pub(in crate::model::kernels) static KERNELS: Kernels = Kernels {
                 name: $name,
@@ -133,7 +128,6 @@ macro_rules! kernels {
                 attend_bf16,
                 norm,
                 finish,
-                round,
             };
         }
     };
