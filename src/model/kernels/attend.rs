@@ -75,6 +75,27 @@ pub(super) unsafe fn attend<L: Lanes, E: Element>(job: &Job<E>) {
     }
 }
 
+/// The means of the values under the scores, which are exponentials already: each is multiplied by its one of `scales`.
+///
+/// # Safety
+/// As for [`attend`].
+#[inline(always)]
+pub(super) unsafe fn mix_all<L: Lanes, E: Element>(job: &Job<E>, scales: *const f32) {
+    let share = job.dim <= SHARED * L::WIDTH;
+    let mut first = 0;
+    while first < job.count {
+        // SAFETY: so many queries are left.
+        unsafe {
+            let scales = scales.add(first);
+            first += match job.count - first {
+                4.. if share => mix_together::<L, E, 4>(job, first, scales.cast::<[f32; 4]>().read()),
+                2.. if share => mix_together::<L, E, 2>(job, first, scales.cast::<[f32; 2]>().read()),
+                _ => mix_alone::<L, E>(job, first, *scales),
+            };
+        }
+    }
+}
+
 /// One query, in as many rounds as its dimensions take.
 #[inline(always)]
 unsafe fn alone<L: Lanes, E: Element>(job: &Job<E>, first: usize) -> usize {
@@ -85,10 +106,20 @@ unsafe fn alone<L: Lanes, E: Element>(job: &Job<E>, first: usize) -> usize {
             let width = step.min(job.dim - from);
             in_vectors!(L, E, 1, width, score(job, first, from, width));
         }
-        let scales = [1.0 / exponentials::<L>(job.scores.add(first * job.longest), *job.lens.add(first))];
+        let scale = 1.0 / exponentials::<L>(job.scores.add(first * job.longest), *job.lens.add(first));
+        mix_alone::<L, E>(job, first, scale)
+    }
+}
+
+/// The second half of [`alone`].
+#[inline(always)]
+unsafe fn mix_alone<L: Lanes, E: Element>(job: &Job<E>, first: usize, scale: f32) -> usize {
+    let step = ROUND * L::WIDTH;
+    // SAFETY: as there.
+    unsafe {
         for from in (0..job.dim).step_by(step) {
             let width = step.min(job.dim - from);
-            in_vectors!(L, E, 1, width, mix(job, first, from, width, scales));
+            in_vectors!(L, E, 1, width, mix(job, first, from, width, [scale]));
         }
     }
     1
@@ -104,6 +135,15 @@ unsafe fn together<L: Lanes, E: Element, const Q: usize>(job: &Job<E>, first: us
         for (q, scale) in scales.iter_mut().enumerate() {
             *scale = 1.0 / exponentials::<L>(job.scores.add((first + q) * job.longest), *job.lens.add(first + q));
         }
+        mix_together::<L, E, Q>(job, first, scales)
+    }
+}
+
+/// The second half of [`together`].
+#[inline(always)]
+unsafe fn mix_together<L: Lanes, E: Element, const Q: usize>(job: &Job<E>, first: usize, scales: [f32; Q]) -> usize {
+    // SAFETY: the caller's promise.
+    unsafe {
         in_vectors!(L, E, Q, job.dim, mix(job, first, 0, job.dim, scales));
     }
     Q
@@ -205,7 +245,7 @@ unsafe fn score<L: Lanes, E: Element, const PAIRS: usize, const SINGLES: usize, 
 
 /// Replaces the scores by `e^(score − largest)` and gives their sum.
 #[inline(always)]
-unsafe fn exponentials<L: Lanes>(scores: *mut f32, len: usize) -> f32 {
+pub(super) unsafe fn exponentials<L: Lanes>(scores: *mut f32, len: usize) -> f32 {
     let whole = len / L::WIDTH * L::WIDTH;
     // SAFETY: reads and writes stay inside `len`.
     unsafe {

@@ -1,25 +1,24 @@
-//! Sixteen lanes of AVX-512, and the dot product of pairs of bf16 (AVX-512 BF16).
+//! Sixteen lanes of AVX-512.
 
 use std::arch::x86_64::*;
 
 use super::codes::{LANES, LEVELS, Levels, STEP, STEPS, WAYS};
 use super::lanes::{Lanes, WIDEST};
-use super::packed::{Line, Pair};
-use super::product::Dot;
 
 /// Sixteen f32. To be used only where AVX-512 F, BW, DQ and VL are.
 #[derive(Clone, Copy)]
 pub(super) struct Avx512(pub(super) __m512);
 
+/// A mask of the first `count` lanes.
 #[inline(always)]
-fn first(count: usize) -> u32 {
+pub(super) fn first(count: usize) -> u32 {
     debug_assert!(count <= 32);
     ((1u64 << count) - 1) as u32
 }
 
 /// Halves are added to halves. `_mm512_reduce_add_ps` leaves the order to the compiler.
 #[inline(always)]
-unsafe fn sum(v: __m512) -> f32 {
+pub(super) unsafe fn sum(v: __m512) -> f32 {
     // SAFETY: the caller has AVX-512 F and DQ.
     unsafe {
         let eight = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v));
@@ -197,100 +196,6 @@ impl Lanes for Avx512 {
     #[inline(always)]
     unsafe fn largest(self) -> f32 {
         unsafe { _mm512_reduce_max_ps(self.0) }
-    }
-}
-
-/// bf16 weights times bf16 inputs, two at a time into each of 16 sums (`vdpbf16ps`). To be used only where AVX-512 BF16 is too.
-pub(super) struct Pairs;
-
-#[inline(always)]
-unsafe fn pairs(bits: __m512i) -> __m512bh {
-    // SAFETY: both are 512 bits of anything.
-    unsafe { std::mem::transmute(bits) }
-}
-
-// SAFETY (of every block below): as above.
-impl Dot for Pairs {
-    type Weight = u16;
-    type Input = u16;
-    type Part = __m512bh;
-    type Sum = __m512;
-    const STEP: usize = 32;
-    const INPUTS: usize = 6;
-
-    #[inline(always)]
-    unsafe fn zero() -> __m512 {
-        unsafe { _mm512_setzero_ps() }
-    }
-
-    #[inline(always)]
-    unsafe fn weights(from: *const u16) -> __m512bh {
-        unsafe { pairs(_mm512_loadu_si512(from.cast())) }
-    }
-
-    #[inline(always)]
-    unsafe fn weights_some(from: *const u16, count: usize) -> __m512bh {
-        unsafe { pairs(_mm512_maskz_loadu_epi16(first(count), from.cast())) }
-    }
-
-    #[inline(always)]
-    unsafe fn inputs(from: *const u16) -> __m512bh {
-        unsafe { pairs(_mm512_loadu_si512(from.cast())) }
-    }
-
-    #[inline(always)]
-    unsafe fn add(to: __m512, weights: __m512bh, inputs: __m512bh) -> __m512 {
-        unsafe { _mm512_dpbf16_ps(to, weights, inputs) }
-    }
-
-    #[inline(always)]
-    unsafe fn total(of: __m512) -> f32 {
-        unsafe { sum(of) }
-    }
-}
-
-// SAFETY (of every block below): as above.
-impl Pair for Pairs {
-    type Input = u16;
-    type Weights = __m512bh;
-    type Sums = __m512;
-    const TWO: bool = true;
-    const INPUTS: usize = 12;
-
-    #[inline(always)]
-    unsafe fn zero() -> __m512 {
-        unsafe { _mm512_setzero_ps() }
-    }
-
-    #[inline(always)]
-    unsafe fn load(from: *const f32) -> __m512 {
-        unsafe { _mm512_loadu_ps(from) }
-    }
-
-    #[inline(always)]
-    unsafe fn store(sums: __m512, to: *mut f32) {
-        unsafe { _mm512_storeu_ps(to, sums) }
-    }
-
-    #[inline(always)]
-    unsafe fn weights(line: *const Line) -> __m512bh {
-        unsafe { pairs(_mm512_load_si512(line.cast())) }
-    }
-
-    #[inline(always)]
-    unsafe fn add(to: __m512, weights: __m512bh, pair: *const u16) -> __m512 {
-        unsafe {
-            _mm512_dpbf16_ps(
-                to,
-                weights,
-                pairs(_mm512_set1_epi32(pair.cast::<i32>().read_unaligned())),
-            )
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn fetch(line: *const Line) {
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.cast()) }
     }
 }
 

@@ -14,7 +14,8 @@
 //! | `cells` | what products read |
 //! | `lanes` | the vector of f32 that kernels are written in; its portable form |
 //! | `whole` | the vector of whole numbers, likewise |
-//! | `avx2`, `avx512`, `avx2_whole`, `avx512_whole` | their forms on x86-64, and the products of pairs of bf16 and of bytes |
+//! | `avx2`, `avx512`, `avx2_whole`, `avx512_whole` | their forms on x86-64, and products of bytes |
+//! | `avx512_pairs` | products of pairs of bf16 |
 //! | `product` | rows of weights times rows of inputs |
 //! | `packed` | bf16 weights in the order in which they are read, times rows of inputs |
 //! | `grouped`, `codes` | weights in 8 or 4 bits, and how they are made |
@@ -24,7 +25,8 @@
 //! | `quantised` | what a set of kernels does with quantised weights |
 //! | `group_norm` | GroupNorm and swish over images |
 //! | `winograd`, `tiles` | convolutions of 3 × 3 over images |
-//! | `attend` | one query over the keys and values of its sequence |
+//! | `attend` | queries over the keys and values of their sequence |
+//! | `attend_panels` | the same over keys in panels |
 //! | `finish` | what becomes of a product: bias, activation, and where its rows go |
 //! | `pointwise` | LayerNorm, activations, rounding to bf16 |
 //! | `sets` | one set of kernels per instruction set |
@@ -33,12 +35,15 @@
 //! | `team` | threads that go through a step together |
 
 mod attend;
+mod attend_panels;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx2_whole;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod avx512_pairs;
 #[cfg(target_arch = "x86_64")]
 mod avx512_whole;
 mod cells;
@@ -63,6 +68,8 @@ mod whole;
 mod winograd;
 
 #[cfg(test)]
+mod attend_panels_tests;
+#[cfg(test)]
 mod finish_tests;
 #[cfg(test)]
 mod quantised_tests;
@@ -71,6 +78,7 @@ mod tests;
 #[cfg(test)]
 mod winograd_tests;
 
+pub use attend_panels::{KeyPanels, KeyPanelsMut};
 pub use cells::{Cells, Fixed, FixedMut, Inputs};
 pub use finish::{Function, Target};
 pub use group_norm::{GroupNorm, PixelKernels, Value};

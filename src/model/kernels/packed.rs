@@ -9,6 +9,7 @@ use std::marker::PhantomData;
 
 use rayon::prelude::*;
 
+use super::attend_panels;
 use super::cells::Inputs;
 use super::grouped::PANEL;
 use super::lanes::Lanes;
@@ -19,7 +20,7 @@ use super::sets::Kernels;
 /// A pair of columns of the sixteen rows of a panel, as a cache holds it.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
-pub(super) struct Line([u16; 2 * PANEL]);
+pub(super) struct Line(pub(super) [u16; 2 * PANEL]);
 
 /// A matrix `[rows, columns]` of bf16.
 pub struct Packed {
@@ -201,15 +202,21 @@ pub(super) struct Job<X> {
     pub out: *mut f32,
 }
 
-/// Packed bf16 weights meet inputs in bf16 or in f32.
+/// What a set of kernels does with bf16 in panels, which meets inputs in bf16 or in f32.
 #[derive(Clone, Copy)]
-pub(super) enum PackedProduct {
+pub(super) enum Packing {
     /// In bf16.
     #[cfg(target_arch = "x86_64")]
-    Pairs(unsafe fn(&Job<u16>)),
+    Pairs {
+        product: unsafe fn(&Job<u16>),
+        attend: unsafe fn(&attend_panels::Job<u16>),
+    },
     /// In f32.
     #[cfg(target_arch = "x86_64")]
-    Widened(unsafe fn(&Job<f32>)),
+    Widened {
+        product: unsafe fn(&Job<f32>),
+        attend: unsafe fn(&attend_panels::Job<f32>),
+    },
 }
 
 impl Kernels {
@@ -248,9 +255,9 @@ impl Kernels {
         unsafe {
             match self.packed {
                 #[cfg(target_arch = "x86_64")]
-                Some(PackedProduct::Pairs(product)) => product(&job(weights, start, inputs.rounded, &inputs, out)),
+                Some(Packing::Pairs { product, .. }) => product(&job(weights, start, inputs.rounded, &inputs, out)),
                 #[cfg(target_arch = "x86_64")]
-                Some(PackedProduct::Widened(product)) => product(&job(weights, start, inputs.values, &inputs, out)),
+                Some(Packing::Widened { product, .. }) => product(&job(weights, start, inputs.values, &inputs, out)),
                 None => panic!("these kernels do not read packed weights"),
             }
         }
@@ -258,7 +265,7 @@ impl Kernels {
 }
 
 /// Most rows of inputs of a pass, whatever the registers.
-const INPUTS: usize = 12;
+pub(super) const INPUTS: usize = 12;
 /// Lines of a panel that many rows of inputs go over one after the other: two panels of them stay in the second cache.
 const BLOCK: usize = 1280;
 /// How far ahead memory is asked: a page.
@@ -271,26 +278,21 @@ const AHEAD: usize = 64;
 #[inline(always)]
 pub(super) unsafe fn product<P: Pair>(job: &Job<P::Input>) {
     let panels = job.rows.div_ceil(PANEL);
-    let mut sums = [[[0f32; PANEL]; INPUTS]; 2];
     let twos = if P::TWO { panels / 2 * 2 } else { 0 };
     // SAFETY: panels are inside the job.
     unsafe {
         for panel in (0..twos).step_by(2) {
-            all_inputs::<P, 2>(job, panel, &mut sums);
+            all_inputs::<P, 2>(job, panel);
         }
         for panel in twos..panels {
-            all_inputs::<P, 1>(job, panel, &mut sums);
+            all_inputs::<P, 1>(job, panel);
         }
     }
 }
 
 /// `N` panels from `panel` for all inputs, in passes of about the same size over one block of columns after the other.
 #[inline(always)]
-unsafe fn all_inputs<P: Pair, const N: usize>(
-    job: &Job<P::Input>,
-    panel: usize,
-    sums: &mut [[[f32; PANEL]; INPUTS]; 2],
-) {
+unsafe fn all_inputs<P: Pair, const N: usize>(job: &Job<P::Input>, panel: usize) {
     let passes = job.count.div_ceil(P::INPUTS).max(1);
     let each = job.count.div_ceil(passes).max(1);
     // One pass needs no blocks: nothing is read twice.
@@ -308,18 +310,18 @@ unsafe fn all_inputs<P: Pair, const N: usize>(
             // SAFETY: inputs `first..first + M` are inside: M is at most what is left.
             unsafe {
                 match each.min(job.count - first) {
-                    1 => pass::<P, N, 1>(job, piece, sums),
-                    2 => pass::<P, N, 2>(job, piece, sums),
-                    3 => pass::<P, N, 3>(job, piece, sums),
-                    4 => pass::<P, N, 4>(job, piece, sums),
-                    5 => pass::<P, N, 5>(job, piece, sums),
-                    6 => pass::<P, N, 6>(job, piece, sums),
-                    7 => pass::<P, N, 7>(job, piece, sums),
-                    8 => pass::<P, N, 8>(job, piece, sums),
-                    9 => pass::<P, N, 9>(job, piece, sums),
-                    10 => pass::<P, N, 10>(job, piece, sums),
-                    11 => pass::<P, N, 11>(job, piece, sums),
-                    _ => pass::<P, N, 12>(job, piece, sums),
+                    1 => pass::<P, N, 1>(job, piece),
+                    2 => pass::<P, N, 2>(job, piece),
+                    3 => pass::<P, N, 3>(job, piece),
+                    4 => pass::<P, N, 4>(job, piece),
+                    5 => pass::<P, N, 5>(job, piece),
+                    6 => pass::<P, N, 6>(job, piece),
+                    7 => pass::<P, N, 7>(job, piece),
+                    8 => pass::<P, N, 8>(job, piece),
+                    9 => pass::<P, N, 9>(job, piece),
+                    10 => pass::<P, N, 10>(job, piece),
+                    11 => pass::<P, N, 11>(job, piece),
+                    _ => pass::<P, N, 12>(job, piece),
                 }
             }
         }
@@ -338,17 +340,24 @@ struct Piece {
 
 /// `N` panels times `M` rows of inputs over some lines, added to what earlier lines gave.
 #[inline(always)]
-unsafe fn pass<P: Pair, const N: usize, const M: usize>(
-    job: &Job<P::Input>,
-    piece: Piece,
-    space: &mut [[[f32; PANEL]; INPUTS]; 2],
-) {
+unsafe fn pass<P: Pair, const N: usize, const M: usize>(job: &Job<P::Input>, piece: Piece) {
+    let row = piece.panel * PANEL;
+    // Where all rows are there, sums go straight to them; loops over sums have to be plain, or these do not stay in registers.
+    let whole = row + N * PANEL <= job.rows;
     // SAFETY: panels, rows of inputs and lines are inside the job by the caller's promise; `out` is touched for rows that are there.
     #[allow(clippy::needless_range_loop)] // Panels and inputs index both sides alike.
     unsafe {
+        let out = job.out.add(piece.first * job.rows + row);
         let mut sums = [[P::zero(); M]; N];
-        if piece.start > 0 {
-            take(job, piece, M, N, space, Way::In);
+        if piece.start > 0 && whole {
+            for n in 0..N {
+                for m in 0..M {
+                    sums[n][m] = P::load(out.add(m * job.rows + n * PANEL));
+                }
+            }
+        } else if piece.start > 0 {
+            let mut space = [[[0f32; PANEL]; M]; N];
+            take(job, row, out, &mut space, Way::In);
             for n in 0..N {
                 for m in 0..M {
                     sums[n][m] = P::load(space[n][m].as_ptr());
@@ -371,12 +380,21 @@ unsafe fn pass<P: Pair, const N: usize, const M: usize>(
                 }
             }
         }
-        for n in 0..N {
-            for m in 0..M {
-                P::store(sums[n][m], space[n][m].as_mut_ptr());
+        if whole {
+            for n in 0..N {
+                for m in 0..M {
+                    P::store(sums[n][m], out.add(m * job.rows + n * PANEL));
+                }
             }
+        } else {
+            let mut space = [[[0f32; PANEL]; M]; N];
+            for n in 0..N {
+                for m in 0..M {
+                    P::store(sums[n][m], space[n][m].as_mut_ptr());
+                }
+            }
+            take(job, row, out, &mut space, Way::Out);
         }
-        take(job, piece, M, N, space, Way::Out);
     }
 }
 
@@ -387,28 +405,22 @@ enum Way {
     Out,
 }
 
-/// Copies sums between `space` and the rows of `out` that are there.
-#[inline(always)]
-unsafe fn take<X>(
+/// Copies sums between `space` and those rows from `row` on that are there.
+unsafe fn take<X, const N: usize, const M: usize>(
     job: &Job<X>,
-    piece: Piece,
-    inputs: usize,
-    panels: usize,
-    space: &mut [[[f32; PANEL]; INPUTS]; 2],
+    row: usize,
+    out: *mut f32,
+    space: &mut [[[f32; PANEL]; M]; N],
     way: Way,
 ) {
-    for (n, space) in space.iter_mut().enumerate().take(panels) {
-        let row = (piece.panel + n) * PANEL;
-        let rows = PANEL.min(job.rows - row);
-        for (m, sums) in space.iter_mut().enumerate().take(inputs) {
-            // SAFETY: rows `row..row + rows` of a row of `out`.
+    for (n, space) in space.iter_mut().enumerate() {
+        let rows = PANEL.min(job.rows - row - n * PANEL);
+        for (m, sums) in space.iter_mut().enumerate() {
+            // SAFETY: rows of `out` that are there.
             unsafe {
-                let out = job.out.add((piece.first + m) * job.rows + row);
-                // A whole panel's copy is a vector's; a number of elements known late would be a call.
+                let out = out.add(m * job.rows + n * PANEL);
                 match way {
-                    Way::In if rows == PANEL => out.copy_to_nonoverlapping(sums.as_mut_ptr(), PANEL),
                     Way::In => out.copy_to_nonoverlapping(sums.as_mut_ptr(), rows),
-                    Way::Out if rows == PANEL => out.copy_from_nonoverlapping(sums.as_ptr(), PANEL),
                     Way::Out => out.copy_from_nonoverlapping(sums.as_ptr(), rows),
                 }
             }

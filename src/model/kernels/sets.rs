@@ -1,11 +1,12 @@
 //! The kernels of each instruction set, compiled from the same source.
 
+use super::attend_panels::{self, WidenedValues};
 use super::cells::FixedMut;
 use super::finish::{self, Added, Place};
 use super::group_norm::{PixelKernels, pixels};
 use super::grouped::PANEL;
 use super::lanes::Lanes;
-use super::packed::{PackedProduct, WidenedLines};
+use super::packed::{Packing, WidenedLines};
 use super::panels::{Int4, Int8};
 use super::product::{Job, Widened};
 use super::quantised::{Quantised, quantised};
@@ -31,7 +32,7 @@ pub struct Kernels {
     pub(super) product_f32: Product<f32, f32>,
     pub(super) product_bf16: Bf16Product,
     /// With weights that were packed; none where they are better left as they are.
-    pub(super) packed: Option<PackedProduct>,
+    pub(super) packed: Option<Packing>,
     pub(super) int8: Quantised,
     pub(super) int4: Quantised,
     /// Whether quantised weights meet bytes, else words.
@@ -69,6 +70,12 @@ macro_rules! kernels {
             #[allow(dead_code)] // Plain Rust is no faster with it.
             unsafe fn packed(job: &packed::Job<f32>) {
                 unsafe { packed::product::<WidenedLines<$lanes, { PANEL / <$lanes as Lanes>::WIDTH }>>(job) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            #[allow(dead_code)] // As above.
+            unsafe fn attend_panels(job: &attend_panels::Job<f32>) {
+                type Lines = WidenedLines<$lanes, { PANEL / <$lanes as Lanes>::WIDTH }>;
+                unsafe { attend_panels::attend::<Lines, $lanes, WidenedValues<$lanes>>(job) }
             }
             quantised!(int8, $whole, Int8, codes::int8 $(, $feature)?);
             quantised!(int4, $whole, Int4, codes::int4::<$levels> $(, $feature)?);
@@ -151,7 +158,10 @@ kernels!(
     codes::Compared,
     "AVX2",
     Bf16Product::Widened(product_bf16),
-    Some(PackedProduct::Widened(packed)),
+    Some(Packing::Widened {
+        product: packed,
+        attend: attend_panels
+    }),
     "avx2,fma"
 );
 
@@ -163,7 +173,10 @@ kernels!(
     crate::model::kernels::avx512::LookedUp,
     "AVX-512",
     Bf16Product::Widened(product_bf16),
-    Some(PackedProduct::Widened(packed)),
+    Some(Packing::Widened {
+        product: packed,
+        attend: attend_panels
+    }),
     "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"
 );
 
@@ -215,7 +228,8 @@ byte_kernels!(
 #[cfg(target_arch = "x86_64")]
 pub(super) mod avx512_bf16 {
     use super::*;
-    use crate::model::kernels::avx512::Pairs;
+    use crate::model::kernels::avx512::Avx512;
+    use crate::model::kernels::avx512_pairs::Pairs;
 
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
     unsafe fn product_bf16(job: &Job<u16, u16>) {
@@ -229,11 +243,20 @@ pub(super) mod avx512_bf16 {
         unsafe { packed::product::<Pairs>(job) }
     }
 
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
+    unsafe fn attend_panels(job: &attend_panels::Job<u16>) {
+        // SAFETY: the caller has the features, and the same promises hold.
+        unsafe { attend_panels::attend::<Pairs, Avx512, Pairs>(job) }
+    }
+
     /// AVX-512 VNNI but for the products of bf16. What has the one instruction has the other.
     pub(in crate::model::kernels) static KERNELS: Kernels = Kernels {
         name: "AVX-512 BF16",
         product_bf16: Bf16Product::Pairs(product_bf16),
-        packed: Some(PackedProduct::Pairs(packed)),
+        packed: Some(Packing::Pairs {
+            product: packed,
+            attend: attend_panels,
+        }),
         ..super::avx512_vnni::KERNELS
     };
 }

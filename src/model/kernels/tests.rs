@@ -17,7 +17,7 @@ pub(super) fn numbers(len: usize, seed: u64) -> Vec<f32> {
     (0..len).map(|_| next()).collect()
 }
 
-fn bf16(values: &[f32]) -> Vec<u16> {
+pub(super) fn bf16(values: &[f32]) -> Vec<u16> {
     values.iter().map(|&x| round_to_bf16(x)).collect()
 }
 
@@ -26,7 +26,7 @@ fn widened(bits: &[u16]) -> Vec<f32> {
 }
 
 /// Values that bf16 holds exactly.
-fn coarse(len: usize, seed: u64) -> Vec<f32> {
+pub(super) fn coarse(len: usize, seed: u64) -> Vec<f32> {
     widened(&bf16(&numbers(len, seed)))
 }
 

@@ -5,6 +5,8 @@
 //! transforms a block of tiles, multiplies it with the weights of some outputs, and transforms these back while they are in its cache. No number
 //! depends on the number of threads or images.
 
+use std::cell::RefCell;
+
 use super::group_norm::Value;
 use super::pages::roomy;
 use super::sets::Kernels;
@@ -149,6 +151,18 @@ impl Winograd {
     }
 }
 
+thread_local! {
+    /// A thread's transformed inputs, and their products. They are kept: to set them to noughts for each convolution took longer than some of its parts.
+    static SPACE: RefCell<[Vec<f32>; 2]> = const { RefCell::new([Vec::new(), Vec::new()]) };
+}
+
+/// Makes it no shorter than this. What was in it stays.
+fn grow(space: &mut Vec<f32>, len: usize) {
+    if space.len() < len {
+        space.resize(len, 0.0);
+    }
+}
+
 /// One convolution under way.
 struct Call<'a, E> {
     convolution: &'a Winograd,
@@ -167,25 +181,25 @@ impl<E: Value> Call<'_, E> {
     fn work(&self, worker: &Worker<'_>, tiles: usize, blocks: usize, shares: usize) {
         let columns = self.convolution.kernels.columns;
         let parts = self.convolution.bias.len() / columns;
-        let (mut inputs, mut products) = (Vec::new(), Vec::new());
         while let Some(taken) = worker.take(blocks * shares, 1) {
-            // Only a thread that has work.
-            inputs.resize(POINTS * self.point, 0f32);
-            products.resize(POINTS * BLOCK * columns, 0f32);
-            for number in taken {
-                let (block, share) = (number / shares, number % shares);
-                let [first, next] = [block, block + 1].map(|block| block * tiles / blocks);
-                let count = next - first;
-                for tile in 0..count {
-                    self.gather(first + tile, inputs[tile * LINE..].as_mut_ptr());
-                }
-                for part in share * parts / shares..(share + 1) * parts / shares {
-                    self.multiply(part, count, &inputs, &mut products);
+            SPACE.with_borrow_mut(|[inputs, products]| {
+                grow(inputs, POINTS * self.point);
+                grow(products, POINTS * BLOCK * columns);
+                for number in taken {
+                    let (block, share) = (number / shares, number % shares);
+                    let [first, next] = [block, block + 1].map(|block| block * tiles / blocks);
+                    let count = next - first;
                     for tile in 0..count {
-                        self.scatter(first + tile, part, &products[tile * columns..]);
+                        self.gather(first + tile, inputs[tile * LINE..].as_mut_ptr());
+                    }
+                    for part in share * parts / shares..(share + 1) * parts / shares {
+                        self.multiply(part, count, inputs, products);
+                        for tile in 0..count {
+                            self.scatter(first + tile, part, &products[tile * columns..]);
+                        }
                     }
                 }
-            }
+            });
         }
     }
 

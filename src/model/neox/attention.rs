@@ -152,6 +152,7 @@ fn chunk_mask(rows: i64, len: i64, kind: Kind, device: Device) -> Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::neox::kv::KeyOrder;
     use crate::model::neox::{NeoxConfig, Span};
     use crate::model::source::{RandomSource, TensorSource};
 
@@ -166,7 +167,7 @@ mod tests {
             let source = RandomSource::new(seed);
             source.tensor("values", shape, Kind::Float, cpu).unwrap() * 50.0
         };
-        let mut kv = KvMemory::new(&config, 64, Kind::Float, cpu);
+        let mut kv = KvMemory::new(&config, 64, Kind::Float, cpu, KeyOrder::Rows);
         let (keys, values) = (random(1, &[64, 4, 8]), random(2, &[64, 4, 8]));
         kv.write(0, &Tensor::arange(64, (Kind::Int64, cpu)), &keys, &values);
         let token = [0u32];

@@ -6,7 +6,7 @@ use super::NeoxConfig;
 use super::attention::AttentionPlan;
 use super::buffer::Form;
 use super::config::{Activation, EMBED_IN};
-use super::kv::KvMemory;
+use super::kv::{KeyOrder, KvMemory};
 use super::projection::{Projection, RowOrder};
 use super::replay::{Recorded, Replays};
 use super::rotary::RotaryTable;
@@ -255,9 +255,14 @@ impl Neox {
         self.device
     }
 
+    fn key_order(&self) -> KeyOrder {
+        let rows = self.rows.as_ref();
+        rows.map_or(KeyOrder::Rows, |rows| rows.key_order(self.kind))
+    }
+
     /// KV memory of `tokens` positions that fits this network.
     pub fn kv_memory(&self, tokens: usize) -> KvMemory {
-        KvMemory::new(&self.config, tokens, self.kind, self.device)
+        KvMemory::new(&self.config, tokens, self.kind, self.device, self.key_order())
     }
 
     /// Runs the segments in one pass: their keys and values are written to `kv`, and the logits (f32, `[wanted, vocab_size]`) after those
@@ -270,7 +275,7 @@ impl Neox {
     /// # Panics
     /// If `kv` was made for a network of another shape, kind or device, or a segment wants logits after more tokens than it has.
     pub fn step(&self, kv: &mut KvMemory, segments: &[Segment<'_>]) -> Option<Tensor> {
-        kv.assert_fits(&self.config, self.kind, self.device);
+        kv.assert_fits(&self.config, self.kind, self.device, self.key_order());
         assert!(segments.iter().all(|segment| segment.logits <= segment.tokens.len()));
         let Some(rows) = &self.rows else {
             return match &self.replays {

@@ -10,12 +10,14 @@ mod visit;
 
 use std::sync::{Mutex, PoisonError};
 
+use tch::Kind;
+
 use attend::TOGETHER;
 use visit::Visit;
 
 use super::NeoxConfig;
 use super::buffer::{Buffer, Form};
-use super::kv::KvMemory;
+use super::kv::{KeyOrder, KvMemory};
 use super::matrix::{Matrix, Plain};
 use super::step::Segment;
 use crate::model::kernels::{Kernels, PANEL, Team};
@@ -105,10 +107,12 @@ struct Scratch {
     qkv: Vec<f32>,
     attended: Buffer,
     wide: Buffer,
-    /// `[threads, TOGETHER, context]`.
+    /// `[threads, room for TOGETHER queries]`.
     scores: Vec<f32>,
     /// `[threads, 2, TOGETHER, head_dim]`: queries, and what they gather.
     queries: Vec<f32>,
+    /// `[threads, TOGETHER, head_dim]`: queries, and a key, as bf16.
+    rounded: Vec<u16>,
     /// `[threads, space]`: products on their way to where they belong.
     products: Vec<f32>,
 }
@@ -127,8 +131,9 @@ impl RowPath {
             qkv: vec![0.0; 3 * h * most_rows],
             attended: Buffer::new(most_rows, h, form),
             wide: Buffer::new(most_rows, m, form),
-            scores: vec![0.0; threads.max(1) * TOGETHER * config.max_position_embeddings],
+            scores: vec![0.0; threads.max(1) * Kernels::room_to_attend(TOGETHER, config.max_position_embeddings)],
             queries: vec![0.0; threads.max(1) * 2 * TOGETHER * config.head_dim()],
+            rounded: vec![0; threads.max(1) * TOGETHER * config.head_dim()],
             products: vec![0.0; threads.max(1) * TAKE * most_rows],
         };
         tracing::debug!(kernels = kernels.name(), threads, "few rows go through our own kernels");
@@ -141,6 +146,15 @@ impl RowPath {
             longest,
             most_rows,
             scratch: Mutex::new(scratch),
+        }
+    }
+
+    /// How keys are to lie: in panels where nothing but this reads them.
+    pub(super) fn key_order(&self, kind: Kind) -> KeyOrder {
+        let even = self.config.head_dim().is_multiple_of(2);
+        match self.longest == usize::MAX && kind == Kind::BFloat16 && even && self.kernels.packs() {
+            true => KeyOrder::Panels,
+            false => KeyOrder::Rows,
         }
     }
 

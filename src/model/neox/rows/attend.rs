@@ -1,12 +1,13 @@
 //! A visit's attention: rotary embedding, the memory of keys and values, and the queries over it.
 
+use super::super::kv::Keys;
 use super::visit::Visit;
-use crate::model::kernels::{Function, Worker};
+use crate::model::kernels::{Cells, Fixed, Function, Inputs, Kernels, Worker};
 
 /// Rows of one sequence whose queries go over its keys together.
-pub(super) const TOGETHER: usize = 8;
+pub(super) const TOGETHER: usize = Kernels::QUERIES;
 
-// SAFETY (of every block below): as in `visit`; scores and queries are parts of a buffer that each thread has by its number.
+// SAFETY (of every block below): as in `visit`; what a thread works with are parts of buffers that it has by its number.
 impl Visit<'_> {
     /// Rotates queries and keys, stores keys and values; the first `live` rows attend. One thread does all of a head, so that rows of one
     /// sequence find the keys of those before them.
@@ -15,11 +16,13 @@ impl Visit<'_> {
         let (kernels, context) = (self.path.kernels, config.max_position_embeddings);
         let (h, dim) = (config.hidden_size, config.head_dim());
         let scale = 1.0 / (dim as f32).sqrt();
-        let space = TOGETHER * context;
+        let space = Kernels::room_to_attend(TOGETHER, context);
         let scores = unsafe { self.scores.part_mut(worker.index() * space, space) };
         let space = 2 * TOGETHER * dim;
         let (queries, gathered) =
             unsafe { self.queries.part_mut(worker.index() * space, space) }.split_at_mut(TOGETHER * dim);
+        let space = TOGETHER * dim;
+        let rounded = unsafe { self.rounded.part_mut(worker.index() * space, space) };
         while let Some(heads) = worker.take(config.num_attention_heads, 1) {
             for head in heads {
                 for (i, row) in self.rows.iter().enumerate() {
@@ -29,7 +32,7 @@ impl Visit<'_> {
                         self.rotate(row.position, key);
                         let value = self.qkv.part(at(2), dim);
                         let place = (layer, head, row.start + row.position);
-                        self.kv.write(kernels, place, key, value);
+                        self.kv.write(kernels, place, [key, value], &mut rounded[..dim]);
                     }
                 }
                 let mut first = 0;
@@ -49,8 +52,24 @@ impl Visit<'_> {
                     let (lens, queries, out) = (&lens[..count], &queries[..count * dim], &mut gathered[..count * dim]);
                     let longest = lens.iter().copied().fold(1, usize::max);
                     unsafe {
-                        let (keys, values) = self.kv.read(layer, head, start, longest);
-                        kernels.attend(queries, lens, keys, values, scores, out);
+                        match self.kv.read(layer, head, start, longest) {
+                            (Keys::Panels(keys), Cells::Bf16(values)) => {
+                                let rounded = &mut rounded[..count * dim];
+                                if kernels.rounds_inputs() {
+                                    kernels.round(queries, rounded);
+                                }
+                                let queries = Inputs {
+                                    values: queries,
+                                    rounded,
+                                    fixed: Fixed::default(),
+                                    stride: dim,
+                                    count,
+                                };
+                                kernels.attend_panels(queries, lens, keys, values, scores, out);
+                            }
+                            (Keys::Rows(keys), values) => kernels.attend(queries, lens, keys, values, scores, out),
+                            (Keys::Panels(_), Cells::F32(_)) => unreachable!("keys lie in panels where they are bf16"),
+                        }
                         let to = self.attended.columns_mut(first..first + count, head * dim, dim);
                         kernels.finish(out, &[], Function::Same, &to);
                     }

@@ -24,6 +24,7 @@ pub(super) struct Visit<'a> {
     wide: SharedBuffer<'a>,
     pub(super) scores: Shared<'a, f32>,
     pub(super) queries: Shared<'a, f32>,
+    pub(super) rounded: Shared<'a, u16>,
     products: Shared<'a, f32>,
     logits: Shared<'a, f32>,
 }
@@ -49,6 +50,7 @@ impl<'a> Visit<'a> {
             wide: scratch.wide.share(),
             scores: Shared::new(&mut scratch.scores),
             queries: Shared::new(&mut scratch.queries),
+            rounded: Shared::new(&mut scratch.rounded),
             products: Shared::new(&mut scratch.products),
             logits: Shared::new(logits),
         }
