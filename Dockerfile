@@ -1,27 +1,32 @@
-# syntax=docker/dockerfile:1
 # One file, two images:
 #   docker build --tag llm-cxr:0.1.0 .
 #   docker build --tag llm-cxr:0.1.0-cuda --build-arg TARGET=cuda .
-# Behind a mirror, hand in its settings (they are not kept in the image):
-#   docker build --secret id=pip,src=$HOME/.config/pip/pip.conf --secret id=cargo,src=$HOME/.cargo/config.toml .
+# It needs BuildKit (which Docker has by itself since 23) or buildah, and no frontend that would have to be fetched.
+# Behind a mirror, hand in its settings (they are not kept in the image; debian.sources takes the place of Debian's own list):
+#   docker build --secret id=pip,src=$HOME/.config/pip/pip.conf --secret id=cargo,src=$HOME/.cargo/config.toml \
+#       --secret id=apt,src=debian.sources .
 
 ARG TARGET=cpu
 
 FROM rust:1.95-slim-bookworm AS builder
 ARG TARGET
-RUN apt-get update \
+RUN --mount=type=secret,id=apt,target=/etc/apt/sources.list.d/debian.sources \
+    apt-get update \
  && apt-get install --yes --no-install-recommends ca-certificates g++ make python3-pip \
  && rm -rf /var/lib/apt/lists/*
 WORKDIR /build
 COPY . .
 ENV LLM_CXR_CACHE=/cache
 # Both images run the same binaries, linked with the CPU set: CUDA is looked for at start, by dlopen.
-RUN --mount=type=cache,target=/cache,sharing=locked \
-    --mount=type=cache,target=/usr/local/cargo/registry \
-    --mount=type=cache,target=/build/target,sharing=locked \
+# Every checkout on a builder shares the caches. Cargo tells what is fresh by the times of files, which COPY keeps: without the `touch` an older
+# checkout would get the binaries of a newer one. Dependencies, which lie elsewhere, stay built.
+RUN --mount=type=cache,id=llm-cxr-libtorch,target=/cache,sharing=locked \
+    --mount=type=cache,id=llm-cxr-cargo-registry,target=/usr/local/cargo/registry \
+    --mount=type=cache,id=llm-cxr-target,target=/build/target,sharing=locked \
     --mount=type=secret,id=pip,target=/etc/pip.conf \
     --mount=type=secret,id=cargo,target=/usr/local/cargo/config.toml \
     set -eu; \
+    find . -path ./target -prune -o -type f -exec touch {} +; \
     make build; \
     case "$TARGET" in \
         cpu) libtorch=$(python3 scripts/libtorch.py --no-link) ;; \
@@ -43,7 +48,8 @@ ENV NVIDIA_VISIBLE_DEVICES=all \
 
 FROM system-${TARGET}
 ARG TARGET
-RUN apt-get update \
+RUN --mount=type=secret,id=apt,target=/etc/apt/sources.list.d/debian.sources \
+    apt-get update \
  && apt-get install --yes --no-install-recommends libstdc++6 libgcc-s1 zlib1g \
  && rm -rf /var/lib/apt/lists/*
 LABEL org.opencontainers.image.title="llm-cxr" \

@@ -8,7 +8,7 @@ CARGO  ?= cargo
 PYTHON ?= python3
 
 # The same binary uses a GPU when it finds libtorch's CUDA libraries at start.
-ifdef CUDA
+ifeq ($(CUDA),1)
 GPU = LD_LIBRARY_PATH="$$($(PYTHON) scripts/libtorch.py --cuda --no-link)/lib"
 endif
 
@@ -25,15 +25,16 @@ help: ## Show this help
 	@echo
 	@echo "  make serve MODEL=$(MODEL) LISTEN=$(LISTEN) DEVICE=$(DEVICE)"
 
-serve: build $(MODEL)/bundle.json ## Build what is needed and serve MODEL on LISTEN (CUDA=1: on a GPU)
-	$(GPU) $(SERVER) serve --model $(MODEL) --listen $(LISTEN) --device $(DEVICE)
+serve: build ## Build what is needed and serve MODEL on LISTEN (CUDA=1: on a GPU)
+	@test -f "$(MODEL)/bundle.json" || { echo "$(MODEL) holds no bundle; llm-cxr convert makes one (see models/README.md)" >&2; exit 1; }
+	$(GPU) $(SERVER) serve --model "$(MODEL)" --listen $(LISTEN) --device $(DEVICE)
 
 # The repository brings a trained demo. Where it was removed, a small random model is made, which says that it is untrained.
+ifeq ($(MODEL),models/demo)
+serve: models/demo/bundle.json
+endif
 models/demo/bundle.json: | build
 	$(TRAINER) init --out models/demo
-
-%/bundle.json:
-	@echo "$* holds no bundle; llm-cxr convert makes one (see models/README.md)" >&2; exit 1
 
 build: libtorch ## Build target/release/llm-cxr and llm-cxr-train
 	$(CARGO) build --release --locked --bins
@@ -81,7 +82,7 @@ $(VENV): tests/fixtures/requirements.txt
 
 libtorch: ## Bring libtorch into the cache and point .libtorch at it (CUDA=1: the CUDA libraries too)
 	@$(PYTHON) scripts/libtorch.py
-	$(if $(CUDA),@$(PYTHON) scripts/libtorch.py --cuda --no-link)
+	$(if $(filter 1,$(CUDA)),@$(PYTHON) scripts/libtorch.py --cuda --no-link)
 
 clean: ## Remove what was built here (not the cache)
 	rm -rf target .venv .libtorch

@@ -172,7 +172,8 @@ pub struct ServeConfig {
         default_value_t = MAX_PIXELS
     )]
     pub max_image_pixels: u64,
-    /// Images decoded at the same time; each may take up to max-image-pixels times 15 bytes for a moment.
+    /// Images decoded at the same time; each may take up to max-image-pixels times 15 bytes for a moment, a DICOM file 19 bytes a pixel, the file twice
+    /// and 128 MiB.
     #[arg(long, env = "LLM_CXR_IMAGE_WORKERS", value_name = "N", default_value_t = 2)]
     pub image_workers: usize,
     /// Most open connections; one more is refused with 429.
@@ -215,7 +216,8 @@ pub struct ServeConfig {
     /// Ask for a key at `/metrics` too.
     #[arg(long, env = "LLM_CXR_METRICS_NEED_KEY", value_parser = BoolishValueParser::new())]
     pub metrics_need_key: bool,
-    /// Web origin that may call this server from a browser (for example `https://viewer.example.org`). May be given many times.
+    /// Web origin that may call this server from a browser (for example `https://viewer.example.org`). May be given many times; in the environment, comma
+    /// separated.
     #[arg(long, env = "LLM_CXR_CORS_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
     pub cors_origin: Vec<String>,
     /// Network of proxies (for example 10.0.0.0/8) whose `X-Forwarded-For` the access log believes, so that it names their clients. May be given many

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{CommandFactory, FromArgMatches, Parser};
 use llm_cxr::config::{ServeConfig, parse_duration};
-use llm_cxr::http::ErrorCode;
+use llm_cxr::http::{ErrorCode, ErrorKind};
 use serde_norway::Value;
 
 /// `llm-cxr serve`, as far as its settings go.
@@ -235,6 +235,58 @@ fn an_edit_of_the_settings_gives_the_config_map_another_name_and_so_rolls_the_po
 }
 
 #[test]
+fn no_setting_stands_in_the_container_and_in_a_file_which_it_would_win_over_in_silence() {
+    let files = ["base", "gpu"].map(|kind| env_file(&format!("deploy/kubernetes/{kind}/server.env")));
+    let mut names = Vec::new();
+    for kind in ["base", "gpu", "replicated"] {
+        let deployment = yaml(&format!("deploy/kubernetes/{kind}/deployment.yaml"));
+        let container = deployment["spec"]["template"]["spec"]["containers"].get(0);
+        let variables = container.and_then(|container| container.get("env")?.as_sequence());
+        names.extend(
+            variables
+                .into_iter()
+                .flatten()
+                .map(|variable| text(at(variable, "name"))),
+        );
+    }
+    assert!(names.iter().any(|name| name == "LLM_CXR_THREADS"), "{names:?}");
+    for name in names {
+        assert!(
+            !files.iter().any(|file| file.contains_key(&name)),
+            "{name} stands in both"
+        );
+    }
+}
+
+#[test]
+fn the_pod_that_fills_the_volume_may_go_wherever_the_server_is() {
+    let filler = yaml("deploy/kubernetes/filler.yaml");
+    let server = yaml("deploy/kubernetes/gpu/deployment.yaml");
+    assert_eq!(
+        at(&filler, "spec.tolerations"),
+        at(&server, "spec.template.spec.tolerations")
+    );
+}
+
+#[test]
+fn checkouts_that_share_a_builder_get_binaries_of_their_own_sources() {
+    let dockerfile = read("Dockerfile");
+    let caches = dockerfile
+        .split_whitespace()
+        .filter(|word| word.starts_with("--mount=type=cache,"));
+    let named = caches.map(|cache| cache.contains(",id=llm-cxr-")).collect::<Vec<_>>();
+    assert!(named.len() >= 3 && named.iter().all(|named| *named), "{named:?}");
+    let touched = dockerfile
+        .find(" -exec touch {} +")
+        .expect("sources are newer than what is cached");
+    assert!(touched < dockerfile.find("make build").expect("it is built"));
+    assert!(
+        !dockerfile.contains("syntax="),
+        "a build without the internet has no frontend to fetch"
+    );
+}
+
+#[test]
 fn more_replicas_are_spread_and_go_one_at_a_time() {
     let component = yaml("deploy/kubernetes/replicated/kustomization.yaml");
     assert_eq!(text(at(&component, "kind")), "Component");
@@ -278,8 +330,9 @@ fn every_port_is_the_one_that_the_server_listens_on() {
     let deployment = yaml("deploy/kubernetes/base/deployment.yaml");
     let pod = at(&deployment, "spec.template.spec");
     assert_eq!(text(at(pod, "containers.0.ports.0.containerPort")), port);
-    let listen = parsed(&merged([&deployment]), "deployment").listen;
-    assert_eq!(listen.port().to_string(), port);
+    for kind in ["cpu", "gpu"] {
+        assert_eq!(parsed(&pod_settings(kind), kind).listen, config.listen);
+    }
     let policy = yaml("deploy/kubernetes/base/networkpolicy.yaml");
     assert_eq!(text(at(&policy, "spec.ingress.0.ports.0.port")), port);
     let service = yaml("deploy/kubernetes/base/service.yaml");
@@ -603,6 +656,24 @@ fn every_alert_asks_for_metrics_and_codes_that_there_are_of_one_scrape_job() {
         }
         assert!(alerts.insert(alert), "two alerts of one name");
     }
+}
+
+#[test]
+fn every_fault_of_the_server_or_its_device_raises_an_alert() {
+    let rules = yaml("deploy/prometheus/rules.yaml");
+    let rules = at(&rules, "groups.0.rules").as_sequence().expect("a list of rules");
+    let faults = rules.iter().find(|rule| text(at(rule, "alert")) == "LlmCxrFaults");
+    let expression = text(at(faults.expect("it is there"), "expr"));
+    let (_, codes) = expression.split_once("code=~\"").expect("it picks codes");
+    let told: BTreeSet<&str> = codes.split('"').next().expect("the codes").split('|').collect();
+    // Two are passing states of a server that is well, and the third has an alert of its own.
+    let others = ["loading", "shutting_down", "deadline_exceeded"];
+    let known = ErrorCode::ALL.iter().filter(|code| code.kind() == ErrorKind::Server);
+    let faults: BTreeSet<&str> = known
+        .map(|code| code.as_str())
+        .filter(|code| !others.contains(code))
+        .collect();
+    assert_eq!(told, faults);
 }
 
 #[test]

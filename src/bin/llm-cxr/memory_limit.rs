@@ -14,7 +14,7 @@ const PROGRAM: u64 = 250 << 20;
 const CUDA: u64 = 3 << 30;
 /// Bytes of a DICOM worker that waits for a file.
 const SPARE_WORKER: u64 = 120 << 20;
-/// Bytes a pixel that PNG and JPEG take at most, as `--image-workers` says.
+/// Bytes a pixel that PNG and JPEG take at most, as `--image-workers` says; of DICOM files [`dicom::room`] and [`HANDED_BACK`] tell.
 const BYTES_PER_PIXEL: u64 = 15;
 /// Bytes a pixel that a DICOM worker hands back at most: three channels.
 const HANDED_BACK: u64 = 3;
