@@ -130,12 +130,10 @@ pub fn convert(options: &ConvertOptions, progress: &mut dyn FnMut(Progress<'_>))
         file: options.vqgan_config.clone(),
         reason,
     })?;
-    let tokenizer = tokenizer::collect(&options.llm)?;
+    let tokenizer = collect_tokenizer(&options.llm)?;
     let vocabulary = token_space(&options.llm, &tokenizer, &neox, &vqgan)?;
 
-    let mut llm = CheckpointReader::open_folder(&options.llm)?;
-    // What recent versions of transformers call the output matrix in memory, and so in a state dict saved by hand.
-    llm.rename("lm_head.weight", EMBED_OUT);
+    let llm = open_language_model(&options.llm)?;
     let images = CheckpointReader::open_file(&options.vqgan_checkpoint)?;
     let plans = [
         (WEIGHTS, &llm, plan::language_model(&llm, &neox, options.dtype)?),
@@ -174,6 +172,24 @@ pub fn convert(options: &ConvertOptions, progress: &mut dyn FnMut(Progress<'_>))
         bytes: manifest.files.iter().map(|file| file.size).sum(),
         warnings,
     })
+}
+
+/// The tensors of the language model in the Hugging Face folder `dir`, under the names that its configuration expects.
+pub(crate) fn open_language_model(dir: &Path) -> Result<CheckpointReader, ConvertError> {
+    let mut reader = CheckpointReader::open_folder(dir)?;
+    // What recent versions of transformers call the output matrix in memory, and so in a state dict saved by hand.
+    reader.rename("lm_head.weight", EMBED_OUT);
+    Ok(reader)
+}
+
+/// Refuses tensors that are not those, all those and no others than those that `config` asks for.
+pub(crate) fn check_language_model(reader: &CheckpointReader, config: &NeoxConfig) -> Result<(), ConvertError> {
+    plan::language_model(reader, config, TargetDtype::Keep).map(|_| ())
+}
+
+/// The tokenizer in the Hugging Face folder `dir` as one `tokenizer.json`, with the tokens that stand only in the files beside it.
+pub(crate) fn collect_tokenizer(dir: &Path) -> Result<Vec<u8>, ConvertError> {
+    tokenizer::collect(dir)
 }
 
 /// Refuses weights that `copy` has warned of.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::model::ConfigError;
 use crate::model::bundle::BundleError;
 use crate::model::checkpoint::CheckpointError;
+use crate::model::convert::ConvertError;
 use crate::model::source::LoadError;
 use crate::model::vqgan::LatentNotFinite;
 use crate::radiograph::RadiographError;
@@ -141,6 +142,9 @@ pub enum TrainError {
     /// A checkpoint or weight file.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// A Hugging Face folder that `convert` would refuse too.
+    #[error(transparent)]
+    Convert(#[from] ConvertError),
     /// A tensor that could not be made.
     #[error(transparent)]
     Load(#[from] LoadError),

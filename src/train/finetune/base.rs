@@ -11,6 +11,7 @@ use super::tokens::check_extends;
 use crate::basics::{hash_file, hex};
 use crate::model::bundle::{Bundle, CONFIG, MANIFEST, Manifest, TOKENIZER, VQGAN_CONFIG};
 use crate::model::checkpoint::{CheckpointReader, Dtype};
+use crate::model::convert;
 use crate::model::neox::NeoxConfig;
 use crate::model::source::{LoadError, TensorSource};
 use crate::train::common::{Base, TrainError, verify_listed};
@@ -28,11 +29,16 @@ fn keeps_codes(
     vqgan: &VqganFiles,
 ) -> Result<bool, TrainError> {
     if !base.join(VQGAN_CONFIG).is_file() {
-        return Ok(rows == text + vqgan.config.n_embed);
+        let fits = rows == text + vqgan.config.n_embed;
+        if !fits {
+            tell_dropped(base, [text, rows]);
+        }
+        return Ok(fits);
     }
     let before = VqganFiles::find(base)?;
     if rows != text + before.config.n_embed {
         // It knows no codes; the VQ-GAN only lies beside it.
+        tell_dropped(base, [text, rows]);
         return Ok(false);
     }
     let differs = match before.config == vqgan.config {
@@ -52,6 +58,23 @@ fn keeps_codes(
         "the codes of {weights} are not those that {base} was tuned with ({what} differs): give that VQ-GAN, with codes that it made; begin \
          from a language model without codes; or say by --init-codes how rows for other codes begin, and those of the base are dropped"
     )))
+}
+
+/// Says that rows of `base` are dropped, if it has some behind those of its `text` tokens.
+fn tell_dropped(base: &Path, [text, rows]: [usize; 2]) {
+    if let Some(line) = dropped(base, [text, rows]) {
+        crate::basics::tell(line);
+    }
+}
+
+/// What is said of them. Most often they pad the embeddings; but nothing shows that they were not learned.
+fn dropped(base: &Path, [text, rows]: [usize; 2]) -> Option<String> {
+    let behind = rows.checked_sub(text).filter(|behind| *behind > 0)?;
+    Some(format!(
+        "{} stores {rows} rows for {text} tokens: the {behind} behind the last token are dropped, and new ones are drawn. If they are more than \
+         padding, give the tokenizer and the VQ-GAN that they were learned with",
+        base.display()
+    ))
 }
 
 /// A language model before its first step.
@@ -77,12 +100,11 @@ impl Start {
             verify_listed(base, is_language_model)?;
         }
         let said = base.as_deref().map(said_by).transpose()?.flatten();
-        let path = match (&s.tokenizer, &base) {
-            (Some(path), _) => path.clone(),
-            (None, Some(base)) => base.join(TOKENIZER),
+        let (path, bytes) = match (&s.tokenizer, &base) {
+            (Some(path), _) => (path.clone(), read(path)?),
+            (None, Some(base)) => (base.join(TOKENIZER), tokenizer_of(base)?),
             (None, None) => return Err(TrainError::Settings("give --tokenizer or --base".to_owned())),
         };
-        let bytes = std::fs::read(&path).map_err(|e| TrainError::io(&path, e))?;
         let named = |reason: &dyn std::fmt::Display| TrainError::Settings(format!("{}: {reason}", path.display()));
         let (tokenizer, added) = with_control_tokens(&bytes).map_err(|e| named(&e))?;
         let (codes, per_image) = (vqgan.config.n_embed, vqgan.config.codes_per_image());
@@ -94,7 +116,7 @@ impl Start {
                 let own = base.join(TOKENIZER);
                 let before = match s.tokenizer.is_some() && own.is_file() {
                     true => {
-                        let bytes = std::fs::read(&own).map_err(|e| TrainError::io(&own, e))?;
+                        let bytes = tokenizer_of(base)?;
                         check_extends(
                             (own.as_path(), bytes.as_slice()),
                             (path.as_path(), tokenizer.as_slice()),
@@ -167,12 +189,31 @@ fn is_language_model(path: &str) -> bool {
     [CONFIG, TOKENIZER].contains(&path) || (path.starts_with("model") && path.ends_with(".safetensors"))
 }
 
-/// Reads a Hugging Face folder: its shape and its tensors.
+fn read(path: &Path) -> Result<Vec<u8>, TrainError> {
+    std::fs::read(path).map_err(|e| TrainError::io(path, e))
+}
+
+/// The tokenizer of a base, as `convert` reads it. That of a bundle is whole, and files beside it are not the bundle's.
+fn tokenizer_of(base: &Path) -> Result<Vec<u8>, TrainError> {
+    match base.join(MANIFEST).is_file() {
+        true => read(&base.join(TOKENIZER)),
+        false => Ok(convert::collect_tokenizer(base)?),
+    }
+}
+
+/// Reads a Hugging Face folder as `convert` does: its shape and its tensors, which are all those of the shape and no others.
 fn read_base(folder: &Path) -> Result<(NeoxConfig, Stored), TrainError> {
-    let path = folder.join(CONFIG);
-    let bytes = std::fs::read(&path).map_err(|e| TrainError::io(&path, e))?;
-    let config = NeoxConfig::from_json(&bytes)?;
-    Ok((config, Stored(CheckpointReader::open_folder(folder)?)))
+    let config = NeoxConfig::from_json(&read(&folder.join(CONFIG))?)?;
+    let reader = convert::open_language_model(folder)?;
+    let in_codes = |name: &str| reader.info(name).is_none() && reader.info(&format!("{name}.codes")).is_some();
+    if config.expected_tensors().iter().any(|tensor| in_codes(&tensor.name)) {
+        return Err(TrainError::Settings(format!(
+            "{}: its matrices are quantised; train from the bundle that it was made from",
+            folder.display()
+        )));
+    }
+    convert::check_language_model(&reader, &config)?;
+    Ok((config, Stored(reader)))
 }
 
 /// The tensors of a checkpoint, whichever files they are in.
@@ -195,12 +236,8 @@ impl TensorSource for Stored {
     fn tensor(&self, name: &str, shape: &[usize], kind: Kind, device: Device) -> Result<Tensor, LoadError> {
         let fail = |reason: String| LoadError::Source(format!("{}: {reason}", self.0.root().display()));
         let torch = |e: tch::TchError| fail(format!("tensor `{name}`: {e}"));
-        let info = self.0.info(name).ok_or_else(|| {
-            fail(match self.0.info(&format!("{name}.codes")) {
-                Some(_) => "its matrices are quantised; train from the bundle that it was made from".to_owned(),
-                None => format!("tensor `{name}` is missing"),
-            })
-        })?;
+        let missing = || fail(format!("tensor `{name}` is missing"));
+        let info = self.0.info(name).ok_or_else(missing)?;
         if info.shape != shape {
             return Err(fail(format!(
                 "tensor `{name}` has shape {:?}, but config.json asks for {shape:?}",
@@ -211,9 +248,10 @@ impl TensorSource for Stored {
             Dtype::F32 => Kind::Float,
             Dtype::F16 => Kind::Half,
             Dtype::BF16 => Kind::BFloat16,
+            Dtype::F64 => Kind::Double,
             other => {
                 return Err(fail(format!(
-                    "tensor `{name}` has type {other}; weights must be f32, f16 or bf16"
+                    "tensor `{name}` has type {other}; weights must be f32, f16, bf16 or f64"
                 )));
             }
         };
@@ -244,12 +282,23 @@ mod tests {
             force: false,
         };
         quantise(&options, &mut |_| ()).unwrap();
-        let (config, source) = read_base(&options.out).unwrap();
-        let made = TrainableNeox::from_checkpoint(&config, &source, Device::Cpu);
-        let reason = made.err().unwrap().to_string();
+        let reason = read_base(&options.out).err().unwrap().to_string();
         assert!(
             reason.contains("train from the bundle that it was made from"),
             "{reason}"
         );
+    }
+
+    #[test]
+    fn rows_behind_the_last_token_are_not_dropped_without_a_word() {
+        let line = dropped(Path::new("base"), [277, 300]).unwrap();
+        assert!(
+            line.contains("base stores 300 rows for 277 tokens: the 23 behind"),
+            "{line}"
+        );
+        assert!(!line.contains('\n'), "{line}");
+        for none in [[300, 300], [300, 277]] {
+            assert_eq!(dropped(Path::new("base"), none), None);
+        }
     }
 }

@@ -8,8 +8,11 @@ use tch::{Device, Kind, Tensor};
 use super::base::Start;
 use super::test_world::TestWorld;
 use super::{FinetuneSettings, InitCodes};
-use crate::model::bundle::Bundle;
+use crate::model::bundle::{Bundle, CONFIG, TOKENIZER, WEIGHTS};
+use crate::model::checkpoint::Dtype;
+use crate::model::neox::EMBED_OUT;
 use crate::model::source::TensorSource;
+use crate::train::common::store::replace_tensors;
 use crate::train::init::{InitOptions, init, tests::smallest};
 use crate::train::vqgan::VqganFiles;
 
@@ -50,6 +53,33 @@ fn tokenizer(world: &TestWorld, name: &str, change: fn(&mut Value)) -> PathBuf {
     let path = world.path(name);
     std::fs::write(&path, file.to_string()).unwrap();
     path
+}
+
+/// The world's language model in a folder of its own, as a checkpoint of elsewhere: settings that begin from it, and the folder.
+fn elsewhere(world: &TestWorld) -> (FinetuneSettings, PathBuf) {
+    let folder = world.path("elsewhere");
+    std::fs::create_dir_all(&folder).unwrap();
+    for name in [CONFIG, TOKENIZER, WEIGHTS] {
+        std::fs::copy(world.path("start").join(name), folder.join(name)).unwrap();
+    }
+    let settings = FinetuneSettings {
+        base: Some(folder.clone()),
+        ..world.settings("run")
+    };
+    (settings, folder)
+}
+
+fn edit_json(path: &Path, change: impl Fn(&mut Value)) {
+    let mut json = std::fs::read(path).map_or(json!({}), |text| serde_json::from_slice(&text).unwrap());
+    change(&mut json);
+    std::fs::write(path, json.to_string()).unwrap();
+}
+
+fn edit_tensors(folder: &Path, change: impl Fn(&mut Vec<(String, Tensor)>)) {
+    let path = folder.join(WEIGHTS);
+    let mut tensors = Tensor::read_safetensors(&path).unwrap();
+    change(&mut tensors);
+    replace_tensors(&path, &tensors, Dtype::F32).unwrap();
 }
 
 /// A VQ-GAN of the world's shape, but for the number of its codes.
@@ -176,6 +206,82 @@ fn a_shape_that_contradicts_the_base_is_refused_also_where_it_is_the_usual_one()
     assert_eq!(
         (&unsaid["hidden"], &unsaid["init_codes"]),
         (&json!(256), &json!("random"))
+    );
+}
+
+#[test]
+fn tokens_that_stand_only_beside_the_tokenizer_keep_their_rows_and_so_do_the_codes_behind_them() {
+    let world = TestWorld::new();
+    let (settings, folder) = elsewhere(&world);
+    let mut ids = Vec::new();
+    let path = folder.join(TOKENIZER);
+    let mut file: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let added = file["added_tokens"].as_array_mut().unwrap();
+    for token in added.split_off(added.len() - 2) {
+        ids.push((
+            token["content"].as_str().unwrap().to_owned(),
+            token["id"].as_u64().unwrap(),
+        ));
+    }
+    std::fs::write(&path, file.to_string()).unwrap();
+    edit_json(&folder.join("added_tokens.json"), |json| {
+        json[ids[0].0.as_str()] = json!(ids[0].1)
+    });
+    edit_json(&folder.join("tokenizer_config.json"), |json| {
+        json["added_tokens_decoder"][ids[1].1.to_string()] = json!({"content": ids[1].0, "special": true});
+    });
+    let (rows, text) = embedding(&world);
+    let start = open(&settings, &world.vqgan()).unwrap();
+    assert_eq!(start.vocabulary.text_len() as i64, text);
+    assert!(grown(&start).equal(&rows));
+    // A tokenizer of its own is held against the whole one.
+    let same = FinetuneSettings {
+        tokenizer: Some(world.path("start/tokenizer.json")),
+        ..settings
+    };
+    assert!(grown(&open(&same, &world.vqgan()).unwrap()).equal(&rows));
+}
+
+#[test]
+fn an_output_matrix_under_its_name_in_memory_is_that_of_the_base() {
+    const IN_MEMORY: &str = "lm_head.weight";
+    let world = TestWorld::new();
+    let (settings, folder) = elsewhere(&world);
+    let output = |start: &Start| {
+        let named = start.model.named();
+        let (_, tensor) = named.iter().find(|(name, _)| name == EMBED_OUT).unwrap();
+        tensor.copy()
+    };
+    let before = output(&open(&settings, &world.vqgan()).unwrap());
+    edit_tensors(&folder, |tensors| {
+        let (name, _) = tensors.iter_mut().find(|(name, _)| name == EMBED_OUT).unwrap();
+        *name = IN_MEMORY.to_owned();
+    });
+    assert!(output(&open(&settings, &world.vqgan()).unwrap()).equal(&before));
+}
+
+#[test]
+fn a_base_with_tensors_that_its_configuration_has_no_place_for_is_refused() {
+    let world = TestWorld::new();
+    let (settings, folder) = elsewhere(&world);
+    edit_json(&folder.join(CONFIG), |config| {
+        config["tie_word_embeddings"] = json!(true)
+    });
+    let error = refusal(&settings, &world.vqgan());
+    assert!(error.contains("set tie_word_embeddings to false"), "{error}");
+    let (settings, folder) = elsewhere(&world);
+    edit_tensors(&folder, |tensors| {
+        let (_, norm) = tensors
+            .iter()
+            .find(|(name, _)| name.ends_with("final_layer_norm.bias"))
+            .unwrap();
+        let more = norm.copy();
+        tensors.push(("gpt_neox.layers.7.input_layernorm.bias".to_owned(), more));
+    });
+    let error = refusal(&settings, &world.vqgan());
+    assert!(
+        error.contains("layers.7") && error.contains("has no place for it"),
+        "{error}"
     );
 }
 
