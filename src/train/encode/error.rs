@@ -28,7 +28,9 @@ pub enum EncodeError {
     Earlier(PathBuf),
     /// Made by another VQ-GAN.
     #[error(
-        "{} holds the codes of another VQ-GAN, which mean other images; encode again to another file, or use the VQ-GAN that made it", .0.display()
+        "{} holds the codes of another VQ-GAN, which mean other images; encode again to another file, or use the VQ-GAN that made it (a file of \
+         an earlier version knows its VQ-GAN by the whole of its files: run `encode` once with these, and from then on another decoder will do)",
+        .0.display()
     )]
     OtherVqgan(PathBuf),
     /// Two at once would damage each other's records.

@@ -1,9 +1,11 @@
 //! The file of codes.
 //!
-//! It begins with the checksum of the VQ-GAN that made it. Records are appended, each with a checksum of its own, so a run that
-//! was killed at any moment goes on where it was; the rest of a half-written record is cut off. Of several records of one id the last
-//! counts. A record that is damaged is left out, and its image has no codes: whoever goes on with the file cuts off damaged ones at its
-//! end and writes over the others.
+//! It begins with the checksum of what decides the codes of the VQ-GAN that made it: its decoder may be exchanged. (Files from before begin
+//! with that of the VQ-GAN's files, and get the other one when they are gone on with.)
+//!
+//! Records are appended, each with a checksum of its own, so a run that was killed at any moment goes on where it was; the rest of a
+//! half-written record is cut off. Of several records of one id the last counts. A record that is damaged is left out, and its image has no
+//! codes: whoever goes on with the file cuts off damaged ones at its end and writes over the others.
 //!
 //! Files of the first version (`LLMCXRC1`) are refused: they do not say what images they are of, so they could not be told from codes
 //! of other images, and to find out every image would have to be encoded again.
@@ -29,8 +31,17 @@ const BEFORE: usize = 16 + Stamp::LENGTH + 16;
 
 impl CodeOrigin {
     fn header(&self) -> Vec<u8> {
+        self.header_with(self.vqgan)
+    }
+
+    /// How a file begins that was made before the decoder could be exchanged.
+    fn former_header(&self) -> Vec<u8> {
+        self.header_with(self.files)
+    }
+
+    fn header_with(&self, sum: [u8; 32]) -> Vec<u8> {
         let mut out = MAGIC.to_vec();
-        out.extend(self.vqgan);
+        out.extend(sum);
         out.extend((self.codes_per_image as u32).to_le_bytes());
         out.extend((self.code_count as u32).to_le_bytes());
         out
@@ -64,6 +75,8 @@ pub struct CodeCache {
     records: usize,
     /// Places of damaged ones, rising.
     damaged: Vec<usize>,
+    /// Whether the file begins as those from before.
+    former: bool,
 }
 
 impl CodeCache {
@@ -84,7 +97,8 @@ impl CodeCache {
         if !header.starts_with(MAGIC) {
             return Err(EncodeError::Earlier(path.to_owned()));
         }
-        if header[..] != origin.header()[..] {
+        let former = header[..] != origin.header()[..];
+        if former && header[..] != origin.former_header()[..] {
             return Err(EncodeError::OtherVqgan(path.to_owned()));
         }
         let mut cache = Self {
@@ -94,6 +108,7 @@ impl CodeCache {
             index: HashMap::with_capacity(records),
             records,
             damaged: Vec::new(),
+            former,
         };
         let mut record = vec![0; origin.record()];
         for number in 0..records {
@@ -211,11 +226,19 @@ impl CodeWriter {
         let begun = file.metadata().map_err(error)?.len() >= HEADER as u64;
         let cache = begun.then(|| CodeCache::open(path, origin)).transpose()?;
         let records = match &cache {
-            Some(cache) => mend(&mut file, cache).map_err(error)?,
+            Some(cache) => {
+                if cache.former {
+                    // From now on it may be used with another decoder.
+                    file.rewind().map_err(error)?;
+                    file.write_all(&origin.header()).map_err(error)?;
+                }
+                mend(&mut file, cache).map_err(error)?
+            }
             None => {
                 let mut start = Vec::new();
                 file.read_to_end(&mut start).map_err(error)?;
-                if !origin.header().starts_with(&start) {
+                let begins = |header: Vec<u8>| header.starts_with(&start);
+                if !begins(origin.header()) && !begins(origin.former_header()) {
                     return Err(EncodeError::NotCodes(path.to_owned()));
                 }
                 file.rewind().map_err(error)?;

@@ -4,6 +4,7 @@ use super::*;
 
 const ORIGIN: CodeOrigin = CodeOrigin {
     vqgan: [7; 32],
+    files: [5; 32],
     codes_per_image: 4,
     code_count: 64,
 };
@@ -87,6 +88,7 @@ fn codes_of_another_vqgan_or_an_earlier_version_are_refused() {
     let whole = written(&path);
     let other = CodeOrigin {
         vqgan: [8; 32],
+        files: [9; 32],
         ..ORIGIN
     };
     assert!(matches!(
@@ -105,6 +107,32 @@ fn codes_of_another_vqgan_or_an_earlier_version_are_refused() {
         Err(EncodeError::NotCodes(_))
     ));
     assert_eq!(std::fs::read(&path).unwrap(), b"my notes");
+}
+
+#[test]
+fn a_file_from_before_is_taken_with_the_vqgan_that_made_it_and_once_gone_on_with_by_its_codes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("codes");
+    let whole = written(&path);
+    let former = [ORIGIN.former_header(), whole[HEADER..].to_vec()].concat();
+    let other_decoder = CodeOrigin {
+        files: [6; 32],
+        ..ORIGIN
+    };
+    std::fs::write(&path, &former).unwrap();
+    assert_eq!(CodeCache::open(&path, &ORIGIN).unwrap().len(), 2);
+    let refused = CodeCache::open(&path, &other_decoder).unwrap_err();
+    assert!(matches!(refused, EncodeError::OtherVqgan(_)), "{refused}");
+    // To read it leaves it as it is.
+    assert_eq!(std::fs::read(&path).unwrap(), former);
+    let (writer, cache) = CodeWriter::open(&path, &ORIGIN).unwrap();
+    assert_eq!(cache.unwrap().len(), 2);
+    writer.finish().unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), whole);
+    assert_eq!(CodeCache::open(&path, &other_decoder).unwrap().len(), 2);
+    // One that was cut within its beginning is begun again.
+    std::fs::write(&path, &former[..HEADER - 9]).unwrap();
+    assert!(CodeWriter::open(&path, &ORIGIN).unwrap().1.is_none());
 }
 
 #[test]

@@ -2,12 +2,14 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use tch::{Device, Kind};
+use tch::{Device, Tensor};
 
 use super::*;
-use crate::model::checkpoint::Weights;
+use crate::model::checkpoint::Dtype;
 use crate::radiograph::{ImageFormat, write};
+use crate::train::common::store::write_tensors;
 use crate::train::init::{init, tests::smallest};
+use crate::train::vqgan::VqganFiles;
 
 /// A tiny random VQ-GAN and a manifest of four images.
 struct World {
@@ -20,13 +22,10 @@ impl World {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         init(&smallest(dir.path().join("start")), &mut |_| {}).unwrap();
-        let files = ["config.yaml", "model.safetensors"].map(|name| dir.path().join("start/vqgan").join(name));
-        let config = crate::model::vqgan::VqganConfig::from_yaml(&fs::read(&files[0]).unwrap()).unwrap();
-        let origin = CodeOrigin::of(&files[0], &files[1], config.codes_per_image(), config.n_embed).unwrap();
-        let weights = Weights::open(&[files[1].clone()]).unwrap();
+        let files = VqganFiles::find(&dir.path().join("start")).unwrap();
         let world = Self {
-            vqgan: Vqgan::load(&config, &weights, Kind::Float, Device::Cpu).unwrap(),
-            origin,
+            vqgan: files.load(Device::Cpu).unwrap(),
+            origin: files.origin().unwrap(),
             dir,
         };
         for number in 0..4 {
@@ -107,6 +106,29 @@ fn an_image_that_has_changed_gets_new_codes_and_the_others_keep_theirs() {
         assert_eq!(before.get(&id) == after.get(&id), number != 1, "{id}");
     }
     assert_eq!(world.encode("codes"), [0, 0, 4]);
+}
+
+#[test]
+fn codes_stay_right_with_another_decoder_and_are_refused_with_another_encoder_or_code_book() {
+    let world = World::new();
+    world.encode("codes");
+    let with = |changed: &str| {
+        let other = world.path(changed);
+        fs::create_dir_all(&other).unwrap();
+        fs::copy(world.path("start/vqgan/config.yaml"), other.join("config.yaml")).unwrap();
+        let mut tensors = Tensor::read_safetensors(world.path("start/vqgan/model.safetensors")).unwrap();
+        let (_, tensor) = tensors.iter_mut().find(|(name, _)| name == changed).unwrap();
+        *tensor = &*tensor + 1.0;
+        write_tensors(&other.join("model.safetensors"), &tensors, Dtype::F32).unwrap();
+        let origin = VqganFiles::find(&other).unwrap().origin().unwrap();
+        CodeCache::open(&world.path("codes"), &origin)
+    };
+    for name in ["decoder.conv_out.bias", "post_quant_conv.weight"] {
+        assert_eq!(with(name).unwrap().len(), 4, "{name}");
+    }
+    for name in ["encoder.conv_in.bias", "quant_conv.weight", "quantize.embedding.weight"] {
+        assert!(matches!(with(name), Err(EncodeError::OtherVqgan(_))), "{name}");
+    }
 }
 
 #[test]

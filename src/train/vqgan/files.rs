@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use tch::{Device, Kind};
 
+use super::generator::codes_checksum;
 use crate::model::bundle::MANIFEST;
 use crate::model::checkpoint::Weights;
 use crate::model::vqgan::{Vqgan, VqganConfig};
@@ -69,7 +70,8 @@ impl VqganFiles {
     /// What its codes must say that they were made by.
     pub fn origin(&self) -> Result<CodeOrigin, TrainError> {
         let (codes, count) = (self.config.codes_per_image(), self.config.n_embed);
-        Ok(CodeOrigin::of(&self.yaml, &self.weights, codes, count)?)
+        let vqgan = codes_checksum(&self.config, &self.open()?);
+        Ok(CodeOrigin::of(vqgan, [&self.yaml, &self.weights], codes, count)?)
     }
 
     /// The network, in f32.

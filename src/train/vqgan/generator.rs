@@ -1,5 +1,6 @@
 //! The trainable encoder, code book and decoder: the server's layers over trainable parameters.
 
+use sha2::{Digest, Sha256};
 use tch::{Device, Kind, Tensor};
 
 use crate::model::ExpectedTensor;
@@ -27,6 +28,44 @@ pub fn other_codes(config: &VqganConfig, one: &Weights, another: &Weights) -> Op
     };
     let mut names = config.expected_tensors().into_iter().map(|tensor| tensor.name);
     names.find(|name| differs(name))
+}
+
+/// SHA-256 of what decides the codes of a VQ-GAN: its shape, its encoder and its code book. Files of codes carry it: what
+/// goes into it, and how, stays.
+pub(super) fn codes_checksum(config: &VqganConfig, weights: &Weights) -> [u8; 32] {
+    let VqganConfig {
+        embed_dim,
+        n_embed,
+        z_channels,
+        resolution,
+        in_channels,
+        out_ch,
+        ch,
+        ch_mult,
+        num_res_blocks,
+        attn_resolutions,
+        resamp_with_conv,
+    } = config;
+    let mut sum = Sha256::new();
+    sum.update(format!(
+        "{embed_dim} {n_embed} {z_channels} {resolution} {in_channels} {out_ch} {ch} {ch_mult:?} {num_res_blocks} {attn_resolutions:?} \
+         {resamp_with_conv}\n"
+    ));
+    let mut names: Vec<String> = config
+        .expected_tensors()
+        .into_iter()
+        .map(|tensor| tensor.name)
+        .collect();
+    names.retain(|name| !of_decoder(name));
+    names.sort();
+    for name in &names {
+        // One that is not there counts as such: nothing can be encoded without it.
+        if let (Some(info), Some(bytes)) = (weights.info(name), weights.bytes(name)) {
+            sum.update(format!("{name} {} {:?}\n", info.dtype.name(), info.shape));
+            sum.update(bytes);
+        }
+    }
+    sum.finalize().into()
 }
 
 /// A VQ-GAN's trainable weights.
