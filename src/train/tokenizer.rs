@@ -9,7 +9,7 @@ use tokenizers::normalizers::NFC;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, Tokenizer};
 
-use crate::vocabulary::{Vocabulary, VocabularyError};
+use crate::vocabulary::{Vocabulary, VocabularyError, check_tokenizer};
 
 /// Entries below which a tokenizer cannot write every byte: 256 bytes and two special tokens.
 pub const FEWEST_ENTRIES: usize = 258;
@@ -109,11 +109,9 @@ pub fn train<S: AsRef<str>>(texts: &[S], entries: usize) -> Result<Vec<u8>, Toke
 /// all is returned as it is.
 pub fn with_control_tokens(json: &[u8]) -> Result<(Vec<u8>, usize), TokenizerError> {
     let failed = |reason: String| TokenizerError::Vocabulary(VocabularyError::Syntax(reason));
-    // The tokenizers crate panics on some files that are not JSON.
+    // The tokenizers crate panics on some files that are not JSON, and on some that are.
     let value: serde_json::Value = serde_json::from_slice(json).map_err(|e| failed(e.to_string()))?;
-    if !value["model"].is_object() {
-        return Err(failed("it holds no `model`".to_owned()));
-    }
+    check_tokenizer(&value).map_err(|reason| failed(reason.to_owned()))?;
     let mut tokenizer = Tokenizer::from_bytes(json).map_err(|e| failed(e.to_string()))?;
     let missing: Vec<&str> = CONTROL
         .into_iter()
@@ -161,6 +159,9 @@ mod tests {
         for wrong in ["", "[]", "{}", "{\"model\": 3}"] {
             assert!(with_control_tokens(wrong.as_bytes()).is_err());
         }
+        value["normalizer"] = serde_json::json!({"type": "Precompiled", "precompiled_charsmap": "AAAA"});
+        let error = with_control_tokens(value.to_string().as_bytes()).unwrap_err();
+        assert!(error.to_string().contains("Precompiled"), "{error}");
     }
 
     /// Needs the published file, which lies beside the repository where its makers work.

@@ -17,6 +17,7 @@ pub use error::VocabularyError;
 pub use layout::Input;
 pub use prompt::{Prompt, PromptPart};
 pub use space::Vocabulary;
+pub(crate) use space::check_tokenizer;
 pub use stream::TextStream;
 
 /// A row of the model's vocabulary: text, control token or image code.

@@ -256,13 +256,41 @@ impl Space {
     }
 }
 
+/// Refuses what is JSON and makes the tokenizers crate panic when it reads it; to be asked before.
+///
+/// # Errors
+/// With the reason.
+pub(crate) fn check_tokenizer(value: &serde_json::Value) -> Result<(), &'static str> {
+    if !value["model"].is_object() {
+        return Err("it holds no `model`");
+    }
+    // One whose table is damaged is no error there. A byte-level BPE has none: they are for SentencePiece.
+    match holds_precompiled(&value["normalizer"]) {
+        true => Err("it has a normalizer of the type Precompiled, which a byte-level BPE does not use"),
+        false => Ok(()),
+    }
+}
+
+/// Whether a normalizer is precompiled, or one of those in it.
+fn holds_precompiled(normalizer: &serde_json::Value) -> bool {
+    use serde_json::Value;
+
+    match normalizer {
+        Value::Array(inner) => inner.iter().any(holds_precompiled),
+        Value::Object(fields) => {
+            // A name without a value may be written as an object of one field, too.
+            let named = |kind: &Value| kind == "Precompiled" || kind.get("Precompiled").is_some();
+            fields.get("type").is_some_and(named) || fields.values().any(holds_precompiled)
+        }
+        _ => false,
+    }
+}
+
 /// Parses the file; gives its added tokens with their ids as written, too. That it is JSON with a byte-level decoder is seen to
 /// first: the tokenizers crate panics on some files that are not.
 fn read(json: &[u8]) -> Result<(Tokenizer, Vec<(String, u64)>), VocabularyError> {
     let value: serde_json::Value = serde_json::from_slice(json).map_err(|e| VocabularyError::Syntax(e.to_string()))?;
-    if !value.is_object() || !value["model"].is_object() {
-        return Err(VocabularyError::Syntax("it holds no `model`".to_owned()));
-    }
+    check_tokenizer(&value).map_err(|reason| VocabularyError::Syntax(reason.to_owned()))?;
     if value["decoder"]["type"] != "ByteLevel" {
         return Err(VocabularyError::NotByteLevel("its decoder is not ByteLevel".to_owned()));
     }

@@ -194,6 +194,28 @@ fn a_tokenizer_that_cannot_serve_is_refused_with_the_reason() {
 }
 
 #[test]
+fn a_precompiled_normalizer_is_refused_wherever_it_stands_and_others_are_taken() {
+    let of = |kind: serde_json::Value| serde_json::json!({"type": kind, "precompiled_charsmap": "AAAA"});
+    let bad = of("Precompiled".into());
+    for normalizer in [
+        bad.clone(),
+        of(serde_json::json!({"Precompiled": null})),
+        serde_json::json!({"type": "Sequence", "normalizers": [{"type": "NFC"}, bad]}),
+        serde_json::json!({"type": "Sequence", "normalizers": [{"type": "Sequence", "normalizers": [bad]}]}),
+        serde_json::json!([[bad]]),
+    ] {
+        let error = changed(|json| json["normalizer"] = normalizer.clone()).unwrap_err();
+        assert!(error.to_string().contains("Precompiled"), "{error}");
+    }
+    let usual = serde_json::json!({"type": "Sequence", "normalizers": [{"type": "NFC"}]});
+    changed(|json| json["normalizer"] = usual.clone()).unwrap();
+    // Not even an object.
+    for json in ["[]", "3", "null", "\"text\""] {
+        assert!(Vocabulary::from_bytes(json.as_bytes(), CODES, 16).is_err(), "{json}");
+    }
+}
+
+#[test]
 fn a_control_token_that_the_file_calls_ordinary_is_still_kept_from_users() {
     let vocabulary = changed(|json| {
         for token in json["added_tokens"].as_array_mut().unwrap() {

@@ -131,7 +131,11 @@ impl Manifest {
 impl Defaults {
     /// What is out of its range, in words.
     pub(super) fn check(&self) -> Result<(), String> {
+        let tokens = |name: &'static str, most: usize| (name, most >= 1, "1..".to_owned());
         let ranges = [
+            tokens("report_max_tokens", self.report_max_tokens),
+            tokens("vqa_max_tokens", self.vqa_max_tokens),
+            tokens("instruct_max_tokens", self.instruct_max_tokens),
             (
                 "temperature",
                 (0.0..=2.0).contains(&self.temperature),
@@ -219,16 +223,14 @@ mod tests {
         assert_eq!((usual.guidance, usual.readings), (1.0, 1));
         assert_eq!(read(serde_json::json!({"readings": 8})).unwrap().readings, 8);
         for (name, value) in [
-            ("readings", 0.0),
-            ("guidance", 0.5),
-            ("temperature", 3.0),
-            ("top_p", 0.0),
+            ("report_max_tokens", serde_json::json!(0)),
+            ("vqa_max_tokens", serde_json::json!(0)),
+            ("instruct_max_tokens", serde_json::json!(0)),
+            ("readings", serde_json::json!(0)),
+            ("guidance", serde_json::json!(0.5)),
+            ("temperature", serde_json::json!(3.0)),
+            ("top_p", serde_json::json!(0.0)),
         ] {
-            let value = if name == "readings" {
-                serde_json::json!(0)
-            } else {
-                value.into()
-            };
             let wrong = read(serde_json::json!({name: value})).unwrap_err();
             assert!(wrong.contains(name), "{wrong}");
         }

@@ -368,6 +368,14 @@ fn added_tokens_from_the_files_beside_the_tokenizer_are_taken_in() {
     fs::remove_dir_all(&workshop.options.out).unwrap();
     workshop.edit_json("added_tokens.json", |json| json["### Response:"] = json!(9999));
     assert!(workshop.refused().contains("added to it, it gets"));
+    workshop.edit_json("tokenizer.json", |json| {
+        json["normalizer"] = json!({"type": "Precompiled", "precompiled_charsmap": "AAAA"});
+    });
+    assert!(
+        workshop
+            .refused()
+            .contains("tokenizer.json: cannot be read: it has a normalizer")
+    );
 }
 
 #[test]

@@ -8,6 +8,7 @@ use tokenizers::{AddedToken, Tokenizer};
 
 use super::{ConvertError, read};
 use crate::model::bundle::TOKENIZER;
+use crate::vocabulary::check_tokenizer;
 
 /// Reads `tokenizer.json`. Tokens that stand only in `added_tokens.json` or `tokenizer_config.json` are added to it; without
 /// any the file is returned as it is.
@@ -28,8 +29,9 @@ pub(super) fn collect(dir: &Path) -> Result<Vec<u8>, ConvertError> {
         return Ok(json);
     }
     let not_json = |e: serde_json::Error| wrong(format!("cannot be read: {e}"));
-    // The tokenizers crate panics on some files that are not JSON.
+    // The tokenizers crate panics on some files that are not JSON, and on some that are.
     let value: Value = serde_json::from_slice(&json).map_err(not_json)?;
+    check_tokenizer(&value).map_err(|reason| wrong(format!("cannot be read: {reason}")))?;
     let own: BTreeSet<&str> = value["added_tokens"]
         .as_array()
         .into_iter()

@@ -201,7 +201,9 @@ impl Checkpoints {
         let (state, tensors) = (folder.join(STATE), folder.join(TENSORS));
         let text = fs::read(&state).map_err(|e| Unread::io(&state, e))?;
         let mut whole: Value = serde_json::from_slice(&text).map_err(|e| Unread::Damaged(format!("{STATE}: {e}")))?;
-        let body = whole["body"].take();
+        let Some(body) = whole.get_mut("body").map(Value::take) else {
+            return damaged("state.json is not that of a checkpoint");
+        };
         if whole["sha256"].as_str() != Some(&sha256(body.to_string().as_bytes())) {
             return damaged("state.json does not match its checksum");
         }
@@ -297,6 +299,10 @@ mod tests {
             (STATE, "cut"),
             (STATE, "flip"),
             (STATE, "gone"),
+            (STATE, "[]"),
+            (STATE, "3"),
+            (STATE, "\"text\""),
+            (STATE, "{}"),
         ] {
             let dir = tempfile::tempdir().unwrap();
             let checkpoints = Checkpoints::new(dir.path().to_owned(), 3);
@@ -310,7 +316,8 @@ mod tests {
                     bytes[last] ^= 1;
                     fs::write(&path, bytes).unwrap();
                 }
-                _ => fs::remove_file(&path).unwrap(),
+                "gone" => fs::remove_file(&path).unwrap(),
+                other => fs::write(&path, other).unwrap(),
             }
             let (restored, damaged) = checkpoints.newest().unwrap();
             assert_eq!(restored.unwrap().step, 10, "{file} {damage}");
