@@ -1,8 +1,8 @@
-//! What knows nothing of any room: hexadecimal, checksums of files, text in markup, command lines, lines for whoever looks on.
+//! What knows nothing of any room: hexadecimal, checksums of files, locks, text in markup, command lines, lines for whoever looks on.
 
 use std::ffi::OsStr;
 use std::fmt::Display;
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{self, ErrorKind, Read, Write as _};
 use std::path::Path;
 
@@ -48,6 +48,24 @@ pub fn hash_file(path: &Path, hash: &mut Sha256, progress: &mut dyn FnMut(u64)) 
         hash.update(&buffer[..read]);
         done += read as u64;
         progress(done);
+    }
+}
+
+/// Holds the file at `path`, made if it is not there, until what is given back is dropped; `None` while another process holds it. The
+/// system lets go of it when a process ends, however it ends.
+pub fn hold(path: &Path) -> io::Result<Option<File>> {
+    let file = File::create(path)?;
+    Ok(lock(&file)?.then_some(file))
+}
+
+/// Holds a file that is open, until it is closed; `false` while another process holds it.
+pub fn lock(file: &File) -> io::Result<bool> {
+    match file.try_lock() {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        // Some network file systems have no locks; there the rule cannot be kept, and work must still be possible.
+        Err(TryLockError::Error(reason)) if reason.kind() == io::ErrorKind::Unsupported => Ok(true),
+        Err(TryLockError::Error(reason)) => Err(reason),
     }
 }
 

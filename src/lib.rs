@@ -18,7 +18,7 @@
 //!
 //! | room | what lives there | may use |
 //! | --- | --- | --- |
-//! | [`basics`] | what knows nothing of any room: hexadecimal, checksums of files, text in markup, lines for whoever looks on | – |
+//! | [`basics`] | what knows nothing of any room: hexadecimal, checksums of files, locks, text in markup, lines for whoever looks on | – |
 //! | [`vocabulary`] | the one token space: text ids, control ids, image codes; prompt layout | – |
 //! | [`radiograph`] | PNG, JPEG, DICOM → pixels for the model (PNG and JPEG exactly as Pillow makes them); pixels → PNG, JPEG | – |
 //! | [`model`] | GPT-NeoX, VQ-GAN, KV memory, checkpoint reading, tables for drafts, the bundle | `vocabulary`, `radiograph` (plain pixels), `basics` |

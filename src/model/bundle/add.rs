@@ -6,6 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::held::Held;
 use super::manifest::{FileEntry, Manifest};
 use super::write::{json, sibling, version};
 use super::{BundleError, MANIFEST, folders, read_manifest, sha256};
@@ -21,7 +22,8 @@ const INSIDE: &str = ".partial";
 /// are exchanged one after the other.
 ///
 /// # Errors
-/// When the folder is no bundle or cannot be written to, and what `write` says. The bundle is as it was then.
+/// When the folder is no bundle or cannot be written to, when another command is at work on it, and what `write` says. The bundle is as it
+/// was then.
 pub fn add_file(
     dir: &Path,
     name: &str,
@@ -30,9 +32,16 @@ pub fn add_file(
     if let Ok(old) = sibling(dir, OLD) {
         folders::recover(dir, &old).map_err(BundleError::folder)?;
     }
-    let manifest = read_manifest(&dir.join(MANIFEST))?;
+    read_manifest(&dir.join(MANIFEST))?;
     // A link to the bundle goes on pointing at it.
     let dir = &dir.canonicalize().map_err(BundleError::io(dir))?;
+    // Where nothing can be made beside the bundle, whoever would replace it cannot either.
+    let _held = match Held::beside(dir) {
+        Err(busy @ BundleError::Busy(_)) => return Err(busy),
+        held => held.ok(),
+    };
+    // Another command may have changed it just now.
+    let manifest = read_manifest(&dir.join(MANIFEST))?;
     let room = Room::beside(dir).map_or_else(|| Room::inside(dir), Ok)?;
     let manifest = room.prepare(manifest, name, write)?;
     if !room.exchanged(dir) {
@@ -234,6 +243,17 @@ mod tests {
         assert_eq!(fs::read(dir.join(MANIFEST)).unwrap(), before);
         assert_whole(&root, &dir);
         assert!(add_file(root.path(), VQGAN_WEIGHTS, &write).is_err());
+    }
+
+    #[test]
+    fn a_bundle_that_is_being_replaced_gets_no_file() {
+        let (root, dir) = bundle();
+        let held = Held::beside(&dir.canonicalize().unwrap()).unwrap();
+        let refused = add_file(&dir, "more", &write).unwrap_err();
+        assert!(matches!(&refused, BundleError::Busy(_)), "{refused}");
+        drop(held);
+        add_file(&dir, "more", &write).unwrap();
+        assert_whole(&root, &dir);
     }
 
     #[cfg(unix)]

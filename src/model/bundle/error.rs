@@ -30,10 +30,10 @@ pub enum BundleError {
         reason: String,
     },
     /// A listed file is not there.
-    #[error("{} is listed in bundle.json but is not there; copy the bundle again", .0.display())]
+    #[error("{} is listed in bundle.json but is not there; copy the bundle again, or make it again", .0.display())]
     MissingFile(PathBuf),
     /// A file has another length than listed.
-    #[error("{} has {found} bytes, but bundle.json lists {listed}; copy the bundle again", .file.display())]
+    #[error("{} has {found} bytes, but bundle.json lists {listed}; copy the bundle again, or make it again", .file.display())]
     Size {
         /// The file.
         file: PathBuf,
@@ -89,6 +89,9 @@ pub enum BundleError {
     /// The place for a new bundle is taken.
     #[error("{} is not empty; give another --out, or --force to replace it", .0.display())]
     Exists(PathBuf),
+    /// Two at once would damage each other's work.
+    #[error("another command is at work on {}; wait for it, or choose another folder", .0.display())]
+    Busy(PathBuf),
     /// The place for a new bundle is taken by something else.
     #[error("{} is neither empty nor a bundle or the folder of a VQ-GAN (a bundle's own apart), and is not replaced, with --force or without; give another --out", .0.display())]
     Foreign(PathBuf),

@@ -7,6 +7,7 @@
 mod add;
 mod error;
 pub mod folders;
+mod held;
 mod inspect;
 mod manifest;
 mod partial;

@@ -31,7 +31,6 @@ pub use optimise::{adamw, schedule};
 pub use run::basis::{Base, Basis, DataSum};
 pub use run::drive::{Fault, Task, drive, finite};
 pub use run::listed::verify_listed;
-pub use run::lock::{hold, lock};
 pub use run::log::RUN;
 pub use run::plan::{Outcome, Plan, is_export};
 pub use run::settings::{FREE, PATHS, differences, split_share, split_share_in};

@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 
 use super::stamp::{Content, Seen, Stamp};
 use super::{CodeOrigin, EncodeError};
-use crate::train::common::lock;
+use crate::basics::lock;
 
 const MAGIC: &[u8; 8] = b"LLMCXRC2";
 /// The part of it that is the same in all versions.

@@ -9,10 +9,11 @@ use serde_json::Value;
 
 use super::glance::Glance;
 use super::{Planned, RecipeError};
+use crate::basics::hold;
 use crate::model::bundle::folders;
 use crate::train::common::checkpoint::Checkpoints;
 use crate::train::common::store::write_whole;
-use crate::train::common::{FREE, RUN, differences, hold, is_export};
+use crate::train::common::{FREE, RUN, differences, is_export};
 use crate::train::{classifier, finetune, pretrain, vqgan};
 
 const RECORDS: &str = ".steps";
