@@ -54,6 +54,24 @@ pub enum TrainError {
         /// The run's folder.
         out: PathBuf,
     },
+    /// What gives ids their meaning was changed, and the run has learned those of before.
+    #[error(
+        "{} is another {what} than when the run in {} made its checkpoint of step {step}: what it has learned of {ids} holds for those of \
+         before. Put that back, choose another --out, or remove the run's folder to begin it anew (for a step of a recipe: `run --redo` does)",
+        .place.display(), .out.display()
+    )]
+    OtherIds {
+        /// A tokenizer, or a VQ-GAN.
+        what: &'static str,
+        /// What its ids are called.
+        ids: &'static str,
+        /// The file.
+        place: PathBuf,
+        /// Steps done.
+        step: u64,
+        /// The run's folder.
+        out: PathBuf,
+    },
     /// Two at once would damage each other's checkpoints.
     #[error("another run is at work in {}; wait for it, or choose another --out", .0.display())]
     Busy(PathBuf),

@@ -8,7 +8,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::settings::{FinetuneSettings, InitCodes};
 use super::tokens::check_extends;
-use crate::basics::{hash_file, hex};
+use crate::basics::{hash_file, hex, sha256};
 use crate::model::bundle::{Bundle, CONFIG, MANIFEST, Manifest, TOKENIZER, VQGAN_CONFIG};
 use crate::model::checkpoint::{CheckpointReader, Dtype};
 use crate::model::convert;
@@ -85,6 +85,8 @@ pub struct Start {
     pub vocabulary: Vocabulary,
     /// The tokenizer's file, control tokens included.
     pub tokenizer: Vec<u8>,
+    /// What gives the ids of texts their meaning: that file as it is read.
+    pub texts: Base,
     /// With adapters: what they are adapters to.
     pub base: Option<Base>,
     /// What a base that was trained says of itself.
@@ -107,6 +109,10 @@ impl Start {
         };
         let named = |reason: &dyn std::fmt::Display| TrainError::Settings(format!("{}: {reason}", path.display()));
         let (tokenizer, added) = with_control_tokens(&bytes).map_err(|e| named(&e))?;
+        let texts = Base {
+            place: path.clone(),
+            sha256: sha256(&bytes),
+        };
         let (codes, per_image) = (vqgan.config.n_embed, vqgan.config.codes_per_image());
         let vocabulary = Vocabulary::from_bytes(&tokenizer, codes, per_image).map_err(|e| named(&e))?;
         let (rows, text) = (vocabulary.len(), vocabulary.text_len());
@@ -162,6 +168,7 @@ impl Start {
             model,
             vocabulary,
             tokenizer,
+            texts,
             base: adapted,
             said,
         })

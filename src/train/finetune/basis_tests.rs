@@ -1,4 +1,4 @@
-//! Runs that are taken up when their base or their data has changed.
+//! Runs that are taken up when their base, their data or the meaning of ids has changed.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -6,7 +6,7 @@ use tch::{Device, Tensor};
 
 use super::test_world::TestWorld;
 use super::{FinetuneSettings, train};
-use crate::model::bundle::{CONFIG, TOKENIZER, WEIGHTS};
+use crate::model::bundle::{CONFIG, TOKENIZER, VQGAN_CONFIG, VQGAN_WEIGHTS, WEIGHTS};
 use crate::model::checkpoint::Dtype;
 use crate::train::common::checkpoint::Checkpoints;
 use crate::train::common::store::replace_tensors;
@@ -54,6 +54,68 @@ fn adapters_to_a_base_that_was_trained_further_are_refused_and_a_run_that_holds_
     // With the base of before the adapters are learned to the end.
     std::fs::write(&weights, before).unwrap();
     assert_eq!(finish(&adapters).unwrap(), Outcome::Finished);
+}
+
+#[test]
+fn another_tokenizer_and_other_codes_are_refused_and_another_decoder_is_not() {
+    let world = TestWorld::new();
+    let (base, vqgan) = (world.path("base"), world.path("other"));
+    std::fs::create_dir(&base).unwrap();
+    std::fs::create_dir_all(vqgan.join("vqgan")).unwrap();
+    // Both without a manifest.
+    for (folder, name) in [
+        (&base, CONFIG),
+        (&base, TOKENIZER),
+        (&base, WEIGHTS),
+        (&vqgan, VQGAN_CONFIG),
+        (&vqgan, VQGAN_WEIGHTS),
+    ] {
+        std::fs::copy(world.path("start").join(name), folder.join(name)).unwrap();
+    }
+    // Of texts alone: codes of images tell by themselves which VQ-GAN has made them.
+    let settings = FinetuneSettings {
+        base: Some(base.clone()),
+        vqgan: vqgan.clone(),
+        data: Vec::new(),
+        codes: Vec::new(),
+        samples: 0,
+        ..world.settings("run")
+    };
+    cut(&settings);
+    let tokenizer = base.join(TOKENIZER);
+    let before = std::fs::read(&tokenizer).unwrap();
+    std::fs::write(&tokenizer, [&before[..], b"\n"].concat()).unwrap();
+    let error = finish(&settings).unwrap_err();
+    assert!(matches!(&error, TrainError::OtherIds { step: 3, .. }), "{error}");
+    assert!(
+        error.to_string().contains("tokenizer.json is another tokenizer"),
+        "{error}"
+    );
+    std::fs::write(&tokenizer, before).unwrap();
+    let weights = vqgan.join(VQGAN_WEIGHTS);
+    let before = std::fs::read(&weights).unwrap();
+    let change = |name: &str| {
+        let mut tensors = Tensor::read_safetensors(&weights).unwrap();
+        let (_, changed) = tensors.iter_mut().find(|(tensor, _)| tensor == name).unwrap();
+        *changed = &*changed + 1.0;
+        replace_tensors(&weights, &tensors, Dtype::F32).unwrap();
+    };
+    for name in [
+        "encoder.conv_in.weight",
+        "quantize.embedding.weight",
+        "quant_conv.weight",
+    ] {
+        change(name);
+        let error = finish(&settings).unwrap_err();
+        assert!(
+            matches!(&error, TrainError::OtherIds { step: 3, .. }),
+            "{name}: {error}"
+        );
+        assert!(error.to_string().contains("is another VQ-GAN"), "{error}");
+        std::fs::write(&weights, &before).unwrap();
+    }
+    change("decoder.conv_in.weight");
+    assert_eq!(finish(&settings).unwrap(), Outcome::Finished);
 }
 
 #[test]

@@ -56,7 +56,7 @@ pub(super) struct FinetuneTask {
     best: Best,
     /// Whether patience has run out.
     exhausted: bool,
-    /// What the examples are and, with adapters, the base.
+    /// What the examples are, what gives ids their meaning and, with adapters, the base.
     basis: Basis,
 }
 
@@ -130,6 +130,8 @@ impl FinetuneTask {
             basis: Basis {
                 data: Some(examples.checksum()),
                 base: start.base,
+                tokenizer: Some(start.texts),
+                codes: Some(vqgan.meaning()?),
             },
             examples,
             tokenizer: start.tokenizer,

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use tch::{Device, Kind};
 
 use super::generator::codes_checksum;
+use crate::basics::hex;
 use crate::model::bundle::MANIFEST;
 use crate::model::checkpoint::Weights;
 use crate::model::vqgan::{Vqgan, VqganConfig};
-use crate::train::common::{TrainError, verify_listed};
+use crate::train::common::{Base, TrainError, verify_listed};
 use crate::train::encode::CodeOrigin;
 
 const YAML: &str = "config.yaml";
@@ -72,6 +73,14 @@ impl VqganFiles {
         let (codes, count) = (self.config.codes_per_image(), self.config.n_embed);
         let vqgan = codes_checksum(&self.config, &self.open()?);
         Ok(CodeOrigin::of(vqgan, [&self.yaml, &self.weights], codes, count)?)
+    }
+
+    /// What gives its codes their meaning.
+    pub fn meaning(&self) -> Result<Base, TrainError> {
+        Ok(Base {
+            place: self.weights.clone(),
+            sha256: hex(&codes_checksum(&self.config, &self.open()?)),
+        })
     }
 
     /// The network, in f32.

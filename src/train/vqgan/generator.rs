@@ -30,7 +30,7 @@ pub fn other_codes(config: &VqganConfig, one: &Weights, another: &Weights) -> Op
     names.find(|name| differs(name))
 }
 
-/// SHA-256 of what decides the codes of a VQ-GAN: its shape, its encoder and its code book. Files of codes carry it: what
+/// SHA-256 of what decides the codes of a VQ-GAN: its shape, its encoder and its code book. Files of codes and runs carry it: what
 /// goes into it, and how, stays.
 pub(super) fn codes_checksum(config: &VqganConfig, weights: &Weights) -> [u8; 32] {
     let VqganConfig {

@@ -13,11 +13,15 @@ use crate::train::common::TrainError;
 const DATA: &str = "data";
 /// In a checkpoint's state: the checksum of the base.
 const BASE: &str = "base";
+/// In a checkpoint's state: the checksum of the tokenizer.
+const TOKENIZER: &str = "tokenizer";
+/// In a checkpoint's state: the checksum of what gives codes their meaning.
+const CODES: &str = "codes";
 
-/// Weights that are read anew whenever the run is taken up, since its checkpoints hold only what is learned beside them.
+/// What is read anew whenever the run is taken up, since its checkpoints hold only what is learned beside it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Base {
-    /// Where they are.
+    /// Where it is.
     pub place: PathBuf,
     /// Checksum of all that is read there, hexadecimal.
     pub sha256: String,
@@ -30,6 +34,10 @@ pub struct Basis {
     pub data: Option<String>,
     /// The base, where checkpoints do not hold what became of it.
     pub base: Option<Base>,
+    /// The tokenizer, which gives the ids of texts their meaning.
+    pub tokenizer: Option<Base>,
+    /// What gives codes of images their meaning.
+    pub codes: Option<Base>,
 }
 
 impl Basis {
@@ -37,16 +45,22 @@ impl Basis {
     pub fn of(data: String) -> Self {
         Self {
             data: Some(data),
-            base: None,
+            ..Self::default()
         }
     }
 
     /// Adds it to the state of a checkpoint.
     pub(super) fn note(&self, state: &mut Map<String, Value>) {
-        let base = self.base.as_ref().map(|base| &base.sha256);
-        for (name, sum) in [(DATA, self.data.as_ref()), (BASE, base)] {
+        let of = |read: &Option<Base>| read.as_ref().map(|read| read.sha256.clone());
+        let sums = [
+            (DATA, self.data.clone()),
+            (BASE, of(&self.base)),
+            (TOKENIZER, of(&self.tokenizer)),
+            (CODES, of(&self.codes)),
+        ];
+        for (name, sum) in sums {
             if let Some(sum) = sum {
-                state.insert(name.to_owned(), Value::String(sum.clone()));
+                state.insert(name.to_owned(), Value::String(sum));
             }
         }
     }
@@ -55,7 +69,7 @@ impl Basis {
     /// be told where the data are others.
     ///
     /// # Errors
-    /// Where the base is another one.
+    /// Where the base is another one, or ids have another meaning.
     pub(super) fn compare(&self, state: &Value, step: u64, out: &Path) -> Result<Option<String>, TrainError> {
         let differs = |name: &str, now: &str| state[name].as_str().is_some_and(|then| then != now);
         if let Some(base) = self.base.as_ref().filter(|base| differs(BASE, &base.sha256)) {
@@ -64,6 +78,20 @@ impl Basis {
                 step,
                 out: out.to_owned(),
             });
+        }
+        for (name, read, what, ids) in [
+            (TOKENIZER, &self.tokenizer, "tokenizer", "tokens"),
+            (CODES, &self.codes, "VQ-GAN", "codes"),
+        ] {
+            if let Some(read) = read.as_ref().filter(|read| differs(name, &read.sha256)) {
+                return Err(TrainError::OtherIds {
+                    what,
+                    ids,
+                    place: read.place.clone(),
+                    step,
+                    out: out.to_owned(),
+                });
+            }
         }
         let other = self.data.as_ref().is_some_and(|data| differs(DATA, data));
         Ok(other.then(|| format!("the data is another than at step {step}: what is left comes in another order")))
@@ -112,6 +140,41 @@ mod tests {
                 place: PathBuf::from("models/base"),
                 sha256: base.to_owned(),
             }),
+            ..Basis::default()
+        }
+    }
+
+    #[test]
+    fn ids_of_another_meaning_are_refused_and_earlier_checkpoints_are_taken() {
+        let basis = |tokenizer: &str, codes: &str| {
+            let read = |place: &str, sha256: &str| {
+                Some(Base {
+                    place: PathBuf::from(place),
+                    sha256: sha256.to_owned(),
+                })
+            };
+            Basis {
+                tokenizer: read("tokenizer.json", tokenizer),
+                codes: read("vqgan/model.safetensors", codes),
+                ..Basis::default()
+            }
+        };
+        let mut state = Map::new();
+        basis("t", "c").note(&mut state);
+        let state = Value::Object(state);
+        let compare = |basis: Basis, state: &Value| basis.compare(state, 7, Path::new("run"));
+        assert_eq!(compare(basis("t", "c"), &state).unwrap(), None);
+        for (other, what, place) in [
+            (basis("other", "c"), "another tokenizer", "tokenizer.json"),
+            (basis("t", "other"), "another VQ-GAN", "vqgan/model.safetensors"),
+        ] {
+            let refused = compare(other, &state).unwrap_err().to_string();
+            for part in [what, place, "step 7", "another --out", "remove the run's folder"] {
+                assert!(refused.contains(part), "{refused}");
+            }
+        }
+        for earlier in [json!({"data": "d"}), Value::Null] {
+            assert_eq!(compare(basis("t", "c"), &earlier).unwrap(), None);
         }
     }
 
