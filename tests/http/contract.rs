@@ -173,6 +173,7 @@ async fn requests_in_the_openai_way_take_the_fields_of_their_schemas_and_what_cl
         "service_tier",
         "prompt_cache_key",
         "prompt_cache_retention",
+        "prompt_cache_options",
         "prediction",
         "safety_identifier",
         "parallel_tool_calls",
@@ -189,6 +190,9 @@ async fn requests_in_the_openai_way_take_the_fields_of_their_schemas_and_what_cl
         "presence_penalty",
         "logit_bias",
         "modalities",
+        "audio",
+        "moderation",
+        "web_search_options",
     ];
     const IMAGES: &[&str] = &[
         "quality",
@@ -196,6 +200,7 @@ async fn requests_in_the_openai_way_take_the_fields_of_their_schemas_and_what_cl
         "background",
         "moderation",
         "user",
+        "safety_identifier",
         "output_compression",
         "partial_images",
         "stream",

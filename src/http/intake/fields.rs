@@ -62,7 +62,9 @@ impl Fields {
             let place = format!("line {}, column {}", error.line(), error.column());
             ApiError::new(
                 ErrorCode::InvalidJson,
-                format!("The body is not valid JSON ({place}); send a JSON object."),
+                format!(
+                    "The body is not valid JSON, or holds half of a \\u pair or a number that is too large ({place}); send a JSON object."
+                ),
             )
         })?;
         match value {
@@ -149,15 +151,19 @@ impl Fields {
             .ok_or_else(|| wrong(name, "a number"))
     }
 
-    /// A whole number, not negative. One that no u64 holds is out of every range, and is told so where ranges are checked.
+    /// A whole number, not negative; in JSON it may have a point (`16.0`). One that no u64 holds is out of every range, and is told so where ranges
+    /// are checked.
     pub fn integer(&mut self, name: &'static str) -> Result<Option<u64>, ApiError> {
         let number = match self.single(name)? {
             None => return Ok(None),
             Some(Value::String(text)) if self.textual => whole(text.trim()),
-            // Such a number is read as one with a point.
-            Some(value) => value
-                .as_u64()
-                .or_else(|| value.as_f64().filter(|n| *n >= u64::MAX as f64).map(|_| u64::MAX)),
+            // Of one with a point a large one ends at u64::MAX.
+            Some(value) => value.as_u64().or_else(|| {
+                value
+                    .as_f64()
+                    .filter(|n| *n >= 0.0 && n.fract() == 0.0)
+                    .map(|n| n as u64)
+            }),
         };
         number
             .map(Some)
@@ -261,9 +267,11 @@ impl Fields {
         })
     }
 
-    /// Refuses what is left, by the name of the first; `say` is given the name as it may be shown.
+    /// Refuses what is left, by the name of the first; `say` is given the name as it may be shown. In JSON `null` counts as not given here, too: typed
+    /// clients send it for what was left out.
     fn refuse(&self, say: impl FnOnce(&str) -> String) -> Result<(), ApiError> {
-        let Some(name) = self.left.keys().next() else {
+        let given = |value: &Value| self.textual || !value.is_null();
+        let Some((name, _)) = self.left.iter().find(|(_, value)| given(value)) else {
             return Ok(());
         };
         Err(ApiError {

@@ -25,13 +25,14 @@ use crate::http::wire::{
 use crate::service::{Material, Options, Outcome, Task, Update};
 
 /// Fields of the OpenAI API that change nothing here.
-const HARMLESS: [&str; 11] = [
+const HARMLESS: [&str; 12] = [
     "user",
     "store",
     "metadata",
     "service_tier",
     "prompt_cache_key",
     "prompt_cache_retention",
+    "prompt_cache_options",
     // What the reply is expected to be, to write it faster: it may be anything else.
     "prediction",
     "safety_identifier",
@@ -41,7 +42,7 @@ const HARMLESS: [&str; 11] = [
 ];
 
 /// Fields that would change the answer and cannot be honoured, with the values that ask for nothing.
-const REFUSED: [(&str, &[&str]); 11] = [
+const REFUSED: [(&str, &[&str]); 14] = [
     ("tools", &["[]"]),
     ("tool_choice", &["\"none\"", "\"auto\""]),
     ("functions", &["[]"]),
@@ -53,6 +54,9 @@ const REFUSED: [(&str, &[&str]); 11] = [
     ("presence_penalty", &["0", "0.0"]),
     ("logit_bias", &["{}"]),
     ("modalities", &["[\"text\"]"]),
+    ("audio", &[]),
+    ("moderation", &[]),
+    ("web_search_options", &[]),
 ];
 
 /// Chat, OpenAI-compatible

@@ -17,7 +17,8 @@ use crate::service::{Options, Task};
 
 /// Draw chest X-rays, OpenAI-compatible
 ///
-/// Images come as `b64_json`. `quality`, `style`, `background`, `moderation`, `output_compression`, `partial_images` and `user` change nothing here.
+/// Images come as `b64_json`. `quality`, `style`, `background`, `moderation`, `output_compression`, `partial_images`, `user` and `safety_identifier` change
+/// nothing here.
 #[utoipa::path(
     post, path = "/v1/images/generations", tag = "openai", operation_id = "createImage",
     request_body = ImagesRequest,
@@ -71,6 +72,7 @@ pub async fn generations(State(state): State<AppState>, request: Request) -> Res
         "background",
         "moderation",
         "user",
+        "safety_identifier",
         "output_compression",
         "partial_images",
     ]);

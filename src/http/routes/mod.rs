@@ -34,11 +34,19 @@ fn take_options(fields: &mut Fields) -> Result<Options, ApiError> {
 fn take_seed(fields: &mut Fields) -> Result<Option<u64>, ApiError> {
     match fields.value("seed") {
         None => Ok(None),
-        Some(value) => match (value.as_i64(), value.as_u64()) {
-            (Some(seed), _) => Ok(Some(seed.rem_euclid(SEED_END as i64) as u64)),
-            (None, Some(seed)) => Ok(Some(seed % SEED_END)),
-            (None, None) => Err(wrong("seed", "a whole number")),
-        },
+        Some(value) => {
+            // In JSON a whole number may have a point; beyond this they are no longer exact.
+            let pointed = || {
+                value
+                    .as_f64()
+                    .filter(|n| n.fract() == 0.0 && n.abs() <= (1u64 << 53) as f64)
+            };
+            match (value.as_i64().or_else(|| pointed().map(|n| n as i64)), value.as_u64()) {
+                (_, Some(seed)) => Ok(Some(seed % SEED_END)),
+                (Some(seed), None) => Ok(Some(seed.rem_euclid(SEED_END as i64) as u64)),
+                (None, None) => Err(wrong("seed", "a whole number")),
+            }
+        }
     }
 }
 

@@ -44,7 +44,7 @@ fn an_error_names_the_field_and_never_its_value() {
 }
 
 #[test]
-fn a_number_larger_than_any_is_a_number_and_one_below_nought_or_with_a_point_is_none() {
+fn a_number_larger_than_any_is_a_whole_one_and_one_below_nought_or_between_two_is_none() {
     let read = |number: &str| {
         let json = of_json(format!("{{\"seed\": {number}}}").as_bytes());
         [json, Fields::from_query(&format!("seed={number}"))].map(|fields| fields.expect("sound").integer("seed"))
@@ -63,6 +63,33 @@ fn a_number_larger_than_any_is_a_number_and_one_below_nought_or_with_a_point_is_
             assert_eq!(integer.expect_err("none").code, ErrorCode::InvalidField, "{number}");
         }
     }
+}
+
+#[test]
+fn a_whole_number_may_have_a_point_in_json() {
+    for (number, right) in [("16.0", 16), ("0.0", 0), ("1e3", 1000), ("1e30", u64::MAX)] {
+        let mut fields = of_json(format!("{{\"n\": {number}}}").as_bytes()).expect("JSON");
+        assert_eq!(fields.integer("n").expect("a number"), Some(right), "{number}");
+    }
+    for number in ["16.5", "-1.0", "\"16\""] {
+        let mut fields = of_json(format!("{{\"n\": {number}}}").as_bytes()).expect("JSON");
+        assert_eq!(
+            fields.integer("n").expect_err("none").code,
+            ErrorCode::InvalidField,
+            "{number}"
+        );
+    }
+}
+
+#[test]
+fn null_is_as_if_it_were_not_given_whatever_its_name() {
+    let fields = of_json(br#"{"moderation": null}"#).expect("JSON");
+    fields.finish().expect("nothing is asked for");
+    let error = of_json(br#"{"moderation": null, "audio": {}}"#)
+        .expect("JSON")
+        .finish()
+        .expect_err("something is");
+    assert_eq!(error.param.as_deref(), Some("audio"));
 }
 
 #[test]
