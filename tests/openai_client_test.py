@@ -18,6 +18,8 @@ sys.path.insert(0, str(ROOT / "target/python"))
 
 try:
     import openai
+    from openai.types import image_generate_params
+    from openai.types.chat import completion_create_params
 except ImportError:
     openai = None
 
@@ -92,6 +94,22 @@ class OpenAiClient(unittest.TestCase):
         self.assertEqual(refused.exception.code, "unsupported_parameter")
         with self.assertRaises(openai.NotFoundError):
             self.client.models.retrieve("another")
+
+    def test_no_field_that_the_client_knows_is_called_unknown(self):
+        def code(path, name):
+            # What must be there is left out or of the wrong type, so nothing is ever begun.
+            with self.assertRaises(openai.BadRequestError) as refused:
+                self.client.post(path, body={name: 0}, cast_to=object)
+            return refused.exception.code
+
+        for path, fields in (
+            ("/chat/completions", completion_create_params.CompletionCreateParamsBase),
+            ("/images/generations", image_generate_params.ImageGenerateParamsBase),
+        ):
+            self.assertEqual(code(path, "no_such_field"), "unknown_field")
+            for name in fields.__annotations__:
+                with self.subTest(path=path, name=name):
+                    self.assertNotEqual(code(path, name), "unknown_field")
 
 
 if __name__ == "__main__":

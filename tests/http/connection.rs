@@ -119,6 +119,46 @@ async fn an_answer_tells_how_long_its_connection_is_kept_and_the_last_one_tells_
 }
 
 #[tokio::test]
+async fn an_answer_promises_to_keep_its_connection_only_where_the_body_was_read_to_its_end() {
+    const KEPT: &str = "\r\nkeep-alive: timeout=10\r\n";
+    const NEXT: &str = "GET /livez HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+    let house = House::plain().await;
+    let served = house.serve().await;
+    let ask = async |path: &str, more: &str, rest: &str| {
+        let mut stream = TcpStream::connect(served.address).await.expect("connected");
+        let head = format!("POST {path} HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n{more}\r\n\r\n{rest}");
+        stream.write_all(head.as_bytes()).await.expect("written");
+        read_all(&mut stream).await
+    };
+    // It waits for a go-ahead, or stops for longer than such a body is read.
+    for (framing, rest) in [
+        ("content-length: 9\r\nexpect: 100-continue", ""),
+        ("transfer-encoding: chunked\r\nexpect: 100-continue", ""),
+        ("content-length: 9", "half"),
+    ] {
+        let answer = ask("/no/such/path", framing, rest).await;
+        assert!(answer.starts_with("HTTP/1.1 404"), "{framing}: {answer}");
+        assert!(answer.contains("\r\nconnection: close\r\n"), "{framing}: {answer}");
+        assert!(!answer.contains("keep-alive"), "{framing}: {answer}");
+    }
+    let body = r#"{"instruction": "Say hello."}"#;
+    let chunks = format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
+    for (path, framing, rest) in [
+        ("/no/such/path", "content-length: 4", "some"),
+        ("/no/such/path", "transfer-encoding: chunked", chunks.as_str()),
+        (
+            "/v1/instruct",
+            "transfer-encoding: chunked\r\nexpect: 100-continue",
+            chunks.as_str(),
+        ),
+    ] {
+        let answers = ask(path, framing, &format!("{rest}{NEXT}")).await;
+        assert_eq!(answers.matches(KEPT).count(), 1, "{path}, {framing}: {answers}");
+        assert!(answers.contains("\"alive\""), "{path}, {framing}: {answers}");
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_is_refused_while_it_sends_gets_its_answer() {
     let house = House::plain().await;
     let served = house.serve().await;

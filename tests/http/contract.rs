@@ -172,8 +172,8 @@ async fn requests_in_the_openai_way_take_the_fields_of_their_schemas_and_what_cl
         "metadata",
         "service_tier",
         "prompt_cache_key",
-        "prompt_cache_retention",
         "prompt_cache_options",
+        "prompt_cache_retention",
         "prediction",
         "safety_identifier",
         "parallel_tool_calls",
@@ -196,13 +196,17 @@ async fn requests_in_the_openai_way_take_the_fields_of_their_schemas_and_what_cl
     ];
     const IMAGES: &[&str] = &[
         "quality",
+        "complexity",
         "style",
         "background",
         "moderation",
         "user",
-        "safety_identifier",
         "output_compression",
         "partial_images",
+        "frame_count",
+        "frame_duration_ms",
+        "svg",
+        "safety_identifier",
         "stream",
     ];
     let house = House::plain().await;

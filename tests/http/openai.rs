@@ -77,13 +77,20 @@ async fn an_image_without_a_word_asks_for_a_report_whatever_was_said_before() {
 #[tokio::test]
 async fn any_whole_number_is_a_seed() {
     let house = House::plain().await;
-    for seed in [json!(-1), json!(i64::MIN), json!(u64::MAX), json!(7)] {
+    for seed in [
+        json!(-1),
+        json!(i64::MIN),
+        json!(u64::MAX),
+        json!(7),
+        json!(-7.0),
+        json!(1e15),
+    ] {
         house
             .json("/v1/chat/completions", ask(json!({"seed": seed})))
             .await
             .ok();
     }
-    for seed in [json!(0.5), json!("7")] {
+    for seed in [json!(0.5), json!(-0.5), json!("7")] {
         house
             .json("/v1/chat/completions", ask(json!({"seed": seed})))
             .await
@@ -193,6 +200,9 @@ async fn what_would_change_the_answer_is_refused_and_the_rest_is_ignored() {
         json!({"response_format": {"type": "json_object"}}),
         json!({"logprobs": true}),
         json!({"frequency_penalty": 0.5}),
+        json!({"audio": {"voice": "ash", "format": "mp3"}}),
+        json!({"moderation": {"model": "omni-moderation-latest"}}),
+        json!({"web_search_options": {}}),
     ] {
         house
             .json("/v1/chat/completions", ask(more))
@@ -210,7 +220,7 @@ async fn what_would_change_the_answer_is_refused_and_the_rest_is_ignored() {
     house
         .json(
             "/v1/chat/completions",
-            ask(json!({"prediction": prediction, "prompt_cache_retention": "24h"})),
+            ask(json!({"prediction": prediction, "prompt_cache_retention": "24h", "prompt_cache_options": {"ttl": "24h"}})),
         )
         .await
         .ok();
@@ -218,6 +228,14 @@ async fn what_would_change_the_answer_is_refused_and_the_rest_is_ignored() {
         .json("/v1/chat/completions", ask(json!({"model": "gpt-4"})))
         .await
         .refused(404, "model_not_found");
+    house
+        .json("/v1/chat/completions", ask(json!({"wishes": null, "tools": null})))
+        .await
+        .ok();
+    house
+        .json("/v1/images/generations", json!({"prompt": "Clear.", "wishes": null}))
+        .await
+        .ok();
     house
         .json("/v1/chat/completions", ask(json!({"wishes": 3})))
         .await

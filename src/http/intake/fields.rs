@@ -60,15 +60,18 @@ impl Fields {
         room(values as u64 * VALUE_BYTES)?;
         let value: Value = serde_json::from_str(text).map_err(|error| {
             let place = format!("line {}, column {}", error.line(), error.column());
-            ApiError::new(
-                ErrorCode::InvalidJson,
-                format!(
-                    "The body is not valid JSON, or holds half of a \\u pair or a number that is too large ({place}); send a JSON object."
-                ),
-            )
+            // Half of a surrogate pair and `1e400` are within JSON's grammar, and nothing can be made of them.
+            let message = format!(
+                "The body is not valid JSON ({place}), or it holds a broken \\u escape or a number out of every range; send a JSON object."
+            );
+            ApiError::new(ErrorCode::InvalidJson, message)
         })?;
         match value {
-            Value::Object(left) => Ok(Self::of(left, false)),
+            Value::Object(mut left) => {
+                // Null counts as not given, under whatever name: some clients write it for all that they do not set.
+                left.retain(|_, value| !value.is_null());
+                Ok(Self::of(left, false))
+            }
             _ => Err(ApiError::new(ErrorCode::InvalidJson, "The body must be a JSON object.")),
         }
     }
@@ -151,18 +154,16 @@ impl Fields {
             .ok_or_else(|| wrong(name, "a number"))
     }
 
-    /// A whole number, not negative; in JSON it may have a point (`16.0`). One that no u64 holds is out of every range, and is told so where ranges
-    /// are checked.
+    /// A whole number, not negative. One that no u64 holds is out of every range, and is told so where ranges are checked. To JSON Schema `16.0` is a
+    /// whole number, too, and some languages write all theirs so.
     pub fn integer(&mut self, name: &'static str) -> Result<Option<u64>, ApiError> {
         let number = match self.single(name)? {
             None => return Ok(None),
             Some(Value::String(text)) if self.textual => whole(text.trim()),
-            // Of one with a point a large one ends at u64::MAX.
+            // What no u64 holds is read as a number with a point, and becomes the largest.
             Some(value) => value.as_u64().or_else(|| {
-                value
-                    .as_f64()
-                    .filter(|n| *n >= 0.0 && n.fract() == 0.0)
-                    .map(|n| n as u64)
+                let number = value.as_f64().filter(|n| *n >= 0.0 && n.fract() == 0.0);
+                number.map(|n| n as u64)
             }),
         };
         number
@@ -267,11 +268,9 @@ impl Fields {
         })
     }
 
-    /// Refuses what is left, by the name of the first; `say` is given the name as it may be shown. In JSON `null` counts as not given here, too: typed
-    /// clients send it for what was left out.
+    /// Refuses what is left, by the name of the first; `say` is given the name as it may be shown.
     fn refuse(&self, say: impl FnOnce(&str) -> String) -> Result<(), ApiError> {
-        let given = |value: &Value| self.textual || !value.is_null();
-        let Some((name, _)) = self.left.iter().find(|(_, value)| given(value)) else {
+        let Some(name) = self.left.keys().next() else {
             return Ok(());
         };
         Err(ApiError {

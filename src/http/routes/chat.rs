@@ -31,8 +31,8 @@ const HARMLESS: [&str; 12] = [
     "metadata",
     "service_tier",
     "prompt_cache_key",
-    "prompt_cache_retention",
     "prompt_cache_options",
+    "prompt_cache_retention",
     // What the reply is expected to be, to write it faster: it may be anything else.
     "prediction",
     "safety_identifier",
@@ -49,7 +49,7 @@ const REFUSED: [(&str, &[&str]); 14] = [
     ("function_call", &["\"none\""]),
     ("response_format", &["{\"type\":\"text\"}"]),
     ("logprobs", &["false"]),
-    ("top_logprobs", &["0"]),
+    ("top_logprobs", &["0", "0.0"]),
     ("frequency_penalty", &["0", "0.0"]),
     ("presence_penalty", &["0", "0.0"]),
     ("logit_bias", &["{}"]),

@@ -17,8 +17,8 @@ use crate::service::{Options, Task};
 
 /// Draw chest X-rays, OpenAI-compatible
 ///
-/// Images come as `b64_json`. `quality`, `style`, `background`, `moderation`, `output_compression`, `partial_images`, `user` and `safety_identifier` change
-/// nothing here.
+/// Images come as `b64_json`. `quality`, `complexity`, `style`, `background`, `moderation`, `output_compression`, `partial_images`, `frame_count`,
+/// `frame_duration_ms`, `svg`, `safety_identifier` and `user` change nothing here.
 #[utoipa::path(
     post, path = "/v1/images/generations", tag = "openai", operation_id = "createImage",
     request_body = ImagesRequest,
@@ -68,13 +68,18 @@ pub async fn generations(State(state): State<AppState>, request: Request) -> Res
     }
     fields.ignore(&[
         "quality",
+        "complexity",
         "style",
         "background",
         "moderation",
         "user",
-        "safety_identifier",
         "output_compression",
         "partial_images",
+        // Of formats that are refused where they are asked for.
+        "frame_count",
+        "frame_duration_ms",
+        "svg",
+        "safety_identifier",
     ]);
     let share = input.finish()?;
     let reply = start(&state, Task::Draw { text, n, format }, options, share).await;

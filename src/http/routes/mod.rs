@@ -11,6 +11,8 @@ pub mod vqa;
 
 use std::time::Instant;
 
+use serde_json::Value;
+
 use super::error::ApiError;
 use super::intake::budget::Share;
 use super::intake::fields::{Fields, wrong};
@@ -34,20 +36,18 @@ fn take_options(fields: &mut Fields) -> Result<Options, ApiError> {
 fn take_seed(fields: &mut Fields) -> Result<Option<u64>, ApiError> {
     match fields.value("seed") {
         None => Ok(None),
-        Some(value) => {
-            // In JSON a whole number may have a point; beyond this they are no longer exact.
-            let pointed = || {
-                value
-                    .as_f64()
-                    .filter(|n| n.fract() == 0.0 && n.abs() <= (1u64 << 53) as f64)
-            };
-            match (value.as_i64().or_else(|| pointed().map(|n| n as i64)), value.as_u64()) {
-                (_, Some(seed)) => Ok(Some(seed % SEED_END)),
-                (Some(seed), None) => Ok(Some(seed.rem_euclid(SEED_END as i64) as u64)),
-                (None, None) => Err(wrong("seed", "a whole number")),
-            }
-        }
+        Some(value) => match (value.as_i64().or_else(|| with_point(&value)), value.as_u64()) {
+            (Some(seed), _) => Ok(Some(seed.rem_euclid(SEED_END as i64) as u64)),
+            (None, Some(seed)) => Ok(Some(seed % SEED_END)),
+            (None, None) => Err(wrong("seed", "a whole number")),
+        },
     }
+}
+
+/// The whole number that is written with a point, as `-7.0`; none where a number of this kind no longer holds each of them.
+fn with_point(value: &Value) -> Option<i64> {
+    let number = value.as_f64().filter(|n| value.is_f64() && n.fract() == 0.0);
+    number.filter(|n| n.abs() <= SEED_END as f64).map(|n| n as i64)
 }
 
 fn take_constraint(fields: &mut Fields) -> Result<Constraint, ApiError> {

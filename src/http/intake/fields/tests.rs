@@ -44,7 +44,7 @@ fn an_error_names_the_field_and_never_its_value() {
 }
 
 #[test]
-fn a_number_larger_than_any_is_a_whole_one_and_one_below_nought_or_between_two_is_none() {
+fn a_number_larger_than_any_is_a_number_and_one_below_nought_or_that_is_not_whole_is_none() {
     let read = |number: &str| {
         let json = of_json(format!("{{\"seed\": {number}}}").as_bytes());
         [json, Fields::from_query(&format!("seed={number}"))].map(|fields| fields.expect("sound").integer("seed"))
@@ -66,30 +66,28 @@ fn a_number_larger_than_any_is_a_whole_one_and_one_below_nought_or_between_two_i
 }
 
 #[test]
-fn a_whole_number_may_have_a_point_in_json() {
-    for (number, right) in [("16.0", 16), ("0.0", 0), ("1e3", 1000), ("1e30", u64::MAX)] {
-        let mut fields = of_json(format!("{{\"n\": {number}}}").as_bytes()).expect("JSON");
-        assert_eq!(fields.integer("n").expect("a number"), Some(right), "{number}");
+fn a_whole_number_in_json_may_be_written_with_a_point() {
+    let read = |number: &str| {
+        let fields = of_json(format!("{{\"seed\": {number}}}").as_bytes());
+        fields.expect("JSON").integer("seed")
+    };
+    for (number, right) in [
+        ("16.0", 16),
+        ("1e3", 1000),
+        ("0.0", 0),
+        ("-0.0", 0),
+        ("9007199254740992.0", 1 << 53),
+        ("1e300", u64::MAX),
+    ] {
+        assert_eq!(read(number).expect("whole"), Some(right), "{number}");
     }
-    for number in ["16.5", "-1.0", "\"16\""] {
-        let mut fields = of_json(format!("{{\"n\": {number}}}").as_bytes()).expect("JSON");
+    for number in ["16.5", "-16.0", "1e-3", "-1e300"] {
         assert_eq!(
-            fields.integer("n").expect_err("none").code,
+            read(number).expect_err("none").code,
             ErrorCode::InvalidField,
             "{number}"
         );
     }
-}
-
-#[test]
-fn null_is_as_if_it_were_not_given_whatever_its_name() {
-    let fields = of_json(br#"{"moderation": null}"#).expect("JSON");
-    fields.finish().expect("nothing is asked for");
-    let error = of_json(br#"{"moderation": null, "audio": {}}"#)
-        .expect("JSON")
-        .finish()
-        .expect_err("something is");
-    assert_eq!(error.param.as_deref(), Some("audio"));
 }
 
 #[test]
@@ -109,6 +107,19 @@ fn what_is_left_over_is_told_before_what_is_missing() {
     assert_eq!(
         (error.code, error.param.as_deref()),
         (ErrorCode::MissingField, Some("image"))
+    );
+}
+
+#[test]
+fn null_in_json_counts_as_not_given_under_whatever_name() {
+    let mut fields = of_json(br#"{"instruction": null, "of_another_api": null}"#).expect("JSON");
+    assert_eq!(fields.text("instruction").expect("not given"), None);
+    assert!(fields.finish().is_ok());
+    let fields = of_json(br#"{"null": null, "of_another_api": {"a": null}}"#).expect("JSON");
+    let error = fields.finish().expect_err("an object");
+    assert_eq!(
+        (error.code, error.param.as_deref()),
+        (ErrorCode::UnknownField, Some("of_another_api"))
     );
 }
 
@@ -153,6 +164,15 @@ fn broken_text_is_refused() {
     );
     assert_eq!(of_json(b"{\"a\": ").expect_err("cut").code, ErrorCode::InvalidJson);
     assert_eq!(of_json(b"[1]").expect_err("a list").code, ErrorCode::InvalidJson);
+    // What is JSON by its grammar is not told that it is none.
+    for (body, told) in [
+        (&br#"{"a": "\ud83d"}"#[..], "broken \\u escape"),
+        (&br#"{"a": 1e400}"#[..], "out of every range"),
+    ] {
+        let error = of_json(body).expect_err("nothing that can be read");
+        assert_eq!(error.code, ErrorCode::InvalidJson);
+        assert!(error.message.contains(told), "{error}");
+    }
     assert_eq!(
         Fields::from_query("a=%ff").expect_err("not UTF-8").code,
         ErrorCode::InvalidUtf8
