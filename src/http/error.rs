@@ -43,6 +43,8 @@ macro_rules! codes {
 }
 
 codes! {
+    /// A request over HTTP/1.1 without the header `Host`, or one with several.
+    InvalidHost = "invalid_host", BAD_REQUEST, InvalidRequest;
     /// The body has no bytes.
     EmptyBody = "empty_body", BAD_REQUEST, InvalidRequest;
     /// The body broke off before its end, or its chunks break their format.

@@ -49,7 +49,7 @@ pub use port::life::Life;
 pub use respond::{finish_reason, image_notes};
 pub use state::AppState;
 
-use access::{auth, track};
+use access::{auth, host, track};
 use port::leftover;
 use routes::{chat, generate_image, images, instruct, models, ops, report, vqa};
 
@@ -113,6 +113,7 @@ fn ops_app(state: AppState) -> Router {
 /// Routes within what every request goes through.
 fn accounted_for(routes: Router<AppState>, state: AppState) -> Router {
     routes
+        .layer(from_fn(host::ask_for_host))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn(leftover::read_leftover))
         .layer(from_fn_with_state(state.clone(), track::track))

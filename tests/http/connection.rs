@@ -94,6 +94,29 @@ async fn a_head_that_is_not_http_or_too_large_is_refused_before_it_is_a_request(
 }
 
 #[tokio::test]
+async fn a_request_that_names_no_host_in_http_1_1_or_several_is_refused() {
+    let house = House::ready(with_ops(8)).await;
+    let served = house.serve().await;
+    for (version, hosts, status) in [
+        ("1.1", "host: a\r\n", 200),
+        ("1.1", "host:\r\n", 200),
+        ("1.1", "", 400),
+        ("1.1", "host: a\r\nhost: a\r\n", 400),
+        ("1.0", "", 200),
+        ("1.0", "host: a\r\nhost: b\r\n", 400),
+    ] {
+        for address in [Some(served.address), served.ops] {
+            let mut stream = TcpStream::connect(address.expect("bound")).await.expect("connected");
+            let head = format!("GET /livez HTTP/{version}\r\n{hosts}connection: close\r\n\r\n");
+            stream.write_all(head.as_bytes()).await.expect("written");
+            let answer = read_all(&mut stream).await;
+            assert_eq!(answer.get(8..13), Some(&*format!(" {status} ")), "{head}{answer}");
+            assert_eq!(answer.contains("\"invalid_host\""), status == 400, "{head}{answer}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_answer_tells_how_long_its_connection_is_kept_and_the_last_one_tells_nothing() {
     const KEPT: &str = "\r\nkeep-alive: timeout=10\r\n";
     const NAMED: &str = "\r\nconnection: keep-alive\r\n";
