@@ -7,6 +7,9 @@ use super::{ApiKeys, ServeConfig};
 use crate::model::bundle::READINGS;
 use crate::model::device::check_threads;
 
+/// More than any device holds. Sums of it with smaller numbers stay numbers.
+const MOST_KV_TOKENS: usize = 1 << 32;
+
 /// Everything that is wrong with a configuration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the configuration has {} problem(s):{}", .0.len(), .0.iter().map(|p| format!("\n  - {p}")).collect::<String>())]
@@ -81,8 +84,12 @@ impl ServeConfig {
                 self.model.folder.display()
             ));
         }
-        if self.kv_tokens.is_some_and(|n| n < 16) {
-            problems.push("--kv-tokens is too small to hold any prompt; 16 is the least".to_owned());
+        match self.kv_tokens {
+            Some(..16) => problems.push("--kv-tokens is too small to hold any prompt; 16 is the least".to_owned()),
+            Some(n) if n > MOST_KV_TOKENS => {
+                problems.push(format!("--kv-tokens is {n}; it must be at most {MOST_KV_TOKENS}"));
+            }
+            _ => {}
         }
         if self.kv_memory.is_some_and(|n| n < 1 << 20) {
             problems.push("--kv-memory is too small to hold any prompt; 1MiB is the least".to_owned());
@@ -189,6 +196,25 @@ mod tests {
             })
             .is_empty()
         );
+    }
+
+    #[test]
+    fn kv_memory_has_bounds_on_both_sides() {
+        for (tokens, fine) in [
+            (0, false),
+            (15, false),
+            (16, true),
+            (MOST_KV_TOKENS, true),
+            (MOST_KV_TOKENS + 1, false),
+            (usize::MAX, false),
+        ] {
+            let told = problems(&ServeConfig {
+                kv_tokens: Some(tokens),
+                ..sound()
+            });
+            assert_eq!(told.is_empty(), fine, "{tokens}: {told:?}");
+            assert!(told.iter().all(|problem| problem.contains("--kv-tokens")), "{told:?}");
+        }
     }
 
     #[test]

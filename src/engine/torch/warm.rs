@@ -69,7 +69,11 @@ impl TorchBackend {
 
     /// A prompt of `length` tokens or as many as there is room for, alone, behind as many, and beside a reply.
     fn warm_prompt(&mut self, length: usize) -> Result<(), BackendError> {
-        let room = self.facts.context.min(self.facts.kv_tokens - 1) - 1;
+        let room = self
+            .facts
+            .context
+            .min(self.facts.kv_tokens.saturating_sub(1))
+            .saturating_sub(1);
         let prompt = self.text(0, length.min(room));
         if prompt.is_empty() {
             return Ok(());

@@ -35,11 +35,7 @@ pub fn add_file(
     read_manifest(&dir.join(MANIFEST))?;
     // A link to the bundle goes on pointing at it.
     let dir = &dir.canonicalize().map_err(BundleError::io(dir))?;
-    // Where nothing can be made beside the bundle, whoever would replace it cannot either.
-    let _held = match Held::beside(dir) {
-        Err(busy @ BundleError::Busy(_)) => return Err(busy),
-        held => held.ok(),
-    };
+    let _held = Held::where_possible(dir)?;
     // Another command may have changed it just now.
     let manifest = read_manifest(&dir.join(MANIFEST))?;
     let room = Room::beside(dir).map_or_else(|| Room::inside(dir), Ok)?;

@@ -38,6 +38,17 @@ impl Held {
         }
         Err(BundleError::Busy(folder.to_owned()))
     }
+
+    /// Holds that of the folder at `folder`. Where nothing can be made beside it, whoever would replace it cannot either: `None`.
+    ///
+    /// # Errors
+    /// [`BundleError::Busy`] while another command holds it.
+    pub(super) fn where_possible(folder: &Path) -> Result<Option<Self>, BundleError> {
+        match Self::beside(folder) {
+            Err(busy @ BundleError::Busy(_)) => Err(busy),
+            held => Ok(held.ok()),
+        }
+    }
 }
 
 impl Drop for Held {

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::Path;
 
+use super::held::Held;
 use super::write::{json, sibling};
 use super::{BundleError, Draft, MANIFEST, folders, read_manifest};
 
@@ -11,15 +12,18 @@ use super::{BundleError, Draft, MANIFEST, folders, read_manifest};
 /// Gives whether anything has changed; nothing has where no bundle is.
 ///
 /// # Errors
-/// When what is at `dir` cannot be read or written to. The bundle is as it was then.
+/// When what is at `dir` cannot be read or written to, or another command is at work on it. The bundle is as it was then.
 pub fn restate(dir: &Path, draft: Draft) -> Result<bool, BundleError> {
     if let Ok(old) = sibling(dir, "old.partial") {
         folders::recover(dir, &old).map_err(BundleError::folder)?;
     }
-    let path = dir.join(MANIFEST);
-    if !path.is_file() {
+    if !dir.join(MANIFEST).is_file() {
         return Ok(false);
     }
+    // A link to the bundle goes on pointing at it.
+    let dir = &dir.canonicalize().map_err(BundleError::io(dir))?;
+    let _held = Held::where_possible(dir)?;
+    let path = dir.join(MANIFEST);
     let before = read_manifest(&path)?;
     let mut manifest = before.clone();
     if let Some(name) = draft.name {
@@ -103,6 +107,12 @@ mod tests {
             );
         }
         assert_eq!(read_manifest(&twin.join(MANIFEST)).unwrap(), manifest);
+        let held = Held::beside(&dir.canonicalize().unwrap()).unwrap();
+        assert!(matches!(
+            restate(&dir, draft(Some("third"), 5)),
+            Err(BundleError::Busy(_))
+        ));
+        drop(held);
         assert_eq!(fs::read_dir(&dir).unwrap().count(), 1);
     }
 }

@@ -65,7 +65,11 @@ pub(super) fn fix<X: Small>(from: &[f32], to: &mut [X], scales: &mut [f32], offs
             x => (x / 127.0, 127.0 / x),
         };
         let wholes = from.map(|x| nearest(x * inverse));
-        *offset = wholes.iter().sum::<i32>() * -128;
+        // In a group that is not finite these are any numbers.
+        *offset = wholes
+            .iter()
+            .fold(0, |sum: i32, &whole| sum.wrapping_add(whole))
+            .wrapping_mul(-128);
         for (to, four) in to.as_chunks_mut::<4>().0.iter_mut().zip(wholes.as_chunks::<4>().0) {
             *to = X::ORDER.map(|place| X::of(four[place] as i8));
         }

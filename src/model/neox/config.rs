@@ -13,8 +13,11 @@ pub const EMBED_IN: &str = "gpt_neox.embed_in.weight";
 /// The output matrix, `[vocab_size, hidden_size]`, by its name in a state dict.
 pub const EMBED_OUT: &str = "embed_out.weight";
 
-/// More than any side of a matrix or any context.
+/// More than any side of a matrix.
 const LONGEST: usize = 1 << 24;
+
+/// More than any context. No tensor has this size, and memory of a thread follows from it.
+const LONGEST_CONTEXT: usize = 1 << 20;
 
 /// More layers than any model has. The names of their tensors are all made before the weights are looked at.
 const MOST_LAYERS: usize = 4096;
@@ -183,7 +186,7 @@ impl NeoxConfig {
             ("num_hidden_layers", raw.num_hidden_layers, MOST_LAYERS),
             ("num_attention_heads", raw.num_attention_heads, LONGEST),
             ("intermediate_size", raw.intermediate_size, LONGEST),
-            ("max_position_embeddings", raw.max_position_embeddings, LONGEST),
+            ("max_position_embeddings", raw.max_position_embeddings, LONGEST_CONTEXT),
         ] {
             if n == 0 || n > most {
                 return Err(value(key, format!("is {n}, which no model has")));

@@ -100,6 +100,11 @@ fn sizes_alone_are_those_of_a_file_with_nothing_else() {
         ..sizes
     };
     assert!(odd.config().unwrap_err().to_string().contains("num_attention_heads"));
+    let endless = NeoxSizes {
+        max_position_embeddings: (1 << 20) + 1,
+        ..sizes
+    };
+    assert!(endless.config().unwrap_err().to_string().contains("max_position_embeddings"));
 }
 
 #[test]
