@@ -57,3 +57,13 @@ pub enum ConfigError {
         reason: String,
     },
 }
+
+impl ConfigError {
+    /// What is wrong without the kind of file, for messages that name the file itself.
+    pub fn without_file(&self) -> String {
+        match self {
+            Self::Syntax { reason, .. } => format!("cannot be read as a model configuration: {reason}"),
+            Self::Value { key, reason, .. } => format!("{key}: {reason}"),
+        }
+    }
+}

@@ -256,7 +256,8 @@ impl Space {
     }
 }
 
-/// Refuses what is JSON and makes the tokenizers crate panic when it reads it; to be asked before.
+/// Refuses what is JSON and makes the tokenizers crate panic when it reads it; to be asked before. The crate must then be given `value`, and
+/// not the file: of a key that stands twice it reads each value, and only the last is looked at here.
 ///
 /// # Errors
 /// With the reason.
@@ -294,7 +295,7 @@ fn read(json: &[u8]) -> Result<(Tokenizer, Vec<(String, u64)>), VocabularyError>
     if value["decoder"]["type"] != "ByteLevel" {
         return Err(VocabularyError::NotByteLevel("its decoder is not ByteLevel".to_owned()));
     }
-    let tokenizer = Tokenizer::from_bytes(json).map_err(|e| VocabularyError::Syntax(e.to_string()))?;
+    let tokenizer = Tokenizer::from_bytes(value.to_string()).map_err(|e| VocabularyError::Syntax(e.to_string()))?;
     let token = |t: &serde_json::Value| Some((t["content"].as_str()?.to_owned(), t["id"].as_u64()?));
     let listed = value["added_tokens"]
         .as_array()

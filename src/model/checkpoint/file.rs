@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use memmap2::Mmap;
 
 use super::CheckpointError;
+use super::stand_in::stand_in;
 
 /// A file whose bytes are read where they lie: mapped, not loaded.
 #[derive(Debug)]
@@ -27,8 +28,7 @@ impl MappedFile {
         // SAFETY: the map is read-only and private to this process. Nobody may write to a checkpoint while it is open;
         // bundles are written under another name and moved into place.
         let map = unsafe { Mmap::map(&file) }.map_err(io)?;
-        if map.starts_with(b"version https://git-lfs") {
-            let reason = "is a Git LFS pointer, not the file itself; fetch it with `git lfs pull`";
+        if let Some(reason) = stand_in(&map) {
             return Err(CheckpointError::format(path, reason));
         }
         Ok(Self {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::CheckpointError;
+use super::{CheckpointError, read_whole};
 
 /// Where the weights are.
 #[derive(Debug)]
@@ -38,8 +38,7 @@ pub(super) fn locate(dir: &Path) -> Result<Found, CheckpointError> {
         ));
     }
     let Some(name) = WHOLE_OR_INDEX.into_iter().find(|name| dir.join(name).is_file()) else {
-        let reason = format!("holds no weights; expected one of {}", WHOLE_OR_INDEX.join(", "));
-        return Err(CheckpointError::format(dir, reason));
+        return Err(CheckpointError::format(dir, what_is_missing(dir)));
     };
     let path = dir.join(name);
     if !name.ends_with(".json") {
@@ -48,8 +47,7 @@ pub(super) fn locate(dir: &Path) -> Result<Found, CheckpointError> {
             listed: BTreeMap::new(),
         });
     }
-    let text = std::fs::read(&path).map_err(|reason| CheckpointError::io(&path, reason))?;
-    let index: Index = serde_json::from_slice(&text)
+    let index: Index = serde_json::from_slice(&read_whole(&path)?)
         .map_err(|e| CheckpointError::format(&path, format!("is not an index of shards: {e}")))?;
     let names: BTreeSet<&String> = index.weight_map.values().collect();
     for shard in names.iter().copied() {
@@ -74,4 +72,26 @@ pub(super) fn locate(dir: &Path) -> Result<Found, CheckpointError> {
         .map(|(tensor, shard)| (tensor, dir.join(shard)))
         .collect();
     Ok(Found { files, listed })
+}
+
+/// What is said of a folder with neither whole weights nor an index: whether there are shards that lack theirs.
+fn what_is_missing(dir: &Path) -> String {
+    const SHARDS: [(&str, &str, &str); 2] = [
+        ("model-", ".safetensors", "model.safetensors.index.json"),
+        ("pytorch_model-", ".bin", "pytorch_model.bin.index.json"),
+    ];
+    let entries = std::fs::read_dir(dir).into_iter().flatten();
+    let names: BTreeSet<String> = entries
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .collect();
+    for (first, last, index) in SHARDS {
+        let is_shard = |name: &&String| {
+            let number = name.strip_prefix(first).and_then(|rest| rest.strip_suffix(last));
+            number.is_some_and(|number| number.contains("-of-"))
+        };
+        if let Some(shard) = names.iter().find(is_shard) {
+            return format!("holds {shard}, but not {index}, which says where each tensor is; copy or download it too");
+        }
+    }
+    format!("holds no weights; expected one of {}", WHOLE_OR_INDEX.join(", "))
 }

@@ -125,8 +125,30 @@ fn an_index_that_does_not_fit_its_shards_is_refused() {
     assert!(open(&index.replace("-00002-of", "-00003-of")).contains("pytorch_model-00003-of-00002.bin"));
     assert!(open(&index.replace("pytorch_model-00002", "../pytorch_model-00002")).contains("outside its folder"));
     assert!(open("[]").contains("not an index"));
-    std::fs::remove_file(&path).unwrap();
-    assert!(CheckpointReader::open_folder(dir.path()).is_err_and(|e| e.to_string().contains("holds no weights")));
+    assert!(open("version https://git-lfs.github.com/spec/v1\n").contains("git lfs pull"));
+}
+
+#[test]
+fn shards_without_their_index_are_told_from_no_weights_at_all() {
+    for (stem, suffix, index) in [
+        ("pytorch_model", "bin", Some("pytorch_model.bin.index.json")),
+        ("model", "safetensors", Some("model.safetensors.index.json")),
+        ("other", "bin", None),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        for number in 1..=2 {
+            let name = format!("{stem}-0000{number}-of-00002.{suffix}");
+            std::fs::write(dir.path().join(name), "").unwrap();
+        }
+        let said = CheckpointReader::open_folder(dir.path()).err().unwrap().to_string();
+        match index {
+            Some(index) => assert!(
+                said.contains(&format!("{stem}-00001-of-00002.{suffix}, but not {index}")),
+                "{said}"
+            ),
+            None => assert!(said.contains("holds no weights"), "{said}"),
+        }
+    }
 }
 
 /// Opens bytes as a file of torch.save and reads every tensor.
@@ -191,7 +213,11 @@ fn truncated_files_are_refused() {
     for name in ["mixed.bin", "legacy.bin"] {
         let bytes = std::fs::read(fixture(name)).unwrap();
         for length in [0, 1, 40, bytes.len() / 2, bytes.len() - 1] {
-            assert!(read_all(&bytes[..length]).is_err(), "{name} cut to {length} bytes");
+            let said = read_all(&bytes[..length]).unwrap_err().to_string();
+            assert!(
+                name == "legacy.bin" || said.contains("download it again"),
+                "{name} cut to {length} bytes: {said}"
+            );
         }
     }
 }
@@ -200,7 +226,12 @@ fn truncated_files_are_refused() {
 fn files_of_other_kinds_are_refused_with_what_to_do() {
     let said = |bytes: &[u8]| read_all(bytes).unwrap_err().to_string();
     assert!(said(b"version https://git-lfs.github.com/spec/v1\n").contains("git lfs pull"));
-    assert!(said(b"hello").contains("torch.save"));
+    assert!(said(b"\n<!DOCTYPE html><html><title>Virus scan warning</title></html>").contains("web page"));
+    let other = said(b"hello");
+    assert!(
+        other.contains("torch.save") && other.contains("download it again"),
+        "{other}"
+    );
     assert!(said(b"\x80\x02K\x01.").contains("not one of torch.save"));
     assert!(said(b"").contains("empty"));
     let missing = CheckpointReader::open_file(Path::new("no-such-file.bin"))

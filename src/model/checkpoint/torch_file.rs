@@ -47,7 +47,7 @@ impl TorchFile {
         } else {
             return Err(CheckpointError::format(
                 path,
-                format!("is not a file that torch.save writes today; {RESAVE}"),
+                format!("is not a file that torch.save writes today; download it again, or {RESAVE}"),
             ));
         };
         Ok(Self {
@@ -112,14 +112,14 @@ fn read_zip(file: &MappedFile) -> Result<Contents, CheckpointError> {
     let broken = |reason: String| CheckpointError::format(path, reason);
     let mut archive = ZipArchive::new(Cursor::new(file.bytes())).map_err(|e| {
         broken(format!(
-            "is truncated or damaged: its zip directory cannot be read ({e})"
+            "is truncated or damaged: its zip directory cannot be read ({e}); copy or download it again"
         ))
     })?;
     let mut entries = BTreeMap::new();
     for index in 0..archive.len() {
         let entry = archive
             .by_index_raw(index)
-            .map_err(|e| broken(format!("is damaged: {e}")))?;
+            .map_err(|e| broken(format!("is damaged: {e}; copy or download it again")))?;
         let name = entry.name().to_owned();
         if entry.compression() != CompressionMethod::Stored || entry.encrypted() {
             return Err(broken(format!(

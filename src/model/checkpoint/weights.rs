@@ -315,6 +315,8 @@ mod tests {
         let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n";
         let error = open(pointer).unwrap_err().to_string();
         assert!(error.contains("git lfs pull"), "{error}");
+        let error = open(b"<!DOCTYPE html><html></html>").unwrap_err().to_string();
+        assert!(error.contains("web page"), "{error}");
     }
 
     proptest! {

@@ -20,7 +20,7 @@ use super::bundle::{
     BundleError, BundleWriter, CONFIG, DefaultInstructions, Defaults, Draft, Progress, TOKENIZER, VQGAN_CONFIG,
     VQGAN_WEIGHTS, WEIGHTS, may_replace, token_space,
 };
-use super::checkpoint::{CheckpointError, CheckpointReader, SafetensorsWriter};
+use super::checkpoint::{CheckpointError, CheckpointReader, SafetensorsWriter, read_whole};
 use super::neox::{EMBED_OUT, NeoxConfig};
 use super::vqgan::VqganConfig;
 use super::{ConfigError, bundle};
@@ -52,16 +52,8 @@ pub struct ConvertOptions {
 /// Why nothing was converted.
 #[derive(Debug, thiserror::Error)]
 pub enum ConvertError {
-    /// A file cannot be read.
-    #[error("{}: {reason}", .file.display())]
-    Io {
-        /// The file.
-        file: PathBuf,
-        /// What the system said.
-        reason: std::io::Error,
-    },
     /// A configuration cannot be used.
-    #[error("{}: {reason}", .file.display())]
+    #[error("{}: {}", .file.display(), .reason.without_file())]
     Config {
         /// The file.
         file: PathBuf,
@@ -119,17 +111,8 @@ pub fn convert(options: &ConvertOptions, progress: &mut dyn FnMut(Progress<'_>))
         &options.out,
         &[&options.llm, &options.vqgan_config, &options.vqgan_checkpoint],
     )?;
-    let config_path = options.llm.join(CONFIG);
-    let config_json = read(&config_path)?;
-    let neox = NeoxConfig::from_json(&config_json).map_err(|reason| ConvertError::Config {
-        file: config_path.clone(),
-        reason,
-    })?;
-    let vqgan_yaml = read(&options.vqgan_config)?;
-    let vqgan = VqganConfig::from_yaml(&vqgan_yaml).map_err(|reason| ConvertError::Config {
-        file: options.vqgan_config.clone(),
-        reason,
-    })?;
+    let (config_json, neox) = language_model_config(&options.llm)?;
+    let (vqgan_yaml, vqgan) = vqgan_config(&options.vqgan_config)?;
     let tokenizer = collect_tokenizer(&options.llm)?;
     let vocabulary = token_space(&options.llm, &tokenizer, &neox, &vqgan)?;
 
@@ -172,6 +155,28 @@ pub fn convert(options: &ConvertOptions, progress: &mut dyn FnMut(Progress<'_>))
         bytes: manifest.files.iter().map(|file| file.size).sum(),
         warnings,
     })
+}
+
+/// The configuration of the language model in the Hugging Face folder `dir`, as it is written and as it is meant.
+pub(crate) fn language_model_config(dir: &Path) -> Result<(Vec<u8>, NeoxConfig), ConvertError> {
+    let file = dir.join(CONFIG);
+    let json = read_whole(&file)?;
+    match NeoxConfig::from_json(&json) {
+        Ok(config) => Ok((json, config)),
+        Err(reason) => Err(ConvertError::Config { file, reason }),
+    }
+}
+
+/// The configuration of a VQ-GAN in the yaml `file`, as it is written and as it is meant.
+pub(crate) fn vqgan_config(file: &Path) -> Result<(Vec<u8>, VqganConfig), ConvertError> {
+    let yaml = read_whole(file)?;
+    match VqganConfig::from_yaml(&yaml) {
+        Ok(config) => Ok((yaml, config)),
+        Err(reason) => Err(ConvertError::Config {
+            file: file.to_owned(),
+            reason,
+        }),
+    }
 }
 
 /// The tensors of the language model in the Hugging Face folder `dir`, under the names that its configuration expects.
@@ -231,13 +236,6 @@ fn copy(
         progress(Progress { what, done, total });
     }
     Ok(out.finish()?)
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, ConvertError> {
-    std::fs::read(path).map_err(|reason| ConvertError::Io {
-        file: path.to_owned(),
-        reason,
-    })
 }
 
 /// The last part of a path: a bundle travels, folders of the machine that made it do not.

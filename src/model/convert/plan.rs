@@ -142,7 +142,7 @@ pub(super) fn vqgan(reader: &CheckpointReader, config: &VqganConfig) -> Result<P
             check.extra(name);
         }
     }
-    check.finish(None)
+    check.finish(vqgan_hint(reader))
 }
 
 struct Check<'a> {
@@ -242,6 +242,30 @@ fn prefix_hint(reader: &CheckpointReader) -> Option<String> {
         (MARK, _) => Some(
             "its names lack `gpt_neox.`, as those of a GPTNeoXModel without output matrix do; save the GPTNeoXForCausalLM".to_owned(),
         ),
-        _ => Some(format!("its names begin with `{prefix}`; save the model itself, not the module around it")),
+        _ => Some(inside(&[prefix])),
     }
+}
+
+/// Recognises a VQ-GAN inside another module, and a language model in the place of one.
+fn vqgan_hint(reader: &CheckpointReader) -> Option<String> {
+    const MARK: &str = "encoder.conv_in.weight";
+    let prefixes: Vec<&str> = reader
+        .names()
+        .filter_map(|name| name.strip_suffix(MARK))
+        .filter(|prefix| prefix.is_empty() || prefix.ends_with('.'))
+        .collect();
+    if prefixes.is_empty() {
+        let is_language_model = reader.names().any(|name| name.ends_with("embed_in.weight"));
+        return is_language_model.then(|| "it holds a language model; give the checkpoint of the VQ-GAN".to_owned());
+    }
+    (!prefixes.contains(&"")).then(|| inside(&prefixes))
+}
+
+/// What is said of a model inside another module, or of several.
+fn inside(prefixes: &[&str]) -> String {
+    let prefixes: Vec<String> = prefixes.iter().map(|prefix| format!("`{prefix}`")).collect();
+    format!(
+        "its names begin with {}; save the model itself, not the module around it",
+        prefixes.join(" and ")
+    )
 }

@@ -79,12 +79,17 @@ impl Workshop {
             .names()
             .filter_map(|name| change(name, reader.info(name).unwrap().clone()));
         let tensors: Vec<(String, TensorInfo)> = changed.collect();
-        let mut out = SafetensorsWriter::create(&self.options.llm.join("model.safetensors"), &tensors).unwrap();
-        for (name, info) in &tensors {
-            out.write(name, &vec![0; info.bytes().unwrap()]).unwrap();
-        }
-        out.finish().unwrap();
+        write_zeros(&self.options.llm.join("model.safetensors"), &tensors);
     }
+}
+
+/// Writes tensors of nothing but zeros.
+fn write_zeros(path: &Path, tensors: &[(String, TensorInfo)]) {
+    let mut out = SafetensorsWriter::create(path, tensors).unwrap();
+    for (name, info) in tensors {
+        out.write(name, &vec![0; info.bytes().unwrap()]).unwrap();
+    }
+    out.finish().unwrap();
 }
 
 #[test]

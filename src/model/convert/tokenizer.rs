@@ -6,8 +6,9 @@ use std::path::Path;
 use serde_json::Value;
 use tokenizers::{AddedToken, Tokenizer};
 
-use super::{ConvertError, read};
+use super::ConvertError;
 use crate::model::bundle::TOKENIZER;
+use crate::model::checkpoint::read_whole;
 use crate::vocabulary::check_tokenizer;
 
 /// Reads `tokenizer.json`. Tokens that stand only in `added_tokens.json` or `tokenizer_config.json` are added to it; without
@@ -23,7 +24,7 @@ pub(super) fn collect(dir: &Path) -> Result<Vec<u8>, ConvertError> {
             "is not there; load the tokenizer with AutoTokenizer and save_pretrained it, which writes tokenizer.json";
         return Err(wrong(reason.to_owned()));
     }
-    let json = read(&path)?;
+    let json = read_whole(&path)?;
     let listed = listed_elsewhere(dir)?;
     if listed.is_empty() {
         return Ok(json);
@@ -46,7 +47,7 @@ pub(super) fn collect(dir: &Path) -> Result<Vec<u8>, ConvertError> {
     if missing.is_empty() {
         return Ok(json);
     }
-    let mut tokenizer = Tokenizer::from_bytes(&json).map_err(|e| wrong(format!("cannot be read: {e}")))?;
+    let mut tokenizer = Tokenizer::from_bytes(value.to_string()).map_err(|e| wrong(format!("cannot be read: {e}")))?;
     for (id, token) in missing {
         let content = token.content.clone();
         tokenizer
@@ -113,7 +114,7 @@ fn optional(dir: &Path, name: &str) -> Result<Value, ConvertError> {
     if !file.is_file() {
         return Ok(Value::Null);
     }
-    serde_json::from_slice(&read(&file)?).map_err(|e| ConvertError::Tokenizer {
+    serde_json::from_slice(&read_whole(&file)?).map_err(|e| ConvertError::Tokenizer {
         reason: format!("is not JSON: {e}"),
         file,
     })

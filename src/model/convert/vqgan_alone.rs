@@ -5,10 +5,9 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::{ConvertError, check_finite, copy, plan, read};
+use super::{ConvertError, check_finite, copy, plan, vqgan_config};
 use crate::model::bundle::{self, BundleError, Partial, Progress};
 use crate::model::checkpoint::CheckpointReader;
-use crate::model::vqgan::VqganConfig;
 
 /// The names by which `llm-cxr-train` knows the files of a VQ-GAN.
 const CONFIG: &str = "config.yaml";
@@ -55,11 +54,7 @@ pub fn convert_vqgan(
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<VqganSummary, ConvertError> {
     bundle::may_replace(&options.out, &[&options.config, &options.checkpoint])?;
-    let yaml = read(&options.config)?;
-    let config = VqganConfig::from_yaml(&yaml).map_err(|reason| ConvertError::Config {
-        file: options.config.clone(),
-        reason,
-    })?;
+    let (yaml, config) = vqgan_config(&options.config)?;
     let reader = CheckpointReader::open_file(&options.checkpoint)?;
     let plan = plan::vqgan(&reader, &config)?;
     let partial = Partial::create(&options.out, options.force)?;

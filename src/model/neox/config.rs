@@ -91,7 +91,6 @@ impl NeoxSizes {
     /// When no model has them.
     pub fn config(self) -> Result<NeoxConfig, ConfigError> {
         NeoxConfig::check(Raw {
-            model_type: None,
             vocab_size: self.vocab_size,
             hidden_size: self.hidden_size,
             num_hidden_layers: self.num_hidden_layers,
@@ -113,10 +112,15 @@ impl NeoxSizes {
     }
 }
 
+/// What tells the family. Others name their sizes otherwise, so it is read before these.
 #[derive(Deserialize)]
-struct Raw {
+struct Family {
     #[serde(default)]
     model_type: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Raw {
     vocab_size: usize,
     hidden_size: usize,
     num_hidden_layers: usize,
@@ -161,11 +165,19 @@ fn default_act() -> String {
 impl NeoxConfig {
     /// Reads `config.json`. What stands inside `rope_parameters` wins over `rotary_pct` and `rotary_emb_base`, as transformers resolves them.
     pub fn from_json(bytes: &[u8]) -> Result<Self, ConfigError> {
-        let raw: Raw = serde_json::from_slice(bytes).map_err(|e| ConfigError::Syntax {
+        let syntax = |e: serde_json::Error| ConfigError::Syntax {
             file: FILE,
             reason: e.to_string(),
-        })?;
-        Self::check(raw)
+        };
+        let family: Family = serde_json::from_slice(bytes).map_err(syntax)?;
+        if let Some(kind) = family.model_type.filter(|kind| kind != "gpt_neox") {
+            return Err(ConfigError::Value {
+                file: FILE,
+                key: "model_type",
+                reason: format!("is `{kind}`; only `gpt_neox` models can be used"),
+            });
+        }
+        Self::check(serde_json::from_slice(bytes).map_err(syntax)?)
     }
 
     fn check(raw: Raw) -> Result<Self, ConfigError> {
@@ -174,12 +186,6 @@ impl NeoxConfig {
             key,
             reason,
         };
-        if let Some(kind) = raw.model_type.as_deref().filter(|kind| *kind != "gpt_neox") {
-            return Err(value(
-                "model_type",
-                format!("is `{kind}`; only `gpt_neox` models can be used"),
-            ));
-        }
         for (key, n, most) in [
             ("vocab_size", raw.vocab_size, LONGEST),
             ("hidden_size", raw.hidden_size, LONGEST),

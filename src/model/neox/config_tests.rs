@@ -28,6 +28,16 @@ fn a_model_of_another_family_or_with_scaled_rotary_is_refused_with_its_key() {
             .to_string()
             .contains("model_type")
     );
+    // GPT-2 has other names for its sizes.
+    let other = NeoxConfig::from_json(br#"{"model_type":"gpt2","n_embd":768,"n_layer":12,"vocab_size":50257}"#);
+    let other = other.unwrap_err();
+    assert_eq!(
+        other.without_file(),
+        "model_type: is `gpt2`; only `gpt_neox` models can be used"
+    );
+    assert_eq!(other.to_string(), format!("config.json: {}", other.without_file()));
+    let unsaid = NeoxConfig::from_json(br#"{"n_embd":768}"#).unwrap_err().to_string();
+    assert!(unsaid.contains("missing field"), "{unsaid}");
     let scaled = json(r#","rope_scaling":{"type":"linear","factor":2.0}"#);
     assert!(
         NeoxConfig::from_json(scaled.as_bytes())
@@ -104,7 +114,13 @@ fn sizes_alone_are_those_of_a_file_with_nothing_else() {
         max_position_embeddings: (1 << 20) + 1,
         ..sizes
     };
-    assert!(endless.config().unwrap_err().to_string().contains("max_position_embeddings"));
+    assert!(
+        endless
+            .config()
+            .unwrap_err()
+            .to_string()
+            .contains("max_position_embeddings")
+    );
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::settings::{FinetuneSettings, InitCodes};
 use super::tokens::check_extends;
 use crate::basics::{hash_file, hex, sha256};
 use crate::model::bundle::{Bundle, CONFIG, MANIFEST, Manifest, TOKENIZER, VQGAN_CONFIG};
-use crate::model::checkpoint::{CheckpointReader, Dtype};
+use crate::model::checkpoint::{CheckpointReader, Dtype, read_whole};
 use crate::model::convert;
 use crate::model::neox::NeoxConfig;
 use crate::model::source::{LoadError, TensorSource};
@@ -103,7 +103,7 @@ impl Start {
         }
         let said = base.as_deref().map(said_by).transpose()?.flatten();
         let (path, bytes) = match (&s.tokenizer, &base) {
-            (Some(path), _) => (path.clone(), read(path)?),
+            (Some(path), _) => (path.clone(), read_whole(path)?),
             (None, Some(base)) => (base.join(TOKENIZER), tokenizer_of(base)?),
             (None, None) => return Err(TrainError::Settings("give --tokenizer or --base".to_owned())),
         };
@@ -196,21 +196,17 @@ fn is_language_model(path: &str) -> bool {
     [CONFIG, TOKENIZER].contains(&path) || (path.starts_with("model") && path.ends_with(".safetensors"))
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, TrainError> {
-    std::fs::read(path).map_err(|e| TrainError::io(path, e))
-}
-
 /// The tokenizer of a base, as `convert` reads it. That of a bundle is whole, and files beside it are not the bundle's.
 fn tokenizer_of(base: &Path) -> Result<Vec<u8>, TrainError> {
     match base.join(MANIFEST).is_file() {
-        true => read(&base.join(TOKENIZER)),
+        true => Ok(read_whole(&base.join(TOKENIZER))?),
         false => Ok(convert::collect_tokenizer(base)?),
     }
 }
 
 /// Reads a Hugging Face folder as `convert` does: its shape and its tensors, which are all those of the shape and no others.
 fn read_base(folder: &Path) -> Result<(NeoxConfig, Stored), TrainError> {
-    let config = NeoxConfig::from_json(&read(&folder.join(CONFIG))?)?;
+    let (_, config) = convert::language_model_config(folder)?;
     let reader = convert::open_language_model(folder)?;
     let in_codes = |name: &str| reader.info(name).is_none() && reader.info(&format!("{name}.codes")).is_some();
     if config.expected_tensors().iter().any(|tensor| in_codes(&tensor.name)) {

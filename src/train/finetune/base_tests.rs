@@ -292,3 +292,24 @@ fn keys_of_a_recipe_may_be_the_flags_too() {
     assert_eq!(settings.report_instructions, ["What is seen?"]);
     assert_eq!(settings.draw_instructions, ["Draw."]);
 }
+
+#[test]
+fn a_base_of_another_family_and_a_page_in_place_of_its_configuration_are_told_with_the_file() {
+    let world = TestWorld::new();
+    let (settings, folder) = elsewhere(&world);
+    let path = folder.join(CONFIG);
+    edit_json(&path, |config| *config = json!({"model_type": "gpt2", "n_embd": 768}));
+    let told = format!(
+        "{}: model_type: is `gpt2`; only `gpt_neox` models can be used",
+        path.display()
+    );
+    assert_eq!(refusal(&settings, &world.vqgan()), told);
+    for file in [path, folder.join(TOKENIZER)] {
+        std::fs::write(&file, "<!DOCTYPE html>").unwrap();
+        let told = refusal(&settings, &world.vqgan());
+        assert!(
+            told.starts_with(&format!("{}: is a web page", file.display())),
+            "{told}"
+        );
+    }
+}

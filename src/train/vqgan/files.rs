@@ -8,7 +8,8 @@ use tch::{Device, Kind};
 use super::generator::codes_checksum;
 use crate::basics::hex;
 use crate::model::bundle::MANIFEST;
-use crate::model::checkpoint::Weights;
+use crate::model::checkpoint::{CheckpointError, Weights};
+use crate::model::convert::{ConvertError, vqgan_config};
 use crate::model::vqgan::{Vqgan, VqganConfig};
 use crate::train::common::{Base, TrainError, verify_listed};
 use crate::train::encode::CodeOrigin;
@@ -38,15 +39,17 @@ impl VqganFiles {
             verify_listed(&bundle, |path| Path::new(path).starts_with(INNER))?;
         }
         let yaml = own.join(YAML);
-        let bytes = std::fs::read(&yaml).map_err(|reason| match reason.kind() {
-            ErrorKind::NotFound => TrainError::Settings(format!(
-                "{} holds no VQ-GAN: give a bundle, the folder of a run of `vqgan`, or the folder with {YAML} and {WEIGHTS}",
-                folder.display()
-            )),
-            _ => TrainError::io(&yaml, reason),
+        let (_, config) = vqgan_config(&yaml).map_err(|error| match error {
+            ConvertError::Checkpoint(CheckpointError::Io { reason, .. }) if reason.kind() == ErrorKind::NotFound => {
+                TrainError::Settings(format!(
+                    "{} holds no VQ-GAN: give a bundle, the folder of a run of `vqgan`, or the folder with {YAML} and {WEIGHTS}",
+                    folder.display()
+                ))
+            }
+            error => error.into(),
         })?;
         Ok(Self {
-            config: VqganConfig::from_yaml(&bytes)?,
+            config,
             weights: own.join(WEIGHTS),
             yaml,
         })

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::files::VqganFiles;
+use crate::model::convert::vqgan_config;
 use crate::model::vqgan::VqganConfig;
 use crate::train::common::{TrainError, unsaid};
 
@@ -234,10 +235,7 @@ impl VqganSettings {
     pub fn shape(&self) -> Result<VqganConfig, TrainError> {
         let (of, there) = match (&self.init, &self.config) {
             (Some(init), _) => (init, VqganFiles::find(init)?.config),
-            (None, Some(path)) => {
-                let bytes = std::fs::read(path).map_err(|e| TrainError::io(path, e))?;
-                (path, VqganConfig::from_yaml(&bytes)?)
-            }
+            (None, Some(path)) => (path, vqgan_config(path)?.1),
             (None, None) => return self.shape_of_flags(),
         };
         let others = self.contradictions(&there);

@@ -1,4 +1,4 @@
-//! Weights that no bundle should hold, and places that no bundle should take.
+//! Files that are not what they should be, weights that no bundle should hold, and places that no bundle should take.
 
 use super::*;
 
@@ -55,4 +55,70 @@ fn what_is_converted_and_what_no_command_has_made_is_not_replaced_even_if_forced
     }
     assert!(workshop.options.llm.join("config.json").is_file() && workshop.options.vqgan_checkpoint.is_file());
     assert!(notes.join("thesis.tex").is_file());
+}
+
+#[test]
+fn what_only_stands_for_a_file_is_told_as_such_whichever_file_it_is() {
+    let workshop = Workshop::new();
+    let (llm, options) = (&workshop.options.llm, &workshop.options);
+    for file in [
+        llm.join("config.json"),
+        llm.join("tokenizer.json"),
+        llm.join("pytorch_model.bin.index.json"),
+        llm.join("pytorch_model-00001-of-00002.bin"),
+        options.vqgan_config.clone(),
+        options.vqgan_checkpoint.clone(),
+    ] {
+        let whole = fs::read(&file).unwrap();
+        for (content, told) in [
+            (
+                "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n",
+                "git lfs pull",
+            ),
+            (
+                "\u{feff}<!DOCTYPE html><html><title>Virus scan warning</title></html>",
+                "is a web page",
+            ),
+        ] {
+            fs::write(&file, content).unwrap();
+            let refused = workshop.refused();
+            assert!(
+                refused.starts_with(&format!("{}: is a ", file.display())) && refused.contains(told),
+                "{refused}"
+            );
+        }
+        fs::write(&file, whole).unwrap();
+    }
+    workshop.convert().unwrap();
+}
+
+#[test]
+fn a_model_of_another_family_is_told_by_its_name_with_the_file() {
+    let workshop = Workshop::new();
+    workshop.edit_json("config.json", |config| {
+        *config = json!({"model_type": "gpt2", "n_embd": 768, "n_layer": 12, "vocab_size": 50257});
+    });
+    let file = workshop.options.llm.join("config.json");
+    let told = format!(
+        "{}: model_type: is `gpt2`; only `gpt_neox` models can be used",
+        file.display()
+    );
+    assert_eq!(workshop.refused(), told);
+}
+
+#[test]
+fn a_vqgan_inside_another_module_and_a_language_model_in_its_place_are_explained() {
+    let mut workshop = Workshop::new();
+    let reader = CheckpointReader::open_file(&workshop.options.vqgan_checkpoint).unwrap();
+    workshop.options.vqgan_checkpoint = workshop.dir.path().join("vqgan.safetensors");
+    for prefix in ["module.", "first_stage_model."] {
+        let named = |name: &str| (format!("{prefix}{name}"), reader.info(name).unwrap().clone());
+        let tensors: Vec<(String, TensorInfo)> = reader.names().map(named).collect();
+        write_zeros(&workshop.options.vqgan_checkpoint, &tensors);
+        let refused = workshop.refused();
+        assert!(refused.contains(&format!("begin with `{prefix}`")), "{refused}");
+    }
+    workshop.options.vqgan_checkpoint = workshop.options.llm.join("pytorch_model-00001-of-00002.bin");
+    let refused = workshop.refused();
+    assert!(refused.contains("it holds a language model"), "{refused}");
 }
