@@ -32,6 +32,6 @@ pub use consensus::{Consensus, FindingShare};
 pub use desk::{ImageDesk, Seen};
 pub use error::ServiceError;
 pub use limits::{Limits, SEED_END};
-pub use outcome::{Answer, Drawing, Outcome, Phases, Update, Usage};
+pub use outcome::{Answer, Drawing, Outcome, Phases, Undrawn, Update, Usage};
 pub use reply::Reply;
 pub use request::{Constraint, Material, Options, Request, Task};

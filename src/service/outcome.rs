@@ -1,5 +1,6 @@
 //! What an answer is, whole and while it comes.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +26,25 @@ pub struct Drawing {
     pub height: usize,
 }
 
+/// Codes in a reply that are not exactly those of an image, so that none was drawn of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Undrawn {
+    /// How many there are.
+    pub codes: usize,
+    /// Those of a whole image.
+    pub whole: usize,
+}
+
+impl fmt::Display for Undrawn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { codes, whole } = self;
+        write!(
+            f,
+            "No image was drawn: one takes exactly {whole} codes, and the reply has {codes}. Another seed may give one."
+        )
+    }
+}
+
 /// One finished reply of a request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
@@ -32,6 +52,8 @@ pub struct Answer {
     pub text: String,
     /// The image, if one came.
     pub image: Option<Drawing>,
+    /// What was to be an image, and is none.
+    pub undrawn: Option<Undrawn>,
     /// Why it ended.
     pub finish: FinishReason,
     /// The generated ids, the end token (if one came) included.

@@ -11,7 +11,9 @@ use super::deadline::within;
 use super::frame::{Frame, Mark};
 use super::plan::Plan;
 use super::polish::Polish;
-use super::{Answer, Consensus, Drawing, ImageDesk, Options, Outcome, Phases, ServiceError, Update, Usage, blocking};
+use super::{
+    Answer, Consensus, Drawing, ImageDesk, Options, Outcome, Phases, ServiceError, Undrawn, Update, Usage, blocking,
+};
 use crate::engine::{EngineError, Event, Events, FinishReason, SequenceSpec, SequenceSummary, Timing};
 use crate::radiograph::{ImageNote, Pixels};
 use crate::vocabulary::{TextStream, TokenId, Vocabulary};
@@ -286,12 +288,18 @@ impl Reply {
             phases.prefill = phases.prefill.max(summary.timing.prefill);
             phases.decode = phases.decode.max(summary.timing.decode);
             phases.draw = phases.draw.max(summary.timing.draw);
+            let whole = self.plan.codes_per_image;
+            let none_drawn = strand.image.is_none() && ![0, whole].contains(&strand.codes);
             answers.push(Answer {
                 text: if self.plan.form.must_draw() {
                     String::new()
                 } else {
                     strand.shown
                 },
+                undrawn: none_drawn.then_some(Undrawn {
+                    codes: strand.codes,
+                    whole,
+                }),
                 image: strand.image,
                 finish: summary.reason,
                 token_ids: strand.ids,

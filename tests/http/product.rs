@@ -328,6 +328,7 @@ async fn an_instruction_may_bring_text_or_an_image() {
         .ok()
         .json();
     assert_eq!((&answer["text"], answer.get("image")), (&json!(REPORT), None));
+    assert!(answer.get("drawing_note").is_none(), "{answer}");
     assert_eq!(answer["sampling"]["top_p"], 0.92);
     let vocabulary = vocabulary();
     let codes = (0..CODES_PER_IMAGE as u32).map(|c| vocabulary.code_base() + c);
@@ -346,7 +347,47 @@ async fn an_instruction_may_bring_text_or_an_image() {
         (&answer["text"], &answer["image"]["mime_type"]),
         (&json!(""), &json!("image/jpeg"))
     );
+    assert!(answer.get("drawing_note").is_none(), "{answer}");
     assert_eq!(answer["codes"], json!((0..CODES_PER_IMAGE).collect::<Vec<_>>()));
+}
+
+#[tokio::test]
+async fn an_instruction_that_brings_too_few_or_too_many_codes_has_no_image_and_says_why() {
+    let vocabulary = vocabulary();
+    for count in [1, CODES_PER_IMAGE - 1, CODES_PER_IMAGE + 1, 2 * CODES_PER_IMAGE] {
+        let codes = (0..count as u32).map(|c| vocabulary.code_base() + c % CODES as u32);
+        let ids = [vocabulary.open_image()]
+            .into_iter()
+            .chain(codes)
+            .chain([vocabulary.close_image(), vocabulary.end()]);
+        let house = House::ready(Plan {
+            reply: Reply::Tokens(ids.collect()),
+            ..Plan::default()
+        })
+        .await;
+        let body = json!({"instruction": "Draw it.", "include": ["codes"]});
+        let answer = house.json("/v1/instruct", body).await.ok().json();
+        let told = format!("exactly {CODES_PER_IMAGE} codes, and the reply has {count}.");
+        let note = answer["drawing_note"].as_str().unwrap_or_default();
+        assert!(note.contains(&told), "{answer}");
+        assert_eq!(
+            (&answer["text"], &answer["finish_reason"]),
+            (&json!(""), &json!("stop"))
+        );
+        assert!(
+            answer.get("image").is_none() && answer.get("codes").is_none(),
+            "{answer}"
+        );
+        // The last event of a stream is the same answer.
+        let body = json!({"instruction": "Draw it.", "stream": true});
+        let text = house.json("/v1/instruct", body).await.ok().text();
+        let (name, data) = events(&text).pop().expect("events");
+        let done: Value = serde_json::from_str(&data).expect("JSON");
+        assert_eq!(
+            (name.as_str(), &done["drawing_note"]),
+            ("done", &answer["drawing_note"])
+        );
+    }
 }
 
 #[tokio::test]

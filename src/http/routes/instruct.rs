@@ -17,9 +17,10 @@ use crate::service::{Material, Task};
 /// Give an instruction
 ///
 /// With a text (`input`), with an image (sent as in `/v1/report`), or with neither. The model decides what comes back: text, an image,
-/// or both. Samples by default, as the original does, with the bundle's own temperature, top_p and length (`/v1/info` tells them). With
-/// `stream` the answer comes as server-sent events: `delta` (`DeltaEvent`) for text and `progress` (`ProgressEvent`) for an image, each with
-/// `index` 0, then `done` with this same JSON, or `error` (`ErrorBody`).
+/// or both. An image is drawn where the reply has exactly its codes, as in the original; where it has fewer or more, `drawing_note` says so.
+/// Samples by default, as the original does, with the bundle's own temperature, top_p and length (`/v1/info` tells them). With `stream` the
+/// answer comes as server-sent events: `delta` (`DeltaEvent`) for text and `progress` (`ProgressEvent`) for an image, each with `index` 0, then
+/// `done` with this same JSON, or `error` (`ErrorBody`).
 #[utoipa::path(
     post, path = "/v1/instruct", tag = "product", operation_id = "instruct",
     request_body(content(
@@ -72,12 +73,14 @@ pub async fn instruct(
     .await?;
     deliver(state, context, reply, streamed, move |envelope, outcome| {
         let (mut text, mut image, mut token_ids, mut drawn_codes) = (String::new(), None, Vec::new(), None);
+        let mut drawing_note = None;
         let mut finish = FinishReason::Stop;
         if let Some(answer) = outcome.answers.into_iter().next() {
             image = answer
                 .image
                 .as_ref()
                 .map(|drawing| drawn(0, answer.seed, answer.finish, drawing));
+            drawing_note = answer.undrawn.map(|undrawn| undrawn.to_string());
             drawn_codes = answer.image.map(|drawing| drawing.codes);
             (text, token_ids, finish) = (answer.text, answer.token_ids, answer.finish);
         }
@@ -89,6 +92,7 @@ pub async fn instruct(
             model: envelope.model,
             text,
             image,
+            drawing_note,
             finish_reason: finish_reason(finish),
             sampling: envelope.sampling,
             usage: envelope.usage,

@@ -265,6 +265,9 @@ pub struct InstructResponse {
     /// The image, if the model drew one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<DrawnImage>,
+    /// Why there is no image although the model wrote codes of one, in a plain sentence: they are fewer or more than one takes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drawing_note: Option<String>,
     /// `stop` or `length`.
     pub finish_reason: String,
     /// How it was drawn.
