@@ -15,7 +15,16 @@ const AT_ONCE: &[(&str, Label)] = &[
     ("removed", Label::Negative),
     ("resolved", Label::Negative),
     ("absent", Label::Negative),
+    ("suspected", Label::Uncertain),
+    ("questioned", Label::Uncertain),
+    ("probable", Label::Uncertain),
 ];
+
+/// Of [`AT_ONCE`] those that count only where the statement ends: "effusion possible", but not "effusion possible atelectasis".
+const LAST: &[&str] = &["possible", "suspected", "questioned", "probable"];
+
+/// Verbs of what something looks like, besides [`VERBS`]: "pneumonia appears unlikely".
+const SEEMS: &[&str] = &["appears", "appear", "seem", "looks"];
 
 /// Of a finding that is no more.
 const ENDED: &[&str] = &["resolved", "cleared", "removed", "longer"];
@@ -30,7 +39,10 @@ const ASIDES: &[&str] = &["however", "though", "therefore"];
 const EXCLUDED: &[&str] = &["excluded", "exclude", "ruled"];
 
 /// Before one of [`EXCLUDED`].
-const HARDLY: &[&str] = &["difficult", "hard"];
+const HARDLY: &[&str] = &["difficult", "hard", "impossible"];
+
+/// So many words of a statement count for these two: "would be very difficult to unequivocally exclude".
+const HARDLY_REACH: usize = 8;
 
 /// Of [`FOUND`] those that, denied, leave open whether something is there: "the effusion is not well evaluated".
 const LOOKED_AT: &[&str] = &["assessed", "evaluated", "defined"];
@@ -96,8 +108,7 @@ fn at_once(rest: &[String]) -> Option<Label> {
     let Some(&(word, said)) = AT_ONCE.iter().find(|(word, _)| first == word) else {
         return denied(rest);
     };
-    // "Effusion possible", but not "effusion possible atelectasis".
-    (word != "possible" || ends(&rest[1..])).then_some(said)
+    (!LAST.contains(&word) || ends(&rest[1..])).then_some(said)
 }
 
 /// Whether nothing more is said in a statement.
@@ -121,7 +132,7 @@ fn by_verb(rest: &[String]) -> Option<Label> {
         .iter()
         .map(String::as_str)
         .take_while(|w| !TURNS.contains(w) && *w != "with")
-        .position(|w| VERBS.contains(&w))?;
+        .position(|w| VERBS.contains(&w) || SEEMS.contains(&w))?;
     if of_another(&rest[..verb]) {
         return None;
     }
@@ -136,7 +147,10 @@ fn by_verb(rest: &[String]) -> Option<Label> {
     // A list may stand between a mention and its verb: "effusion, pneumothorax or edema is not seen".
     let statement = statement(&rest[verb + 1..]);
     let tail: Vec<&String> = statement.iter().take(VERB_REACH).collect();
-    let has = |list: &[&str]| tail.iter().any(|w| list.contains(&w.as_str()));
+    let has = |list: &[&str]| {
+        let mut near = statement.iter().take(HARDLY_REACH);
+        near.any(|w| list.contains(&w.as_str()))
+    };
     if has(HARDLY) && has(EXCLUDED) {
         return Some(Label::Uncertain);
     }
@@ -156,11 +170,20 @@ fn by_verb(rest: &[String]) -> Option<Label> {
     (!half && (cue.said != Label::Negative || !changed)).then_some(cue.said)
 }
 
-/// Whether the verb behind these words is another's: "an opacity, a nodule is suspected", but not "a nodule, a mass and an effusion are".
+/// Whether the verb behind these words is another's: "small effusion, pneumothorax is not seen", but not "a nodule, a mass and an effusion
+/// are" or "an effusion, it is".
 fn of_another(words: &[String]) -> bool {
-    let own = |two: &[String]| two[0] == "," && ["a", "an"].contains(&two[1].as_str());
-    let begins = words.windows(2).rposition(own);
-    begins.is_some_and(|at| !words[at..].iter().any(|w| w == "and" || w == "or"))
+    let Some(comma) = words.iter().rposition(|w| w == ",") else {
+        return false;
+    };
+    let lists = |words: &[String]| words.iter().any(|w| ["and", "or", "nor"].contains(&w.as_str()));
+    let subject = &words[comma + 1..];
+    match subject {
+        [] => false,
+        [one] if ["it", "this"].contains(&one.as_str()) => false,
+        subject if lists(subject) => false,
+        [first, ..] => ["a", "an"].contains(&first.as_str()) || !lists(words),
+    }
 }
 
 /// What a second verb says of the same: "has been withdrawn and is no longer seen".
@@ -176,7 +199,7 @@ fn further(rest: &[String]) -> Option<Label> {
 /// That something is not seen denies it; that it is not large, or was not seen before, does not.
 fn denied(words: &[String]) -> Option<Label> {
     let (rest, alone) = match statement(words) {
-        [not, rest @ ..] if not == "not" || not == "cannot" => (rest, false),
+        [not, rest @ ..] if ["not", "cannot", "cant"].contains(&not.as_str()) => (rest, false),
         [no, longer, rest @ ..] if no == "no" && longer == "longer" => (rest, rest.is_empty()),
         _ => return None,
     };

@@ -49,6 +49,7 @@ pub(super) const NAMES: [(&[&str], bool); 14] = [
 
 const ATELECTASIS: usize = 0;
 const CONSOLIDATION: usize = 2;
+const FRACTURE: usize = 5;
 const LUNG_LESION: usize = 6;
 const LUNG_OPACITY: usize = 7;
 const PNEUMONIA: usize = 11;
@@ -92,7 +93,7 @@ pub(super) const DEVICES: [(&str, &[&str]); 6] = [
 ];
 
 /// Requests for a chest without findings.
-const NORMAL: [&str; 10] = [
+pub(super) const NORMAL: [&str; 10] = [
     "normal chest X-ray",
     "normal chest",
     "a healthy chest",
@@ -231,10 +232,15 @@ fn finding(place: usize, whole: &Said<'_>, sentences: &[Said<'_>]) -> Finding {
     if place == LUNG_LESION && whole.text.contains("mass") && !whole.text.contains("nodule ") {
         found.names = vec!["lung mass", "mass", "pulmonary mass"];
     }
+    let affirming = || sentences.iter().filter(|sentence| sentence.affirmed.contains(&place));
+    // Of a clavicle it is not a rib's.
+    if place == FRACTURE && !affirming().any(|sentence| sentence.text.to_lowercase().contains("rib")) {
+        found.names = vec!["fracture"];
+    }
     if sided {
         found.sides = whole.sides[place];
     }
-    for sentence in sentences.iter().filter(|sentence| sentence.affirmed.contains(&place)) {
+    for sentence in affirming() {
         // Of several findings it is not told whose zone and amount a sentence names.
         if sentence.affirmed.len() > 1 {
             continue;
@@ -371,7 +377,7 @@ mod tests {
                 let said = read(&text);
                 for (place, name) in LABELS.iter().enumerate() {
                     // Pneumonia may stand for the consolidation that it is.
-                    let others = ["pneumonia", "infection", "air in the", "big heart", "pacer"];
+                    let others = ["pneumonia", "infection", "pacer"];
                     if others.iter().any(|word| text.to_lowercase().contains(word)) || place == NO_FINDING {
                         continue;
                     }

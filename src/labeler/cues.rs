@@ -26,7 +26,7 @@ const EVIDENCE: &[&str] = &[
 ];
 
 /// An end of the finding, which may itself be denied or be only half of one.
-const GOING: &[&str] = &["removal of", "resolution of", "clearing of", "resolved"];
+const GOING: &[&str] = &["removal of", "resolution of", "clearing of", "clearance of", "resolved"];
 
 /// Before one of [`GOING`]: the end has not come.
 const UNDONE: &[&str] = &["no", "not", "without"];
@@ -55,6 +55,9 @@ pub(super) const HALF: &[&str] = &[
 /// Before a procedure, which is a statement of its own: "no pneumothorax after line placement".
 pub(super) const AFTER: &[&str] = &["after", "following", "status"];
 
+/// What may stand before a heading, without a colon.
+const TITLE: &str = "final report ";
+
 /// Headings of why the image was taken and of earlier ones.
 const REQUESTS: &[&str] = &[
     "reason for exam",
@@ -73,12 +76,15 @@ const REQUESTS: &[&str] = &[
 
 /// Verbs that say something of what stands before them.
 pub(super) const VERBS: &[&str] = &[
-    "is", "are", "was", "were", "has", "have", "had", "cannot", "can", "could", "may", "might", "must", "should",
-    "would", "seems", "does", "do", "did", "remains", "remain",
+    "is", "are", "was", "were", "has", "have", "had", "cannot", "cant", "can", "could", "may", "might", "must",
+    "should", "would", "seems", "does", "do", "did", "remains", "remain",
 ];
 
 /// Verbs with which a statement is whole.
 const WHOLE: &[&str] = &["appears", "appear", "persists", "persist"];
+
+/// With these a terse statement is whole: "no pneumothorax, effusion unchanged".
+const TERSE: &[&str] = &["unchanged", "stable", "improved", "resolved"];
 
 /// That something was looked for, which is said of all that a list names.
 pub(super) const FOUND: &[&str] = &[
@@ -110,9 +116,26 @@ pub(super) const FOUND: &[&str] = &[
 /// Why something was not to be seen stands behind these.
 const CAUSES: &[&str] = &["due", "because", "secondary", "by"];
 
+/// Behind a `not` and a comma the cause follows these too: "not sharply seen, consistent with an effusion".
+const MEANS: &[&str] = &[
+    "consistent",
+    "compatible",
+    "likely",
+    "reflecting",
+    "representing",
+    "indicating",
+    "from",
+    "probably",
+    "presumably",
+];
+
+/// How an outline is where nothing hides it.
+const OUTLINED: &[&str] = &["sharp", "clear"];
+
 /// Words that begin a new statement.
 pub(super) const TURNS: &[&str] = &[
     "but", "however", "although", "though", "except", "aside", "apart", "while", "whereas", "yet", "which", "there",
+    "despite",
 ];
 
 /// A comma or `and` before one of these begins a new statement, unless an `or` shows that a list goes on.
@@ -156,6 +179,22 @@ const OPENERS: &[&str] = &[
     "dense",
     "low",
     "patchy",
+    "improved",
+    "improving",
+    "worsened",
+    "decreased",
+    "linear",
+    "streaky",
+    "residual",
+    "subsegmental",
+    "basilar",
+    "layering",
+    "slight",
+    "chronic",
+    "healed",
+    "old",
+    "just",
+    "only",
 ];
 
 /// After these, `with` binds; elsewhere it begins a new statement.
@@ -179,6 +218,9 @@ pub(super) const CHANGE: &[&str] = &[
     "improvement",
     "worsening",
 ];
+
+/// What follows `no`, with an `of`, when the denial is of growth. Without it they may be what is denied: "no cardiac enlargement".
+const GROWTH: &[&str] = &["enlargement", "growth", "expansion"];
 
 /// What follows `not` when the finding is still there.
 pub(super) const CHANGED: &[&str] = &[
@@ -207,9 +249,16 @@ pub(super) fn is_request(sentence: &[String]) -> bool {
     {
         return true;
     }
-    let mut parts = sentence.split(|word| word == ":");
-    let heading = parts.next().unwrap_or_default().join(" ");
-    REQUESTS.contains(&heading.as_str()) && parts.count() == 1
+    // "INDICATION: History: cough": several may stand in a row.
+    let parts: Vec<&[String]> = sentence.split(|word| word == ":").collect();
+    let Some((_, headings)) = parts.split_last() else {
+        return false;
+    };
+    let request = |heading: &&[String]| {
+        let heading = heading.join(" ");
+        REQUESTS.contains(&heading.strip_prefix(TITLE).unwrap_or(&heading))
+    };
+    !headings.is_empty() && headings.iter().all(request)
 }
 
 /// What the sentence says of the mention at `index`; `None` if it says nothing of this image.
@@ -265,6 +314,8 @@ fn turns(sentence: &[String], at: usize) -> bool {
     let previous = at.checked_sub(1).map_or("", |p| sentence[p].as_str());
     match word {
         "with" => !BINDS_WITH.contains(&previous),
+        // "Minimal, if any, left effusion".
+        "," if previous == "any" && at > 1 && sentence[at - 2] == "if" => false,
         "," | "and" if OPENERS.contains(&next) => {
             let near = sentence[at + 1..].iter().take(REACH);
             let mut rest = near.take_while(|w| !TURNS.contains(&w.as_str()));
@@ -288,9 +339,11 @@ pub(super) fn clause(sentence: &[String], at: usize) -> bool {
     let joins = |w: &str| TURNS.contains(&w) || [",", "and", "or", "nor", "that"].contains(&w);
     let rest = sentence.get(at + 1..).unwrap_or_default();
     let own = rest.iter().take_while(|w| !joins(w));
+    let whole = |w: &str| VERBS.contains(&w) || WHOLE.contains(&w);
     let verb = own
         .map(String::as_str)
-        .position(|w| VERBS.contains(&w) || WHOLE.contains(&w));
+        .enumerate()
+        .position(|(i, w)| whole(w) || (i > 0 && TERSE.contains(&w)));
     verb.is_some_and(|verb| !rest[verb..].iter().take(5).any(|w| FOUND.contains(&w.as_str())))
 }
 
@@ -345,10 +398,15 @@ fn before(sentence: &[String], mentions: &[Mention], index: usize, bare: Label) 
 pub(super) fn of_change(sentence: &[String], end: usize, start: usize) -> bool {
     let not = end.checked_sub(1).is_some_and(|at| sentence[at] == "not");
     let words = sentence.get(end..start).unwrap_or_default();
-    words
-        .iter()
-        .take(4)
-        .any(|w| CHANGE.contains(&w.as_str()) || (not && CHANGED.contains(&w.as_str())))
+    let changes = |w: &String| CHANGE.contains(&w.as_str()) || (not && CHANGED.contains(&w.as_str()));
+    words.iter().take(4).any(changes) || of_growth(words)
+}
+
+/// Whether these words tell of the growth of what follows them: "no interval enlargement of the", but not "no enlargement of the heart or".
+fn of_growth(words: &[String]) -> bool {
+    let growth = words.iter().take(3).position(|w| GROWTH.contains(&w.as_str()));
+    let joins = |w: &String| [",", "and", "or", "nor"].contains(&w.as_str());
+    growth.is_some_and(|at| words.get(at + 1).is_some_and(|w| w == "of") && !words.iter().any(joins))
 }
 
 /// Whether the cue that ends at word `end` tells of an end that has not, or only half, come.
@@ -366,8 +424,14 @@ fn hoped(sentence: &[String], end: usize, cue: &CueBefore) -> bool {
     GOING.contains(&cue.text) && near.any(|w| HOPED.contains(&w))
 }
 
-/// Whether the denial that ends at word `end` is of what cannot be seen, and `start` the cause: "not well seen due to an effusion".
+/// Whether the denial that ends at word `end` is of what cannot be seen, and `start` the cause: "not well seen due to an effusion", "not
+/// sharp, consistent with an effusion".
 fn clouded(sentence: &[String], end: usize, start: usize) -> bool {
     let mut words = sentence[end..start].iter().map(String::as_str);
-    words.any(|w| FOUND.contains(&w)) && words.any(|w| CAUSES.contains(&w))
+    if !words.any(|w| FOUND.contains(&w) || OUTLINED.contains(&w)) {
+        return false;
+    }
+    let not = end.checked_sub(1).is_some_and(|at| sentence[at] == "not");
+    let behind = words.clone().skip_while(|w| *w != ",");
+    words.any(|w| CAUSES.contains(&w)) || (not && behind.into_iter().any(|w| MEANS.contains(&w)))
 }

@@ -4,6 +4,9 @@ use super::cues;
 use super::phrases::Mention;
 use crate::phantom::Label;
 
+/// Whole statements that there is nothing.
+const NOTHING: &[&str] = &["no finding", "no findings"];
+
 /// Words of reports that call the chest normal without naming anything.
 const NORMAL: &[&str] = &["normal", "unremarkable", "clear", "negative"];
 
@@ -57,7 +60,12 @@ const OTHERWISE: &[&str] = &[
 
 /// Whether a sentence calls something of the chest normal, or says that there is nothing acute or abnormal.
 pub(super) fn called_normal(sentence: &[String]) -> bool {
-    sentence.iter().any(|w| NORMAL.contains(&w.as_str())) || nothing_of_note(sentence)
+    // Of a patient "healthy" says nothing.
+    let healthy = |two: &[String]| two[0] == "healthy" && two[1] == "chest";
+    sentence.iter().any(|w| NORMAL.contains(&w.as_str()))
+        || nothing_of_note(sentence)
+        || sentence.windows(2).any(healthy)
+        || (sentence.len() == 2 && NOTHING.contains(&sentence.join(" ").as_str()))
 }
 
 /// Whether a sentence affirms or leaves open something that is none of the observations and that nobody would call normal.

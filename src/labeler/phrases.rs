@@ -12,7 +12,7 @@ const NAMES: &[(&[&str], &str)] = &[
          lobe is collapsed|lung remains collapsed|lobe remains collapsed|collapse of the * lobe|collapse of the * * lobe|\
          collapse of the * lung",
     ),
-    (&["Cardiomegaly"], "cardiomegaly|cardiomegally|megalocardia"),
+    (&["Cardiomegaly"], "cardiomegaly|cardiomegally|megalocardia|big heart"),
     (&["Consolidation"], "consolidat*|consoldiation|consolidaton"),
     (
         &["Edema"],
@@ -45,7 +45,7 @@ const NAMES: &[(&[&str], &str)] = &[
     (
         &["Pleural Other"],
         "pleural thickening|thickened pleura|pleural scar*|pleural plaque*|pleural calcification*|fibrothorax|pleural fibrosis|\
-         pleural parenchymal scar*",
+         pleural parenchymal scar*|pleuroparenchymal scar*",
     ),
     (
         &["Pneumonia"],
@@ -53,7 +53,7 @@ const NAMES: &[(&[&str], &str)] = &[
     ),
     (
         &["Pneumothorax"],
-        "pneumothorax|pneumothoraces|ptx|pneumothoax|penumothorax|pneumothorx",
+        "pneumothorax|pneumothoraces|ptx|pneumothoax|penumothorax|pneumothorx|air in the pleural space",
     ),
     (
         &["Support Devices"],
@@ -65,14 +65,21 @@ const NAMES: &[(&[&str], &str)] = &[
          prosthetic * valve|tavr|trach|ngt|ogt|cvc|dialysis line*|hemodialysis line*|chest drain*|thoracic drain*|chest port|chest wall port|\
          subclavian port|infusaport|impella|loop recorder|epicardial leads|pacing device|cardiac device|\
          sheath|sheaths|introducer|clip|clips|ventricular assist device*|dobhoff|dobbhoff|arthroplast*|screw|screws|embolization coil*|\
-         coils|ivc filter*|vena cava filter*|inferior vena cava filter*|valvular replacement|valvular prosthe*",
+         coils|ivc filter*|vena cava filter*|inferior vena cava filter*|valvular replacement|valvular prosthe*|\
+         drain|drains|ij in|ij is|ij has been|ij tip|ij terminat*|cvl|sided port|sided port a cath|sided port catheter*|port terminat*|\
+         lead terminat*|leads terminat*|leads are|ekg leads|ecg leads|cardiac leads|pacing pads|operative wires|annuloplasty|annuloplasty ring*|\
+         mechanical valve*|mechanical * valve*|bioprosthetic valve*|bioprosthetic * valve*|mitraclip|watchman|stimulator*|pectoral generator|\
+         shoulder prosthesis|spinal rods|fusion rods|fixation plate*|gastric band|vp shunt*|ventriculoperitoneal shunt*|ecmo cannula*|\
+         lines are in|lines are stable|lines are unchanged|line placement|venous access line*|venous access device*|venous access port*|\
+         venous access catheter*|vascath|permacath|permcath|temperature probe*|indwelling device*|ng terminat*|og terminat*",
     ),
     // Not what they seem.
     (
         &[],
         "pericardial effusion*|joint effusion*|mass effect|soft tissue mass*|breast mass*|soft tissue edema|fracture line*|body mass|\
          mediastinal infiltrat*|collapsed lung markings|infection control|cardiac mass*|compression collapse|tracheal collapse|\
-         airway collapse|bronchial collapse|syncope and collapse|rectus sheath",
+         airway collapse|bronchial collapse|syncope and collapse|rectus sheath|\
+         to drain|drains into|septal line*",
     ),
 ];
 

@@ -127,8 +127,16 @@ const GENERAL: [(&str, &[&str]); 6] = [
 /// Names of a line of which nothing more is said.
 const LINES: &[&str] = &["central venous line", "central line", "central venous catheter"];
 
+/// Names of a nodule or a mass: a nodule alone is asked after by fewer.
+const LESIONS: &[&str] = &[
+    "lung lesion",
+    "nodule or mass",
+    "lung nodule or mass",
+    "pulmonary nodule or mass",
+];
+
 /// Names in questions of data sets that are asked in other words, but not themselves other words.
-const ASKED: &[&str] = &["lung nodule or mass", "mediastinal widening"];
+const ASKED: &[&str] = &["mediastinal widening"];
 
 /// Asks a question of a data set in other words, with the same answer: whether one finding is there, on which side, in which zone, how severe;
 /// which view, findings and devices there are. `None` where it knows no others.
@@ -205,6 +213,7 @@ fn is_bare(named: &str, place: usize) -> bool {
         .iter()
         .chain(HAZY)
         .chain(LINES)
+        .chain(LESIONS)
         .chain(ASKED)
         .chain(devices);
     all.into_iter().any(|known| known.eq_ignore_ascii_case(name))
@@ -215,6 +224,7 @@ fn names(place: usize, question: &str) -> Option<&'static [&'static str]> {
     Some(match LABELS[place] {
         "Support Devices" if question.contains("central venous line") => LINES,
         "Support Devices" => DEVICES.iter().find(|(word, _)| question.contains(word))?.1,
+        "Lung Lesion" if LESIONS.iter().any(|name| question.contains(name)) => LESIONS,
         "Lung Opacity" if question.contains("hazy") => HAZY,
         _ => NAMES[place].0,
     })
@@ -306,6 +316,17 @@ mod tests {
         let lower = || hazy.iter().map(|text| text.to_lowercase());
         let kept = |text: &String| HAZY.iter().any(|name| text.contains(name));
         assert!(lower().all(|text| kept(&text) && text.contains("right")), "{hazy:?}");
+    }
+
+    #[test]
+    fn a_nodule_or_mass_stays_both() {
+        for question in ["Is there a lung nodule or mass?", "Is there a lung lesion?"] {
+            let lesion = all(question);
+            let both = |text: &String| text.contains("esion") || text.contains("or mass");
+            assert!(lesion.contains("Is there a nodule or mass?"), "{lesion:?}");
+            assert!(lesion.iter().all(both), "{lesion:?}");
+        }
+        assert!(all("Is there a nodule?").contains("Is there a lung nodule?"));
     }
 
     #[test]

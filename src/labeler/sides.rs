@@ -33,8 +33,18 @@ const ANATOMY: &[&str] = &[
     "main",
     "mainstem",
     "heart",
-    "pulmonary artery",
     "brachiocephalic",
+];
+
+/// Vessels behind a side and `pulmonary`, where no finding is either: "right pulmonary artery", but not "right pulmonary edema".
+const VESSELS: &[&str] = &[
+    "artery",
+    "arteries",
+    "arterial",
+    "vein",
+    "veins",
+    "venous",
+    "vasculature",
 ];
 
 /// Between an adjective and its noun none of these stands.
@@ -99,9 +109,14 @@ const CLEAR: &[&str] = &["clear", "normal", "unremarkable", "none"];
 pub(super) fn sides(sentence: &[String], mentions: &[Mention]) -> Vec<Sides> {
     let mut of = vec![Sides::default(); mentions.len()];
     for (at, word) in sentence.iter().enumerate() {
-        let Some(side) = side(word) else { continue };
-        let next_word = sentence.get(at + 1).map_or("", String::as_str);
-        if ANATOMY.contains(&next_word) {
+        let next = |by: usize| sentence.get(at + by).map_or("", String::as_str);
+        // "B/L" is two words.
+        let both = (word == "b" && next(1) == "l").then_some(Sides {
+            right: true,
+            left: true,
+        });
+        let Some(side) = side(word).or(both) else { continue };
+        if ANATOMY.contains(&next(1)) || (next(1) == "pulmonary" && VESSELS.contains(&next(2))) {
             continue;
         }
         let following = mentions.iter().position(|m| m.start > at);
@@ -140,9 +155,11 @@ fn clear<'a>(words: impl Iterator<Item = &'a String>) -> bool {
 
 fn side(word: &str) -> Option<Sides> {
     let (right, left) = match word {
-        "right" | "rul" | "rml" | "rll" => (true, false),
-        "left" | "lul" | "lll" | "lingula" | "lingular" => (false, true),
-        "bilateral" | "bilaterally" | "both" | "bibasilar" | "bibasal" | "biapical" | "either" => (true, true),
+        "right" | "rt" | "rul" | "rml" | "rll" => (true, false),
+        "left" | "lt" | "lul" | "lll" | "lingula" | "lingular" => (false, true),
+        "bilateral" | "bilaterally" | "bilat" | "both" | "bibasilar" | "bibasal" | "biapical" | "either" => {
+            (true, true)
+        }
         _ => return None,
     };
     Some(Sides { right, left })

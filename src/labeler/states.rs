@@ -33,6 +33,12 @@ const REACH: usize = 10;
 /// From an organ's name to a `which` that goes on about it: "the cardiac silhouette, which".
 const NAME: usize = 3;
 
+/// Nouns of size. Behind `with` they are said of the organ before it: "the heart is stable with mild enlargement".
+const NOUNS: &[&str] = &["enlargement", "widening", "prominence"];
+
+/// Verbs by which an organ has had its statement, besides [`cues::VERBS`].
+const APPEARS: &[&str] = &["appears", "appear"];
+
 /// Verbs of a statement that goes on about the organ named before it: "which is enlarged", "but appears enlarged".
 const GOES_ON: &[&str] = &[
     "is", "was", "has", "appears", "remains", "looks", "seems", "may", "might", "likely", "probably",
@@ -50,9 +56,14 @@ pub(super) fn states(sentence: &[String]) -> Vec<(Organ, Label)> {
             organs.retain(|&(_, from)| same && (word != "which" || at - from <= NAME));
             waiting = None;
         }
+        let clause = [",", "and"].contains(&word.as_str()) && cues::clause(sentence, at);
         // "The aorta is dilated and the heart is normal": the state was another's.
-        if word == "with" || ([",", "and"].contains(&word.as_str()) && cues::clause(sentence, at)) {
+        if word == "with" || clause {
             waiting = None;
+        }
+        // "The heart size is stable and the lungs are normal": so is the next one where the organ has had its verb.
+        if (clause && !same) || (word == "with" && !of_size(sentence, at)) {
+            organs.retain(|&(_, from)| at - from <= REACH && !told(&sentence[from..at]));
         }
         // "Enlarged hilar nodes, heart size stable": so was it where no organ stands before the comma.
         let stale = |from: usize| at - from > REACH || (from..at).all(|i| organ(sentence, i).is_none());
@@ -74,8 +85,9 @@ pub(super) fn states(sentence: &[String]) -> Vec<(Organ, Label)> {
         if ["previously", "formerly", "than"].contains(&previous) {
             continue;
         }
-        // "A large effusion" and "increased markings" are not of the heart's size.
-        if of_others(word) && !predicate(sentence, at) {
+        // "A large effusion" and "increased markings" are not of the heart's size, but "increased heart size" is.
+        let before = word == "increased" && heart_size(&sentence[at + 1..]);
+        if of_others(word) && !predicate(sentence, at) && !before {
             continue;
         }
         organs.retain(|&(_, from)| at - from <= REACH);
@@ -89,12 +101,12 @@ pub(super) fn states(sentence: &[String]) -> Vec<(Organ, Label)> {
             (Label::Blank, true) => continue,
         };
         if organs.is_empty() {
-            waiting = (!of_others(word)).then_some((label, at));
+            waiting = (before || !of_others(word)).then_some((label, at));
             continue;
         }
-        let label = match word.as_str() {
-            "enlargement" | "widening" | "prominence" => said_on(sentence, at, label),
-            _ => label,
+        let label = match NOUNS.contains(&word.as_str()) {
+            true => said_on(sentence, at, label),
+            false => label,
         };
         found.extend(organs.drain(..).map(|(organ, _)| (organ, label)));
         waiting = None;
@@ -106,6 +118,22 @@ pub(super) fn states(sentence: &[String]) -> Vec<(Organ, Label)> {
 fn goes_on(sentence: &[String], at: usize) -> bool {
     let next = sentence.get(at + 1);
     sentence[at] != "there" && next.is_some_and(|w| GOES_ON.contains(&w.as_str()))
+}
+
+/// Whether a verb stands among the words behind an organ: what it is like has been said.
+fn told(words: &[String]) -> bool {
+    let verb = |w: &str| cues::VERBS.contains(&w) || APPEARS.contains(&w);
+    words.iter().any(|w| verb(w.as_str()))
+}
+
+/// Whether the `with` at word `at` goes on with the size of the organ before it.
+fn of_size(sentence: &[String], at: usize) -> bool {
+    let mut near = sentence[at + 1..].iter().take(3);
+    near.any(|w| NOUNS.contains(&w.as_str()))
+}
+
+fn heart_size(words: &[String]) -> bool {
+    matches!(words, [heart, size, ..] if ["heart", "cardiac"].contains(&heart.as_str()) && size == "size")
 }
 
 /// Words that are more often said of something else.

@@ -4,8 +4,14 @@
 /// grows with its length and not with the square of it.
 const LONGEST: usize = 512;
 
+/// So many digits may number a line of a list.
+const DIGITS: usize = 2;
+
+/// So many characters in brackets are looked at for the doubt with which they end.
+const BRACKETED: usize = 64;
+
 /// Lower-case words of each sentence. Commas and colons are words of their own, a question mark stands as the last word `?`, or before
-/// what it puts in doubt ("? pneumonia"); hyphens and slashes part words; a point between digits belongs to the number, and that of
+/// what it puts in doubt ("? pneumonia", "cough // ? pneumonia"); hyphens and slashes part words; a point between digits belongs to the number, and that of
 /// "vs." to the word.
 pub(super) fn sentences(text: &str) -> Vec<Vec<String>> {
     let chars: Vec<char> = text.chars().flat_map(char::to_lowercase).collect();
@@ -23,18 +29,30 @@ pub(super) fn sentences(text: &str) -> Vec<Vec<String>> {
         if !word.is_empty() {
             sentence.push(std::mem::take(&mut word));
         }
+        // "An opacity (pneumonia?)": the doubt is of what the brackets hold.
+        if c == '(' && doubted(&chars[at + 1..]) && !sentence.is_empty() {
+            all.push(std::mem::take(&mut sentence));
+        }
         let last = sentence.last().map_or("", String::as_str);
         let goes_on = match c {
             '.' => last == "vs",
             // Of "??" the second begins nothing.
-            '?' => matches!(last, "" | "," | ":") && at.checked_sub(1).is_none_or(|i| chars[i] != '?'),
+            '?' => {
+                let before = chars[..at].iter().rev();
+                let slash = before.clone().find(|c| !c.is_whitespace()) == Some(&'/');
+                (slash || matches!(last, "" | "," | ":")) && before.clone().next() != Some(&'?')
+            }
             _ => false,
         };
+        let heading = last == ":";
         if matches!(c, ',' | ':' | '?') {
             sentence.push(c.to_string());
         }
-        // A line may break within a sentence; an empty line ends it.
-        let paragraph = c == '\n' && chars.get(at + 1..).is_some_and(blank_line);
+        // A line may break within a sentence; an empty line ends it, and so does the next one of a list, but not that of a heading.
+        let paragraph = c == '\n'
+            && chars
+                .get(at + 1..)
+                .is_some_and(|rest| blank_line(rest) || (!heading && item(rest)));
         let ends = matches!(c, '.' | '!' | '?' | ';') && !goes_on;
         if sentence.len() >= LONGEST || ((ends || paragraph) && !sentence.is_empty()) {
             all.push(std::mem::take(&mut sentence));
@@ -52,6 +70,25 @@ pub(super) fn sentences(text: &str) -> Vec<Vec<String>> {
 /// Whether what follows a line end is white space up to another one.
 fn blank_line(rest: &[char]) -> bool {
     rest.iter().take_while(|c| c.is_whitespace()).any(|&c| c == '\n')
+}
+
+/// Whether a line begins with the mark of a list: "- no effusion", "2) no effusion".
+fn item(line: &[char]) -> bool {
+    let mut line = line.iter().skip_while(|c| **c == ' ' || **c == '\t').peekable();
+    let digits = std::iter::from_fn(|| line.next_if(|c| c.is_ascii_digit()));
+    let digits = digits.take(DIGITS).count();
+    match line.next() {
+        Some('-' | '*' | '•' | '–') => digits == 0 && line.next() == Some(&' '),
+        Some(')') => digits > 0,
+        _ => false,
+    }
+}
+
+/// Whether brackets that begin here end with a question mark.
+fn doubted(rest: &[char]) -> bool {
+    let end = rest.iter().take(BRACKETED).position(|&c| c == ')');
+    end.and_then(|end| end.checked_sub(1))
+        .is_some_and(|last| rest[last] == '?')
 }
 
 #[cfg(test)]
