@@ -405,18 +405,6 @@ mod tests {
     }
 
     #[test]
-    fn a_report_that_affirms_nothing_asks_for_a_normal_chest() {
-        let mut rng = ChaCha8Rng::seed_from_u64(2);
-        for _ in 0..50 {
-            let text = brief("The lungs are clear. No pleural effusion.", &mut rng).to_lowercase();
-            assert!(
-                NORMAL.iter().any(|normal| text.contains(&normal.to_lowercase())),
-                "{text}"
-            );
-        }
-    }
-
-    #[test]
     fn side_and_third_of_a_finding_are_kept_together() {
         let report = "There is a small focal consolidation in the right lower zone. The heart is not enlarged.";
         let mut rng = ChaCha8Rng::seed_from_u64(3);

@@ -3,6 +3,7 @@
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
+use super::brief::{DEVICES, NAMES, NORMAL};
 use super::*;
 
 /// A hundred requests made from a report, in lower case.
@@ -51,4 +52,50 @@ fn a_chest_is_asked_for_as_normal_only_where_the_report_calls_it_so() {
     }
     let normal = requests("The lungs are clear.");
     assert!(normal.iter().any(|text| text.contains("normal chest")), "{normal:?}");
+}
+
+#[test]
+fn a_report_that_affirms_nothing_asks_for_a_normal_chest() {
+    let mut rng = ChaCha8Rng::seed_from_u64(2);
+    for _ in 0..50 {
+        let text = brief("The lungs are clear. No pleural effusion.", &mut rng).to_lowercase();
+        assert!(
+            NORMAL.iter().any(|normal| text.contains(&normal.to_lowercase())),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn every_name_that_a_request_may_have_is_read_as_what_it_names() {
+    for (place, (names, _)) in NAMES.iter().enumerate() {
+        for name in *names {
+            assert_eq!(read(name).labels[place], Label::Positive, "{name}");
+        }
+    }
+    for name in DEVICES.iter().flat_map(|(_, names)| *names) {
+        assert_eq!(read(name).labels[SUPPORT_DEVICES], Label::Positive, "{name}");
+    }
+    for text in NORMAL {
+        assert_eq!(read(text).labels[NO_FINDING], Label::Positive, "{text}");
+    }
+    for text in [
+        "Healthy young man.",
+        "No findings to compare.",
+        "No change in findings.",
+    ] {
+        assert_eq!(read(text).labels[NO_FINDING], Label::Blank, "{text}");
+    }
+}
+
+#[test]
+fn a_fracture_that_is_no_ribs_is_not_called_one() {
+    let clavicle = requests("Mildly displaced fracture of the left clavicle. The ribs are intact.");
+    assert!(
+        clavicle.iter().any(|text| text.contains("left fracture")),
+        "{clavicle:?}"
+    );
+    assert!(!clavicle.iter().any(|text| text.contains("rib")), "{clavicle:?}");
+    let rib = requests("Fracture of the right seventh rib.");
+    assert!(rib.iter().any(|text| text.contains("rib fracture")), "{rib:?}");
 }

@@ -90,3 +90,42 @@ fn what_nothing_suggests_or_nobody_suspects_is_denied_and_what_cannot_be_judged_
         ("les+", "CT is recommended for evaluation of the nodule."),
     ]);
 }
+
+#[test]
+fn what_is_probable_presumed_or_impossible_to_exclude_is_in_doubt() {
+    all(&[
+        (
+            "pna?",
+            "In the appropriate clinical setting, supervening pneumonia would have to be considered.",
+        ),
+        ("pna?", "Supervening pneumonia would have to be seriously considered."),
+        ("pna?", "It would be impossible to exclude superimposed pneumonia."),
+        ("pna?", "Superimposed pneumonia would be impossible to exclude."),
+        (
+            "pna?",
+            "Superimposed pneumonia would be very difficult to unequivocally exclude.",
+        ),
+        ("pna?", "Concurrent pneumonia can't be excluded."),
+        ("pna?", "Can't exclude pneumonia."),
+        ("eff?", "Small effusions are probable."),
+        ("eff?", "Small left pleural effusion is probably present."),
+        ("eff?", "Small left effusion is presumed."),
+        ("eff?", "Small left effusion suspected."),
+        ("pna?", "Pneumonia appears unlikely."),
+        ("pna?", "Pneumonia appears to be unlikely."),
+        ("pna?", "Pneumonia is on the differential."),
+        ("eff?", "Minimal, if any, left effusion."),
+        ("pna+", "Pneumonia appears likely."),
+        ("eff+", "The effusion is suspicious looking."),
+    ]);
+}
+
+#[test]
+fn a_question_in_brackets_doubts_what_they_hold() {
+    all(&[
+        ("opac+ pna?", "Right basilar opacity (pneumonia?)."),
+        ("opac? pna?", "Right basilar opacity, pneumonia?"),
+        ("opac+ pna+", "Right basilar opacity (pneumonia)."),
+        ("cons- eff-", "No consolidation (see below) or effusion."),
+    ]);
+}

@@ -8,6 +8,8 @@ mod behind;
 mod brief;
 #[cfg(test)]
 mod brief_tests;
+#[cfg(test)]
+mod clause_tests;
 mod cue_phrases;
 mod cues;
 #[cfg(test)]

@@ -8,7 +8,7 @@ const SHORT: [&str; 14] = [
     "ate", "card", "cons", "edema", "med", "frac", "les", "opac", "nf", "eff", "oth", "pna", "ptx", "dev",
 ];
 
-fn place(short: &str) -> usize {
+pub(super) fn place(short: &str) -> usize {
     SHORT.iter().position(|name| *name == short).expect("a short name")
 }
 

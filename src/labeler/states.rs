@@ -41,7 +41,8 @@ const APPEARS: &[&str] = &["appears", "appear"];
 
 /// Verbs of a statement that goes on about the organ named before it: "which is enlarged", "but appears enlarged".
 const GOES_ON: &[&str] = &[
-    "is", "was", "has", "appears", "remains", "looks", "seems", "may", "might", "likely", "probably",
+    "is", "are", "was", "were", "has", "have", "appears", "appear", "remains", "remain", "looks", "look", "seems",
+    "seem", "may", "might", "likely", "probably",
 ];
 
 /// What a sentence says of the size of heart and mediastinum.

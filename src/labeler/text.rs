@@ -122,6 +122,9 @@ mod tests {
                 "no"
             ]
         );
+        let text = "Impression:\n- No edema\n2) Mild\n-like (new?) cough // ? edema";
+        let read: Vec<String> = sentences(text).iter().map(|s| s.join(" ")).collect();
+        assert_eq!(read, ["impression : no edema", "2 mild like", "new ?", "cough ? edema"]);
         assert!(sentences("").is_empty() && sentences(" \n. ").is_empty());
     }
 

@@ -12,20 +12,11 @@ const NOTHING: [&str; 4] = ["not", "no", "none", "nothing"];
 /// Whether an answer is yes (true) or no (false), alone, with more behind a point, a comma or the like, or with a "there is" or "there is
 /// not" that says the same; `None` for "no effusion".
 pub fn yes_or_no(answer: &str) -> Option<bool> {
-    let unmarked = |text: &'_ str| -> usize {
-        text.len()
-            - text
-                .trim_start_matches(|c: char| c.is_whitespace() || MARKS.contains(&c))
-                .len()
-    };
-    let answer = &answer[unmarked(answer)..];
-    let answer = match answer
-        .get(..6)
-        .zip(answer.get(6..).and_then(|rest| rest.trim_start().strip_prefix(':')))
-    {
-        Some((heading, rest)) if heading.eq_ignore_ascii_case("answer") => &rest[unmarked(rest)..],
-        _ => answer,
-    };
+    let answer = unmarked(answer);
+    let heading = answer
+        .split_once(':')
+        .filter(|(word, _)| word.trim().eq_ignore_ascii_case("answer"));
+    let answer = heading.map_or(answer, |(_, rest)| unmarked(rest));
     let end = answer.find(|c: char| !c.is_alphanumeric()).unwrap_or(answer.len());
     let (word, rest) = answer.split_at(end);
     let yes = match word.to_ascii_lowercase().as_str() {
@@ -36,6 +27,11 @@ pub fn yes_or_no(answer: &str) -> Option<bool> {
     let rest = rest.trim_start_matches(MARKS);
     let ends = rest.trim().is_empty() || rest.starts_with([',', '.', ';', '!', ':', '?']);
     (ends || set_off(rest) || there_is(rest) == Some(yes)).then_some(yes)
+}
+
+/// Without the marks and the white space before it.
+fn unmarked(text: &str) -> &str {
+    text.trim_start_matches(|c: char| c.is_whitespace() || MARKS.contains(&c))
 }
 
 /// Whether this is set off by a dash or a bracket: " - small", " (small)", but not "-brainer" and not " (or no)".
