@@ -432,6 +432,6 @@ fn clouded(sentence: &[String], end: usize, start: usize) -> bool {
         return false;
     }
     let not = end.checked_sub(1).is_some_and(|at| sentence[at] == "not");
-    let behind = words.clone().skip_while(|w| *w != ",");
-    words.any(|w| CAUSES.contains(&w)) || (not && behind.into_iter().any(|w| MEANS.contains(&w)))
+    let mut behind = words.clone().skip_while(|w| *w != ",");
+    words.any(|w| CAUSES.contains(&w)) || (not && behind.any(|w| MEANS.contains(&w)))
 }

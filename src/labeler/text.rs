@@ -11,8 +11,8 @@ const DIGITS: usize = 2;
 const BRACKETED: usize = 64;
 
 /// Lower-case words of each sentence. Commas and colons are words of their own, a question mark stands as the last word `?`, or before
-/// what it puts in doubt ("? pneumonia", "cough // ? pneumonia"); hyphens and slashes part words; a point between digits belongs to the number, and that of
-/// "vs." to the word.
+/// what it puts in doubt ("? pneumonia", "cough // ? pneumonia"); hyphens and slashes part words; a point between digits belongs to the
+/// number, and that of "vs." to the word.
 pub(super) fn sentences(text: &str) -> Vec<Vec<String>> {
     let chars: Vec<char> = text.chars().flat_map(char::to_lowercase).collect();
     let (mut all, mut sentence, mut word) = (Vec::new(), Vec::new(), String::new());
@@ -38,9 +38,9 @@ pub(super) fn sentences(text: &str) -> Vec<Vec<String>> {
             '.' => last == "vs",
             // Of "??" the second begins nothing.
             '?' => {
-                let before = chars[..at].iter().rev();
-                let slash = before.clone().find(|c| !c.is_whitespace()) == Some(&'/');
-                (slash || matches!(last, "" | "," | ":")) && before.clone().next() != Some(&'?')
+                let before = &chars[..at];
+                let slash = before.iter().rfind(|c| !c.is_whitespace()) == Some(&'/');
+                (slash || matches!(last, "" | "," | ":")) && before.last() != Some(&'?')
             }
             _ => false,
         };
