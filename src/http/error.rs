@@ -306,9 +306,9 @@ impl From<DicomError> for ApiError {
     fn from(error: DicomError) -> Self {
         let code = match error {
             DicomError::Limits(error) => return error.into(),
-            DicomError::Attributes | DicomError::Lacks(_) => ErrorCode::CorruptImage,
+            DicomError::Attributes | DicomError::Lacks(_) | DicomError::Pixels => ErrorCode::CorruptImage,
             DicomError::NoPixels | DicomError::Exhausted => ErrorCode::UnsupportedImage,
-            DicomError::Pixels | DicomError::Depth(_) => ErrorCode::DicomNotSupported,
+            DicomError::Syntax(_) | DicomError::Form(_) | DicomError::Depth(_) => ErrorCode::DicomNotSupported,
         };
         Self::about(code, "image", sentence(&error.to_string()))
     }

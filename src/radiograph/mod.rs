@@ -29,6 +29,7 @@ mod write;
 
 pub use dicom::facts::{DicomFacts, OtherModality, OtherPart, OtherView};
 pub use dicom::read::{DicomError, PixelAttribute, is_dicom, read_dicom, read_dicom_with_facts};
+pub use dicom::syntax::{PixelForm, TransferSyntax};
 pub use error::RadiographError;
 pub use for_model::for_model;
 pub use limits::{DecodeLimits, MAX_PIXELS};

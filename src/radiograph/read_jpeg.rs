@@ -19,7 +19,13 @@ const ARITHMETIC_BAD_CODE: c_int = 126;
 /// Every scan of a progressive file walks the whole picture, however few bytes it has. Encoders use about ten.
 const MAX_SCANS: usize = 100;
 
+/// The marker of a frame of JPEG-LS (T.87, C.1.1), which is another coding in JPEG's clothes.
+const JPEG_LS: u8 = 0xf7;
+
 pub(super) fn read(bytes: &[u8], limits: &DecodeLimits, preprocess: Preprocess) -> Result<Raster, RadiographError> {
+    if frame_header(bytes).is_some_and(|frame| frame.process == JPEG_LS) {
+        return Err(unsupported("it is JPEG-LS"));
+    }
     if scans(bytes) > MAX_SCANS {
         return Err(unsupported("it has more than 100 scans"));
     }
@@ -77,32 +83,62 @@ fn from_inverted_cmyk([cyan, magenta, yellow, light]: [u8; 4]) -> [u8; 3] {
     })
 }
 
-/// How many scans the file announces: markers are walked as the decoder walks them.
+/// How many scans the file announces.
 fn scans(bytes: &[u8]) -> usize {
-    let mut count = 0;
+    segments(bytes).filter(|(marker, _)| *marker == 0xda).count()
+}
+
+/// What a frame's header says (T.81, B.2.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FrameHeader {
+    /// The coding process, as its marker has it.
+    pub(super) process: u8,
+    /// Bits of a sample.
+    pub(super) precision: u8,
+    pub(super) height: u16,
+    pub(super) width: u16,
+    pub(super) components: u8,
+}
+
+/// The header of the first frame, which stands before the first scan.
+pub(super) fn frame_header(bytes: &[u8]) -> Option<FrameHeader> {
+    let mut before = segments(bytes).take_while(|(marker, _)| *marker != 0xda);
+    // Tables have markers among those of frames.
+    let of_a_frame = |marker: u8| matches!(marker, 0xc0..=0xcf | JPEG_LS) && !matches!(marker, 0xc4 | 0xc8 | 0xcc);
+    let (process, body) = before.find(|(marker, _)| of_a_frame(*marker))?;
+    let &[_, _, precision, height, low_height, width, low_width, components] = body.first_chunk::<8>()?;
+    Some(FrameHeader {
+        process,
+        precision,
+        height: u16::from_be_bytes([height, low_height]),
+        width: u16::from_be_bytes([width, low_width]),
+        components,
+    })
+}
+
+/// Markers, walked as the decoder walks them, each with all that follows it.
+fn segments(bytes: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     let mut at = 2;
-    while let Some(offset) = bytes
-        .get(at..)
-        .and_then(|rest| rest.iter().position(|&byte| byte == 0xff))
-    {
-        at += offset + 1;
-        match bytes.get(at) {
-            // Fill bytes: the marker is yet to come.
-            Some(0xff) => continue,
-            // Stuffing, TEM, restarts and SOI stand alone.
-            Some(0x00 | 0x01 | 0xd0..=0xd8) => at += 1,
-            Some(0xd9) | None => break,
-            Some(&marker) => {
-                count += usize::from(marker == 0xda);
-                let length = match bytes.get(at + 1..at + 3) {
-                    Some(&[high, low]) => usize::from(u16::from_be_bytes([high, low])),
-                    _ => break,
-                };
-                at += 1 + length.max(2);
+    std::iter::from_fn(move || {
+        loop {
+            at += bytes.get(at..)?.iter().position(|&byte| byte == 0xff)? + 1;
+            match *bytes.get(at)? {
+                // Fill bytes: the marker is yet to come.
+                0xff => {}
+                // Stuffing, TEM, restarts and SOI stand alone.
+                0x00 | 0x01 | 0xd0..=0xd8 => at += 1,
+                0xd9 => return None,
+                marker => {
+                    let body = &bytes[at + 1..];
+                    let length = body
+                        .first_chunk::<2>()
+                        .map_or(body.len(), |&two| u16::from_be_bytes(two).into());
+                    at += 1 + length.max(2);
+                    return Some((marker, body));
+                }
             }
         }
-    }
-    count
+    })
 }
 
 /// A file in memory whose end is an error. The library's own reader would make up an end-of-image marker and fill what is
@@ -220,6 +256,37 @@ mod tests {
         assert_eq!(scans(&file), 2);
         for length in 0..file.len() {
             assert!(scans(&file[..length]) <= 2);
+        }
+    }
+
+    #[test]
+    fn the_header_of_a_frame_is_found_between_tables() {
+        let tables = b"\xff\xd8\xff\xc4\0\x05\xff\xc0\0\xff\xdb\0\x03\0";
+        let frame = b"\xff\xc3\0\x0b\x0c\x01\xe8\x01\xcc\x01\x01\x11\0\xff\xda";
+        let file = [&tables[..], frame].concat();
+        let header = FrameHeader {
+            process: 0xc3,
+            precision: 12,
+            height: 488,
+            width: 460,
+            components: 1,
+        };
+        assert_eq!(frame_header(&file), Some(header));
+        for length in 0..file.len() {
+            let read = frame_header(&file[..length]);
+            assert!(read.is_none_or(|read| read == header), "{length} bytes");
+        }
+        // One that stands behind a scan is another picture's.
+        let late = [&b"\xff\xd8\xff\xda\0\x02"[..], &file[2..]].concat();
+        assert_eq!(frame_header(&late), None);
+    }
+
+    #[test]
+    fn a_file_of_jpeg_ls_is_no_damaged_jpeg() {
+        let file = b"\xff\xd8\xff\xf7\0\x0b\x08\0\x02\0\x02\x01\x01\x11\0\xff\xda\0\x08\x01\x01\0\0\0\0\0\0\xff\xd9";
+        for preprocess in [Preprocess::Default, Preprocess::Compat] {
+            let refused = read(file, &DecodeLimits::default(), preprocess).unwrap_err();
+            assert_eq!(refused, unsupported("it is JPEG-LS"));
         }
     }
 

@@ -21,7 +21,8 @@ use tokio::process::{Child, Command};
 
 use super::ServiceError;
 use crate::radiograph::{
-    Channels, DecodeLimits, DicomError, DicomFacts, PixelAttribute, RadiographError, Raster, read_dicom_with_facts,
+    Channels, DecodeLimits, DicomError, DicomFacts, PixelAttribute, PixelForm, RadiographError, Raster, TransferSyntax,
+    read_dicom_with_facts,
 };
 
 /// Longest first line of what a worker says.
@@ -64,6 +65,8 @@ enum Told {
     NoPixels,
     Lacks(PixelAttribute),
     Depth(u32),
+    Syntax(TransferSyntax),
+    Form(PixelForm),
     Undecodable,
 }
 
@@ -91,6 +94,8 @@ pub fn work(mut input: impl Read, mut output: impl Write, limits: &DecodeLimits)
         Err(DicomError::NoPixels) => Told::NoPixels,
         Err(DicomError::Lacks(attribute)) => Told::Lacks(*attribute),
         Err(DicomError::Depth(bits)) => Told::Depth(*bits),
+        Err(DicomError::Syntax(syntax)) => Told::Syntax(syntax.clone()),
+        Err(DicomError::Form(form)) => Told::Form(*form),
         Err(_) => Told::Undecodable,
     };
     serde_json::to_writer(&mut output, &told)?;
@@ -227,6 +232,8 @@ async fn converse(
         Told::NoPixels => return Ok(Err(DicomError::NoPixels)),
         Told::Lacks(attribute) => return Ok(Err(DicomError::Lacks(attribute))),
         Told::Depth(bits) => return Ok(Err(DicomError::Depth(bits))),
+        Told::Syntax(syntax) => return Ok(Err(DicomError::Syntax(syntax))),
+        Told::Form(form) => return Ok(Err(DicomError::Form(form))),
         Told::Undecodable => return Ok(Err(DicomError::Pixels)),
     };
     // A worker that was taken over may say anything.
@@ -282,6 +289,14 @@ mod tests {
         assert!(matches!(lacks, Err(ServiceError::Dicom(error)) if error == named));
         let deep = told(r#"cat >/dev/null; echo '{"Depth":32}'"#).await;
         assert!(matches!(deep, Err(ServiceError::Dicom(DicomError::Depth(32)))));
+        let syntax = told(r#"cat >/dev/null; echo '{"Syntax":"1.2.840.10008.1.2.4.80"}'"#).await;
+        let named = DicomError::Syntax(TransferSyntax::of("1.2.840.10008.1.2.4.80"));
+        assert!(matches!(syntax, Err(ServiceError::Dicom(error)) if error == named));
+        let form = told(r#"cat >/dev/null; echo '{"Form":"Colours"}'"#).await;
+        assert!(matches!(
+            form,
+            Err(ServiceError::Dicom(DicomError::Form(PixelForm::Colours)))
+        ));
         let many = told(r#"cat >/dev/null; echo '{"TooManyPixels":{"width":65535,"height":65535}}'"#).await;
         let Err(ServiceError::Dicom(DicomError::Limits(error))) = many else {
             panic!("not refused for its size")

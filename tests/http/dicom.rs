@@ -145,7 +145,7 @@ async fn a_dicom_file_that_cannot_be_read_is_refused_by_what_is_wrong() {
         (cut, 400, "corrupt_image"),
         (file(EXPLICIT_LITTLE, (64, 64), false), 400, "unsupported_image"),
         (file(EXPLICIT_LITTLE, (65_535, 65_535), true), 413, "image_too_large"),
-        (file(EXPLICIT_LITTLE, (128, 128), true), 415, "dicom_not_supported"),
+        (file(EXPLICIT_LITTLE, (128, 128), true), 400, "corrupt_image"),
         (file(JPEG_LS, (64, 64), true), 415, "dicom_not_supported"),
     ] {
         let answer = raw(&house, "/v1/report", "application/dicom", bytes).await;
@@ -177,6 +177,13 @@ async fn a_refusal_of_a_dicom_file_names_what_is_wrong_with_it() {
         (lacking(0x101), 400, "corrupt_image", "`BitsStored`"),
         (of_bits(1), 415, "dicom_not_supported", "`BitsAllocated` 1,"),
         (of_bits(32), 415, "dicom_not_supported", "`BitsAllocated` 32,"),
+        (file(JPEG_LS, (64, 64), true), 415, "dicom_not_supported", "dcmdjpls"),
+        (
+            file(b"1.2.826.0.1.3680043\0", (64, 64), true),
+            415,
+            "dicom_not_supported",
+            "1.2.826.0.1.3680043, which is not known",
+        ),
         (sound()[132..].to_vec(), 400, "unknown_image_format", "Part 10"),
     ] {
         let answer = raw(&house, "/v1/report", "application/dicom", bytes).await;

@@ -1,7 +1,7 @@
 //! Stored values of a monochrome DICOM picture → 8-bit grey, as a viewer first shows it (DICOM PS3.3 C.7.6.3, C.7.5.1.1.2, C.11.1, C.11.2).
 //!
 //! ```text
-//! sample ─ its stored bits ─ modality (rescale or table) ─ values of interest (window, table, or the range in use) ─ grey
+//! sample ─ its stored bits ─ modality (rescale or table) ─ values of interest (window, table, or a range) ─ grey
 //! ```
 
 use std::ops::RangeInclusive;
@@ -70,6 +70,17 @@ impl Modality {
         }
     }
 
+    /// Whether it leaves values as they are.
+    pub(super) fn is_identity(&self) -> bool {
+        matches!(
+            self,
+            Self::Rescale {
+                slope: 1.0,
+                intercept: 0.0
+            }
+        )
+    }
+
     /// Whether it can give values below nought. What follows it takes numbers of that type (C.11.2.1.1), whatever the stored ones are.
     pub(super) fn is_signed(&self, stored: Stored) -> bool {
         match self {
@@ -98,6 +109,8 @@ pub(super) enum Interest {
     Table(Table),
     /// From the least to the greatest that occurs, outliers aside, where the file does not say.
     Used,
+    /// From the least to the greatest that could be stored, where the modality leaves values as they are.
+    Stored,
 }
 
 /// Everything that a file says of how it is shown.
@@ -108,7 +121,7 @@ pub(super) struct Display {
     pub(super) interest: Interest,
     /// Stored values that are no part of the picture; they are shown black.
     pub(super) padding: Option<RangeInclusive<i32>>,
-    /// MONOCHROME1: the least value is white.
+    /// The least value is white.
     pub(super) inverted: bool,
 }
 
@@ -133,10 +146,14 @@ impl Display {
                 // Of a picture of one value, or of nothing but padding, nothing can be told.
                 None => return vec![0; samples.len()],
             },
+            Interest::Stored => {
+                let [least, greatest] = self.stored.range().map(f64::from);
+                (least, greatest)
+            }
             _ => (0.0, 1.0),
         };
         let share = |value: f64| match &self.interest {
-            Interest::Used => (value - least) / (greatest - least),
+            Interest::Used | Interest::Stored => (value - least) / (greatest - least),
             Interest::Table(table) => table.entry(value) / f64::from((1u32 << table.bits) - 1),
             Interest::Window { centre, width, ramp } => match ramp {
                 // C.11.2.1.2.1: the centre is between two values.
@@ -219,6 +236,19 @@ mod tests {
         assert_eq!(inverted.grey(&[7, 7]), [0, 0]);
         let many: Vec<u16> = (0..70_000).map(|i| (i % 3) as u16).collect();
         assert_eq!(display(16, false).grey(&many)[..4], [0, 128, 255, 0]);
+    }
+
+    #[test]
+    fn the_range_that_can_be_stored_is_shown_as_it_is() {
+        let stored = |bits, signed| Display {
+            interest: Interest::Stored,
+            ..display(bits, signed)
+        };
+        assert_eq!(stored(8, false).grey(&[0, 7, 90, 255]), [0, 7, 90, 255]);
+        // −128, −1, 0, 127.
+        assert_eq!(stored(8, true).grey(&[0x80, 0xff, 0, 0x7f]), [0, 127, 128, 255]);
+        assert_eq!(stored(4, false).grey(&[0, 5, 15]), [0, 85, 255]);
+        assert_eq!(stored(1, true).grey(&[1, 0]), [0, 255]);
     }
 
     #[test]

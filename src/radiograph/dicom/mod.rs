@@ -1,13 +1,16 @@
-//! DICOM, as X-ray machines write it: a file's first frame as a raster (`read`, with its grey levels from `grey`), what the file says against its being
-//! a frontal radiograph (`facts`), and, for tests, files of every coding (`sample`). What knows of DICOM's tags and syntaxes belongs here; keeping
-//! its decoders away from the server's process is the work of `service::dicom`.
+//! DICOM, as X-ray machines write it: a file's first frame as a raster (`read`; `syntax` and `frame` for whether and how its pixels are coded, `shown` and
+//! `grey` for its grey levels), what the file says against its being a frontal radiograph (`facts`), and, for tests, files of every coding (`sample`).
+//! What knows of DICOM's tags and syntaxes belongs here; keeping its decoders away from the server's process is the work of `service::dicom`.
 
 pub(super) mod facts;
+mod frame;
 mod grey;
 pub(super) mod read;
 #[cfg(test)]
 mod read_tests;
 #[cfg(test)]
 pub(crate) mod sample;
+mod shown;
+pub(super) mod syntax;
 #[cfg(test)]
 mod syntax_tests;

@@ -4,15 +4,17 @@
 //! C.7.6.3, C.11.1, C.11.2). The server does not call this in its own process: the decoders are too large a surface for what strangers
 //! post (see `service::dicom`).
 
-use std::ops::RangeInclusive;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use dicom_dictionary_std::tags;
-use dicom_object::{DefaultDicomObject as Object, OpenFileOptions, Tag};
-use dicom_pixeldata::{DecodedPixelData, PhotometricInterpretation, PixelDecoder, PixelRepresentation, VoiLutFunction};
+use dicom_object::mem::InMemElement;
+use dicom_object::{DefaultDicomObject as Object, OpenFileOptions, ReadError, Tag};
+use dicom_pixeldata::{PhotometricInterpretation, PixelDecoder};
 
-use super::facts::DicomFacts;
-use super::grey::{Display, Interest, Modality, Ramp, Stored, Table};
+use super::facts::{DicomFacts, code};
+use super::frame::{Frame, turn_into_rgb};
+use super::shown::display;
+use super::syntax::{self, PixelForm, TransferSyntax};
 use crate::radiograph::{Channels, DecodeLimits, RadiographError, Raster};
 
 /// Why a DICOM file is not read. Messages hold nothing of the file but sizes.
@@ -35,10 +37,16 @@ pub enum DicomError {
         "the DICOM file has `BitsAllocated` {0}, and only grey of 8 or 16 bits and colour of 8 are read; export it so, or as PNG or JPEG"
     )]
     Depth(u32),
-    /// Pixels in a transfer syntax or colour model without a decoder here, or damaged ones.
+    /// A transfer syntax without a decoder here.
+    #[error("{}", TransferSyntax::refusal(.0))]
+    Syntax(TransferSyntax),
+    /// Pixels in a form without a decoder here, in a transfer syntax that has one.
+    #[error("{}", PixelForm::refusal(.0))]
+    Form(PixelForm),
+    /// Pixels that do not decode, or not to what the header says.
     #[error(
-        "the DICOM file's pixels cannot be decoded: they are damaged, or in a form that is not read here (JPEG-LS, JPEG XL, 12-bit lossy \
-         JPEG, a palette); convert it to Explicit VR Little Endian"
+        "the DICOM file's pixels cannot be decoded: they are damaged, cut off, or do not fit what its header says of them; export or \
+         transfer it again"
     )]
     Pixels,
     /// Whoever decoded it broke, or took too long or too much memory.
@@ -63,11 +71,21 @@ pub enum PixelAttribute {
     BitsAllocated,
     /// Bits of it that count.
     BitsStored,
-    /// The most significant of them.
-    HighBit,
     /// Whether they have a sign.
     PixelRepresentation,
 }
+
+/// What samples may mean (PS3.3 C.7.6.3.1.2). Palettes are not radiographs, and are not read.
+const PHOTOMETRICS: [&str; 8] = [
+    "MONOCHROME1",
+    "MONOCHROME2",
+    "RGB",
+    "YBR_FULL",
+    "YBR_FULL_422",
+    "YBR_PARTIAL_420",
+    "YBR_ICT",
+    "YBR_RCT",
+];
 
 /// Whether `bytes` are a DICOM file by its prefix (DICOM PS3.10, 7.1).
 pub fn is_dicom(bytes: &[u8]) -> bool {
@@ -109,12 +127,14 @@ pub fn read_dicom_with_facts(bytes: &[u8], limits: &DecodeLimits) -> Result<(Ras
 }
 
 fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<(Raster, DicomFacts), DicomError> {
-    let object = OpenFileOptions::new()
+    let mut object = OpenFileOptions::new()
         .from_reader(bytes)
-        .map_err(|_| DicomError::Attributes)?;
+        .map_err(|error| unread(&error))?;
     if object.get(tags::PIXEL_DATA).is_none() {
         return Err(DicomError::NoPixels);
     }
+    let syntax = TransferSyntax::of(object.meta().transfer_syntax());
+    syntax::check(&syntax)?;
     let number = |tag, attribute| {
         let number = object.get(tag).and_then(|element| element.to_int::<u32>().ok());
         number.ok_or(DicomError::Lacks(attribute))
@@ -127,16 +147,35 @@ fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<(Raster, DicomFacts), D
     limits.check_size(width, height)?;
     // The decoder wants all of them, and would only say that it does not decode.
     let channels = number(tags::SAMPLES_PER_PIXEL, PixelAttribute::SamplesPerPixel)?;
-    let photometric = object.get(tags::PHOTOMETRIC_INTERPRETATION);
-    if photometric.is_none_or(|element| element.to_str().is_ok_and(|text| text.trim().is_empty())) {
-        return Err(DicomError::Lacks(PixelAttribute::PhotometricInterpretation));
-    }
+    let photometric = code(&object, tags::PHOTOMETRIC_INTERPRETATION);
+    let photometric = photometric.ok_or(DicomError::Lacks(PixelAttribute::PhotometricInterpretation))?;
     let allocated = number(tags::BITS_ALLOCATED, PixelAttribute::BitsAllocated)?;
-    number(tags::BITS_STORED, PixelAttribute::BitsStored)?;
-    number(tags::HIGH_BIT, PixelAttribute::HighBit)?;
+    let stored = number(tags::BITS_STORED, PixelAttribute::BitsStored)?;
     number(tags::PIXEL_REPRESENTATION, PixelAttribute::PixelRepresentation)?;
+    let high_bit = object
+        .get(tags::HIGH_BIT)
+        .and_then(|element| element.to_int::<u32>().ok());
     if !matches!((allocated, channels), (8, _) | (16, 1)) {
         return Err(DicomError::Depth(allocated));
+    }
+    if !PHOTOMETRICS.contains(&photometric.as_str()) {
+        return Err(DicomError::Form(PixelForm::Colours));
+    }
+    let frame = Frame::of(&object, &syntax)?;
+    let fits = |frame: Frame| frame.size == (width, height) && frame.channels == channels && frame.bits <= allocated;
+    if frame.is_some_and(|frame| !fits(frame)) {
+        return Err(DicomError::Pixels);
+    }
+    // Some write it in small letters.
+    let vr = object.get(tags::PHOTOMETRIC_INTERPRETATION).map(|element| element.vr());
+    if let Some(vr) = vr {
+        object.put_str(tags::PHOTOMETRIC_INTERPRETATION, vr, photometric.as_str());
+    }
+    if high_bit.is_none() {
+        set(&mut object, tags::HIGH_BIT, stored.saturating_sub(1) as u16);
+    }
+    if frame.is_some_and(|frame| frame.bytes) {
+        set(&mut object, tags::BITS_ALLOCATED, 8);
     }
     let decoded = object.decode_pixel_data_frame(0).map_err(|_| DicomError::Pixels)?;
     let (width, height) = (decoded.columns() as usize, decoded.rows() as usize);
@@ -151,112 +190,44 @@ fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<(Raster, DicomFacts), D
         };
         Raster::new(width, height, Channels::Grey, display.grey(&samples))
     } else {
-        // Pictures of screens. Palettes, and colours of more than 8 bits, are not radiographs, and are not read.
+        // Pictures of screens. Colours of more than 8 bits are not radiographs, and are not read.
         if decoded.samples_per_pixel() != 3 || decoded.bits_allocated() != 8 {
             return Err(DicomError::Pixels);
         }
         let image = decoded.to_dynamic_image(0).map_err(|_| DicomError::Pixels)?;
-        Raster::new(width, height, Channels::Rgb, image.into_rgb8().into_raw())
+        let mut samples = image.into_rgb8().into_raw();
+        // Whatever was coded the decoder takes for RGB.
+        let taken_for_rgb = *decoded.photometric_interpretation() == PhotometricInterpretation::Rgb;
+        let stays = frame.is_none_or(|frame| frame.colours_stay);
+        if taken_for_rgb && stays && matches!(photometric.as_str(), "YBR_FULL" | "YBR_FULL_422") {
+            turn_into_rgb(&mut samples);
+        }
+        Raster::new(width, height, Channels::Rgb, samples)
     };
     let raster = raster.ok_or(DicomError::NoPixels)?;
     Ok((raster, DicomFacts::of(&object)))
 }
 
-/// How the file wants its first frame shown.
-fn display(object: &Object, decoded: &DecodedPixelData<'_>) -> Result<Display, DicomError> {
-    let (bits, allocated) = (u32::from(decoded.bits_stored()), u32::from(decoded.bits_allocated()));
-    let below = (u32::from(decoded.high_bit()) + 1).checked_sub(bits);
-    let stored = Stored {
-        bits,
-        below: below
-            .filter(|below| below + bits <= allocated)
-            .ok_or(DicomError::Pixels)?,
-        signed: decoded.pixel_representation() == PixelRepresentation::Signed,
-    };
-    if decoded.samples_per_pixel() != 1 || !matches!(allocated, 8 | 16) || bits == 0 {
-        return Err(DicomError::Pixels);
+/// What a file that the parser does not read is refused for.
+fn unread(error: &ReadError) -> DicomError {
+    match error {
+        ReadError::ReadUnrecognizedTransferSyntax { uid, .. } => DicomError::Syntax(TransferSyntax::of(uid)),
+        _ => DicomError::Attributes,
     }
-    let modality = match table(object, tags::MODALITY_LUT_SEQUENCE, stored.signed)? {
-        Some(table) => Modality::Table(table),
-        None => {
-            let rescale = decoded.rescale().ok().and_then(|all| all.first());
-            let sound = rescale.filter(|one| one.slope != 0.0 && one.slope.is_finite() && one.intercept.is_finite());
-            let (slope, intercept) = sound.map_or((1.0, 0.0), |one| (one.slope, one.intercept));
-            Modality::Rescale { slope, intercept }
-        }
-    };
-    let interest = match table(object, tags::VOILUT_SEQUENCE, modality.is_signed(stored))? {
-        Some(table) => Interest::Table(table),
-        None => window(decoded).unwrap_or(Interest::Used),
-    };
-    Ok(Display {
-        padding: padding(object, stored.signed),
-        inverted: *decoded.photometric_interpretation() == PhotometricInterpretation::Monochrome1,
-        stored,
-        modality,
-        interest,
-    })
 }
 
-/// The first window of the file, if it is one.
-fn window(decoded: &DecodedPixelData<'_>) -> Option<Interest> {
-    let window = decoded.window().ok()??.first()?;
-    let function = decoded.voi_lut_function().ok().flatten().and_then(|all| all.first());
-    let ramp = match function {
-        Some(VoiLutFunction::LinearExact) => Ramp::LinearExact,
-        Some(VoiLutFunction::Sigmoid) => Ramp::Sigmoid,
-        Some(VoiLutFunction::Linear) | None => Ramp::Linear,
+/// Gives an attribute a number of 16 bits, which is how decoders want those that tell the form of the pixels.
+fn set(object: &mut Object, tag: Tag, number: u16) {
+    // As `BitsStored`, which is of the same type.
+    let Some(element) = object.get(tags::BITS_STORED).cloned() else {
+        return;
     };
-    let sound = window.center.is_finite() && window.width.is_finite() && window.width > 0.0;
-    sound.then_some(Interest::Window {
-        centre: window.center,
-        width: window.width,
-        ramp,
-    })
-}
-
-/// The first table of a sequence of them (PS3.3 C.11.1.1, C.11.2.1.1); `signed`: whether what goes in may lie below nought.
-fn table(object: &Object, sequence: Tag, signed: bool) -> Result<Option<Table>, DicomError> {
-    let Some(item) = object.get(sequence).and_then(|sequence| sequence.items()?.first()) else {
-        return Ok(None);
-    };
-    let read = || {
-        let descriptor = item.get(tags::LUT_DESCRIPTOR)?.to_multi_int::<i32>().ok()?;
-        let &[count, first, bits] = descriptor.as_slice() else {
-            return None;
-        };
-        // As 16 bits, 0 stands for 65,536; and what is first is of the type of what goes in, whichever the file calls it.
-        let count = if count == 0 {
-            1 << 16
-        } else {
-            usize::try_from(count & 0xffff).ok()?
-        };
-        let first = if signed {
-            i32::from(first as u16 as i16)
-        } else {
-            i32::from(first as u16)
-        };
-        let mut entries = item.get(tags::LUT_DATA)?.to_multi_int::<u16>().ok()?;
-        entries.truncate(count);
-        let bits = u32::try_from(bits).ok().filter(|bits| (1..=16).contains(bits))?;
-        (entries.len() == count).then_some(Table { first, entries, bits })
-    };
-    read().map(Some).ok_or(DicomError::Pixels)
-}
-
-/// Stored values that are no part of the picture (PS3.3 C.7.5.1.1.2).
-fn padding(object: &Object, signed: bool) -> Option<RangeInclusive<i32>> {
-    let number = |tag| {
-        let number = object.get(tag)?.to_int::<i32>().ok()?;
-        Some(if signed {
-            i32::from(number as u16 as i16)
-        } else {
-            number
-        })
-    };
-    let value = number(tags::PIXEL_PADDING_VALUE)?;
-    let limit = number(tags::PIXEL_PADDING_RANGE_LIMIT).unwrap_or(value);
-    Some(value.min(limit)..=value.max(limit))
+    let vr = element.vr();
+    let mut value = element.into_value();
+    if let Some(primitive) = value.primitive_mut() {
+        *primitive = number.into();
+        object.put(InMemElement::new(tag, vr, value));
+    }
 }
 
 #[cfg(test)]

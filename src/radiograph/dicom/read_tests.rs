@@ -2,6 +2,7 @@
 
 use super::read::{DicomError, PixelAttribute, read_dicom};
 use super::sample::{Coding, Element, Picture, element, sequence, window, words};
+use super::syntax::PixelForm;
 use crate::radiograph::DecodeLimits;
 
 const DESCRIPTOR: (u16, u16) = (0x28, 0x3002);
@@ -97,8 +98,144 @@ fn a_table_of_interest_is_looked_up_and_goes_before_a_window() {
 }
 
 #[test]
-fn a_table_with_entries_missing_or_of_no_bits_is_damage() {
-    for descriptor in [[4, 0, 8], [3, 0, 0], [3, 0, 17]] {
+fn a_table_of_bytes_may_have_two_of_them_in_a_word() {
+    let packed = |bytes: [u8; 4]| [[bytes[0], bytes[1]], [bytes[2], bytes[3]]].map(u16::from_le_bytes);
+    let even = table(INTEREST_TABLES, "US", [4, 7, 8], &packed([10, 200, 60, 90]));
+    assert_eq!(shown(&[0, 7, 8, 9, 10, 11], vec![even]), [10, 10, 200, 60, 90, 90]);
+    let odd = table(INTEREST_TABLES, "US", [3, 7, 8], &packed([10, 200, 60, 0]));
+    assert_eq!(shown(&[7, 8, 9, 10], vec![odd]), [10, 200, 60, 60]);
+    let modality = table(MODALITY_TABLES, "US", [4, 0, 8], &packed([30, 10, 20, 10]));
+    assert_eq!(shown(&[0, 1, 2], vec![modality]), [255, 0, 128]);
+    // Called bytes, or nothing.
+    for vr in ["OB", "UN"] {
+        let bytes = [
+            words(DESCRIPTOR, "US", &[3, 7, 8]),
+            element(DATA, vr, &[10, 200, 60, 0]),
+        ];
+        let bytes = sequence(INTEREST_TABLES, &bytes);
+        assert_eq!(shown(&[7, 8, 9, 10], vec![bytes]), [10, 200, 60, 60], "{vr}");
+    }
+    let untyped = [
+        words(DESCRIPTOR, "US", &[2, 7, 16]),
+        element(DATA, "UN", &[0, 0x80, 0xff, 0xff]),
+    ];
+    assert_eq!(shown(&[7, 8], vec![sequence(INTEREST_TABLES, &untyped)]), [128, 255]);
+}
+
+#[test]
+fn a_table_that_ends_too_early_goes_on_with_its_last_entry() {
+    let short = table(INTEREST_TABLES, "US", [8, 0, 8], &[10, 200, 60]);
+    assert_eq!(shown(&[0, 1, 2, 3, 7, 8], vec![short]), [10, 200, 60, 60, 60, 60]);
+}
+
+#[test]
+fn a_table_without_its_numbers_is_none_and_the_window_beside_it_counts() {
+    let pixels = [0, 911, 1000, 1100, 4095];
+    let right = shown(&pixels, window("1000", "400 "));
+    let descriptor = || words(DESCRIPTOR, "US", &[3, 0, 8]);
+    let data = |entries: &[u16]| words(DATA, "OW", entries);
+    for parts in [
+        vec![],
+        vec![descriptor()],
+        vec![data(&[1, 2, 3])],
+        vec![descriptor(), data(&[])],
+        vec![words(DESCRIPTOR, "US", &[]), data(&[1, 2, 3])],
+    ] {
+        for tables in [MODALITY_TABLES, INTEREST_TABLES] {
+            let mut more = window("1000", "400 ");
+            more.push(sequence(tables, &parts));
+            assert_eq!(shown(&pixels, more), right, "{parts:?}");
+        }
+    }
+}
+
+#[test]
+fn a_window_of_no_known_type_is_none() {
+    let pixels = [0, 100, 1000, 4000];
+    let untyped = |number: u16| element((0x28, number), "UN", b"none");
+    let typed = |number: u16| element((0x28, number), "DS", b"100 ");
+    let right = shown(&pixels, Vec::new());
+    for (centre, width) in [
+        (untyped(0x1050), untyped(0x1051)),
+        (typed(0x1050), untyped(0x1051)),
+        (untyped(0x1050), typed(0x1051)),
+    ] {
+        assert_eq!(shown(&pixels, vec![centre, width]), right);
+    }
+}
+
+#[test]
+fn eight_bits_without_a_window_are_shown_as_they_are_and_more_by_the_range_in_use() {
+    let eight = |samples: &[u16], signed: bool, more: Vec<Element>| Picture {
+        allocated: 8,
+        stored: 8,
+        signed,
+        ..grey(samples, more)
+    };
+    let plain = eight(&[10, 90, 200, 201], false, Vec::new());
+    assert_eq!(outcome(&plain), Ok(vec![10, 90, 200, 201]));
+    let inverted = Picture {
+        photometric: "MONOCHROME1 ",
+        ..plain.clone()
+    };
+    assert_eq!(outcome(&inverted), Ok(vec![245, 165, 55, 54]));
+    let in_sixteen = Picture { allocated: 16, ..plain };
+    assert_eq!(outcome(&in_sixteen), Ok(vec![10, 90, 200, 201]));
+    // −128, −1, 0, 127.
+    let signed = eight(&[0x80, 0xff, 0, 0x7f], true, Vec::new());
+    assert_eq!(outcome(&signed), Ok(vec![0, 127, 128, 255]));
+    // Values of another kind.
+    let rescaled = eight(&[10, 20, 30, 30], false, rescale("2 ", "0 "));
+    assert_eq!(outcome(&rescaled), Ok(vec![0, 128, 255, 255]));
+    assert_eq!(shown(&[10, 20, 30], Vec::new()), [0, 128, 255]);
+}
+
+#[test]
+fn the_shape_of_the_presentation_says_whether_the_picture_is_turned_over_before_its_photometric_interpretation() {
+    for (photometric, shape, turned) in [
+        ("MONOCHROME1 ", "INVERSE ", true),
+        ("MONOCHROME1 ", "IDENTITY", false),
+        ("MONOCHROME2 ", "INVERSE ", true),
+        ("MONOCHROME2 ", "IDENTITY", false),
+        ("MONOCHROME1 ", "LIN OD", true),
+        ("MONOCHROME2 ", "LIN OD", false),
+        ("MONOCHROME1 ", "", true),
+    ] {
+        let picture = Picture {
+            photometric,
+            ..grey(&[0, 1000, 4000], vec![element((0x2050, 0x20), "CS", shape.as_bytes())])
+        };
+        let right = if turned { vec![255, 191, 0] } else { vec![0, 64, 255] };
+        assert_eq!(outcome(&picture), Ok(right), "{photometric}{shape}");
+    }
+}
+
+#[test]
+fn a_photometric_interpretation_in_small_letters_is_read() {
+    for (photometric, right) in [("monochrome1 ", [255, 0]), ("Monochrome2 ", [0, 255])] {
+        let picture = Picture {
+            photometric,
+            ..grey(&[0, 4000], Vec::new())
+        };
+        assert_eq!(outcome(&picture), Ok(right.to_vec()), "{photometric}");
+    }
+}
+
+#[test]
+fn without_a_high_bit_the_lowest_bits_are_those_that_count() {
+    let whole = grey(&[0, 1000, 4000], Vec::new()).plain(Coding::ExplicitLittle);
+    let at = whole.windows(4).position(|four| four == [0x28, 0, 0x02, 0x01]).unwrap();
+    let missing = [&whole[..at], &whole[at + 10..]].concat();
+    let empty = [&whole[..at + 6], &[0, 0], &whole[at + 10..]].concat();
+    for file in [missing, empty] {
+        let read = read_dicom(&file, &DecodeLimits::default()).unwrap();
+        assert_eq!(read.samples(), [0, 64, 255]);
+    }
+}
+
+#[test]
+fn a_table_of_no_bits_or_too_many_is_damage() {
+    for descriptor in [[3, 0, 0], [3, 0, 17]] {
         for tables in [MODALITY_TABLES, INTEREST_TABLES] {
             let broken = grey(&[0, 1], vec![table(tables, "US", descriptor, &[1, 2, 3])]);
             assert_eq!(outcome(&broken), Err(DicomError::Pixels), "{descriptor:?}");
@@ -184,7 +321,6 @@ fn what_pixels_cannot_be_read_without_is_named_where_it_is_missing_or_empty() {
         (0x0011, PixelAttribute::Columns),
         (0x0100, PixelAttribute::BitsAllocated),
         (0x0101, PixelAttribute::BitsStored),
-        (0x0102, PixelAttribute::HighBit),
         (0x0103, PixelAttribute::PixelRepresentation),
     ] {
         let [low, high] = number.to_le_bytes();
@@ -220,5 +356,5 @@ fn samples_of_a_size_that_is_not_read_are_refused_for_their_size() {
         photometric: "PALETTE COLOR ",
         ..grey(&[0, 1], Vec::new())
     };
-    assert_eq!(outcome(&palette), Err(DicomError::Pixels));
+    assert_eq!(outcome(&palette), Err(DicomError::Form(PixelForm::Colours)));
 }

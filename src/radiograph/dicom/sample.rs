@@ -37,7 +37,7 @@ impl Element {
         let mut written = [word(self.tag.0), word(self.tag.1)].concat();
         match (coding, self.vr) {
             (Coding::ImplicitLittle, _) => written.extend(long(length)),
-            (_, "OB" | "OW" | "SQ") => {
+            (_, "OB" | "OW" | "SQ" | "UN") => {
                 written.extend(self.vr.as_bytes());
                 written.extend([0, 0]);
                 written.extend(long(length));

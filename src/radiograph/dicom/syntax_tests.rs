@@ -2,6 +2,7 @@
 
 use super::read::{DicomError, read_dicom};
 use super::sample::{Coding, Picture, window};
+use super::syntax::{PixelForm, TransferSyntax};
 use crate::radiograph::{Channels, DecodeLimits, ImageFormat, Pixels, Preprocess, Raster, read, write};
 
 const WIDTH: u16 = 40;
@@ -9,6 +10,8 @@ const HEIGHT: u16 = 32;
 const RLE: &str = "1.2.840.10008.1.2.5";
 const BASELINE: &str = "1.2.840.10008.1.2.4.50";
 const EXTENDED: &str = "1.2.840.10008.1.2.4.51";
+const LOSSLESS: &str = "1.2.840.10008.1.2.4.70";
+const JPEG_2000: &str = "1.2.840.10008.1.2.4.90";
 
 fn each_pixel(value: impl Fn(u16, u16) -> u16) -> Vec<u16> {
     let places = (0..HEIGHT).flat_map(|y| (0..WIDTH).map(move |x| (x, y)));
@@ -230,19 +233,116 @@ fn jpeg_2000_is_read() {
     assert_near(raster(&lossy).samples(), &bytes(&ramp()));
 }
 
+fn refused(file: &[u8]) -> Option<DicomError> {
+    read_dicom(file, &DecodeLimits::default()).err()
+}
+
 #[test]
-fn what_is_promised_not_to_be_read_is_refused_for_its_pixels() {
-    let refused = |file: &[u8]| read_dicom(file, &DecodeLimits::default()).err();
-    let (jpeg_ls, jpeg_xl) = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.110");
-    for syntax in [jpeg_ls, jpeg_xl] {
+fn what_is_promised_not_to_be_read_is_refused_by_its_name() {
+    // JPEG-LS, JPEG XL, a film, and one that nobody knows.
+    for syntax in [
+        "1.2.840.10008.1.2.4.80",
+        "1.2.840.10008.1.2.4.110",
+        "1.2.840.10008.1.2.4.102",
+        "1.2.3.4",
+    ] {
         let file = eight(&ramp()).coded(syntax, &jpeg());
-        assert_eq!(refused(&file), Some(DicomError::Pixels), "{syntax}");
+        assert_eq!(refused(&file), Some(DicomError::Syntax(TransferSyntax::of(syntax))));
     }
     // A lossy JPEG that says that its samples have 12 bits.
-    let mut twelve = jpeg();
-    let frame = twelve.windows(2).position(|marker| marker == b"\xff\xc0").unwrap();
-    twelve[frame + 1] = 0xc1;
-    twelve[frame + 4] = 12;
-    let file = sixteen(&ramp()).coded(EXTENDED, &twelve);
-    assert_eq!(refused(&file), Some(DicomError::Pixels));
+    let mut other = jpeg();
+    let frame = other.windows(2).position(|marker| marker == b"\xff\xc0").unwrap();
+    other[frame + 1] = 0xc1;
+    other[frame + 4] = 12;
+    let file = sixteen(&ramp()).coded(EXTENDED, &other);
+    assert_eq!(refused(&file), Some(DicomError::Form(PixelForm::DeepLossyJpeg)));
+    // Arithmetic codes, and JPEG-LS under another name.
+    for process in [0xc9, 0xf7] {
+        other[frame + 1] = process;
+        let file = sixteen(&ramp()).coded(EXTENDED, &other);
+        assert_eq!(refused(&file), Some(DicomError::Form(PixelForm::JpegProcess)));
+    }
+}
+
+#[test]
+fn a_coded_frame_that_is_not_what_the_file_says_of_it_is_refused() {
+    for (syntax, frame) in [
+        (BASELINE, jpeg()),
+        (LOSSLESS, lossless(8, &levels())),
+        (JPEG_2000, fixture("lossless-8.j2k")),
+    ] {
+        for size in [
+            (WIDTH - 2, HEIGHT),
+            (WIDTH + 2, HEIGHT),
+            (WIDTH, HEIGHT - 2),
+            (WIDTH, HEIGHT + 2),
+        ] {
+            let picture = Picture { size, ..eight(&[]) };
+            assert_eq!(
+                refused(&picture.coded(syntax, &frame)),
+                Some(DicomError::Pixels),
+                "{syntax}"
+            );
+        }
+        let colour = Picture {
+            photometric: "YBR_FULL_422",
+            channels: 3,
+            ..eight(&[])
+        };
+        assert_eq!(
+            refused(&colour.coded(syntax, &frame)),
+            Some(DicomError::Pixels),
+            "{syntax}"
+        );
+        // Cut off before the header's end.
+        assert_eq!(
+            refused(&eight(&[]).coded(syntax, &frame[..12])),
+            Some(DicomError::Pixels),
+            "{syntax}"
+        );
+    }
+    // More bits than are allocated.
+    for (syntax, frame) in [
+        (LOSSLESS, lossless(12, &levels())),
+        (JPEG_2000, fixture("lossless-16.j2k")),
+    ] {
+        assert_eq!(
+            refused(&eight(&[]).coded(syntax, &frame)),
+            Some(DicomError::Pixels),
+            "{syntax}"
+        );
+    }
+}
+
+#[test]
+fn jpeg_of_eight_bits_is_read_where_sixteen_are_allocated() {
+    let in_sixteen = Picture {
+        allocated: 16,
+        ..eight(&[])
+    };
+    assert_same(&in_sixteen.coded(LOSSLESS, &lossless(8, &levels())), &levels());
+    assert_same(&in_sixteen.coded(JPEG_2000, &fixture("lossless-8.j2k")), &levels());
+    let lossy = raster(&in_sixteen.coded(BASELINE, &jpeg()));
+    assert_near(lossy.samples(), &bytes(&ramp()));
+}
+
+#[test]
+fn colours_that_are_coded_as_ycbcr_become_rgb() {
+    let luma = bytes(&ramp());
+    let even = packed(&vec![128; luma.len()]);
+    let planes = rle(&[packed(&luma), even.clone(), even]);
+    let colour = |photometric: &'static str| Picture {
+        photometric,
+        channels: 3,
+        ..eight(&[])
+    };
+    let grey: Vec<u8> = luma.iter().flat_map(|&level| [level; 3]).collect();
+    assert_eq!(raster(&colour("YBR_FULL").coded(RLE, &planes)).samples(), grey);
+    let stored: Vec<u8> = luma.iter().flat_map(|&level| [level, 128, 128]).collect();
+    assert_eq!(raster(&colour("RGB ").coded(RLE, &planes)).samples(), stored);
+    let plain = Picture {
+        samples: stored.iter().map(|&sample| sample.into()).collect(),
+        ..colour("YBR_FULL")
+    };
+    assert_near(raster(&plain.plain(Coding::ExplicitLittle)).samples(), &grey);
 }
