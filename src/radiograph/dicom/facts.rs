@@ -89,10 +89,12 @@ const STEMS: [(&str, OtherView); 3] = [
 ];
 
 /// Words and codes of frontal views.
-const FRONTAL: [&str; 13] = [
+const FRONTAL: [&str; 15] = [
     "AP",
     "PA",
     "FRONTAL",
+    "FACE",
+    "FRENTE",
     "ANTERO",
     "POSTERO",
     "ANTEROPOSTERIOR",
@@ -254,6 +256,7 @@ mod tests {
             ("DX", "POITRINE", "AP SUPINE"),
             ("CR", "KLATKA PIERSIOWA", "PA ERECT"),
             ("CR", "PECHO", "AP PORTABLE"),
+            ("CR", "POUMONS", "FACE/PROFIL"),
             ("CR", "RIBS LEFT", "PA/LAT"),
             ("DX", "BABYGRAM", "BILATERAL"),
             ("DX", "BRONCHUS", "DECUBITO SUPINO"),

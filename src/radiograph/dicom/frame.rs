@@ -20,7 +20,7 @@ pub(super) struct Frame {
     pub(super) channels: u32,
     /// Bits of a sample.
     pub(super) bits: u32,
-    /// Whether the decoder gives samples of up to 8 bits as bytes, whatever the file allocates for them.
+    /// Whether the decoder gives samples as bytes, whatever the file allocates for them.
     pub(super) bytes: bool,
     /// Whether colours come out of the decoder as the file says that they went in, and not as RGB.
     pub(super) colours_stay: bool,
@@ -55,7 +55,7 @@ fn jpeg(head: &[u8]) -> Result<Frame, DicomError> {
         size: (header.width.into(), header.height.into()),
         channels: header.components.into(),
         bits: header.precision.into(),
-        bytes: header.precision <= 8,
+        bytes: header.precision == 8,
         colours_stay: header.process == 0xc3,
     })
 }

@@ -17,7 +17,7 @@ use super::shown::display;
 use super::syntax::{self, PixelForm, TransferSyntax};
 use crate::radiograph::{Channels, DecodeLimits, RadiographError, Raster};
 
-/// Why a DICOM file is not read. Messages hold nothing of the file but sizes.
+/// Why a DICOM file is not read. Messages hold nothing of the file but sizes and its transfer syntax.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DicomError {
     /// Too many bytes or pixels.

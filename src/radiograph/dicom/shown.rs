@@ -63,7 +63,7 @@ fn is_inverted(object: &Object, decoded: &DecodedPixelData<'_>) -> bool {
 
 /// Whether an attribute has bytes of no known type, each of which would be taken for a number.
 fn is_untyped(object: &Object, tag: Tag) -> bool {
-    object.get(tag).is_some_and(|element| element.uint8().is_ok())
+    object.get(tag).is_some_and(|element| element.value().uint8().is_ok())
 }
 
 /// The first window of the file, if it is one.
@@ -127,7 +127,7 @@ fn table(object: &Object, sequence: Tag, signed: bool) -> Result<Option<Table>, 
 
 /// What a table holds, as words, also where the file calls it bytes.
 fn words(data: &InMemElement) -> Option<Vec<u16>> {
-    match data.uint8_slice() {
+    match data.value().uint8_slice() {
         Ok(bytes) => {
             let pairs = bytes.chunks(2);
             Some(
