@@ -2,6 +2,10 @@
 //! `grey` for its grey levels), what the file says against its being a frontal radiograph (`facts`), and, for tests, files of every coding (`sample`).
 //! What knows of DICOM's tags and syntaxes belongs here; keeping its decoders away from the server's process is the work of `service::dicom`.
 
+mod coding;
+mod elements;
+#[cfg(test)]
+mod elements_tests;
 pub(super) mod facts;
 mod frame;
 mod grey;

@@ -11,6 +11,7 @@ use dicom_object::mem::InMemElement;
 use dicom_object::{DefaultDicomObject as Object, OpenFileOptions, ReadError, Tag};
 use dicom_pixeldata::{PhotometricInterpretation, PixelDecoder};
 
+use super::elements::elements;
 use super::facts::{DicomFacts, code};
 use super::frame::{Frame, turn_into_rgb};
 use super::shown::display;
@@ -128,7 +129,7 @@ pub fn read_dicom_with_facts(bytes: &[u8], limits: &DecodeLimits) -> Result<(Ras
 
 fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<(Raster, DicomFacts), DicomError> {
     let mut object = OpenFileOptions::new()
-        .from_reader(bytes)
+        .from_reader(elements(bytes))
         .map_err(|error| unread(&error))?;
     if object.get(tags::PIXEL_DATA).is_none() {
         return Err(DicomError::NoPixels);
