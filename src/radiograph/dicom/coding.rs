@@ -163,7 +163,7 @@ pub(super) struct Meta<'a> {
     pub(super) syntax: Option<&'a [u8]>,
     /// Where its elements end.
     pub(super) end: usize,
-    /// Whether one of them ends where the file says that all do.
+    /// Whether one of them, from the transfer syntax on, ends where the file says that all do.
     pub(super) sound: bool,
     /// Whether that is where an element ends which should not stand here.
     pub(super) foreign: bool,
@@ -181,11 +181,11 @@ impl<'a> Meta<'a> {
                     let length = value.first_chunk().map(|length| u32::from_le_bytes(*length));
                     told = length.map(|length| (behind as u64) + u64::from(length));
                 }
-                tags::TRANSFER_SYNTAX_UID if !sound || syntax.is_none() => syntax = Some(value),
+                tags::TRANSFER_SYNTAX_UID if !sound => syntax = Some(value),
                 _ => {}
             }
             end = behind;
-            sound |= told == Some(end as u64);
+            sound |= syntax.is_some() && told == Some(end as u64);
         }
         let mut at = end;
         while told.is_some_and(|told| (at as u64) < told) {

@@ -123,7 +123,7 @@ fn is_sound(vr: Type, value: &[u8]) -> bool {
     match &vr {
         b"SQ" => false,
         b"CS" => !is_blank(value),
-        _ => value.len() % size(vr) == 0,
+        _ => value.len().is_multiple_of(size(vr)),
     }
 }
 
