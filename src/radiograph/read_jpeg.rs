@@ -20,7 +20,7 @@ const ARITHMETIC_BAD_CODE: c_int = 126;
 const MAX_SCANS: usize = 100;
 
 /// The marker of a frame of JPEG-LS (T.87, C.1.1), which is another coding in JPEG's clothes.
-const JPEG_LS: u8 = 0xf7;
+pub(super) const JPEG_LS: u8 = 0xf7;
 
 pub(super) fn read(bytes: &[u8], limits: &DecodeLimits, preprocess: Preprocess) -> Result<Raster, RadiographError> {
     if frame_header(bytes).is_some_and(|frame| frame.process == JPEG_LS) {

@@ -37,6 +37,7 @@ impl Frame {
         let head: Vec<u8> = fragments.iter().flatten().copied().take(HEAD).collect();
         let frame = match coding {
             Coding::Jpeg => jpeg(&head)?,
+            Coding::JpegLs => jpeg_ls(&head)?,
             Coding::Jpeg2000 => jpeg_2000(&head).ok_or(DicomError::Pixels)?,
         };
         Ok(Some(frame))
@@ -57,6 +58,23 @@ fn jpeg(head: &[u8]) -> Result<Frame, DicomError> {
         bits: header.precision.into(),
         bytes: header.precision == 8,
         colours_stay: header.process == 0xc3,
+    })
+}
+
+/// T.87, C.2.2.
+fn jpeg_ls(head: &[u8]) -> Result<Frame, DicomError> {
+    let header = read_jpeg::frame_header(head).ok_or(DicomError::Pixels)?;
+    match (header.process, header.components) {
+        (read_jpeg::JPEG_LS, 1) => {}
+        (read_jpeg::JPEG_LS, _) => return Err(DicomError::Form(PixelForm::ColourJpegLs)),
+        _ => return Err(DicomError::Form(PixelForm::JpegProcess)),
+    }
+    Ok(Frame {
+        size: (header.width.into(), header.height.into()),
+        channels: 1,
+        bits: header.precision.into(),
+        bytes: false,
+        colours_stay: true,
     })
 }
 

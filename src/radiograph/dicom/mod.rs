@@ -1,5 +1,5 @@
 //! DICOM, as X-ray machines write it: what of a file its parser gets (`elements`, as `coding` has them written), its first frame as a raster (`read`;
-//! `syntax` and `frame` for whether and how its pixels are coded, `shown` and `grey` for its grey levels), what the file says against its being a frontal
+//! `syntax`, `frame` and `jpeg_ls` for whether and how its pixels are coded, `shown` and `grey` for its grey levels), what the file says against its being a frontal
 //! radiograph (`facts`), and, for tests, files of every coding (`sample`). What knows of DICOM's tags and syntaxes belongs here; keeping its decoders
 //! away from the server's process is the work of `service::dicom`.
 
@@ -10,6 +10,7 @@ mod elements_tests;
 pub(super) mod facts;
 mod frame;
 mod grey;
+mod jpeg_ls;
 pub(super) mod read;
 #[cfg(test)]
 mod read_tests;

@@ -14,8 +14,9 @@ use dicom_pixeldata::{PhotometricInterpretation, PixelDecoder};
 use super::elements::elements;
 use super::facts::{DicomFacts, code};
 use super::frame::{Frame, turn_into_rgb};
+use super::jpeg_ls;
 use super::shown::display;
-use super::syntax::{self, PixelForm, TransferSyntax};
+use super::syntax::{self, Coding, PixelForm, TransferSyntax};
 use crate::radiograph::{Channels, DecodeLimits, RadiographError, Raster};
 
 /// Why a DICOM file is not read. Messages hold nothing of the file but sizes and its transfer syntax.
@@ -177,6 +178,9 @@ fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<(Raster, DicomFacts), D
     }
     if frame.is_some_and(|frame| frame.bytes) {
         set(&mut object, tags::BITS_ALLOCATED, 8);
+    }
+    if syntax.coding() == Some(Coding::JpegLs) {
+        jpeg_ls::put_plain(&mut object, (width, height), allocated)?;
     }
     let decoded = object.decode_pixel_data_frame(0).map_err(|_| DicomError::Pixels)?;
     let (width, height) = (decoded.columns() as usize, decoded.rows() as usize);

@@ -5,7 +5,7 @@ use std::fmt;
 use super::read::DicomError;
 
 /// Those whose pixels are read.
-const READ: [&str; 18] = [
+const READ: [&str; 20] = [
     "1.2.840.10008.1.2",
     "1.2.840.10008.1.2.1",
     "1.2.840.10008.1.2.1.98",
@@ -15,6 +15,8 @@ const READ: [&str; 18] = [
     "1.2.840.10008.1.2.4.51",
     "1.2.840.10008.1.2.4.57",
     "1.2.840.10008.1.2.4.70",
+    "1.2.840.10008.1.2.4.80",
+    "1.2.840.10008.1.2.4.81",
     "1.2.840.10008.1.2.4.90",
     "1.2.840.10008.1.2.4.91",
     "1.2.840.10008.1.2.4.92",
@@ -47,10 +49,11 @@ impl TransferSyntax {
         READ.contains(&self.0.as_str())
     }
 
-    /// How the frames are coded, where they are JPEG or JPEG 2000.
+    /// How the frames are coded, where they are JPEG, JPEG-LS or JPEG 2000.
     pub(super) fn coding(&self) -> Option<Coding> {
         match self.0.strip_prefix(CODED)? {
             "50" | "51" | "57" | "70" => Some(Coding::Jpeg),
+            "80" | "81" => Some(Coding::JpegLs),
             "90" | "91" | "92" | "93" | "201" | "202" | "203" => Some(Coding::Jpeg2000),
             _ => None,
         }
@@ -61,14 +64,11 @@ impl TransferSyntax {
         const ANY: &str = "convert it to Explicit VR Little Endian, or export the image as PNG or JPEG";
         const FILM: &str = "export one picture of it as PNG or JPEG";
         const JPEG: &str = "convert it to Explicit VR Little Endian (DCMTK: `dcmdjpeg IN OUT`)";
-        const JPEG_LS: &str = "convert it to Explicit VR Little Endian (DCMTK: `dcmdjpls IN OUT`)";
         let number = self.0.strip_prefix(CODED)?;
         Some(match number.split('.').next()? {
             "53" | "55" => ("JPEG with progression", JPEG),
             "52" | "54" | "56" => ("JPEG of a retired process", ANY),
             "58" | "59" | "60" | "61" | "62" | "63" | "64" | "65" | "66" => ("JPEG of a retired process", ANY),
-            "80" => ("JPEG-LS Lossless", JPEG_LS),
-            "81" => ("JPEG-LS Near-Lossless", JPEG_LS),
             "94" | "95" | "204" | "205" => ("JPIP, which has the pixels elsewhere", ANY),
             "100" | "101" => ("MPEG-2", FILM),
             "102" | "103" | "104" | "105" | "106" => ("MPEG-4 AVC/H.264", FILM),
@@ -117,6 +117,7 @@ impl From<TransferSyntax> for String {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Coding {
     Jpeg,
+    JpegLs,
     Jpeg2000,
 }
 
@@ -127,8 +128,10 @@ pub enum PixelForm {
     Colours,
     /// Lossy JPEG of 12 bits.
     DeepLossyJpeg,
-    /// JPEG of another process than sequential, progressive or lossless with Huffman codes: JPEG-LS, arithmetic codes, a hierarchy.
+    /// JPEG of another process than the transfer syntax says or than is read: arithmetic codes, a hierarchy.
     JpegProcess,
+    /// JPEG-LS of more than one channel.
+    ColourJpegLs,
 }
 
 impl PixelForm {
@@ -144,8 +147,12 @@ impl PixelForm {
                  `dcmdjpeg IN OUT`)"
             }
             Self::JpegProcess => {
-                "the DICOM file's pixels are in a process of JPEG that is not read here (JPEG-LS, arithmetic or hierarchical); convert it \
-                 to Explicit VR Little Endian"
+                "the DICOM file's pixels are in a process of JPEG that is not read here (arithmetic or hierarchical), or not in that of \
+                 its transfer syntax; convert it to Explicit VR Little Endian"
+            }
+            Self::ColourJpegLs => {
+                "the DICOM file's pixels are JPEG-LS in colour, which is not read here; convert it to Explicit VR Little Endian (DCMTK: \
+                 `dcmdjpls IN OUT`)"
             }
         }
     }
@@ -166,10 +173,10 @@ mod tests {
     #[test]
     fn a_transfer_syntax_that_is_not_read_is_named_with_what_helps() {
         let told = |uid: &str| DicomError::Syntax(TransferSyntax::of(uid)).to_string();
-        let jpeg_ls = told("1.2.840.10008.1.2.4.80\0");
+        let jpeg = told("1.2.840.10008.1.2.4.55\0");
         assert!(
-            jpeg_ls.contains("1.2.840.10008.1.2.4.80 (JPEG-LS Lossless)") && jpeg_ls.contains("dcmdjpls"),
-            "{jpeg_ls}"
+            jpeg.contains("1.2.840.10008.1.2.4.55 (JPEG with progression)") && jpeg.contains("dcmdjpeg"),
+            "{jpeg}"
         );
         assert!(told("1.2.840.10008.1.2.4.102.1").contains("H.264"));
         assert!(told("1.2.3.4").contains("the transfer syntax 1.2.3.4, which is not known"));

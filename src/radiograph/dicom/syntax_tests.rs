@@ -11,6 +11,7 @@ const RLE: &str = "1.2.840.10008.1.2.5";
 const BASELINE: &str = "1.2.840.10008.1.2.4.50";
 const EXTENDED: &str = "1.2.840.10008.1.2.4.51";
 const LOSSLESS: &str = "1.2.840.10008.1.2.4.70";
+const JPEG_LS: &str = "1.2.840.10008.1.2.4.80";
 const JPEG_2000: &str = "1.2.840.10008.1.2.4.90";
 
 fn each_pixel(value: impl Fn(u16, u16) -> u16) -> Vec<u16> {
@@ -233,19 +234,49 @@ fn jpeg_2000_is_read() {
     assert_near(raster(&lossy).samples(), &bytes(&ramp()));
 }
 
+#[test]
+fn jpeg_ls_keeps_every_sample_or_each_within_its_bound() {
+    for syntax in [JPEG_LS, "1.2.840.10008.1.2.4.81"] {
+        assert_same(&eight(&levels()).coded(syntax, &fixture("lossless-8.jls")), &levels());
+        assert_same(
+            &sixteen(&levels()).coded(syntax, &fixture("lossless-16.jls")),
+            &levels(),
+        );
+    }
+    let near = eight(&ramp()).coded("1.2.840.10008.1.2.4.81", &fixture("near-8.jls"));
+    assert_near(raster(&near).samples(), &bytes(&ramp()));
+}
+
+#[test]
+fn a_broken_frame_of_jpeg_ls_is_refused_and_one_in_colour_by_its_name() {
+    let whole = fixture("lossless-16.jls");
+    let read = |frame: &[u8]| read_dicom(&sixteen(&levels()).coded(JPEG_LS, frame), &DecodeLimits::default());
+    for length in (0..whole.len() - 2).step_by(7) {
+        assert_eq!(read(&whole[..length]).err(), Some(DicomError::Pixels), "{length} bytes");
+    }
+    // Whatever stands in it, it is read or refused.
+    for at in 0..whole.len() {
+        for bits in [0x01, 0x80, 0xff] {
+            let mut damaged = whole.clone();
+            damaged[at] ^= bits;
+            let seen = read(&damaged).ok().map(|raster| raster.samples().len());
+            assert!(seen.is_none_or(|samples| samples == levels().len()), "byte {at}");
+        }
+    }
+    let frame = whole.windows(2).position(|marker| marker == b"\xff\xf7").unwrap();
+    let mut colour = whole;
+    colour[frame + 9] = 3;
+    assert_eq!(read(&colour).err(), Some(DicomError::Form(PixelForm::ColourJpegLs)));
+}
+
 fn refused(file: &[u8]) -> Option<DicomError> {
     read_dicom(file, &DecodeLimits::default()).err()
 }
 
 #[test]
 fn what_is_promised_not_to_be_read_is_refused_by_its_name() {
-    // JPEG-LS, JPEG XL, a film, and one that nobody knows.
-    for syntax in [
-        "1.2.840.10008.1.2.4.80",
-        "1.2.840.10008.1.2.4.110",
-        "1.2.840.10008.1.2.4.102",
-        "1.2.3.4",
-    ] {
+    // JPEG XL, a film, and one that nobody knows.
+    for syntax in ["1.2.840.10008.1.2.4.110", "1.2.840.10008.1.2.4.102", "1.2.3.4"] {
         let file = eight(&ramp()).coded(syntax, &jpeg());
         assert_eq!(refused(&file), Some(DicomError::Syntax(TransferSyntax::of(syntax))));
     }
@@ -269,6 +300,7 @@ fn a_coded_frame_that_is_not_what_the_file_says_of_it_is_refused() {
     for (syntax, frame) in [
         (BASELINE, jpeg()),
         (LOSSLESS, lossless(8, &levels())),
+        (JPEG_LS, fixture("lossless-8.jls")),
         (JPEG_2000, fixture("lossless-8.j2k")),
     ] {
         for size in [
@@ -304,6 +336,7 @@ fn a_coded_frame_that_is_not_what_the_file_says_of_it_is_refused() {
     // More bits than are allocated.
     for (syntax, frame) in [
         (LOSSLESS, lossless(12, &levels())),
+        (JPEG_LS, fixture("lossless-16.jls")),
         (JPEG_2000, fixture("lossless-16.j2k")),
     ] {
         assert_eq!(
