@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::house::*;
 
 const EXPLICIT_LITTLE: &[u8] = b"1.2.840.10008.1.2.1\0";
-const JPEG_LS: &[u8] = b"1.2.840.10008.1.2.4.80";
+const JPEG_XL: &[u8] = b"1.2.840.10008.1.2.4.110\0";
 const PATIENT: &[u8] = b"CANARY^PATIENT";
 
 /// An element in explicit VR little endian (DICOM PS3.5, 7.1.2), of a VR with a length of 16 bits.
@@ -146,7 +146,7 @@ async fn a_dicom_file_that_cannot_be_read_is_refused_by_what_is_wrong() {
         (file(EXPLICIT_LITTLE, (64, 64), false), 400, "unsupported_image"),
         (file(EXPLICIT_LITTLE, (65_535, 65_535), true), 413, "image_too_large"),
         (file(EXPLICIT_LITTLE, (128, 128), true), 400, "corrupt_image"),
-        (file(JPEG_LS, (64, 64), true), 415, "dicom_not_supported"),
+        (file(JPEG_XL, (64, 64), true), 415, "dicom_not_supported"),
     ] {
         let answer = raw(&house, "/v1/report", "application/dicom", bytes).await;
         assert!(!answer.text().contains("CANARY"), "{}", answer.text());
@@ -177,7 +177,12 @@ async fn a_refusal_of_a_dicom_file_names_what_is_wrong_with_it() {
         (lacking(0x101), 400, "corrupt_image", "`BitsStored`"),
         (of_bits(1), 415, "dicom_not_supported", "`BitsAllocated` 1,"),
         (of_bits(32), 415, "dicom_not_supported", "`BitsAllocated` 32,"),
-        (file(JPEG_LS, (64, 64), true), 415, "dicom_not_supported", "dcmdjpls"),
+        (
+            file(JPEG_XL, (64, 64), true),
+            415,
+            "dicom_not_supported",
+            "(JPEG XL Lossless)",
+        ),
         (
             file(b"1.2.826.0.1.3680043\0", (64, 64), true),
             415,
