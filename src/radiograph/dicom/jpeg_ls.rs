@@ -1,14 +1,11 @@
 //! Frames in JPEG-LS (T.87; PS3.5, A.4.3), which the library of the other codings reads with a decoder in C++ only.
 
 use dicom_core::PrimitiveValue;
-use dicom_dictionary_std::tags;
+use dicom_dictionary_std::{tags, uids};
 use dicom_object::DefaultDicomObject as Object;
 use dicom_object::mem::InMemElement;
 
 use super::read::DicomError;
-
-/// Explicit VR Little Endian, in which pixels stand as they are.
-const PLAIN: &str = "1.2.840.10008.1.2.1";
 
 /// The marker at the end of a frame.
 const END: [u8; 2] = [0xff, 0xd9];
@@ -41,7 +38,8 @@ pub(super) fn put_plain(object: &mut Object, size: (u32, u32), allocated: u32) -
     };
     object.put(InMemElement::new(tags::PIXEL_DATA, vr, plain));
     object.remove_element(tags::NUMBER_OF_FRAMES);
-    object.meta_mut().transfer_syntax = PLAIN.to_owned();
+    // In which pixels stand as they are.
+    object.meta_mut().transfer_syntax = uids::EXPLICIT_VR_LITTLE_ENDIAN.to_owned();
     Ok(())
 }
 
