@@ -117,7 +117,7 @@ pub(super) fn frame_header(bytes: &[u8]) -> Option<FrameHeader> {
 }
 
 /// Markers, walked as the decoder walks them, each with all that follows it.
-fn segments(bytes: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
+pub(super) fn segments(bytes: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     let mut at = 2;
     std::iter::from_fn(move || {
         loop {

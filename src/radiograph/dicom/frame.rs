@@ -11,6 +11,17 @@ use crate::radiograph::read_jpeg;
 /// Bytes of a frame within which its header ends.
 const HEAD: usize = 1 << 20;
 
+/// What decodes a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Decoder {
+    /// The library that also knows what the file says of its pixels.
+    Library,
+    /// `jpeg_12`.
+    Jpeg12,
+    /// `jpeg_ls`.
+    JpegLs,
+}
+
 /// The picture of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Frame {
@@ -24,6 +35,7 @@ pub(super) struct Frame {
     pub(super) bytes: bool,
     /// Whether colours come out of the decoder as the file says that they went in, and not as RGB.
     pub(super) colours_stay: bool,
+    pub(super) decoder: Decoder,
 }
 
 impl Frame {
@@ -47,17 +59,19 @@ impl Frame {
 /// T.81, B.2.2.
 fn jpeg(head: &[u8]) -> Result<Frame, DicomError> {
     let header = read_jpeg::frame_header(head).ok_or(DicomError::Pixels)?;
-    match (header.process, header.precision) {
-        (0xc0..=0xc2, 8) | (0xc3, _) => {}
-        (0xc0..=0xc2, _) => return Err(DicomError::Form(PixelForm::DeepLossyJpeg)),
+    let decoder = match (header.process, header.precision, header.components) {
+        (0xc0..=0xc2, 8, _) | (0xc3, ..) => Decoder::Library,
+        (0xc1, 12, 1) => Decoder::Jpeg12,
+        (0xc0..=0xc2, ..) => return Err(DicomError::Form(PixelForm::DeepLossyJpeg)),
         _ => return Err(DicomError::Form(PixelForm::JpegProcess)),
-    }
+    };
     Ok(Frame {
         size: (header.width.into(), header.height.into()),
         channels: header.components.into(),
         bits: header.precision.into(),
         bytes: header.precision == 8,
         colours_stay: header.process == 0xc3,
+        decoder,
     })
 }
 
@@ -75,6 +89,7 @@ fn jpeg_ls(head: &[u8]) -> Result<Frame, DicomError> {
         bits: header.precision.into(),
         bytes: false,
         colours_stay: true,
+        decoder: Decoder::JpegLs,
     })
 }
 
@@ -113,6 +128,7 @@ fn jpeg_2000(head: &[u8]) -> Option<Frame> {
         bits,
         bytes: false,
         colours_stay: !transformed,
+        decoder: Decoder::Library,
     })
 }
 
@@ -161,6 +177,7 @@ mod tests {
             bits: 8,
             bytes: false,
             colours_stay: true,
+            decoder: Decoder::Library,
         };
         assert_eq!(jpeg_2000(&grey), Some(frame));
         let boxed = [&b"\0\0\0\x0cjP  \r\n\x87\n"[..], &codestream((40, 32), (0, 0), 3, 1)].concat();

@@ -173,8 +173,11 @@ impl Picture {
 
     /// A file whose pixels are coded (PS3.5, A.4): no table of offsets, and one fragment.
     pub(crate) fn coded(&self, syntax: &str, frame: &[u8]) -> Vec<u8> {
-        let mut frame = frame.to_vec();
-        frame.resize(frame.len().next_multiple_of(2), 0);
+        self.in_fragments(syntax, &[frame])
+    }
+
+    /// As [`Self::coded`], in several fragments; all but the last must have even lengths.
+    pub(crate) fn in_fragments(&self, syntax: &str, fragments: &[&[u8]]) -> Vec<u8> {
         let elements = self.elements();
         let mut data_set: Vec<u8> = elements
             .iter()
@@ -182,7 +185,11 @@ impl Picture {
             .collect();
         data_set.extend([0xe0, 0x7f, 0x10, 0, b'O', b'B', 0, 0, 0xff, 0xff, 0xff, 0xff]);
         data_set.extend(item(&[]));
-        data_set.extend(item(&frame));
+        for fragment in fragments {
+            let mut fragment = fragment.to_vec();
+            fragment.resize(fragment.len().next_multiple_of(2), 0);
+            data_set.extend(item(&fragment));
+        }
         data_set.extend([0xfe, 0xff, 0xdd, 0xe0, 0, 0, 0, 0]);
         whole(syntax, &data_set)
     }

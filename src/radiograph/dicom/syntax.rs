@@ -126,7 +126,7 @@ pub(super) enum Coding {
 pub enum PixelForm {
     /// Colours of a palette, or of a model that has no converter here.
     Colours,
-    /// Lossy JPEG of 12 bits.
+    /// Lossy JPEG of 12 bits in colour or with progression.
     DeepLossyJpeg,
     /// JPEG of another process than the transfer syntax says or than is read: arithmetic codes, a hierarchy.
     JpegProcess,
@@ -143,8 +143,8 @@ impl PixelForm {
                  8 bits; no palette); export it so, or as PNG or JPEG"
             }
             Self::DeepLossyJpeg => {
-                "the DICOM file's pixels are 12-bit lossy JPEG, which is not read here; convert it to Explicit VR Little Endian (DCMTK: \
-                 `dcmdjpeg IN OUT`)"
+                "the DICOM file's pixels are 12-bit lossy JPEG in colour or with progression, which is not read here; convert it to Explicit \
+                 VR Little Endian (DCMTK: `dcmdjpeg IN OUT`)"
             }
             Self::JpegProcess => {
                 "the DICOM file's pixels are in a process of JPEG that is not read here (arithmetic or hierarchical), or not in that of \

@@ -280,13 +280,15 @@ fn what_is_promised_not_to_be_read_is_refused_by_its_name() {
         let file = eight(&ramp()).coded(syntax, &jpeg());
         assert_eq!(refused(&file), Some(DicomError::Syntax(TransferSyntax::of(syntax))));
     }
-    // A lossy JPEG that says that its samples have 12 bits.
+    // A lossy JPEG with progression that says that its samples have 12 bits, and one in colour.
     let mut other = jpeg();
     let frame = other.windows(2).position(|marker| marker == b"\xff\xc0").unwrap();
-    other[frame + 1] = 0xc1;
     other[frame + 4] = 12;
-    let file = sixteen(&ramp()).coded(EXTENDED, &other);
-    assert_eq!(refused(&file), Some(DicomError::Form(PixelForm::DeepLossyJpeg)));
+    for (process, channels) in [(0xc2, 1), (0xc1, 3)] {
+        (other[frame + 1], other[frame + 9]) = (process, channels);
+        let file = sixteen(&ramp()).coded(EXTENDED, &other);
+        assert_eq!(refused(&file), Some(DicomError::Form(PixelForm::DeepLossyJpeg)));
+    }
     // Arithmetic codes, and JPEG-LS under another name.
     for process in [0xc9, 0xf7] {
         other[frame + 1] = process;
@@ -336,6 +338,7 @@ fn a_coded_frame_that_is_not_what_the_file_says_of_it_is_refused() {
     // More bits than are allocated.
     for (syntax, frame) in [
         (LOSSLESS, lossless(12, &levels())),
+        (EXTENDED, fixture("extended-12.jpg")),
         (JPEG_LS, fixture("lossless-16.jls")),
         (JPEG_2000, fixture("lossless-16.j2k")),
     ] {
