@@ -1,7 +1,8 @@
-//! DICOM, as X-ray machines write it: what of a file its parser gets (`elements`, as `coding` has them written), its first frame as a raster (`read`;
-//! `syntax` and `frame` for whether and how its pixels are coded, `jpeg_12`, `jpeg_ls` and `plain` for codings with a decoder of their own, `shown` and
-//! `grey` for its grey levels), what the file says against its being a frontal radiograph (`facts`), and, for tests, files of every coding (`sample`).
-//! What knows of DICOM's tags and syntaxes belongs here; keeping its decoders away from the server's process is the work of `service::dicom`.
+//! DICOM, as X-ray machines write it: what of a file its parser gets (`elements`, as `coding` has them written), its first frame as a raster
+//! (`read`; `syntax` and `frame` for whether and how its pixels are coded, `jpeg_12`, `jpeg_ls` and `plain` for codings with a decoder of their
+//! own, `shown` and `grey` for its grey levels), what the file says against its being a frontal radiograph (`facts`), and, for tests, files of
+//! every coding (`sample`). What knows of DICOM's tags and syntaxes belongs here; keeping its decoders away from the server's process is the work
+//! of `service::dicom`.
 
 mod coding;
 mod elements;
