@@ -5,6 +5,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -106,7 +107,7 @@ pub struct Stats {
     pub images_drawn: u64,
     /// Steps and VQ-GAN passes that failed.
     pub step_faults: u64,
-    /// Jobs that ended with [`Event::Done`].
+    /// Jobs that ended with [`Event::Done`], or whose caller had [`enough`](Events::enough) before.
     pub jobs_done: u64,
     /// Jobs that ended with [`Event::Failed`].
     pub jobs_failed: u64,
@@ -251,12 +252,14 @@ impl Engine {
             )));
         }
         let (sender, receiver) = mpsc::unbounded_channel();
+        let enough = Arc::<AtomicBool>::default();
         let caller = promise.as_ref().map_or(Caller::ONLY, |promise| promise.0);
         shared.admit(
             caller,
             Ticket {
                 job,
                 events: sender,
+                enough: Arc::clone(&enough),
                 submitted: now,
             },
             bytes,
@@ -264,6 +267,7 @@ impl Engine {
         )?;
         Ok(Events {
             receiver,
+            enough,
             deadline,
             alarm: None,
             cut: Box::pin(shared.cut().cancelled_owned()),
@@ -338,11 +342,14 @@ impl Engine {
     }
 }
 
-/// The events of one job, in order, ending with exactly one [`Event::Done`] or [`Event::Failed`]. Dropping it cancels the job.
+/// The events of one job, in order, ending with exactly one [`Event::Done`] or [`Event::Failed`]. Dropping it cancels the job, unless its caller has
+/// said that it has [`enough`](Events::enough).
 ///
 /// The job's deadline, and [`Engine::cut_off`], hold here too, so that its caller is answered in time even while the device hangs.
 pub struct Events {
     receiver: mpsc::UnboundedReceiver<Event>,
+    /// Whether the caller has what it wanted: the worker then counts the job as done.
+    enough: Arc<AtomicBool>,
     deadline: Option<Instant>,
     alarm: Option<Pin<Box<tokio::time::Sleep>>>,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -354,6 +361,17 @@ impl Events {
     /// The next event; `None` after the last. Needs a tokio runtime with its timer where the job has a deadline.
     pub async fn next(&mut self) -> Option<Event> {
         std::future::poll_fn(|context| self.poll(context)).await
+    }
+
+    /// The caller has what it wanted, as where a reply came to a text that ends it: nothing more comes. The job is taken out before the next step, and
+    /// counts as done rather than as cancelled.
+    pub fn enough(&mut self) {
+        if !self.ended {
+            self.ended = true;
+            // Closing shows it to the worker, together with what was written before.
+            self.enough.store(true, Ordering::Release);
+            self.receiver.close();
+        }
     }
 
     /// When the job is given up.

@@ -175,11 +175,17 @@ pub enum Event {
     Failed(EngineError),
 }
 
+/// A time to wait as it is told to whoever must: in whole seconds, rounded up, and one at least. Who comes back earlier would be refused again.
+pub fn whole_seconds(wait: Duration) -> u64 {
+    let begun = u64::from(wait.subsec_nanos() > 0);
+    wait.as_secs().saturating_add(begun).max(1)
+}
+
 /// Why the engine did not answer. Mapped to HTTP in `http::error`, there alone.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum EngineError {
     /// The queue is full, in jobs or in bytes. Try again after the given time.
-    #[error("the queue is full; try again in {} s", retry_after.as_secs().max(1))]
+    #[error("the queue is full; try again in {} s", whole_seconds(*retry_after))]
     QueueFull {
         /// An estimate of when there will be room.
         retry_after: Duration,
@@ -187,7 +193,7 @@ pub enum EngineError {
     /// Its caller holds its share of the queue, in jobs or in bytes; what is left is for others ([`Caller`](super::Caller)).
     #[error(
         "the caller holds its share of the queue ({jobs} jobs), and what is left is kept for others; try again in {} s",
-        retry_after.as_secs().max(1)
+        whole_seconds(*retry_after)
     )]
     ShareHeld {
         /// Its jobs that wait or are being prepared.
@@ -229,4 +235,23 @@ pub enum EngineError {
     /// The engine's thread has ended; the process is about to exit.
     #[error("the engine has stopped")]
     Stopped,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_to_wait_is_told_in_whole_seconds_that_are_not_too_few() {
+        let told = |ms| whole_seconds(Duration::from_millis(ms));
+        assert_eq!([0, 1, 1000, 1001, 1999, 2000].map(told), [1, 1, 1, 2, 2, 2]);
+        assert_eq!(whole_seconds(Duration::MAX), u64::MAX);
+        let retry_after = Duration::from_millis(2300);
+        for error in [
+            EngineError::QueueFull { retry_after },
+            EngineError::ShareHeld { jobs: 6, retry_after },
+        ] {
+            assert!(error.to_string().ends_with("try again in 3 s"), "{error}");
+        }
+    }
 }

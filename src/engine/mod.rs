@@ -40,7 +40,9 @@ pub use backend::{Backend, BackendError, Facts, RowSample, Segment, Span, StepOu
 pub use caller::{Caller, Preparing};
 pub use constraint::{TokenRules, image_len};
 pub use handle::{Engine, EngineConfig, EngineState, Events, Promise, Stats};
-pub use job::{EngineError, Event, FinishReason, Job, Rule, Sampling, SequenceSpec, SequenceSummary, Timing};
+pub use job::{
+    EngineError, Event, FinishReason, Job, Rule, Sampling, SequenceSpec, SequenceSummary, Timing, whole_seconds,
+};
 pub use metrics::describe as describe_metrics;
 
 #[cfg(test)]

@@ -14,6 +14,8 @@ use super::{Caller, EngineConfig, EngineError, Event, Facts, Job, Preparing, Sta
 pub(super) struct Ticket {
     pub(super) job: Job,
     pub(super) events: mpsc::UnboundedSender<Event>,
+    /// As in [`Events`](super::Events).
+    pub(super) enough: Arc<AtomicBool>,
     pub(super) submitted: Instant,
 }
 

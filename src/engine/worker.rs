@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use tokio::sync::mpsc;
@@ -106,6 +107,8 @@ enum Turn {
 /// Who gets a job's events, and until when.
 struct Client {
     events: mpsc::UnboundedSender<Event>,
+    /// Whether it has left with all that it wanted.
+    enough: Arc<AtomicBool>,
     deadline: Option<Instant>,
 }
 
@@ -214,13 +217,20 @@ impl Worker {
             }
             self.departing += 1;
         }
-        for Ticket { job, events, submitted } in mail.joining {
+        for Ticket {
+            job,
+            events,
+            enough,
+            submitted,
+        } in mail.joining
+        {
             let id = self.next_job;
             self.next_job += 1;
             self.clients.insert(
                 id,
                 Client {
                     events,
+                    enough,
                     deadline: job.deadline,
                 },
             );
@@ -237,9 +247,12 @@ impl Worker {
             .map(|(&id, _)| id)
             .collect();
         for id in left {
-            self.clients.remove(&id);
+            let client = self.clients.remove(&id);
             self.scheduler.remove(id);
-            self.stats.jobs_cancelled += 1;
+            match client.is_some_and(|client| client.enough.load(Ordering::Acquire)) {
+                true => self.stats.jobs_done += 1,
+                false => self.stats.jobs_cancelled += 1,
+            }
             self.departing += 1;
         }
         let now = Instant::now();

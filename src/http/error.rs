@@ -9,7 +9,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 
 use super::wire::{ErrorBody, ErrorDetail};
-use crate::engine::EngineError;
+use crate::engine::{EngineError, whole_seconds};
 use crate::radiograph::{DicomError, RadiographError};
 use crate::service::ServiceError;
 
@@ -231,10 +231,7 @@ impl ApiError {
             _ => self.retry_after,
         };
         if let Some(wait) = wait {
-            headers.insert(
-                RETRY_AFTER,
-                HeaderValue::from(wait.as_secs_f64().ceil().max(1.0) as u64),
-            );
+            headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
         }
         if self.code.status() == StatusCode::UNAUTHORIZED {
             headers.insert(axum::http::header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -323,7 +320,7 @@ impl From<EngineError> for ApiError {
                 ..Self::new(ErrorCode::QueueFull, message)
             },
             EngineError::ShareHeld { jobs, retry_after } => {
-                let seconds = retry_after.as_secs().max(1);
+                let seconds = whole_seconds(retry_after);
                 let message = format!(
                     "This API key holds its share of the queue (waiting: {jobs}), and what is left is kept for other keys; wait for \
                      some of them, or try again in {seconds} s."

@@ -54,7 +54,12 @@ impl Polish {
 
     /// The reply has ended: gives what was held back and is part of it.
     pub(super) fn finish(&mut self) -> String {
-        if self.stopped { String::new() } else { self.rest() }
+        if self.stopped {
+            return String::new();
+        }
+        // One that waited for another to come: it has come in vain.
+        self.stopped = self.first_stop().is_some();
+        self.rest()
     }
 
     fn rest(&mut self) -> String {
@@ -113,6 +118,12 @@ mod tests {
     }
 
     #[test]
+    fn a_stop_text_that_waits_for_a_longer_one_when_the_reply_ends_has_come() {
+        let (shown, stopped) = run(&["th", "with the moon"], &["edema ", "with"]);
+        assert_eq!((shown.concat().as_str(), stopped), ("edema wi", true));
+    }
+
+    #[test]
     fn a_stop_text_counts_from_where_it_begins_however_the_pieces_are_cut() {
         for pieces in [&["aé", "b"][..], &["aéb"], &["a", "é", "b"]] {
             assert_eq!(
@@ -132,11 +143,13 @@ mod tests {
         ) {
             let whole = pieces.concat();
             let whole = whole.trim_start_matches(is_space);
-            let end = stops.iter().filter_map(|s| whole.find(s.as_str())).min().unwrap_or(whole.len());
+            let first = stops.iter().filter_map(|s| whole.find(s.as_str())).min();
+            let end = first.unwrap_or(whole.len());
             let mut polish = Polish::new(stops);
             let mut shown: String = pieces.iter().map(|p| polish.push(p)).collect();
             shown.push_str(&polish.finish());
             prop_assert_eq!(shown.as_str(), whole[..end].trim_end_matches(is_space));
+            prop_assert_eq!(polish.stopped(), first.is_some());
         }
     }
 }

@@ -136,7 +136,7 @@ impl Reply {
                 codes,
                 pixels,
             } => self.take_image(sequence, codes, pixels).await?,
-            Event::Finished { sequence, summary } => {
+            Event::Finished { sequence, mut summary } => {
                 if let Some(strand) = self.strands.get_mut(sequence).filter(|s| s.summary.is_none()) {
                     let mut last = strand
                         .frame
@@ -146,6 +146,10 @@ impl Reply {
                     last.push_str(&strand.text.finish().unwrap_or_default());
                     let mut text = strand.polish.push(&last);
                     text.push_str(&strand.polish.finish());
+                    // Also a stop text that shows only at the reply's end is what ended it.
+                    if strand.polish.stopped() {
+                        summary.reason = FinishReason::Stop;
+                    }
                     strand.summary = Some(summary);
                     self.show(sequence, text);
                 }
@@ -153,11 +157,12 @@ impl Reply {
             Event::Done => self.conclude().await?,
             Event::Failed(error) => return Err(error.into()),
         }
-        // Every reply met a stop text: there is nothing to wait for, and dropping the events frees the engine.
+        // Every reply has ended, one at least by a stop text, of which the engine does not know: there is nothing to wait for.
         if !self.ended
             && self.strands.iter().all(|s| s.summary.is_some())
             && self.strands.iter().any(|s| s.polish.stopped())
         {
+            self.events.enough();
             self.conclude().await?;
         }
         Ok(())

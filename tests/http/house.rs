@@ -268,6 +268,12 @@ impl Answer {
             message.len() > 10 && begins && message.ends_with('.'),
             "no sentence: {message}"
         );
+        // Programs read the header and people the text.
+        if let Some((_, told)) = message.split_once("try again in ")
+            && let Some((seconds, _)) = told.split_once(" s.")
+        {
+            assert_eq!(Some(seconds), wait, "{message}");
+        }
     }
 }
 

@@ -151,6 +151,43 @@ async fn a_stop_text_ends_the_reply_and_is_not_part_of_it() {
 }
 
 #[tokio::test]
+async fn a_stop_text_that_waits_for_a_longer_one_in_vain_ends_the_reply_all_the_same() {
+    let house = House::plain().await;
+    let whole = house.json("/v1/chat/completions", ask(json!({}))).await.ok().json();
+    let tokens = whole["usage"]["completion_tokens"].as_u64().expect("a number");
+    for most in 1..=tokens {
+        let said = async |stop: Value| {
+            let body = ask(json!({"stop": stop, "max_tokens": most}));
+            let choice = house.json("/v1/chat/completions", body).await.ok().json()["choices"][0].clone();
+            (choice["message"]["content"].clone(), choice["finish_reason"].clone())
+        };
+        // The longer one begins before the other, and never goes on so.
+        let both = said(json!(["art", "heart of oak"])).await;
+        assert_eq!(both, said(json!("art")).await, "{most} tokens");
+    }
+}
+
+#[tokio::test]
+async fn a_chat_that_its_stop_text_ends_is_done_and_not_cancelled() {
+    let house = House::ready(Plan {
+        reply: says(&"The heart is normal. ".repeat(20)),
+        ..Plan::default()
+    })
+    .await;
+    // Slow enough that the client has all it wants long before the reply would be whole.
+    house.controls.slow(std::time::Duration::from_millis(20));
+    house
+        .json("/v1/chat/completions", ask(json!({"stop": " is", "max_tokens": 100})))
+        .await
+        .ok();
+    let engine = house.state.assistant.engine();
+    soon(engine.idle()).await;
+    let stats = engine.stats();
+    assert_eq!((stats.jobs_done, stats.jobs_cancelled), (1, 0), "{stats:?}");
+    assert!(stats.tokens_generated < 100, "{stats:?}");
+}
+
+#[tokio::test]
 async fn four_stop_texts_of_256_bytes_at_most_are_taken() {
     let house = House::plain().await;
     for stop in [json!(["w", "x", "y", "z"]), json!("x".repeat(256)), json!([])] {

@@ -77,6 +77,39 @@ async fn a_client_that_leaves_while_decoding_costs_no_further_step() {
 }
 
 #[tokio::test]
+async fn a_client_that_has_enough_costs_no_further_step_and_counts_as_answered() {
+    let (engine, controls) = ready(says(&[1])).await;
+    controls.pause();
+    controls.allow(1);
+    let mut events = engine.submit(job(vec![spec(&[7], Rule::Text, 50)])).unwrap();
+    assert!(matches!(events.next().await, Some(Event::Token { .. })));
+    assert!(controls.wait_for(|calls| steps(calls) == 2));
+    events.enough();
+    assert!(events.next().await.is_none());
+    controls.allow(1);
+    engine.idle().await;
+    let stats = engine.stats();
+    assert_eq!((stats.jobs_done, stats.jobs_cancelled, stats.jobs_failed), (1, 0, 0));
+    assert_eq!((stats.running_jobs, stats.kv_tokens_used), (0, 0));
+    assert_eq!(controls.steps(), 2);
+}
+
+#[tokio::test]
+async fn a_client_that_has_enough_of_a_job_that_is_done_counts_once() {
+    let (engine, _controls) = ready(says(&[1, END])).await;
+    let mut events = engine.submit(job(vec![spec(&[7], Rule::Text, 50)])).unwrap();
+    engine.idle().await;
+    events.enough();
+    drop(events);
+    // Another one has been served, so the worker has looked at all who left.
+    assert!(is_done(
+        &all(engine.submit(job(vec![spec(&[7], Rule::Text, 50)])).unwrap()).await
+    ));
+    engine.idle().await;
+    assert_eq!((engine.stats().jobs_done, engine.stats().jobs_cancelled), (2, 0));
+}
+
+#[tokio::test]
 async fn a_client_that_leaves_during_encoding_ends_the_pass() {
     let (engine, controls) = ready(says(&[1])).await;
     controls.pause();
