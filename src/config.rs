@@ -2,6 +2,7 @@
 
 mod check;
 mod cidr;
+mod cors_origin;
 mod environment;
 mod keys;
 mod log;
@@ -15,6 +16,7 @@ use clap::builder::BoolishValueParser;
 
 pub use check::ConfigError;
 pub use cidr::{Cidr, CidrError};
+pub use cors_origin::{CorsOrigin, CorsOriginError};
 pub use environment::unknown_variables;
 pub use keys::{ApiKeys, KeyDigest, KeyError, KnownKey, hash_key};
 pub use log::{log_bound, log_filter};
@@ -219,7 +221,7 @@ pub struct ServeConfig {
     /// Web origin that may call this server from a browser (for example `https://viewer.example.org`). May be given many times; in the environment, comma
     /// separated.
     #[arg(long, env = "LLM_CXR_CORS_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
-    pub cors_origin: Vec<String>,
+    pub cors_origin: Vec<CorsOrigin>,
     /// Network of proxies (for example 10.0.0.0/8) whose `X-Forwarded-For` the access log believes, so that it names their clients. May be given many
     /// times; in the environment, comma separated.
     #[arg(long, env = "LLM_CXR_TRUSTED_PROXY", value_name = "CIDR", value_delimiter = ',')]

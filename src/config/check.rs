@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::log::is_log_filter;
-use super::{ApiKeys, ServeConfig};
+use super::{ApiKeys, KeyError, ServeConfig};
 use crate::model::bundle::READINGS;
 use crate::model::device::check_threads;
 
@@ -19,11 +19,8 @@ impl ServeConfig {
     /// Checks everything and reads the API keys. Opens no port and no model.
     pub fn check(&self) -> Result<ApiKeys, ConfigError> {
         let mut problems = Vec::new();
-        let keys = ApiKeys::new(&self.api_key_hash, self.api_keys_file.as_deref()).unwrap_or_else(|error| {
-            problems.push(error.to_string());
-            ApiKeys::default()
-        });
-        self.check_who_may_call(&keys, &mut problems);
+        let keys = ApiKeys::new(&self.api_key_hash, self.api_keys_file.as_deref());
+        self.check_who_may_call(keys.as_ref(), &mut problems);
         self.check_model(&mut problems);
         self.check_limits(&mut problems);
         if !is_log_filter(&self.log_level) {
@@ -33,20 +30,23 @@ impl ServeConfig {
                 self.log_level
             ));
         }
-        if problems.is_empty() {
-            Ok(keys)
-        } else {
-            Err(ConfigError(problems))
+        match keys {
+            Ok(keys) if problems.is_empty() => Ok(keys),
+            _ => Err(ConfigError(problems)),
         }
     }
 
-    fn check_who_may_call(&self, keys: &ApiKeys, problems: &mut Vec<String>) {
+    /// `keys` are those that there are, or why they cannot be read.
+    fn check_who_may_call(&self, keys: Result<&ApiKeys, &KeyError>, problems: &mut Vec<String>) {
         let keys_were_meant = self.api_keys_file.is_some();
-        if keys.is_empty() && keys_were_meant && problems.is_empty() {
-            problems
-                .push("--api-keys-file holds no key; add one (`llm-cxr hash-key`) or leave the file out".to_owned());
+        match keys {
+            Err(error) => problems.push(error.to_string()),
+            Ok(keys) if keys.is_empty() && keys_were_meant => problems
+                .push("--api-keys-file holds no key; add one (`llm-cxr hash-key`) or leave the file out".to_owned()),
+            Ok(_) => {}
         }
-        if !self.listen.ip().is_loopback() && keys.is_empty() && !keys_were_meant && !self.allow_anonymous {
+        let nobody_is_asked = keys.is_ok_and(ApiKeys::is_empty) && !keys_were_meant;
+        if !self.listen.ip().is_loopback() && nobody_is_asked && !self.allow_anonymous {
             problems.push(format!(
                 "--listen {} can be reached from other machines, and nobody is asked for a key: give --api-key-hash \
                  (`llm-cxr hash-key` prints one), or --allow-anonymous if something in front of this server checks who calls",
@@ -59,21 +59,11 @@ impl ServeConfig {
                 self.listen
             ));
         }
-        if self.metrics_need_key && keys.is_empty() && !keys_were_meant {
+        if self.metrics_need_key && nobody_is_asked {
             problems.push(
                 "--metrics-need-key asks for a key, and there is none: give --api-key-hash or --api-keys-file, or leave it out"
                     .to_owned(),
             );
-        }
-        for origin in &self.cors_origin {
-            let sound = (origin.starts_with("http://") || origin.starts_with("https://"))
-                && origin.matches('/').count() == 2
-                && origin.parse::<axum::http::HeaderValue>().is_ok();
-            if !sound {
-                problems.push(format!(
-                    "--cors-origin `{origin}` is not an origin such as https://viewer.example.org"
-                ));
-            }
         }
     }
 
@@ -320,19 +310,11 @@ mod tests {
             max_batch: Some(0),
             max_body_bytes: 1 << 29,
             body_timeout: Duration::ZERO,
-            cors_origin: vec!["viewer".to_owned()],
             api_keys_file: Some("no/such/file".into()),
             ..ServeConfig::default()
         };
         let told = problems(&wrong).join("\n");
-        for flag in [
-            "keys file",
-            "--cors-origin",
-            "--model",
-            "--max-batch",
-            "--queue-bytes",
-            "--body-timeout",
-        ] {
+        for flag in ["keys file", "--model", "--max-batch", "--queue-bytes", "--body-timeout"] {
             assert!(told.contains(flag), "{flag} is not told of in:\n{told}");
         }
     }

@@ -10,7 +10,7 @@ use super::health::Health;
 use super::intake::body::BodyLimits;
 use super::metrics::{self, Meters};
 use super::port::life::Life;
-use crate::config::{ApiKeys, Cidr, ServeConfig};
+use crate::config::{ApiKeys, Cidr, CorsOrigin, ServeConfig};
 use crate::service::Assistant;
 
 /// What every route can reach. Cheap to clone.
@@ -61,11 +61,7 @@ impl AppState {
             ),
             request_timeout: config.request_timeout,
             body_bytes: config.max_body_bytes,
-            cors: config
-                .cors_origin
-                .iter()
-                .filter_map(|origin| origin.parse().ok())
-                .collect(),
+            cors: config.cors_origin.iter().map(CorsOrigin::header).collect(),
             trusted_proxies: config.trusted_proxy.clone(),
             life,
             meters,

@@ -528,7 +528,7 @@ async fn where_no_web_page_may_call_none_is_told_what_it_may_send() {
 #[tokio::test]
 async fn a_web_page_may_call_only_from_an_origin_that_was_named() {
     let mut plan = Plan::default();
-    plan.config.cors_origin = vec!["https://viewer.example.org".to_owned()];
+    plan.config.cors_origin = vec!["HTTPS://Viewer.Example.Org:443".parse().expect("an origin")];
     let house = House::ready(plan).await;
     let ask = |origin: &str| {
         house.send(
@@ -559,7 +559,7 @@ async fn a_web_page_asks_without_a_key_what_it_may_send_and_may_read_why_it_was_
         list.split(',').map(str::trim).collect()
     }
     let mut plan = keyed("sesame");
-    plan.config.cors_origin = vec![ORIGIN.to_owned()];
+    plan.config.cors_origin = vec![ORIGIN.parse().expect("an origin")];
     let house = House::ready(plan).await;
     let asked = Request::options("/v1/report")
         .header("origin", ORIGIN)
