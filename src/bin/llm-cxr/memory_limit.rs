@@ -4,9 +4,12 @@ use std::fs;
 use std::path::Path;
 
 use llm_cxr::config::{DeviceChoice, Dicom, ServeConfig};
+use llm_cxr::engine::torch::bytes_on_cpu;
 use llm_cxr::model::bundle::Bundle;
 use llm_cxr::radiograph::DecodeLimits;
 use llm_cxr::service::dicom;
+
+use crate::serve::torch_options;
 
 /// Bytes of the program, of libtorch and of what threads keep, without a model.
 const PROGRAM: u64 = 250 << 20;
@@ -18,10 +21,6 @@ const SPARE_WORKER: u64 = 120 << 20;
 const BYTES_PER_PIXEL: u64 = 15;
 /// Bytes a pixel that a DICOM worker hands back at most: three channels.
 const HANDED_BACK: u64 = 3;
-/// Most bytes of KV memory, and sequences, that a CPU takes by itself.
-const CPU_KV: (u64, u64) = (512 << 20, 16);
-/// Bytes of a value of KV memory, at least.
-const KV_VALUE: u64 = 2;
 
 /// Warns of a limit that the server may run into: the system then ends it, or in a container that Kubernetes has started all of it.
 pub fn look(config: &ServeConfig, decode: &DecodeLimits, bundle: &Bundle) {
@@ -54,25 +53,11 @@ fn worst_case(config: &ServeConfig, decode: &DecodeLimits, bundle: &Bundle) -> u
     let model = match config.model.device {
         // What the device holds is not the host's, and pages of the bundle's files can be given back.
         DeviceChoice::Cuda(_) => CUDA,
-        DeviceChoice::Auto | DeviceChoice::Cpu => {
-            let files: u64 = bundle.manifest.files.iter().map(|entry| entry.size).sum();
-            files.saturating_add(kv(config, bundle))
-        }
+        // Of weights that cannot be opened nothing is known; that they cannot is told where they are loaded.
+        DeviceChoice::Auto | DeviceChoice::Cpu => bytes_on_cpu(bundle, &torch_options(config)).unwrap_or(0),
     };
     let parts = [PROGRAM, spare, images, waiting, model];
     parts.into_iter().fold(0, u64::saturating_add)
-}
-
-/// Bytes of KV memory on a CPU.
-fn kv(config: &ServeConfig, bundle: &Bundle) -> u64 {
-    let shape = &bundle.neox;
-    let a_token = (2 * shape.num_hidden_layers * shape.hidden_size) as u64 * KV_VALUE;
-    let (most, sequences) = CPU_KV;
-    let sequences = config.max_batch.map_or(sequences, |sequences| sequences as u64);
-    let context = (shape.max_position_embeddings as u64).saturating_mul(a_token);
-    let by_itself = context.saturating_mul(sequences).min(most.max(context));
-    let by_tokens = config.kv_tokens.map(|tokens| (tokens as u64).saturating_mul(a_token));
-    config.kv_memory.or(by_tokens).unwrap_or(by_itself)
 }
 
 /// The least memory limit, in bytes, of the control groups (version 2) that this process is in; `None` where there is none, or the system does not tell.
@@ -95,7 +80,7 @@ fn least(root: &Path, group: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use llm_cxr::config::parse_size;
+    use llm_cxr::config::{DtypeChoice, ModelConfig, parse_size};
 
     use super::*;
 
@@ -115,6 +100,29 @@ mod tests {
         set(&inner, "2147483648\n");
         assert_eq!(least(root.path(), "/pod/container"), Some(1 << 30));
         assert_eq!(least(root.path(), "/"), None);
+    }
+
+    #[test]
+    fn in_f32_weights_and_kv_memory_count_twice() {
+        let bundle = Bundle::open(&Path::new(HERE).join("models/demo")).expect("the demo");
+        let needed = |dtype| {
+            let config = ServeConfig {
+                model: ModelConfig {
+                    device: DeviceChoice::Cpu,
+                    dtype,
+                    ..ModelConfig::default()
+                },
+                kv_tokens: Some(10_000),
+                ..ServeConfig::default()
+            };
+            worst_case(&config, &DecodeLimits::default(), &bundle)
+        };
+        let (narrow, wide) = (needed(DtypeChoice::Bf16), needed(DtypeChoice::F32));
+        let shape = &bundle.neox;
+        let kv = (10_000 * 2 * shape.num_hidden_layers * shape.hidden_size * 2) as u64;
+        let least = bundle.neox_bytes() + kv;
+        // What prompts share of KV memory comes on top.
+        assert!((least..2 * least).contains(&(wide - narrow)), "{narrow}, {wide}");
     }
 
     #[test]

@@ -222,7 +222,8 @@ fn decode_limits(config: &ServeConfig) -> DecodeLimits {
     }
 }
 
-fn torch_options(config: &ServeConfig) -> TorchOptions {
+/// How the bundle is put on its device.
+pub fn torch_options(config: &ServeConfig) -> TorchOptions {
     let tokens = config.kv_tokens.map(KvBudget::Tokens);
     TorchOptions {
         device: config.model.device,

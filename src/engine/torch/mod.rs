@@ -1,5 +1,6 @@
 //! The engine's backend over libtorch: the one place of the engine that holds tensors.
 
+mod memory;
 mod sample;
 mod warm;
 
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use tch::{Device, Kind, Tensor};
 
+pub use self::memory::bytes_on_cpu;
 use super::backend::{Backend, BackendError, Facts, RowSample, Span, StepOutput, VisionOutput, VisionWork};
 use super::prefix_cache::PREFIX_TOKENS;
 use crate::model::bundle::Bundle;
@@ -60,16 +62,21 @@ pub enum KvBudget {
 }
 
 impl KvBudget {
-    /// Token positions for a model whose positions take `per_token` bytes. One whole context must fit, or the longest
-    /// requests that the model takes could never run.
-    fn tokens(self, config: &NeoxConfig, per_token: usize, max_batch: usize, gpu: bool) -> Result<usize, BackendError> {
+    /// Token positions for a model whose positions take `per_token` bytes, perhaps too few.
+    fn tokens_within(self, config: &NeoxConfig, per_token: usize, max_batch: usize, gpu: bool) -> usize {
         let context = config.max_position_embeddings;
         let most = context.saturating_mul(max_batch.max(1));
-        let tokens = match self {
+        match self {
             Self::Auto => (if gpu { GPU_KV_BYTES } else { CPU_KV_BYTES } / per_token).clamp(context, most),
             Self::Tokens(tokens) => tokens,
             Self::Bytes(bytes) => usize::try_from(bytes).unwrap_or(usize::MAX) / per_token,
-        };
+        }
+    }
+
+    /// As [`Self::tokens_within`]. One whole context must fit, or the longest requests that the model takes could never run.
+    fn tokens(self, config: &NeoxConfig, per_token: usize, max_batch: usize, gpu: bool) -> Result<usize, BackendError> {
+        let context = config.max_position_embeddings;
+        let tokens = self.tokens_within(config, per_token, max_batch, gpu);
         if tokens < context {
             return Err(BackendError(format!(
                 "KV memory of {tokens} tokens does not hold one context of {context}; give it at least {} MiB (--kv-memory) or {context} \

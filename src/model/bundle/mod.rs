@@ -172,6 +172,11 @@ impl Bundle {
         self.weights("model")
     }
 
+    /// Bytes of the files that hold them.
+    pub fn neox_bytes(&self) -> u64 {
+        self.weight_files("model").map(|entry| entry.size).sum()
+    }
+
     /// The VQ-GAN's weights, mapped.
     pub fn vqgan_weights(&self) -> Result<Weights, CheckpointError> {
         self.weights("vqgan/model")
@@ -186,9 +191,13 @@ impl Bundle {
     }
 
     fn weights(&self, prefix: &str) -> Result<Weights, CheckpointError> {
-        let listed = self.manifest.files.iter().map(|entry| entry.path.as_str());
-        let files = listed.filter(|path| path.starts_with(prefix) && path.ends_with(".safetensors"));
-        Weights::open(&files.map(|path| self.dir.join(path)).collect::<Vec<_>>())
+        let files = self.weight_files(prefix);
+        Weights::open(&files.map(|entry| self.dir.join(&entry.path)).collect::<Vec<_>>())
+    }
+
+    fn weight_files(&self, prefix: &str) -> impl Iterator<Item = &FileEntry> {
+        let files = self.manifest.files.iter();
+        files.filter(move |entry| entry.path.starts_with(prefix) && entry.path.ends_with(".safetensors"))
     }
 }
 
