@@ -80,7 +80,10 @@ fn check_sequence(spec: &SequenceSpec, images: usize, facts: &Facts, rules: &Tok
         None => return refuse("guidance needs a prompt to be held against".into()),
         Some(guide) => {
             if !GUIDANCE.contains(&sampling.guidance) || spec.rule != Rule::Image {
-                return refuse("guidance must lie between 1 and 10, and is for images alone".into());
+                let (least, most) = (GUIDANCE.start(), GUIDANCE.end());
+                return refuse(format!(
+                    "guidance must lie between {least} and {most}, and is for images alone"
+                ));
             }
             let usable = |part: &PromptPart| matches!(part, PromptPart::Tokens(ids) if ids.iter().all(known));
             if !guide.parts.iter().all(usable) || guide.len(0) == 0 {

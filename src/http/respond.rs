@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::access::track::RequestContext;
 use super::envelope::Envelope;
-use super::error::{ApiError, ErrorCode};
+use super::error::ApiError;
 use super::state::AppState;
 use super::wire::{DeltaEvent, DrawnImage, ErrorBody, FindingAgreement, ProgressEvent, ReadingsUsed};
 use crate::engine::FinishReason;
@@ -153,49 +153,5 @@ pub fn drawn(index: usize, seed: u64, reason: FinishReason, drawing: &Drawing) -
         height: drawing.height,
         synthetic: true,
         finish_reason: finish_reason(reason),
-    }
-}
-
-/// Parts that `include` may add.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Include {
-    /// `token_ids`.
-    pub token_ids: bool,
-    /// `codes`.
-    pub codes: bool,
-    /// `probabilities`.
-    pub probabilities: bool,
-}
-
-impl Include {
-    /// Reads the field `include` of a route that knows `token_ids` and `codes`.
-    pub fn take(fields: &mut super::intake::fields::Fields) -> Result<Self, ApiError> {
-        Self::take_of(fields, &["token_ids", "codes"])
-    }
-
-    /// Reads the field `include` of a route that knows `probabilities` too.
-    pub fn take_with_probabilities(fields: &mut super::intake::fields::Fields) -> Result<Self, ApiError> {
-        Self::take_of(fields, &["token_ids", "codes", "probabilities"])
-    }
-
-    fn take_of(fields: &mut super::intake::fields::Fields, known: &[&str]) -> Result<Self, ApiError> {
-        let mut include = Self::default();
-        for word in fields.texts("include", true)?.unwrap_or_default() {
-            match word.as_str() {
-                "token_ids" => include.token_ids = true,
-                "codes" => include.codes = true,
-                "probabilities" if known.contains(&"probabilities") => include.probabilities = true,
-                _ => {
-                    let message = format!("`include` takes {} here.", known.join(", "));
-                    return Err(ApiError::about(ErrorCode::InvalidParameter, "include", message));
-                }
-            }
-        }
-        Ok(include)
-    }
-
-    /// Whether anything is to be added.
-    pub fn any(self) -> bool {
-        self.token_ids || self.codes || self.probabilities
     }
 }

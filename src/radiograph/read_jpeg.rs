@@ -27,7 +27,7 @@ pub(super) fn read(bytes: &[u8], limits: &DecodeLimits, preprocess: Preprocess) 
         return Err(unsupported("it is JPEG-LS"));
     }
     if scans(bytes) > MAX_SCANS {
-        return Err(unsupported("it has more than 100 scans"));
+        return Err(unsupported("it has far more scans than encoders write"));
     }
     catch_unwind(AssertUnwindSafe(|| decode(bytes, limits, preprocess))).unwrap_or_else(|payload| {
         Err(match payload.downcast::<Fault>() {

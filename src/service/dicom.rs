@@ -96,7 +96,8 @@ pub fn work(mut input: impl Read, mut output: impl Write, limits: &DecodeLimits)
         Err(DicomError::Depth(bits)) => Told::Depth(*bits),
         Err(DicomError::Syntax(syntax)) => Told::Syntax(syntax.clone()),
         Err(DicomError::Form(form)) => Told::Form(*form),
-        Err(_) => Told::Undecodable,
+        // By name, so that a new one is asked for here. The server has looked at the file's size before; what takes too much ends the worker.
+        Err(DicomError::Limits(_) | DicomError::Pixels | DicomError::Exhausted) => Told::Undecodable,
     };
     serde_json::to_writer(&mut output, &told)?;
     output.write_all(b"\n")?;

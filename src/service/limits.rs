@@ -53,10 +53,12 @@ impl Limits {
             ));
         }
         if options.guidance.is_some_and(|g| !GUIDANCE.contains(&g)) {
-            return Err(ServiceError::parameter(
-                "guidance",
-                "`guidance` must be from 1 (none) to 10",
-            ));
+            let message = format!(
+                "`guidance` must be from {} (none) to {}",
+                GUIDANCE.start(),
+                GUIDANCE.end()
+            );
+            return Err(ServiceError::parameter("guidance", message));
         }
         if options.readings.is_some_and(|n| !READINGS.contains(&n)) {
             let message = format!("`readings` must be from {} to {}", READINGS.start(), READINGS.end());
@@ -66,10 +68,8 @@ impl Limits {
             return Err(ServiceError::parameter("max_tokens", "`max_tokens` must be at least 1"));
         }
         if options.seed.is_some_and(|s| s >= SEED_END) {
-            return Err(ServiceError::parameter(
-                "seed",
-                "`seed` must be from 0 to 9007199254740991",
-            ));
+            let message = format!("`seed` must be from 0 to {}", SEED_END - 1);
+            return Err(ServiceError::parameter("seed", message));
         }
         let most = self.stop_bytes;
         if options.stop.len() > self.stops || options.stop.iter().any(|s| s.is_empty() || s.len() > most) {

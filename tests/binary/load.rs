@@ -89,6 +89,29 @@ fn load_on_no_server_ends_at_once_and_says_what_is_wrong() {
 }
 
 #[test]
+fn load_asks_the_server_itself_whatever_proxy_is_set() {
+    let url = stand_in(|stream| {
+        let broken = r#"{"error": {"code": "model_failed", "message": "It is broken."}}"#;
+        respond(stream, "503 Service Unavailable", broken)
+    });
+    // Nobody listens there.
+    let proxy = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    let proxy = format!("http://{}", proxy.expect("a free port"));
+    let output = std::process::Command::new(SERVER)
+        .args(["load", "--url", &url, "--clients", "1", "--duration", "500ms", "--json"])
+        .env("http_proxy", &proxy)
+        .env_remove("no_proxy")
+        .env_remove("NO_PROXY")
+        .output()
+        .expect("the binary starts");
+    let summary: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(
+        summary["first_errors"]["model_failed"], "503: It is broken.",
+        "{summary}"
+    );
+}
+
+#[test]
 fn load_on_a_server_that_answers_nothing_fails_and_does_not_spin() {
     let url = stand_in(|stream| {
         let broken = r#"{"error": {"code": "model_failed", "message": "It is broken."}}"#;

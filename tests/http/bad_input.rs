@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::Request;
-use llm_cxr::radiograph::ImageFormat;
+use llm_cxr::radiograph::{self, ImageFormat, Pixels};
 use llm_cxr::service::{self, Options, ServiceError, Task};
 use serde_json::{Value, json};
 
@@ -220,6 +220,9 @@ async fn options_out_of_range_are_refused_by_name() {
     for (option, value) in [
         ("temperature", json!(2.5)),
         ("temperature", json!(-0.1)),
+        // More than any f32 holds, and still a number.
+        ("temperature", json!(1e39)),
+        ("guidance", json!(-1e300)),
         ("top_p", json!(0)),
         ("top_p", json!(1.01)),
         ("top_k", json!(1_000_000)),
@@ -258,6 +261,36 @@ async fn options_out_of_range_are_refused_by_name() {
         assert_eq!(answer.json()["error"]["param"], option);
     }
     healthy(&house).await;
+}
+
+#[tokio::test]
+async fn a_large_form_is_read_and_refused_as_a_small_one_is() {
+    let house = House::plain().await;
+    // Noise that no compression makes small: what is large is taken apart on another thread.
+    let noise = |at: u64| {
+        (at.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .rotate_left(29)
+            .wrapping_mul(0xbf58_476d_1ce4_e5b9)
+            >> 56) as u8
+    };
+    let pixels = Pixels::new(240, 240, (0..240 * 240 * 3).map(noise).collect()).expect("the size fits");
+    let large = radiograph::write(&pixels, ImageFormat::Png, &[]).expect("written");
+    assert!(large.len() > 100 << 10, "{}", large.len());
+    for image in [&png(20, 20), &large] {
+        let image = ("image", Some("image/png"), image.as_slice());
+        let whole = multipart(&[image, ("seed", None, b"5")]);
+        let post = |form: Vec<u8>| house.post("/v1/report", &multipart_kind(), form);
+        assert_eq!(post(whole.clone()).await.ok().json()["sampling"]["seed"], 5);
+        post(multipart(&[image, image]))
+            .await
+            .refused(400, "conflicting_fields");
+        post(multipart(&[image, ("sed", None, b"5")]))
+            .await
+            .refused(400, "unknown_field");
+        post(whole[..whole.len() - 30].to_vec())
+            .await
+            .refused(400, "invalid_multipart");
+    }
 }
 
 #[tokio::test]

@@ -292,6 +292,18 @@ fn the_ranges_of_the_contract_are_those_that_the_service_holds() {
     assert_eq!(*readings, json!(llm_cxr::model::bundle::READINGS.end()));
     let seed = &schemas["ReportRequest"]["properties"]["seed"]["maximum"];
     assert_eq!(*seed, json!(llm_cxr::service::SEED_END - 1));
+    let guidance = &schemas["GenerateImageRequest"]["properties"]["guidance"];
+    let range = llm_cxr::model::bundle::GUIDANCE;
+    let ends = [&guidance["minimum"], &guidance["maximum"]].map(|end| end.as_f64().map(|end| end as f32));
+    assert_eq!(ends, [Some(*range.start()), Some(*range.end())]);
+    // What ends a reply is described in words.
+    let stop = schemas["ChatRequest"]["properties"]["stop"].to_string();
+    let (most, bytes) = (limits.stops, format!("at most {} bytes", limits.stop_bytes));
+    assert!(
+        most == 4 && stop.contains("up to four texts") && stop.contains(&bytes),
+        "{most}, {stop}"
+    );
+    assert!(schemas["Stop"].to_string().contains("Up to four."));
 }
 
 /// A request's body that is taken, with its path, for each schema of a request.

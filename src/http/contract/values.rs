@@ -9,18 +9,23 @@ use utoipa::openapi::schema::{Array, ArrayItems, SchemaType, Type};
 use utoipa::openapi::{Object, OpenApi, RefOr, Schema};
 
 use crate::http::intake::conversation::MAX_MESSAGES;
+use crate::http::routes::options::{CONSTRAINTS, FORMATS, parts};
 
 /// The words that fields of this name take, whatever object they are in.
-const WORDS: [(&str, &[&str]); 5] = [
-    ("constraint", &["auto", "none"]),
-    ("format", &["png", "jpeg"]),
-    ("output_format", &["png", "jpeg"]),
-    ("finish_reason", &["stop", "length"]),
-    ("role", &["assistant"]),
-];
+fn words_of(field: &str) -> Option<Vec<&'static str>> {
+    Some(match field {
+        "constraint" => words(&CONSTRAINTS),
+        "format" | "output_format" => words(&FORMATS),
+        "finish_reason" => vec!["stop", "length"],
+        "role" => vec!["assistant"],
+        _ => return None,
+    })
+}
 
-/// What `include` adds, and what it adds to answers to questions besides.
-const ADDED: &[&str] = &["token_ids", "codes", "probabilities"];
+/// The words of a choice.
+fn words<T>(choices: &[(&'static str, T)]) -> Vec<&'static str> {
+    choices.iter().map(|(word, _)| *word).collect()
+}
 
 /// Whose messages a chat takes.
 const ROLES: [&str; 4] = ["system", "developer", "user", "assistant"];
@@ -68,8 +73,8 @@ fn single(value: &mut Object, object: &str, field: &str, required: bool) {
     if FILLED.contains(&(object, field)) {
         value.min_length = Some(1);
     }
-    if let Some((_, words)) = WORDS.iter().find(|(name, _)| *name == field) {
-        value.enum_values = Some(choice(words, &value.schema_type));
+    if let Some(words) = words_of(field) {
+        value.enum_values = Some(choice(&words, &value.schema_type));
     }
 }
 
@@ -80,12 +85,9 @@ fn several(list: &mut Array, object: &str, field: &str, required: bool) {
     }
     match (object, field) {
         (_, "include") => {
-            let added = match object {
-                "VqaRequest" => ADDED,
-                _ => &ADDED[..2],
-            };
+            let added = words(parts(object == "VqaRequest"));
             if let Some(word) = item(list) {
-                word.enum_values = Some(choice(added, &word.schema_type));
+                word.enum_values = Some(choice(&added, &word.schema_type));
             }
         }
         (_, "questions") => {

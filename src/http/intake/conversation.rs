@@ -40,7 +40,7 @@ impl Conversation {
     pub async fn read(messages: Value) -> Result<Self, ApiError> {
         let messages = match messages {
             Value::Array(messages) if !messages.is_empty() && messages.len() <= MAX_MESSAGES => messages,
-            _ => return Err(wrong("messages", "a list of 1 to 256 messages")),
+            _ => return Err(wrong("messages", &format!("a list of 1 to {MAX_MESSAGES} messages"))),
         };
         let (mut system, mut turns, mut image) = (Vec::new(), Vec::new(), None);
         let mut wordless = false;

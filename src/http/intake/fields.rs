@@ -141,16 +141,19 @@ impl Fields {
         self.lacking.get_or_insert(name);
     }
 
-    /// A finite number.
+    /// A number. One that is larger than any f32 becomes the largest: it is out of every range, and is told so where ranges are checked.
     pub fn number(&mut self, name: &'static str) -> Result<Option<f32>, ApiError> {
         let number = match self.single(name)? {
             None => return Ok(None),
-            Some(Value::String(text)) if self.textual => text.trim().parse().ok(),
-            Some(value) => value.as_f64().map(|n| n as f32),
+            // `inf` and `nan` are words here.
+            Some(Value::String(text)) if self.textual && text.bytes().any(|b| b.is_ascii_digit()) => {
+                text.trim().parse().ok()
+            }
+            Some(value) => value.as_f64(),
         };
+        let most = f64::from(f32::MAX);
         number
-            .filter(|n: &f32| n.is_finite())
-            .map(Some)
+            .map(|number: f64| Some(number.clamp(-most, most) as f32))
             .ok_or_else(|| wrong(name, "a number"))
     }
 

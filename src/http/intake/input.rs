@@ -1,5 +1,7 @@
 //! A request's fields and image, whichever way they came: JSON, multipart, or an image with options in the query string.
 
+use std::borrow::Cow;
+
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, FromRequest, Multipart, Request};
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
@@ -8,6 +10,7 @@ use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
+use futures::executor::block_on;
 
 use super::body::{BodyLimits, no_memory};
 use super::budget::Share;
@@ -82,12 +85,17 @@ impl Input {
             }
             Kind::Image => (Fields::from_query(query)?, Some(bytes), share),
             Kind::Multipart => {
+                let length = bytes.len();
                 let mut request = Request::new(Body::from(bytes));
                 *request.headers_mut() = head.headers;
                 // The body has been bounded already.
                 DefaultBodyLimit::apply(DefaultBodyLimit::disable(), &mut request);
-                let (fields, file) = multipart(request).await?;
-                (fields, file, share)
+                // All of it is here, so that nothing is waited for.
+                apart(length, move || {
+                    let (fields, file) = block_on(multipart(request))?;
+                    Ok((fields, file, share))
+                })
+                .await?
             }
         };
         Ok(Self { fields, file, share })
@@ -161,8 +169,12 @@ fn kind_of(headers: &HeaderMap, kinds: &[Kind]) -> Result<Kind, ApiError> {
     })
 }
 
+/// The error for a form that is none.
+fn broken(what: impl Into<Cow<'static, str>>) -> ApiError {
+    ApiError::new(ErrorCode::InvalidMultipart, what)
+}
+
 async fn multipart(request: Request) -> Result<(Fields, Option<Bytes>), ApiError> {
-    let broken = |what: &'static str| ApiError::new(ErrorCode::InvalidMultipart, what);
     let mut parts = Multipart::from_request(request, &())
         .await
         .map_err(|_| broken("The content type names no multipart boundary; let your HTTP client set it."))?;
@@ -176,7 +188,7 @@ async fn multipart(request: Request) -> Result<(Fields, Option<Bytes>), ApiError
         let is_file = part.file_name().is_some();
         let bytes = part.bytes().await.map_err(|_| broken(cut))?;
         if pairs.len() >= MAX_PARTS {
-            return Err(broken("The multipart body has more than 64 parts."));
+            return Err(broken(format!("The multipart body has more than {MAX_PARTS} parts.")));
         }
         match name.as_str() {
             "image" if image.is_some() => {

@@ -9,7 +9,8 @@ use futures::stream;
 use serde_json::Value;
 
 use super::models::check_model;
-use super::{start, take_seed};
+use super::options::take_seed;
+use super::start;
 use crate::http::access::track::RequestContext;
 use crate::http::envelope::{Notice, now};
 use crate::http::error::{ApiError, ErrorCode};

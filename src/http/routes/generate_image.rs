@@ -5,11 +5,12 @@ use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
 
-use super::{start, take_constraint, take_format, take_options};
+use super::options::{Include, take_constraint, take_format, take_options};
+use super::start;
 use crate::http::access::track::RequestContext;
 use crate::http::error::{ApiError, ErrorCode};
 use crate::http::intake::input::Input;
-use crate::http::respond::{Include, deliver, drawn};
+use crate::http::respond::{deliver, drawn};
 use crate::http::state::AppState;
 use crate::http::wire::{ErrorBody, GenerateImageRequest, GenerateImageResponse};
 use crate::radiograph::ImageFormat;

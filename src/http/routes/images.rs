@@ -5,7 +5,8 @@ use axum::extract::{Request, State};
 use base64::Engine as _;
 
 use super::models::check_model;
-use super::{start, take_format, take_seed};
+use super::options::{take_format, take_seed};
+use super::start;
 use crate::http::envelope::{Notice, now};
 use crate::http::error::{ApiError, ErrorCode};
 use crate::http::intake::input::Input;

@@ -3,12 +3,13 @@
 use axum::extract::{Request, State};
 use axum::response::Response;
 
-use super::{start, take_format, take_options};
+use super::options::{Include, take_format, take_options};
+use super::start;
 use crate::engine::FinishReason;
 use crate::http::access::track::RequestContext;
 use crate::http::error::{ApiError, ErrorCode};
 use crate::http::intake::input::Input;
-use crate::http::respond::{Include, deliver, drawn, finish_reason};
+use crate::http::respond::{deliver, drawn, finish_reason};
 use crate::http::state::AppState;
 use crate::http::wire::{ErrorBody, InstructRequest, InstructResponse};
 use crate::radiograph::ImageFormat;

@@ -3,11 +3,12 @@
 use axum::extract::{Request, State};
 use axum::response::Response;
 
-use super::{start, take_constraint, take_options};
+use super::options::{Include, take_constraint, take_options};
+use super::start;
 use crate::http::access::track::RequestContext;
 use crate::http::error::ApiError;
 use crate::http::intake::input::Input;
-use crate::http::respond::{Include, deliver, finish_reason};
+use crate::http::respond::{deliver, finish_reason};
 use crate::http::state::AppState;
 use crate::http::wire::{ErrorBody, ReadingsUsed, ReportRequest, ReportResponse};
 use crate::service::Task;

@@ -28,7 +28,7 @@ pub struct ChatRequest {
     /// The newer name of `max_tokens`.
     #[schema(minimum = 1)]
     pub max_completion_tokens: Option<u64>,
-    /// Any whole number; what is not from 0 to 2⁵³ − 1 is folded into that range. Choice `i` has `seed + i`.
+    /// Any whole number of 64 bits; what is not from 0 to 2⁵³ − 1 is folded into that range. Choice `i` has `seed + i`.
     pub seed: Option<i64>,
     /// How many choices; default 1.
     #[schema(minimum = 1, maximum = 8)]

@@ -66,6 +66,32 @@ fn a_number_larger_than_any_is_a_number_and_one_below_nought_or_that_is_not_whol
 }
 
 #[test]
+fn a_number_that_no_f32_holds_is_the_largest_of_its_sign_and_a_word_is_none() {
+    let read = |number: &str| {
+        let fields = Fields::from_query(&format!("temperature={number}"));
+        fields.expect("a query").number("temperature")
+    };
+    let of_json = |number: &str| {
+        let fields = of_json(format!("{{\"temperature\": {number}}}").as_bytes());
+        fields.expect("JSON").number("temperature")
+    };
+    for (number, right) in [
+        ("1e39", f32::MAX),
+        ("-1e39", f32::MIN),
+        ("1e308", f32::MAX),
+        ("0.1", 0.1),
+    ] {
+        for told in [read(number), of_json(number)] {
+            assert_eq!(told.expect("a number"), Some(right), "{number}");
+        }
+    }
+    assert_eq!(read("1e400").expect("a number"), Some(f32::MAX));
+    for word in ["inf", "-Infinity", "nan", "", "hot", "0x1"] {
+        assert_eq!(read(word).expect_err("none").code, ErrorCode::InvalidField, "{word}");
+    }
+}
+
+#[test]
 fn a_whole_number_in_json_may_be_written_with_a_point() {
     let read = |number: &str| {
         let fields = of_json(format!("{{\"seed\": {number}}}").as_bytes());
