@@ -19,8 +19,6 @@ pub struct Facts {
     pub kv_tokens: usize,
     /// Positions behind these for the prefixes that prompts share.
     pub prefix_tokens: usize,
-    /// Bytes of KV memory one token takes (for metrics).
-    pub kv_bytes_per_token: usize,
     /// Codes of one image.
     pub codes_per_image: usize,
     /// First image-code id; code `c` is the token `code_base + c`.

@@ -76,17 +76,17 @@ impl<T> Line<T> {
     }
 
     /// The place of the first behind its head that is `wanted`.
-    fn behind(&self, wanted: &mut impl FnMut(&T, Place) -> bool) -> Option<usize> {
+    fn behind(&self, wanted: &mut impl FnMut(&T, Standing) -> bool) -> Option<usize> {
         let mut behind = self.entries.iter().skip(1);
         behind
-            .position(|entry| wanted(&entry.item, Place::Behind))
+            .position(|entry| wanted(&entry.item, Standing::Behind))
             .map(|place| place + 1)
     }
 }
 
 /// Where in the line an item stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Standing {
     /// It is the first.
     First,
     /// It would pass the first.
@@ -188,13 +188,13 @@ impl<T> Queue<T> {
 
     /// Takes the first item of the caller whose turn it is.
     pub fn pop(&mut self) -> Option<T> {
-        self.pop_if(|_, place| place == Place::First)
+        self.pop_if(|_, place| place == Standing::First)
     }
 
     /// Takes the first item of the caller whose turn it is, if it is `wanted`; otherwise the first that is of those behind it: other callers' by
     /// turns, then its own caller's. Nobody passes one whom too many have passed already. An item that passes takes its caller's turn, but
     /// not that of the one in front of it.
-    pub fn pop_if(&mut self, wanted: impl FnMut(&T, Place) -> bool) -> Option<T> {
+    pub fn pop_if(&mut self, wanted: impl FnMut(&T, Standing) -> bool) -> Option<T> {
         let first = self.lines.iter().position(Line::waits)?;
         let (from, place) = self.find(wanted)?;
         let passes_its_own_first = from == first && place > 0;
@@ -220,11 +220,11 @@ impl<T> Queue<T> {
     }
 
     /// Where the first item stands that is `wanted`: the number of its line, and its place there.
-    fn find(&self, mut wanted: impl FnMut(&T, Place) -> bool) -> Option<(usize, usize)> {
+    fn find(&self, mut wanted: impl FnMut(&T, Standing) -> bool) -> Option<(usize, usize)> {
         let mut lines = self.lines.iter().enumerate().filter(|(_, line)| line.waits());
         let (first, own) = lines.next()?;
         let head = own.entries.front()?;
-        if wanted(&head.item, Place::First) {
+        if wanted(&head.item, Standing::First) {
             return Some((first, 0));
         }
         if head.passed >= MOST_PASSES {
@@ -232,7 +232,7 @@ impl<T> Queue<T> {
         }
         for (number, line) in lines {
             let head = line.entries.front()?;
-            if wanted(&head.item, Place::Behind) {
+            if wanted(&head.item, Standing::Behind) {
                 return Some((number, 0));
             }
             if head.passed >= MOST_PASSES {

@@ -39,18 +39,18 @@ fn few_pass_the_first_and_only_those_that_may() {
         queue.push(Caller::ONLY, item, 1, None, now).unwrap();
     }
     let mut passing = Vec::new();
-    while let Some(item) = queue.pop_if(|item, place| place == Place::Behind && item % 2 == 1) {
+    while let Some(item) = queue.pop_if(|item, place| place == Standing::Behind && item % 2 == 1) {
         passing.push(item);
     }
     assert_eq!(passing, (0..MOST_PASSES).map(|n| 2 * n + 1).collect::<Vec<_>>());
     assert_eq!((queue.len(), queue.bytes()), (44, 44));
-    assert_eq!(queue.pop_if(|_, place| place == Place::First), Some(0));
+    assert_eq!(queue.pop_if(|_, place| place == Standing::First), Some(0));
     assert_eq!(
-        queue.pop_if(|&item, place| place == Place::Behind && item == 33),
+        queue.pop_if(|&item, place| place == Standing::Behind && item == 33),
         Some(33)
     );
     // Sixteen have passed the one that is first now.
-    assert_eq!(queue.pop_if(|_, place| place == Place::Behind), None);
+    assert_eq!(queue.pop_if(|_, place| place == Standing::Behind), None);
     assert_eq!((queue.pop(), queue.pop()), (Some(2), Some(4)));
 }
 
@@ -250,7 +250,7 @@ fn callers_whose_small_jobs_pass_a_large_one_take_turns_and_few_pass() {
     let many = |caller| (1..20).map(move |number| (caller, number));
     let items: Vec<_> = [(A, 0)].into_iter().chain(many(B)).chain(many(C)).collect();
     let mut queue = with(&items);
-    let small = |item: &(Caller, u32), place: Place| place == Place::Behind && item.1 > 0;
+    let small = |item: &(Caller, u32), place: Standing| place == Standing::Behind && item.1 > 0;
     let passing: Vec<_> = std::iter::from_fn(|| queue.pop_if(small)).collect();
     let turns = (1..=MOST_PASSES / 2).flat_map(|number| [(B, number), (C, number)]);
     assert_eq!(passing, turns.collect::<Vec<_>>());
@@ -261,7 +261,7 @@ fn callers_whose_small_jobs_pass_a_large_one_take_turns_and_few_pass() {
 #[test]
 fn who_is_passed_by_its_own_callers_small_ones_keeps_its_turn() {
     let mut queue = with(&[(A, 0), (A, 1), (B, 0), (B, 2)]);
-    let small = |item: &(Caller, u32), place: Place| place == Place::Behind && item.1 == 1;
+    let small = |item: &(Caller, u32), place: Standing| place == Standing::Behind && item.1 == 1;
     assert_eq!(queue.pop_if(small), Some((A, 1)));
     let order: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
     assert_eq!(order, [(A, 0), (B, 0), (B, 2)]);
@@ -270,7 +270,7 @@ fn who_is_passed_by_its_own_callers_small_ones_keeps_its_turn() {
 #[test]
 fn who_comes_first_is_behind_those_that_wait_for_their_first_turn_also_where_one_was_passed_by_its_own() {
     let mut queue = with(&[(A, 0), (A, 1), (B, 0)]);
-    let small = |item: &(Caller, u32), place: Place| place == Place::Behind && item.1 == 1;
+    let small = |item: &(Caller, u32), place: Standing| place == Standing::Behind && item.1 == 1;
     assert_eq!(queue.pop_if(small), Some((A, 1)));
     queue.push(C, (C, 0), 1, None, Instant::now()).unwrap();
     let order: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
@@ -323,7 +323,7 @@ proptest! {
                 3 | 4 => {
                     let taken = match op {
                         3 => queue.pop(),
-                        _ => queue.pop_if(|_, place| place == Place::First),
+                        _ => queue.pop_if(|_, place| place == Standing::First),
                     };
                     let longest = (0..4).filter(|&one| !waiting[one].is_empty()).map(|one| last_turn[one]).min();
                     prop_assert_eq!(taken.is_some(), longest.is_some());
@@ -357,8 +357,8 @@ proptest! {
                 continue;
             }
             let taken = queue.pop_if(|&(_, n), place| match place {
-                Place::First => choice == 3 && n % 2 == 0,
-                Place::Behind => n % 3 == 0,
+                Standing::First => choice == 3 && n % 2 == 0,
+                Standing::Behind => n % 3 == 0,
             });
             if let Some((caller, number)) = taken {
                 passed.remove(&(caller, number));

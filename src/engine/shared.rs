@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::queue::{Full, NoRoom, Place, Queue, Removed};
+use super::queue::{Full, NoRoom, Queue, Removed, Standing};
 use super::{Caller, EngineConfig, EngineError, Event, Facts, Job, Preparing, Stats, TokenRules};
 
 /// A job that was admitted, and where its events go.
@@ -272,7 +272,7 @@ impl Shared {
 
     /// Takes what has come. `room` says whether a job that stands there in the queue may join, and takes its part of the room; it is asked
     /// anew after each that does. With `idle` it waits until there is something.
-    pub(super) fn take_mail(&self, idle: bool, mut room: impl FnMut(&Job, Place) -> bool) -> Mail {
+    pub(super) fn take_mail(&self, idle: bool, mut room: impl FnMut(&Job, Standing) -> bool) -> Mail {
         let mut mailbox = lock(&self.mailbox);
         loop {
             let mut mail = Mail {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use axum::Json;
-use axum::http::header::{CONNECTION, RETRY_AFTER};
+use axum::http::header::RETRY_AFTER;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 
@@ -239,17 +239,6 @@ impl ApiError {
         // Official clients of the OpenAI API would ask three times, and each time wait as long.
         if self.code == ErrorCode::DeadlineExceeded {
             headers.insert("x-should-retry", HeaderValue::from_static("false"));
-        }
-        // What is left of the body will not be read.
-        let unread = [
-            ErrorCode::BodyIncomplete,
-            ErrorCode::BodyTimeout,
-            ErrorCode::BodyTooLarge,
-            ErrorCode::TooManyBodies,
-            ErrorCode::ShuttingDown,
-        ];
-        if unread.contains(&self.code) {
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
     }

@@ -53,7 +53,6 @@ where
                 codes_total: total,
             },
         )),
-        Ok(Update::Image { .. }) => None,
         Ok(Update::Done(outcome)) => shape.take().map(|shape| event("done", &shape(*outcome))),
         Err(error) => Some(event("error", &error)),
     });

@@ -136,13 +136,6 @@ pub enum Update {
         /// Codes of a whole image.
         total: usize,
     },
-    /// An image is drawn.
-    Image {
-        /// Index of the reply.
-        index: usize,
-        /// The image.
-        drawing: Drawing,
-    },
     /// The whole answer; nothing comes after it.
     Done(Box<Outcome>),
 }

@@ -169,8 +169,7 @@ impl Reply {
     }
 
     fn take_token(&mut self, sequence: usize, id: TokenId) {
-        let elapsed = self.begun.elapsed();
-        self.first_token.get_or_insert(elapsed);
+        self.first_token.get_or_insert_with(|| self.begun.elapsed());
         let total = self.plan.codes_per_image;
         let Some(strand) = self.strands.get_mut(sequence).filter(|s| s.summary.is_none()) else {
             return;
@@ -201,30 +200,26 @@ impl Reply {
         let stopped = strand.polish.stopped();
         self.show(sequence, text);
         if stopped {
-            let summary = self.cut_short(sequence, elapsed);
+            let summary = self.cut_short(sequence);
             if let Some(strand) = self.strands.get_mut(sequence) {
                 strand.summary = Some(summary);
             }
         }
     }
 
-    /// The account of a reply that a stop text ended; the engine may still be writing on.
-    fn cut_short(&self, sequence: usize, elapsed: Duration) -> SequenceSummary {
+    /// The account of a reply that a stop text ended; the engine may still be writing on. Where its time went is not known here, and chats alone have
+    /// stop texts, which are not told it.
+    fn cut_short(&self, sequence: usize) -> SequenceSummary {
         let prompt = self.plan.sequences.get(sequence).map(|s| &s.prompt);
         let with_codes = prompt.map_or(0, |p| p.len(self.plan.codes_per_image));
         let without_codes = prompt.map_or(0, |p| p.len(0));
-        let first = self.first_token.unwrap_or(elapsed);
         SequenceSummary {
             reason: FinishReason::Stop,
             prompt_tokens: with_codes,
             image_tokens: with_codes - without_codes,
             completion_tokens: self.strands.get(sequence).map_or(0, |s| s.ids.len()),
             first_token_probabilities: Vec::new(),
-            timing: Timing {
-                prefill: first.saturating_sub(self.preprocess),
-                decode: elapsed.saturating_sub(first),
-                ..Timing::default()
-            },
+            timing: Timing::default(),
         }
     }
 
@@ -255,11 +250,7 @@ impl Reply {
             height,
         };
         if let Some(strand) = self.strands.get_mut(sequence) {
-            strand.image = Some(drawing.clone());
-            self.updates.push_back(Update::Image {
-                index: sequence,
-                drawing,
-            });
+            strand.image = Some(drawing);
         }
         Ok(())
     }

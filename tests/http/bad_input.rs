@@ -266,6 +266,7 @@ async fn options_out_of_range_are_refused_by_name() {
 #[tokio::test]
 async fn a_large_form_is_read_and_refused_as_a_small_one_is() {
     let house = House::plain().await;
+    let kind = multipart_kind();
     // Noise that no compression makes small: what is large is taken apart on another thread.
     let noise = |at: u64| {
         (at.wrapping_mul(0x9e37_79b9_7f4a_7c15)
@@ -279,7 +280,7 @@ async fn a_large_form_is_read_and_refused_as_a_small_one_is() {
     for image in [&png(20, 20), &large] {
         let image = ("image", Some("image/png"), image.as_slice());
         let whole = multipart(&[image, ("seed", None, b"5")]);
-        let post = |form: Vec<u8>| house.post("/v1/report", &multipart_kind(), form);
+        let post = |form: Vec<u8>| house.post("/v1/report", &kind, form);
         assert_eq!(post(whole.clone()).await.ok().json()["sampling"]["seed"], 5);
         post(multipart(&[image, image]))
             .await

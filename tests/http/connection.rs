@@ -182,6 +182,33 @@ async fn an_answer_promises_to_keep_its_connection_only_where_the_body_was_read_
 }
 
 #[tokio::test]
+async fn a_connection_is_kept_after_a_body_that_was_refused_and_read_and_not_after_one_that_is_broken() {
+    const NEXT: &str = "GET /livez HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+    let mut plan = Plan::default();
+    plan.config.max_body_bytes = 1024;
+    let house = House::ready(plan).await;
+    let served = house.serve().await;
+    let ask = async |framing: &str, rest: &str| {
+        let mut stream = TcpStream::connect(served.address).await.expect("connected");
+        let head = format!("POST /v1/report HTTP/1.1\r\nhost: a\r\ncontent-type: image/png\r\n{framing}\r\n\r\n{rest}");
+        stream.write_all(head.as_bytes()).await.expect("written");
+        read_all(&mut stream).await
+    };
+    let answers = ask("content-length: 2000", &format!("{}{NEXT}", "x".repeat(2000))).await;
+    assert!(
+        answers.starts_with("HTTP/1.1 413") && answers.contains("body_too_large"),
+        "{answers}"
+    );
+    assert!(answers.contains("\"alive\""), "{answers}");
+    let answer = ask("transfer-encoding: chunked", "4\r\nsome\r\nno chunk\r\n").await;
+    assert!(
+        answer.starts_with("HTTP/1.1 400") && answer.contains("body_incomplete"),
+        "{answer}"
+    );
+    assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
+}
+
+#[tokio::test]
 async fn a_client_that_is_refused_while_it_sends_gets_its_answer() {
     let house = House::plain().await;
     let served = house.serve().await;

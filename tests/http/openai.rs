@@ -98,12 +98,7 @@ async fn any_whole_number_is_a_seed() {
             .refused(400, "invalid_field");
     }
     // Whole, and of more digits than any number has: read as one with a point.
-    for seed in [
-        json!(1e20),
-        json!(123_456_789_012_345_680_000_000_000_000.0),
-        json!(-1e19),
-        json!(1e300),
-    ] {
+    for seed in [json!(1e20), json!(1.5e29), json!(-1e19), json!(1e300)] {
         let answer = house.json("/v1/chat/completions", ask(json!({"seed": seed}))).await;
         answer.refused(400, "invalid_parameter");
         assert!(answer.text().contains("64 bits"), "{}", answer.text());

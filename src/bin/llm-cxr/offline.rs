@@ -259,7 +259,7 @@ fn run(
                     }
                     return Ok::<_, Box<dyn std::error::Error>>(*outcome);
                 }
-                Update::Text { .. } | Update::Image { .. } => {}
+                Update::Text { .. } => {}
             }
         }
         Err("the engine ended without an answer".into())

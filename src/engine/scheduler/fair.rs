@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Instant;
 
-use super::{JobId, Observation, Phase, Role, Scheduler, SequenceKey};
-use crate::engine::queue::Place;
+use super::{JobId, Observation, Role, Scheduler, SequenceKey, Stage};
+use crate::engine::queue::Standing;
 use crate::engine::{Job, Rule};
 
 /// Most jobs that wait for more places than they have while others still join, small ones aside. More of them would only slow each other down.
@@ -57,15 +57,15 @@ pub(in crate::engine) struct Room {
 impl Room {
     /// Whether a job that stands there in the queue may join; if so its part of the room is taken. Small jobs pass a large one that stands
     /// first and has to wait, and do not wait for the end of large ones that take turns.
-    pub(in crate::engine) fn admit(&mut self, job: &Job, place: Place) -> bool {
+    pub(in crate::engine) fn admit(&mut self, job: &Job, place: Standing) -> bool {
         match place {
-            Place::First => {
+            Standing::First => {
                 let small = job.seats() <= self.small;
                 let joins = self.take(job) || (small && self.crowded && self.pass(job));
                 self.passable = !joins && !small;
                 joins
             }
-            Place::Behind => self.passable && self.pass(job),
+            Standing::Behind => self.passable && self.pass(job),
         }
     }
 
@@ -109,9 +109,9 @@ impl Scheduler {
         for job in self.jobs.values() {
             let (mut seats, mut placed, mut waits) = (0, false, false);
             for (_, sequence) in self.sequences.range(job.keys.clone()) {
-                seats += usize::from(sequence.phase != Phase::Drawing);
+                seats += usize::from(sequence.stage != Stage::Drawing);
                 placed |= sequence.span().is_some();
-                waits |= sequence.phase == Phase::WaitingForKv && sequence.role != Role::Guide;
+                waits |= sequence.stage == Stage::WaitingForKv && sequence.role != Role::Guide;
             }
             if !placed {
                 outside += seats;
@@ -177,7 +177,7 @@ impl Scheduler {
     fn first_waiting(&self, keys: Range<SequenceKey>) -> Option<SequenceKey> {
         let mut sequences = self.sequences.range(keys);
         let waits =
-            sequences.find(|(_, sequence)| sequence.phase == Phase::WaitingForKv && sequence.role != Role::Guide);
+            sequences.find(|(_, sequence)| sequence.stage == Stage::WaitingForKv && sequence.role != Role::Guide);
         waits.map(|(&key, _)| key)
     }
 
@@ -206,11 +206,11 @@ impl Scheduler {
                 return None;
             };
             if let Some(guide) = self.sequences.get_mut(&guide) {
-                guide.phase = Phase::Prefilling(beside);
+                guide.stage = Stage::Prefilling(beside);
             }
         }
         if let Some(sequence) = self.sequences.get_mut(&key) {
-            sequence.phase = Phase::Prefilling(span);
+            sequence.stage = Stage::Prefilling(span);
             let waited = sequence.begin(now).map(Observation::Queue);
             self.told.observations.extend(waited);
         }
@@ -223,7 +223,7 @@ impl Scheduler {
         let mut before: BTreeMap<JobId, usize> = BTreeMap::new();
         let mut order = Vec::new();
         for (&key, sequence) in &self.sequences {
-            if !matches!(sequence.phase, Phase::Prefilling(_)) {
+            if !matches!(sequence.stage, Stage::Prefilling(_)) {
                 continue;
             }
             let rank = before.entry(sequence.job).or_default();

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fair::Turns;
-use sequence::{Pace, Phase, Role, Sequence};
+use sequence::{Pace, Role, Sequence, Stage};
 use twins::Twins;
 use vision::{Draw, Encode, Items, VisionLines};
 
@@ -182,13 +182,12 @@ impl Scheduler {
         let open = job.images.len() + job.sequences.len() + job.codes.len();
         let first = self.next_key;
         self.next_key += job.seats() as SequenceKey;
-        let mut running = Running {
+        let running = Running {
             keys: first..self.next_key,
             codes: vec![None; job.images.len()],
             open,
             turns: Turns::since(self.next_turn()),
         };
-        running.codes.shrink_to_fit();
         for (image, pixels) in job.images.into_iter().enumerate() {
             self.lines.push_encode(Encode { job: id, image, pixels });
         }

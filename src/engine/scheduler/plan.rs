@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use super::twins::{Shared, Turn};
-use super::{Phase, Role, Scheduler, Sequence, SequenceKey};
+use super::twins::{SharedPrompts, TwinTurn};
+use super::{Role, Scheduler, Sequence, SequenceKey, Stage};
 use crate::engine::drafts::{Drafter, STEP_ROWS};
 use crate::engine::kv::SpanCopy;
 use crate::engine::prefix_cache::PrefixCache;
@@ -55,7 +55,7 @@ impl Scheduler {
         let decoding = self
             .sequences
             .values()
-            .filter(|sequence| matches!(sequence.phase, Phase::Decoding(_)))
+            .filter(|sequence| matches!(sequence.stage, Stage::Decoding(_)))
             .count();
         let prompts = self.prompts_by_turns();
         let mut step = Planning {
@@ -70,12 +70,12 @@ impl Scheduler {
                 _ => self.prefill_chunk,
             }),
             prefixes: &mut self.prefixes,
-            shared: Shared::of(&self.sequences),
+            shared: SharedPrompts::of(&self.sequences),
             guide_ready: false,
             plan: Plan::default(),
         };
         for (&key, sequence) in &mut self.sequences {
-            if matches!(sequence.phase, Phase::Decoding(_)) {
+            if matches!(sequence.stage, Stage::Decoding(_)) {
                 step.consider(key, sequence);
             }
         }
@@ -125,7 +125,7 @@ struct Planning<'a> {
     chunk: Option<usize>,
     budget: Budget,
     prefixes: &'a mut PrefixCache,
-    shared: Shared,
+    shared: SharedPrompts,
     /// Whether the guide that was considered last has, or will have after this step, all its logits.
     guide_ready: bool,
     plan: Plan,
@@ -137,10 +137,10 @@ impl Planning<'_> {
         if sequence.role == Role::Guide {
             self.guide_ready = sequence.pending().is_empty();
         }
-        let piece = match sequence.phase {
-            Phase::Decoding(_) => Some(self.next_token(sequence)),
-            Phase::Prefilling(span) => self.piece_of_prompt(sequence, span),
-            Phase::WaitingForCodes | Phase::WaitingForKv | Phase::Drawing => None,
+        let piece = match sequence.stage {
+            Stage::Decoding(_) => Some(self.next_token(sequence)),
+            Stage::Prefilling(span) => self.piece_of_prompt(sequence, span),
+            Stage::WaitingForCodes | Stage::WaitingForKv | Stage::Drawing => None,
         };
         let Some(piece) = piece.filter(|piece| piece.count > 0) else {
             return;
@@ -173,13 +173,13 @@ impl Planning<'_> {
         let (mut position, mut pending) = (sequence.position(), sequence.pending().len());
         let prefix = self.prefixes.cut(sequence.prefix());
         let turn = self.shared.turn(sequence);
-        if turn == Turn::Wait {
+        if turn == TwinTurn::Wait {
             return None;
         }
         let (mut known, mut has_run) = (None, None);
         if position == 0 {
             known = match turn {
-                Turn::Copy(from) => Some((from, sequence.shared())),
+                TwinTurn::Copy(from) => Some((from, sequence.shared())),
                 _ => self.prefixes.find(sequence.prefix()).map(|from| (from, prefix)),
             };
             let len = known.map_or(0, |(_, len)| len);

@@ -12,7 +12,7 @@ use crate::vocabulary::{PromptPart, TokenId};
 
 /// Where a sequence stands. What is finished is no longer there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(super) enum Stage {
     /// Some of its images have no codes yet.
     WaitingForCodes,
     /// Its prompt is whole; there is no memory or no place in the batch yet.
@@ -52,7 +52,7 @@ pub(super) struct Sequence {
     pub(super) job: JobId,
     /// Index in the job's sequences.
     pub(super) index: usize,
-    pub(super) phase: Phase,
+    pub(super) stage: Stage,
     pub(super) role: Role,
     /// Those with the same prompt, itself among them.
     pub(super) twins: Option<Twins>,
@@ -93,7 +93,7 @@ impl Sequence {
         Self {
             job,
             index,
-            phase: Phase::WaitingForCodes,
+            stage: Stage::WaitingForCodes,
             role,
             twins: None,
             guide_row: Vec::new(),
@@ -147,7 +147,7 @@ impl Sequence {
             PromptPart::Tokens(_) => true,
             PromptPart::Image(image) => known(image),
         });
-        if self.phase != Phase::WaitingForCodes || !whole {
+        if self.stage != Stage::WaitingForCodes || !whole {
             return;
         }
         for part in std::mem::take(&mut self.spec.prompt.parts) {
@@ -169,7 +169,7 @@ impl Sequence {
         self.prompt_len = self.tokens.len();
         // After a prefix that was run for another prompt there must be something to run for this one.
         self.prefix = self.spec.prompt.shared_prefix.min(self.prompt_len.saturating_sub(1));
-        self.phase = Phase::WaitingForKv;
+        self.stage = Stage::WaitingForKv;
     }
 
     /// KV positions it needs from its first token to its last.
@@ -179,9 +179,9 @@ impl Sequence {
 
     /// Its KV memory, if it holds any.
     pub(super) fn span(&self) -> Option<Span> {
-        match self.phase {
-            Phase::Prefilling(span) | Phase::Decoding(span) => Some(span),
-            Phase::WaitingForCodes | Phase::WaitingForKv | Phase::Drawing => None,
+        match self.stage {
+            Stage::Prefilling(span) | Stage::Decoding(span) => Some(span),
+            Stage::WaitingForCodes | Stage::WaitingForKv | Stage::Drawing => None,
         }
     }
 
@@ -357,8 +357,8 @@ impl Sequence {
         now: Instant,
         mut each: impl FnMut(TokenId),
     ) -> (bool, Pace) {
-        if let Phase::Prefilling(span) = self.phase {
-            self.phase = Phase::Decoding(span);
+        if let Stage::Prefilling(span) = self.stage {
+            self.stage = Stage::Decoding(span);
         }
         let pace = match self.clock.last_token {
             None => Pace::First(now.saturating_duration_since(self.clock.submitted)),

@@ -81,9 +81,9 @@ impl Bench {
         }
         let samples = self.scheduler.samples(&plan);
         let segments = self.scheduler.segments(&plan);
-        let phases = || self.scheduler.sequences.values().map(|sequence| sequence.phase);
-        let prefilling = |span| phases().any(|phase| phase == Phase::Prefilling(span));
-        let decoding = phases().filter(|phase| matches!(phase, Phase::Decoding(_))).count();
+        let stages = || self.scheduler.sequences.values().map(|sequence| sequence.stage);
+        let prefilling = |span| stages().any(|stage| stage == Stage::Prefilling(span));
+        let decoding = stages().filter(|stage| matches!(stage, Stage::Decoding(_))).count();
         let (prompts, others): (Vec<_>, Vec<_>) = segments.iter().partition(|part| prefilling(part.span));
         let chunk = if decoding > 0 {
             self.scheduler.prefill_chunk

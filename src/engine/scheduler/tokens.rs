@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::plan::{Part, Plan};
-use super::{Draw, Event, JobId, Phase, Role, Scheduler, Sequence, SequenceKey};
+use super::{Draw, Event, JobId, Role, Scheduler, Sequence, SequenceKey, Stage};
 use crate::engine::sampler::{SampleError, Scratch};
 use crate::engine::{EngineError, RowSample, Segment, StepOutput};
 
@@ -231,7 +231,7 @@ impl Scheduler {
         }
         let (job, index) = (sequence.job, sequence.index);
         if let Some(codes) = sequence.image(&self.rules) {
-            sequence.phase = Phase::Drawing;
+            sequence.stage = Stage::Drawing;
             self.lines.push_draw(Draw {
                 job,
                 reply: Some(key),

@@ -30,7 +30,7 @@ pub(super) fn alike(prompts: &[Option<&Prompt>]) -> Vec<Option<usize>> {
 
 /// What a sequence whose prompt has not begun may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Turn {
+pub(super) enum TwinTurn {
     /// Run its prompt.
     Run,
     /// Wait for a twin that does.
@@ -40,31 +40,31 @@ pub(super) enum Turn {
 }
 
 /// How far shared prompts are, while a step is planned.
-pub(super) struct Shared(BTreeMap<Twins, Turn>);
+pub(super) struct SharedPrompts(BTreeMap<Twins, TwinTurn>);
 
-impl Shared {
+impl SharedPrompts {
     /// Prompts that have been run, and still lie somewhere.
     pub(super) fn of(sequences: &BTreeMap<SequenceKey, Sequence>) -> Self {
         let ready = sequences.values().filter_map(|sequence| {
             let (twins, span) = (sequence.twins?, sequence.span()?);
             let run = sequence.shared() > 0 && sequence.position() >= sequence.shared();
-            run.then_some((twins, Turn::Copy(span)))
+            run.then_some((twins, TwinTurn::Copy(span)))
         });
         Self(ready.collect())
     }
 
     /// What this one may do; to be asked in order of arrival of all whose prompt is being run.
-    pub(super) fn turn(&mut self, sequence: &Sequence) -> Turn {
+    pub(super) fn turn(&mut self, sequence: &Sequence) -> TwinTurn {
         let Some(twins) = sequence.twins.filter(|_| sequence.shared() > 0) else {
-            return Turn::Run;
+            return TwinTurn::Run;
         };
-        let turn = *self.0.entry(twins).or_insert(Turn::Run);
-        if turn == Turn::Run {
-            self.0.insert(twins, Turn::Wait);
+        let turn = *self.0.entry(twins).or_insert(TwinTurn::Run);
+        if turn == TwinTurn::Run {
+            self.0.insert(twins, TwinTurn::Wait);
         }
         match sequence.position() {
             0 => turn,
-            _ => Turn::Run,
+            _ => TwinTurn::Run,
         }
     }
 }

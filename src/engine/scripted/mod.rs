@@ -25,7 +25,6 @@ pub fn facts(rules: &TokenRules, image_side: usize) -> Facts {
         context: 512,
         kv_tokens: 4096,
         prefix_tokens: 0,
-        kv_bytes_per_token: 8,
         codes_per_image: rules.codes_per_image,
         code_base: rules.code_base,
         code_count: rules.code_count,

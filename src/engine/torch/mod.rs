@@ -163,7 +163,6 @@ impl TorchBackend {
             context: config.max_position_embeddings,
             kv_tokens,
             prefix_tokens: PREFIX_TOKENS,
-            kv_bytes_per_token: KvMemory::bytes_per_token(config, kind),
             codes_per_image: vqgan.config().codes_per_image(),
             code_base: (config.vocab_size - vqgan.config().n_embed) as u32,
             code_count: vqgan.config().n_embed,

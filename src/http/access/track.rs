@@ -122,7 +122,7 @@ pub async fn track(State(state): State<AppState>, mut request: Request, next: Ne
         status: None,
         begun,
         ended: false,
-        _under_way: under_way,
+        under_way,
     };
     let response = next.run(request).instrument(span).await;
     let left = response.extensions().get::<ApiError>().is_some_and(|e| e.client_left);
@@ -193,7 +193,8 @@ struct Account {
     begun: Instant,
     /// Whether the client got all of it.
     ended: bool,
-    _under_way: Option<UnderWay>,
+    /// Where it counts among those that are under way.
+    under_way: Option<UnderWay>,
 }
 
 impl Drop for Account {
@@ -205,7 +206,7 @@ impl Drop for Account {
             self.state
                 .life
                 .under_way()
-                .saturating_sub(usize::from(self._under_way.is_some())),
+                .saturating_sub(usize::from(self.under_way.is_some())),
         );
         let (id, route, method) = (&*self.context.id, self.route.as_str(), self.method);
         let server_id = self.context.server_id.as_deref();
@@ -236,7 +237,7 @@ impl Drop for Account {
         }
         // Probes and scrapes come every few seconds; those that go well would be most of the log.
         let goes_without_saying =
-            self._under_way.is_none() && !client_left && self.status.is_some_and(|status| status.is_success());
+            self.under_way.is_none() && !client_left && self.status.is_some_and(|status| status.is_success());
         match goes_without_saying {
             true => tell!(Level::DEBUG),
             false => tell!(Level::INFO),

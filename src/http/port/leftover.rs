@@ -1,4 +1,4 @@
-//! What is left of a request's body when the request is refused before its body is read (no key, no such path, too large).
+//! What is left of a request's body when the request is refused before its body is read (no key, no such path, too large, too slow).
 //!
 //! A connection that is closed while a client still sends makes many clients report a broken pipe, and never look at the answer. So what
 //! they still send is read and dropped, for a moment, before the answer goes out. Where that does not reach the end of the body, the answer
@@ -30,8 +30,10 @@ pub async fn read_leftover(request: Request, next: Next) -> Response {
     let left = Arc::new(Mutex::new(Left::default()));
     let lent = Lent(Arc::clone(&left));
     let mut response = next.run(request.map(|body| watched(body, lent))).await;
-    let Left { body, ended } = std::mem::take(&mut *left.lock().unwrap_or_else(PoisonError::into_inner));
+    let Left { body, ended, broke } = std::mem::take(&mut *left.lock().unwrap_or_else(PoisonError::into_inner));
     let unread = match body.filter(|body: &Body| !ended && !body.is_end_stream()) {
+        // What comes after it on the connection is no request.
+        _ if broke => true,
         None => false,
         // Whoever waits for a go-ahead sends nothing without one.
         Some(_) if waits => true,
@@ -67,6 +69,8 @@ struct Left {
     body: Option<Body>,
     /// Whether it was read to its end, which a body in chunks cannot say by itself.
     ended: bool,
+    /// Whether it broke off.
+    broke: bool,
 }
 
 /// Takes the body back when its reader drops it.
@@ -81,6 +85,10 @@ impl Lent {
 impl Watch for Lent {
     fn ended(&mut self) {
         self.left().ended = true;
+    }
+
+    fn broke(&mut self) {
+        self.left().broke = true;
     }
 
     fn dropped(&mut self, body: Body) {

@@ -18,6 +18,9 @@ pub(in crate::http) trait Watch: Send + Unpin + 'static {
     /// A piece has gone by.
     fn passed(&mut self) {}
 
+    /// The body has broken off.
+    fn broke(&mut self) {}
+
     /// The last of the body has gone by. May be said more than once.
     fn ended(&mut self) {}
 
@@ -74,6 +77,9 @@ impl<W: Watch> HttpBody for Watched<W> {
             })
         });
         self.watch.passed();
+        if matches!(frame, Some(Err(_))) {
+            self.watch.broke();
+        }
         if frame.is_none() || self.is_end_stream() {
             self.watch.ended();
         }

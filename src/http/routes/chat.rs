@@ -302,7 +302,7 @@ impl Template {
                 };
                 vec![self.chunk(vec![choice(index, delta, None)], None)]
             }
-            Ok(Update::Codes { .. } | Update::Image { .. }) => Vec::new(),
+            Ok(Update::Codes { .. }) => Vec::new(),
             Ok(Update::Done(outcome)) => {
                 let last = outcome.answers.iter().enumerate().map(|(index, answer)| {
                     let last = choice(index, ChatDelta::default(), Some(finish_reason(answer.finish)));
