@@ -48,7 +48,7 @@ fn as_browsers_write(text: &str) -> Option<String> {
         _ => (rest, None),
     };
     let host = match host.strip_prefix('[').and_then(|address| address.strip_suffix(']')) {
-        Some(address) => format!("[{}]", address.parse::<Ipv6Addr>().ok()?),
+        Some(address) => address_in_brackets(address.parse().ok()?),
         None if is_name(host) => host.to_owned(),
         None => return None,
     };
@@ -61,6 +61,14 @@ fn as_browsers_write(text: &str) -> Option<String> {
         true => format!("{scheme}://{host}"),
         false => format!("{scheme}://{host}:{port}"),
     })
+}
+
+/// As the URL standard has it: where IPv4 is wrapped in IPv6, too, in hexadecimal.
+fn address_in_brackets(address: Ipv6Addr) -> String {
+    match (address.to_ipv4_mapped(), address.segments()) {
+        (Some(_), [.., high, low]) => format!("[::ffff:{high:x}:{low:x}]"),
+        (None, _) => format!("[{address}]"),
+    }
 }
 
 /// Whether this is the name of a host, or an IPv4 address. A name in other letters is written in ASCII (`xn--…`) by browsers.
@@ -98,6 +106,7 @@ mod tests {
             ("http://192.0.2.7:08080", "http://192.0.2.7:8080"),
             ("http://[2001:DB8:0::1]", "http://[2001:db8::1]"),
             ("https://[::1]:8443", "https://[::1]:8443"),
+            ("http://[::ffff:192.0.2.7]", "http://[::ffff:c000:207]"),
             (
                 "https://pacs_1.xn--bcher-kva.example.",
                 "https://pacs_1.xn--bcher-kva.example.",

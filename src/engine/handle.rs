@@ -363,8 +363,8 @@ impl Events {
         std::future::poll_fn(|context| self.poll(context)).await
     }
 
-    /// The caller has what it wanted, as where a reply came to a text that ends it: nothing more comes. The job is taken out before the next step, and
-    /// counts as done rather than as cancelled.
+    /// The caller has what it wanted, as where a reply came to a text that ends it: nothing more comes. The job is taken out before the next step,
+    /// and counts as done rather than as cancelled.
     pub fn enough(&mut self) {
         if !self.ended {
             self.ended = true;

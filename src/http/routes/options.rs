@@ -72,7 +72,7 @@ pub fn take_seed(fields: &mut Fields) -> Result<Option<u64>, ApiError> {
     }
 }
 
-/// The whole number that is written with a point, as `-7.0`, or has more digits than a number of 64 bits; the largest of its sign, where it is larger.
+/// The whole number that is written with a point, as `-7.0`, or has more digits than 64 bits hold; of one that is larger still, the largest.
 fn with_point(value: &Value) -> Option<i128> {
     let number = value.as_f64().filter(|number| number.fract() == 0.0);
     number.map(|number| number as i128)
