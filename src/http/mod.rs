@@ -13,7 +13,7 @@
 //! | `port/` | from sockets to requests: accepting, time limits, closing |
 //! | `access/` | who asks: keys, addresses, the id and the log line of each request |
 //! | `intake/` | from what is sent to what a route makes a task of: bodies, fields, images, conversations |
-//! | `routes/` | the handlers, one file for each endpoint |
+//! | `routes/` | the handlers, one file for each endpoint, and the fields that several take (`options`) |
 //! | `respond`, `envelope`, `error` | what is answered: whole or as events, what every answer says, what went wrong |
 //! | `wire/` | the structs of requests and answers, from which the contract is made |
 //! | `contract`, `reference`, `pages/` | the contract, the page made of it, and what pages are made from |

@@ -1,4 +1,4 @@
-//! The handlers, one file for each endpoint.
+//! The handlers, one file for each endpoint, and the fields that several of them take.
 
 pub mod chat;
 pub mod generate_image;
