@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use super::Split;
+use super::quotes::Misplaced;
 
 /// A data set that cannot be used. Patients are never named, only places in files.
 #[derive(Debug, thiserror::Error)]
@@ -162,7 +163,14 @@ impl DataError {
     pub(super) fn csv(path: &Path, error: csv::Error) -> Self {
         let line = error.position().map_or(0, csv::Position::line);
         match error.into_kind() {
-            csv::ErrorKind::Io(reason) => Self::io(path, reason),
+            csv::ErrorKind::Io(reason) => match Misplaced::of(&reason) {
+                Some(quote) => Self::Line {
+                    path: path.to_owned(),
+                    line: quote.line,
+                    reason: quote.to_string(),
+                },
+                None => Self::io(path, reason),
+            },
             kind => Self::Line {
                 path: path.to_owned(),
                 line,

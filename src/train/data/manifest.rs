@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::labels::{self, Labels};
 use super::lines::{BYTE_ORDER_MARK, lines};
 use super::mimic;
+use super::quotes::Paired;
 use super::record::joint_view;
 use super::splits::{Place, Scope, SplitWatch};
 use super::{
@@ -178,7 +179,7 @@ pub(super) fn visit_csv<E: From<DataError>>(
     each: &mut dyn FnMut(Record, &mut Account) -> Result<(), E>,
 ) -> Result<(), E> {
     let file = File::open(path).map_err(|e| DataError::io(path, e))?;
-    let mut reader = csv::Reader::from_reader(BufReader::new(file));
+    let mut reader = csv::Reader::from_reader(Paired::new(BufReader::new(file)));
     let headers = reader.headers().map_err(|e| DataError::csv(path, e))?.clone();
     let columns = columns(path, bare, &headers, account)?;
     let mut table = Table::new(path, bare)?;

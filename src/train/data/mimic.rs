@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use flate2::read::MultiGzDecoder;
 
 use super::labels::{Labels, TABLE_VALUE, is_blank, number};
+use super::quotes::Paired;
 use super::splits::{Place, Scope, SplitWatch};
 use super::{Account, DataError, Questions, Record, ReportSource, Split, is_no_file};
 
@@ -152,7 +153,7 @@ pub(super) fn has_views(root: &Path) -> Result<bool, DataError> {
 }
 
 /// A table that is read row by row.
-type Rows = csv::Reader<Box<dyn Read>>;
+type Rows = csv::Reader<Paired<Box<dyn Read>>>;
 
 /// Opens a table and finds columns by name.
 fn table<const N: usize>(path: &Path, names: [&str; N]) -> Result<(Rows, [usize; N]), DataError> {
@@ -161,7 +162,7 @@ fn table<const N: usize>(path: &Path, names: [&str; N]) -> Result<(Rows, [usize;
         Some(suffix) if suffix == "gz" => Box::new(MultiGzDecoder::new(file)),
         _ => Box::new(file),
     };
-    let mut reader = csv::Reader::from_reader(plain);
+    let mut reader = csv::Reader::from_reader(Paired::new(plain));
     let headers = reader.headers().map_err(|e| DataError::csv(path, e))?;
     if headers.is_empty() {
         return Err(DataError::Empty(path.to_owned()));

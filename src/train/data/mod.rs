@@ -16,6 +16,9 @@ mod met;
 mod mimic;
 mod paths;
 mod pile;
+mod quotes;
+#[cfg(test)]
+mod quotes_tests;
 mod record;
 mod report;
 mod splits;
