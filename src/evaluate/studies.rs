@@ -15,8 +15,8 @@ use crate::labeler;
 use crate::phantom::{LABELS, Label, Truth};
 use crate::radiograph::{ImageFormat, is_dicom, write};
 use crate::train::data::{
-    Account, DataError, Dataset, Question, Questions, ReportSource, SUPPORT_DEVICES, Stage, decode_image, is_frontal,
-    is_normal,
+    Account, DataError, Dataset, LABELS_DIFFER, Question, Questions, ReportSource, SUPPORT_DEVICES, Stage, clash,
+    decode_image, is_frontal, is_normal,
 };
 
 /// One image with what is known of it.
@@ -93,7 +93,9 @@ impl Studies {
                 Some(study) => {
                     study.questions.extend(record.questions);
                     study.report = study.report.take().or(record.report);
-                    study.label(record.labels, tables);
+                    if study.label(record.labels, tables) {
+                        account.skip(LABELS_DIFFER, || study.id.clone());
+                    }
                 }
                 None => {
                     account.used("images");
@@ -214,16 +216,18 @@ impl Study {
         Ok(lists.map(|lists| lists.concat()))
     }
 
-    /// Adds the labels that a row gives; of those that several rows give the first one's stand, as in training.
-    fn label(&mut self, labels: Vec<(String, f32)>, complete: bool) {
+    /// Adds the labels that a row gives; of those that several rows give the first one's stand, as in training. Whether they contradict those.
+    fn label(&mut self, labels: Vec<(String, f32)>, complete: bool) -> bool {
         let normal = |(name, value): &(String, f32)| *value > 0.0 && is_normal(name);
         self.complete |= !labels.is_empty() && complete;
         self.normal |= labels.iter().any(normal);
+        let contradicts = clash(&self.labels, &labels);
         for (name, value) in labels {
             if self.labels.iter().all(|(known, _)| !known.eq_ignore_ascii_case(&name)) {
                 self.labels.push((name, value));
             }
         }
+        contradicts
     }
 
     /// What the data's own labels say of one observation; `None` where that is not known.
@@ -416,6 +420,7 @@ mod tests {
             panic!("{} studies", studies.list.len())
         };
         assert_eq!(a.known("Edema"), Some(Label::Positive));
+        assert_eq!(studies.account.skipped(LABELS_DIFFER), 1);
         assert_eq!(a.known("Pneumonia"), Some(Label::Negative));
         assert_eq!(a.text(Stage::Two).unwrap(), Ok(Some("Edema.".to_owned())));
         assert_eq!(b.text(Stage::Two).unwrap(), Ok(Some("No heading.".to_owned())));

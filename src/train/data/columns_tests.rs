@@ -72,13 +72,13 @@ fn columns_of_chexpert_are_labels_and_an_empty_cell_says_nothing() {
     write(
         dir.path(),
         "m.csv",
-        "Path,Frontal/Lateral,No Finding,Cardiomegaly,Edema,labels\n1.png,Frontal,1.0,0.0,,Hernia\n2.png,Lateral,,-1.0,nan,\n\
+        "Path,Frontal/Lateral,No Finding,Cardiomegaly,Edema,labels\n1.png,Frontal,1.0,0.0,,Hernia=0\n2.png,Lateral,,-1.0,nan,\n\
          3.png,Frontal,,large,,\n",
     );
     write(
         dir.path(),
         "m.jsonl",
-        "{\"image\":\"1.png\",\"no finding\":true,\"Cardiomegaly\":0,\"Edema\":null,\"labels\":[\"Hernia\"]}\n",
+        "{\"image\":\"1.png\",\"no finding\":true,\"Cardiomegaly\":0,\"Edema\":null,\"labels\":[\"Hernia=0\"]}\n",
     );
     let named = |list: &[(&str, f32)]| -> Vec<(String, f32)> {
         list.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect()
@@ -86,7 +86,7 @@ fn columns_of_chexpert_are_labels_and_an_empty_cell_says_nothing() {
     let (records, account) = read(&dir.path().join("m.csv")).unwrap();
     assert_eq!(
         records[0].labels,
-        named(&[("No Finding", 1.0), ("Cardiomegaly", 0.0), ("Hernia", 1.0)])
+        named(&[("No Finding", 1.0), ("Cardiomegaly", 0.0), ("Hernia", 0.0)])
     );
     assert_eq!(records[1].labels, named(&[("Cardiomegaly", -1.0)]));
     assert_eq!((records[0].selected, records[1].selected), (true, false));
@@ -97,8 +97,33 @@ fn columns_of_chexpert_are_labels_and_an_empty_cell_says_nothing() {
     told.sort_by(|a, b| a.0.cmp(&b.0));
     assert_eq!(
         told,
-        named(&[("Cardiomegaly", 0.0), ("Hernia", 1.0), ("No Finding", 1.0)])
+        named(&[("Cardiomegaly", 0.0), ("Hernia", 0.0), ("No Finding", 1.0)])
     );
+}
+
+#[test]
+fn a_row_whose_labels_contradict_each_other_is_counted_and_not_used() {
+    let dir = tempfile::tempdir().unwrap();
+    write(
+        dir.path(),
+        "m.csv",
+        "image,labels,Edema,No Finding\n1.png,Edema;edema=0,,\n2.png,Edema,0,\n3.png,Mass,,1\n4.png,Normal=0,,1\n\
+         5.png,Edema;Edema=1,1,\n6.png,Support Devices;Mass=0;Nodule=-1,,1\n7.png,Mass,,0\n",
+    );
+    write(
+        dir.path(),
+        "m.jsonl",
+        "{\"image\":\"1.png\",\"labels\":{\"Edema\":1,\"edema\":0}}\n{\"image\":\"2.png\",\"labels\":[\"Edema\"],\"Edema\":false}\n\
+         {\"image\":\"3.png\",\"No Finding\":1,\"labels\":\"Mass\"}\n{\"image\":\"4.png\",\"labels\":[\"Normal=0\",\"No Finding\"]}\n\
+         {\"image\":\"5.png\",\"labels\":[\"Edema\"],\"Edema\":1}\n{\"image\":\"6.png\",\"labels\":\"Normal;Support Devices\"}\n\
+         {\"image\":\"7.png\",\"labels\":[\"Mass\",\"Normal=0\"]}\n",
+    );
+    for name in ["m.csv", "m.jsonl"] {
+        let (records, account) = read(&dir.path().join(name)).unwrap();
+        let used: Vec<&str> = records.iter().map(|one| one.id.as_str()).collect();
+        assert_eq!(used, ["5.png", "6.png", "7.png"], "{name}");
+        assert_eq!(account.skipped(labels::CONTRADICTION), 4, "{name}: {account}");
+    }
 }
 
 #[test]

@@ -36,6 +36,35 @@ pub fn is_normal(name: &str) -> bool {
     NORMAL.iter().any(|normal| normal.eq_ignore_ascii_case(name))
 }
 
+/// Whether two labels cannot both be right of one image: one name with two values, or an image free of findings with a finding. Case does not
+/// matter, and the names for no findings are one.
+pub fn contradict(one: (&str, f32), other: (&str, f32)) -> bool {
+    let lower = |(name, _): (&str, f32)| name.to_lowercase();
+    let normal = [is_normal(one.0), is_normal(other.0)];
+    let finding = |(name, _): (&str, f32)| !name.eq_ignore_ascii_case(SUPPORT_DEVICES);
+    match normal {
+        [true, true] => one.1 != other.1,
+        [false, false] => one.1 != other.1 && lower(one) == lower(other),
+        [true, false] => one.1 > 0.0 && other.1 > 0.0 && finding(other),
+        [false, true] => one.1 > 0.0 && other.1 > 0.0 && finding(one),
+    }
+}
+
+/// Whether one of these labels and one of those [contradict] each other.
+pub fn clash(these: &[(String, f32)], those: &[(String, f32)]) -> bool {
+    let with = |one: &(String, f32)| {
+        let mut those = those.iter();
+        those.any(|other| contradict((one.0.as_str(), one.1), (other.0.as_str(), other.1)))
+    };
+    these.iter().any(with)
+}
+
+/// Why a row is left out whose labels contradict each other: which of them would be learned would depend on their order.
+pub(super) const CONTRADICTION: &str = "labels contradict each other (one has two values, or `No Finding` or `Normal` stands beside a finding); \
+                                        keep those that are right";
+/// What is counted of a row whose labels contradict those that an earlier one gives of its image.
+pub const LABELS_DIFFER: &str = "labels contradict those that an earlier row has of this image, which count";
+
 /// Why a row is left out whose labels say something that is not understood: read wrongly, they would teach the opposite.
 pub(super) const VALUE: &str = "value of a label is not 1, 0, -1, true, false, yes, no, present, absent or uncertain (write `Name`, `Name=0` or `Name=-1`)";
 /// Why a study of a table of labels has none: a cell that is taken for empty would say that the finding is absent.
@@ -159,6 +188,30 @@ mod tests {
             labels(&[("A", 1.0), ("B", 0.0), ("C", -1.0), ("D", 1.0)])
         );
         assert_eq!(of_json(&Value::Null), labels(&[]));
+    }
+
+    #[test]
+    fn labels_contradict_each_other_by_another_value_of_one_name_and_a_finding_where_there_is_none() {
+        for (one, other) in [
+            (("Edema", 1.0), ("edema", 0.0)),
+            (("Edema", 1.0), ("Edema", -1.0)),
+            (("Ödem", 1.0), ("ödem", 0.0)),
+            (("Normal", 0.0), ("No Finding", 1.0)),
+            (("no finding", 1.0), ("Mass", 1.0)),
+        ] {
+            assert!(contradict(one, other) && contradict(other, one), "{one:?} {other:?}");
+        }
+        for (one, other) in [
+            (("Edema", 1.0), ("EDEMA", 1.0)),
+            (("Edema", 1.0), ("Mass", 0.0)),
+            (("Normal", 1.0), ("No Finding", 1.0)),
+            (("No Finding", 1.0), ("Mass", 0.0)),
+            (("No Finding", 1.0), ("Mass", -1.0)),
+            (("No Finding", 0.0), ("Mass", 1.0)),
+            (("No Finding", 1.0), ("support devices", 1.0)),
+        ] {
+            assert!(!contradict(one, other) && !contradict(other, one), "{one:?} {other:?}");
+        }
     }
 
     #[test]

@@ -73,7 +73,14 @@ impl Row {
 
     fn label(&mut self, labels: Result<Labels, &'static str>) {
         match labels {
-            Ok(labels) => self.labels.extend(labels),
+            Ok(labels) => {
+                for label in labels {
+                    if labels::clash(&self.labels, std::slice::from_ref(&label)) {
+                        self.fault = Some(labels::CONTRADICTION);
+                    }
+                    self.labels.push(label);
+                }
+            }
             Err(reason) => self.fault = Some(reason),
         }
     }

@@ -10,7 +10,8 @@ use super::images::{ImageSource, Sample};
 use super::labels::{ALL_OTHERS, ANSWER};
 use crate::train::common::{Skip, TrainError, split_share};
 use crate::train::data::{
-    Account, DataError, Dataset, Questions, Split, SplitWatch, is_normal, read_image, refuse_part, refuse_table,
+    Account, DataError, Dataset, LABELS_DIFFER, Questions, Split, SplitWatch, contradict, is_normal, read_image,
+    refuse_part, refuse_table,
 };
 
 /// One of so many images of a plain folder is kept for validation.
@@ -80,7 +81,7 @@ impl Files {
         let closed: Vec<u16> = dataset.closed_labels()?.iter().map(|name| names.number(name)).collect();
         let (mut entries, mut questions): (Vec<Entry>, Vec<Vec<Questions>>) = Default::default();
         let (mut known, mut account) = (HashMap::<PathBuf, usize>::new(), Account::default());
-        dataset.visit_watched::<DataError>(watch, &mut account, &mut |record, _| {
+        dataset.visit_watched::<DataError>(watch, &mut account, &mut |record, account| {
             let Some(path) = record.image.filter(|_| record.split == wanted) else {
                 return Ok(());
             };
@@ -96,11 +97,13 @@ impl Files {
                 let blank: Vec<_> = blank.map(|&n| (n, 0.0)).collect();
                 labels.extend(blank);
             }
-            labels.retain(|label| label.1 >= 0.0);
             let normal = |(name, value): &(String, f32)| *value > 0.0 && is_normal(name) && closed.is_empty();
             let normal = record.labels.iter().any(normal);
             match known.get(&path) {
                 Some(&at) => {
+                    if entries[at].contradicts(&labels, &names) {
+                        account.skip(LABELS_DIFFER, || record.id.clone());
+                    }
                     entries[at].join(&labels, normal);
                     questions[at].extend(record.questions.filter(|_| asks));
                 }
@@ -116,6 +119,7 @@ impl Files {
             }
             Ok(())
         })?;
+        entries.iter_mut().for_each(Entry::forget_uncertain);
         if asks {
             let (answers, known) = answers(questions).map_err(|(at, reason)| {
                 // Only the MIMIC-CXR-JPG layout has them in files.
@@ -181,6 +185,20 @@ fn stem(path: &Path) -> String {
 }
 
 impl Entry {
+    /// Whether another row says of the same image what cannot be right beside what is known.
+    fn contradicts(&self, labels: &[(u16, f32)], names: &Names) -> bool {
+        let named = |label: &(u16, f32)| (names.list.get(usize::from(label.0)).map_or("", String::as_str), label.1);
+        let against = |old: &(u16, f32)| labels.iter().any(|new| contradict(named(old), named(new)));
+        self.labels.iter().any(against)
+    }
+
+    /// Leaves out labels that are uncertain, which count as said until all rows are read: the first of several values of a label counts.
+    fn forget_uncertain(&mut self) {
+        if self.labels.iter().any(|label| label.1 < 0.0) {
+            self.labels = self.labels.iter().filter(|label| label.1 >= 0.0).copied().collect();
+        }
+    }
+
     /// Adds what another row says of the same image.
     fn join(&mut self, labels: &[(u16, f32)], normal: bool) {
         let new: Vec<_> = labels

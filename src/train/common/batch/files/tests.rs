@@ -213,3 +213,17 @@ fn a_label_that_is_known_of_no_training_image_is_none_to_learn() {
     let sources = open_sources(&[csv.to_string_lossy().into_owned()], true, Known::Labels).unwrap();
     assert_eq!(sources.labels, ["Mass"]);
 }
+
+#[test]
+fn rows_of_one_image_whose_labels_contradict_each_other_are_counted_and_the_first_one_stands() {
+    let dir = tempfile::tempdir().unwrap();
+    let csv = dir.path().join("m.csv");
+    let rows = "a.png,train,Edema\na.png,train,edema=0\nb.png,train,No Finding\nb.png,train,Mass\nc.png,train,Edema=-1\nc.png,train,Edema\n\
+                d.png,train,Edema\nd.png,train,Edema;Mass=0\ne.png,test,Edema\ne.png,test,Edema=0\n";
+    fs::write(&csv, format!("file,split,labels\n{rows}")).unwrap();
+    let files = Files::open(&csv, true, Known::Labels).unwrap();
+    assert_eq!(files.account().skipped(LABELS_DIFFER), 3);
+    assert_eq!(labels(&files, 0), [("Edema", 1.0)]);
+    assert_eq!(labels(&files, 2), []);
+    assert_eq!(labels(&files, 3), [("Edema", 1.0), ("Mass", 0.0)]);
+}
