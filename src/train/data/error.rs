@@ -117,7 +117,7 @@ pub enum DataError {
     },
 }
 
-/// Whether the system knows that no file is there, nor can be: nothing, a folder, or a name that no file has. Whatever else it says, as where a
+/// Whether the system knows that no file is there, nor can be: nothing, a folder, a link that leads to itself, or a name that no file has. Whatever else it says, as where a
 /// share does not answer, is no reason to go on without the file.
 pub fn is_no_file(reason: &io::Error) -> bool {
     matches!(
@@ -127,7 +127,7 @@ pub fn is_no_file(reason: &io::Error) -> bool {
             | ErrorKind::IsADirectory
             | ErrorKind::InvalidFilename
             | ErrorKind::InvalidInput
-    )
+    ) || reason.raw_os_error() == Some(libc::ELOOP)
 }
 
 /// A hint at a path that was written on another system.

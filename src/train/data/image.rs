@@ -1,7 +1,7 @@
 //! Image files of a data set.
 
 use std::fs;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 
 use crate::radiograph::{
@@ -77,7 +77,23 @@ pub const OWN_FILES: DecodeLimits = DecodeLimits {
 
 /// Reads an image file as `side × side` pixels, prepared for the VQ-GAN as the server prepares what it is sent.
 pub fn read_image(path: &Path, side: usize) -> Result<Pixels, ImageFault> {
-    decode_image(&fs::read(path)?, side)
+    decode_image(&read_file(path)?, side)
+}
+
+/// A file's bytes. What is no file is not read: of a named pipe to which nobody writes the end would be waited for.
+///
+/// # Errors
+/// When there is none, which [`super::is_no_file`] tells, or the system refuses.
+pub fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    let found = fs::metadata(path)?;
+    match found.is_file() || found.is_dir() {
+        // The system says what it thinks of reading a folder.
+        true => fs::read(path),
+        false => Err(io::Error::new(
+            ErrorKind::InvalidInput,
+            "it is no file, but a pipe, a device or the like",
+        )),
+    }
 }
 
 /// [`read_image`] of a file's bytes.
@@ -114,6 +130,25 @@ mod tests {
             told.contains("Part 10 header") && told.contains("export it again") && !told.contains("send"),
             "{told}"
         );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn nobody_waits_for_a_pipe_or_a_device_as_for_an_image() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("a.png");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+        assert!(made.success());
+        for path in [pipe.as_path(), Path::new("/dev/zero")] {
+            let fault = read_image(path, 8).err().unwrap();
+            assert!(
+                fault.reason().contains("cannot be read") && fault.to_string().contains("is no file"),
+                "{fault}"
+            );
+            assert!(crate::train::data::is_no_file(&read_file(path).unwrap_err()));
+        }
+        let folder = read_file(dir.path()).unwrap_err();
+        assert!(crate::train::data::is_no_file(&folder), "{folder}");
     }
 
     #[test]

@@ -32,7 +32,7 @@ mod told_tests;
 
 pub use account::{Account, SKIPPED};
 pub use error::{DataError, is_no_file};
-pub use image::{ImageFault, OWN_FILES, decode_image, read_image};
+pub use image::{ImageFault, OWN_FILES, decode_image, read_file, read_image};
 pub use labels::{LABELS_DIFFER, SUPPORT_DEVICES, clash, contradict, is_normal};
 pub use literal::{Literal, LiteralError, parse_literal};
 pub use met::{MET, Met};

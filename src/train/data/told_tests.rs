@@ -82,3 +82,41 @@ fn a_path_where_nothing_is_a_share_of_nought_and_an_empty_table_are_told_as_what
     write(layout.path(), mimic::SPLITS, "");
     assert!(read(layout.path()).unwrap_err().to_string().contains("is empty"));
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_that_cannot_be_looked_at_is_an_error_that_names_its_line_and_not_the_patient() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let dir = layout("c,51,10000032,train\nb,50,10000032,train\n");
+    assert_eq!(read(dir.path()).unwrap().0.len(), 2);
+    let study = dir.path().join("files/p10/p10000032/s50");
+    let image = study.join("b.jpg");
+    // Whoever may look into every folder looks as somebody else, in a thread of its own.
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(&study, fs::Permissions::from_mode(0o000)).unwrap();
+    let (root, there) = (dir.path().to_owned(), image.clone());
+    let looked = std::thread::spawn(move || {
+        let nobody: libc::c_long = 65_534;
+        // SAFETY: the call takes a number, and changes what this thread may look at and nothing else.
+        unsafe { libc::syscall(libc::SYS_setfsuid, nobody) };
+        let refused = fs::metadata(&there).is_err_and(|reason| !is_no_file(&reason));
+        // Not where other folders are closed to others, or there is no somebody else.
+        let can_tell = refused && fs::metadata(root.join(mimic::SPLITS)).is_ok() && fs::read_dir(&root).is_ok();
+        can_tell.then(|| read(&root).map(|_| ()))
+    });
+    if let Some(read) = looked.join().unwrap() {
+        let error = read.unwrap_err().to_string();
+        assert!(
+            error.contains("split.csv, line 3: a file of this image could not be looked at"),
+            "{error}"
+        );
+        assert!(!error.contains("10000032"), "{error}");
+    }
+    fs::set_permissions(&study, fs::Permissions::from_mode(0o755)).unwrap();
+    // What is known not to be there: a link to itself leads nowhere.
+    fs::remove_file(&image).unwrap();
+    assert_eq!(read(dir.path()).unwrap().1.skipped("image file is missing"), 1);
+    std::os::unix::fs::symlink(&image, &image).unwrap();
+    assert_eq!(read(dir.path()).unwrap().1.skipped("image file is missing"), 1);
+}

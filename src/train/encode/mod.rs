@@ -23,7 +23,7 @@ use rayon::prelude::*;
 
 use self::file::{CodeWriter, key};
 use self::stamp::{Content, Seen, Stamp};
-use super::data::{Account, DataError, Dataset, ImageFault, Record, SKIPPED, decode_image, is_no_file};
+use super::data::{Account, DataError, Dataset, ImageFault, Record, SKIPPED, decode_image, is_no_file, read_file};
 use crate::model::vqgan::Vqgan;
 use crate::radiograph::Pixels;
 
@@ -230,7 +230,7 @@ impl Encoding<'_> {
 
 /// Reads an image file, and decodes it unless it holds what it held before.
 fn look(image: &Waiting, side: usize) -> Result<(Content, Found), ImageFault> {
-    let bytes = std::fs::read(&image.path)?;
+    let bytes = read_file(&image.path)?;
     let content = Content::of(&bytes);
     if let Some((before, codes)) = &image.known
         && *before == content

@@ -3,8 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use crate::train::common::TrainError;
+
+/// How often whoever waits for an item asks whether to stop.
+const ASKS_EACH: Duration = Duration::from_millis(500);
+
+/// So long the end waits for workers. One that is still at work then may read a file that never comes, and is left alone.
+const ENDS_WITHIN: Duration = Duration::from_secs(2);
 
 struct Shared<T> {
     state: Mutex<State<T>>,
@@ -19,6 +26,8 @@ struct State<T> {
     ready: BTreeMap<u64, T>,
     closed: bool,
     broken: bool,
+    /// Workers that have not ended.
+    at_work: usize,
 }
 
 /// Makes items `first, first + 1, …` on worker threads. What item a number gives must depend on the number alone: then the order of
@@ -38,6 +47,7 @@ impl<T: Send + 'static> Loader<T> {
                 ready: BTreeMap::new(),
                 closed: false,
                 broken: false,
+                at_work: workers.max(1),
             }),
             changed: Condvar::new(),
         });
@@ -52,43 +62,55 @@ impl<T: Send + 'static> Loader<T> {
         Self { shared, workers }
     }
 
-    /// The next item; waits until it is made.
-    pub fn next(&self) -> Result<T, TrainError> {
+    /// The next item; waits until it is made. `None` where that takes long and `stop` says to end: the file that it is made of may never come.
+    pub fn next(&self, stop: &dyn Fn() -> bool) -> Result<Option<T>, TrainError> {
         let mut state = lock(&self.shared);
         loop {
             let number = state.to_give;
             if let Some(item) = state.ready.remove(&number) {
                 state.to_give += 1;
                 self.shared.changed.notify_all();
-                return Ok(item);
+                return Ok(Some(item));
             }
             if state.broken {
                 return Err(TrainError::LoaderEnded);
             }
-            state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            let waited = self.shared.changed.wait_timeout(state, ASKS_EACH);
+            let (after, time) = waited.unwrap_or_else(PoisonError::into_inner);
+            if time.timed_out() && stop() {
+                return Ok(None);
+            }
+            state = after;
         }
     }
 }
 
 impl<T> Drop for Loader<T> {
     fn drop(&mut self) {
-        lock(&self.shared).closed = true;
+        let mut state = lock(&self.shared);
+        state.closed = true;
         self.shared.changed.notify_all();
-        for worker in self.workers.drain(..) {
+        let busy = |state: &mut State<T>| state.at_work > 0;
+        let waited = self.shared.changed.wait_timeout_while(state, ENDS_WITHIN, busy);
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let ended = state.at_work == 0;
+        drop(state);
+        for worker in self.workers.drain(..).filter(|_| ended) {
             let _ = worker.join();
         }
     }
 }
 
-/// Says that a worker unwound, so that nobody waits for its item.
+/// Says that a worker has ended, and whether it unwound, so that nobody waits for its item.
 struct Alarm<'a, T>(&'a Shared<T>);
 
 impl<T> Drop for Alarm<'_, T> {
     fn drop(&mut self) {
-        if thread::panicking() {
-            lock(self.0).broken = true;
-            self.0.changed.notify_all();
-        }
+        let mut state = lock(self.0);
+        state.at_work -= 1;
+        state.broken |= thread::panicking();
+        drop(state);
+        self.0.changed.notify_all();
     }
 }
 
@@ -119,6 +141,7 @@ fn lock<T>(shared: &Shared<T>) -> MutexGuard<'_, State<T>> {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::Instant;
 
     use super::*;
 
@@ -139,7 +162,7 @@ mod tests {
             5,
         );
         for n in 7..200 {
-            assert_eq!(loader.next().unwrap(), n * n);
+            assert_eq!(loader.next(&|| false).unwrap(), Some(n * n));
             // Taken so far, plus what may lie ahead.
             assert!(made.load(Ordering::SeqCst) <= (n - 6) + 5);
         }
@@ -156,7 +179,27 @@ mod tests {
             1,
             2,
         );
-        assert!(loader.next().is_ok() && loader.next().is_ok());
-        assert!(matches!(loader.next(), Err(TrainError::LoaderEnded)));
+        let next = || loader.next(&|| false);
+        assert!(next().is_ok() && next().is_ok());
+        assert!(matches!(next(), Err(TrainError::LoaderEnded)));
+    }
+
+    #[test]
+    fn who_is_asked_to_stop_does_not_wait_for_an_item_that_never_comes_nor_for_its_worker() {
+        let (hold, held) = std::sync::mpsc::sync_channel::<()>(0);
+        let held = Mutex::new(held);
+        let make = move |n: u64| {
+            if n == 1 {
+                let _ = held.lock().unwrap().recv();
+            }
+            n
+        };
+        let loader = Loader::start(make, 0, 2, 4);
+        assert_eq!(loader.next(&|| false).unwrap(), Some(0));
+        let begun = Instant::now();
+        assert_eq!(loader.next(&|| true).unwrap(), None);
+        drop(loader);
+        assert!(begun.elapsed() < Duration::from_secs(60));
+        drop(hold);
     }
 }

@@ -2,9 +2,10 @@
 
 use std::time::Instant;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde_json::Value;
 
+use super::bar::{brief, style, take_up};
 use super::basis::Basis;
 use super::checkpoint::{Checkpoints, Restored, Snapshot};
 use super::lines::Lines;
@@ -105,8 +106,8 @@ pub trait Task {
 }
 
 /// Runs `task` to the end of `plan`, from the newest valid checkpoint in its folder if there is one. `batch` makes the batch of a
-/// step from its number alone. `stop` is asked after every step. A step of whose batch nothing can be used is left out and counted; as
-/// batches depend on numbers alone, it is the same one in every run.
+/// step from its number alone. `stop` is asked after every step, and while a batch is long in coming. A step of whose batch nothing can be
+/// used is left out and counted; as batches depend on numbers alone, it is the same one in every run.
 ///
 /// Nothing is exported before there is a checkpoint: so a run whose exports are there and whose checkpoints are not has lost them, and is
 /// not begun anew over what it made. A run that has ended and whose exports are gone measures and exports again what it has learned.
@@ -124,7 +125,9 @@ pub fn drive<T: Task>(
     let loader = Loader::start(batch, session.done, plan.workers, plan.workers * 2);
     session.catch_up()?;
     while session.done < plan.steps && !session.over {
-        let batch = loader.next()?;
+        let Some(batch) = loader.next(&stop)? else {
+            return session.interrupted();
+        };
         let values = session.step(&batch)?;
         let ends = session.keep(&values, stop())?;
         session.show(&values);
@@ -392,6 +395,14 @@ impl<'a, T: Task> Session<'a, T> {
         self.since = (Instant::now(), self.done);
     }
 
+    /// The end of a run that is asked to stop while it waits for its next batch. Before its first step there is nothing to save.
+    fn interrupted(mut self) -> Result<Outcome, TrainError> {
+        if self.done > 0 {
+            self.save()?;
+        }
+        self.stopped()
+    }
+
     /// The end of a run that stops before its last step, and has saved.
     fn stopped(self) -> Result<Outcome, TrainError> {
         self.log.draw()?;
@@ -425,24 +436,6 @@ fn check(plan: &Plan, made: Option<u64>) -> Result<(), TrainError> {
     Ok(())
 }
 
-/// Sets a bar to the steps that are `done` already, which say nothing of how fast the next ones are.
-pub(super) fn take_up(bar: &ProgressBar, done: u64) {
-    bar.set_position(done);
-    // The bar may have seen no position for a while: it has to see this one before it forgets its speed.
-    bar.tick();
-    bar.reset_eta();
-}
-
 fn due(step: u64, every: u64) -> bool {
     every > 0 && step.is_multiple_of(every)
-}
-
-fn brief(values: &[(String, f64)]) -> String {
-    let short = |(name, value): &(String, f64)| format!("{} {value:.4}", name.rsplit('/').next().unwrap_or(name));
-    values.iter().map(short).collect::<Vec<_>>().join("  ")
-}
-
-fn style() -> ProgressStyle {
-    ProgressStyle::with_template("{prefix} {bar:24} {pos}/{len} {per_sec} eta {eta} {wide_msg}")
-        .unwrap_or_else(|_| ProgressStyle::default_bar())
 }

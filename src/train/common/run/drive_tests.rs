@@ -6,8 +6,9 @@ use indicatif::{ProgressBar, ProgressDrawTarget};
 use serde_json::json;
 use tch::Tensor;
 
+use super::bar::take_up;
 use super::checkpoint::{Checkpoints, Restored, Snapshot, read_counts};
-use super::drive::{Fault, Task, drive, finite, take_up};
+use super::drive::{Fault, Task, drive, finite};
 use super::lock::hold_folder;
 use super::plan::{Outcome, Plan};
 use super::skips::{LeftOut, Skip};
@@ -387,6 +388,28 @@ fn nothing_is_exported_before_there_is_a_checkpoint_to_go_on_from() {
     run(&mut rest, &plan, |_| false).unwrap();
     assert_eq!((rest.sum, &rest.evaluated[..]), (whole, &[2, 4, 5][..]));
     assert_eq!((task.restated.get(), rest.restated.get()), (0, 1));
+}
+
+#[test]
+fn a_run_that_waits_for_a_batch_that_never_comes_can_be_stopped_and_goes_on_from_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = |out: &str| plan(&dir.path().join(out), 5);
+    let (hold, held) = std::sync::mpsc::sync_channel::<()>(0);
+    let (held, asked) = (std::sync::Mutex::new(held), Cell::new(0));
+    let batch = move |number: u64| {
+        if number == 3 {
+            let _ = held.lock().unwrap().recv();
+        }
+        batches(|_| false)(number)
+    };
+    let stop = || asked.replace(asked.get() + 1) >= 3;
+    let first = drive(&mut Sum::default(), &plan("cut"), &json!({}), batch, stop);
+    assert_eq!(first.unwrap(), Outcome::Stopped(3));
+    drop(hold);
+    let (mut rest, mut whole) = (Sum::default(), Sum::default());
+    run(&mut rest, &plan("cut"), |_| false).unwrap();
+    run(&mut whole, &plan("whole"), |_| false).unwrap();
+    assert_eq!(rest.sum, whole.sum);
 }
 
 #[test]

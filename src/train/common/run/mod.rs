@@ -2,6 +2,7 @@
 //! and everything it keeps in its folder: lock, checkpoints, log with its curves and events, what was left out, each file written whole (`store`).
 //! What is the same for every run, whatever it learns, belongs here; what makes its batches is in `batch`, what moves its weights in `optimise`.
 
+mod bar;
 pub(super) mod basis;
 pub mod checkpoint;
 mod curves;
