@@ -113,7 +113,9 @@ fn a_vqgan_in_bf16_killed_at_random_moments_ends_with_the_weights_of_one_that_wa
 #[test]
 fn adapters_in_bf16_killed_at_random_moments_end_with_the_weights_of_those_that_were_not() {
     let dir = tempfile::tempdir().expect("a temporary folder");
-    let command = with(finetune, &["--bf16", "--lora-rank", "4"]);
+    // What they are adapters to, of the same shape.
+    succeed(dir.path(), &borrowed(&finetune("base")));
+    let command = with(finetune, &["--bf16", "--lora-rank", "4", "--base", "base"]);
     assert_same(dir.path(), command, "bundle/model.safetensors", 24);
 }
 

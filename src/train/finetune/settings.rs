@@ -178,7 +178,7 @@ pub struct FinetuneSettings {
     /// Compute activations again on the way back instead of keeping them
     #[arg(long)]
     pub checkpointing: bool,
-    /// Train low-rank adapters of this rank, and the rows of new tokens, instead of the weights (0: the weights)
+    /// Train low-rank adapters of this rank, and the rows of new tokens, instead of the weights of --base (0: the weights)
     #[arg(long, default_value_t = FinetuneSettings::default().lora_rank)]
     pub lora_rank: usize,
     /// Scale of the adapters, over their rank
@@ -320,6 +320,12 @@ impl FinetuneSettings {
         }
         if self.base.is_none() && self.tokenizer.is_none() {
             return wrong("without --base a --tokenizer is needed; `llm-cxr-train tokenizer` makes one");
+        }
+        if self.base.is_none() && self.lora_rank > 0 {
+            return wrong(
+                "--lora-rank needs --base: without it all but the adapters would stay random; give the language model that they are adapters \
+                 to, or leave out --lora-rank",
+            );
         }
         if self.report_instructions.is_empty() || self.draw_instructions.is_empty() {
             return wrong("--report-instruction and --draw-instruction need at least one wording each");

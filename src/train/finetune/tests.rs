@@ -397,6 +397,15 @@ fn settings_that_no_run_can_have_are_refused_with_what_to_do() {
         ),
         (
             FinetuneSettings {
+                base: None,
+                tokenizer: Some(world.path("start/tokenizer.json")),
+                lora_rank: 2,
+                ..good.clone()
+            },
+            "--lora-rank needs --base",
+        ),
+        (
+            FinetuneSettings {
                 batch: 0,
                 ..good.clone()
             },
