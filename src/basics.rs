@@ -51,6 +51,17 @@ pub fn hash_file(path: &Path, hash: &mut Sha256, progress: &mut dyn FnMut(u64)) 
     }
 }
 
+/// Makes a folder that `--out` names, and those above it. Where a file is there it says so: the system says one thing or another.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn make_out(folder: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(folder).map_err(|reason| match folder.is_file() {
+        true => io::Error::new(reason.kind(), "is a file; --out is a folder"),
+        false => reason,
+    })
+}
+
 /// Holds the file at `path`, made if it is not there, until what is given back is dropped; `None` while another process holds it. The
 /// system lets go of it when a process ends, however it ends.
 pub fn hold(path: &Path) -> io::Result<Option<File>> {

@@ -42,6 +42,7 @@ use std::path::Path;
 use clap::ValueEnum;
 use serde::Serialize;
 
+use crate::basics::make_out;
 use crate::model::bundle::{Bundle, find_bundle, folders};
 use crate::model::device::{self, DeviceChoice, arithmetic};
 use crate::train::common::store::write_whole;
@@ -141,7 +142,7 @@ pub fn evaluate(
         .transpose()?;
     let s = settings;
     let mut studies = Studies::collect(&s.data, s.questions.as_deref(), s.split, s.limit, s.seed)?;
-    std::fs::create_dir_all(&s.out).map_err(EvaluateError::io(&s.out))?;
+    make_out(&s.out).map_err(EvaluateError::io(&s.out))?;
     if studies.account.write_skipped(&s.out.join(SKIPPED))? {
         let note = studies.account.told_in(SKIPPED);
         studies.account.note(note);

@@ -99,6 +99,12 @@ pub fn write_dataset(
 
 /// Marks the folder as ours, or finds that it is.
 fn claim(phantom: &Phantom, out: &Path) -> Result<(), PhantomError> {
+    if out.is_file() {
+        return Err(PhantomError::Occupied {
+            folder: out.to_owned(),
+            reason: "is a file, and --out is a folder",
+        });
+    }
     fs::create_dir_all(out).map_err(PhantomError::file(out, "created"))?;
     let mark = out.join("phantom.json");
     let text = format!(

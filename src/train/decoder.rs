@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::common::TrainError;
 use super::common::store::copy_file;
+use super::common::{TrainError, verify_listed};
 use super::vqgan::{VqganFiles, other_codes};
 use crate::model::bundle::{Bundle, BundleError, Manifest, VQGAN_WEIGHTS, add_file, find_bundle, folders};
 
@@ -11,7 +11,7 @@ use crate::model::bundle::{Bundle, BundleError, Manifest, VQGAN_WEIGHTS, add_fil
 /// folder of a run), whose language model goes on reading and writing the same codes.
 ///
 /// # Errors
-/// When one of them cannot be read, when they differ in shape, encoder or code book, and when the bundle cannot be written to. The bundle is
+/// When one of them cannot be read, when a file of the bundle is damaged, when they differ in shape, encoder or code book, and when the bundle cannot be written to. The bundle is
 /// then as it was.
 pub fn exchange_decoder(folder: &Path, vqgan: &Path) -> Result<Manifest, TrainError> {
     let folder = &find_bundle(folder);
@@ -62,6 +62,8 @@ pub fn with_decoder(folder: &Path, vqgan: &Path, out: &Path) -> Result<Manifest,
 /// The weights of `vqgan`, if they write and read the codes of the bundle at `folder`.
 fn fitting(folder: &Path, vqgan: &Path) -> Result<PathBuf, TrainError> {
     let bundle = Bundle::open(folder)?;
+    // Damage would be a part of what is made, whose checksums are those of before. The weights that are replaced may have some.
+    verify_listed(folder, |path| path != VQGAN_WEIGHTS)?;
     let files = VqganFiles::find(vqgan)?;
     let other = |what: &str| {
         TrainError::Settings(format!(
@@ -154,6 +156,26 @@ mod tests {
             .to_string();
         assert!(text.contains("within the bundle"), "{text}");
         Bundle::open(&before.dir).unwrap().verify(&mut |_| ()).unwrap();
+    }
+
+    #[test]
+    fn a_bundle_of_which_something_else_is_damaged_is_refused_and_nothing_is_made_of_it() {
+        let (dir, before) = bundle_and_other("decoder.conv_out.bias");
+        let weights = before.dir.join("model.safetensors");
+        let mut bytes = std::fs::read(&weights).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        std::fs::write(&weights, bytes).unwrap();
+        let (vqgan, out) = (dir.path().join("vqgan"), dir.path().join("drawn"));
+        for made in [
+            with_decoder(&before.dir, &vqgan, &out),
+            exchange_decoder(&before.dir, &vqgan),
+        ] {
+            let text = made.unwrap_err().to_string();
+            assert!(text.contains("model.safetensors is damaged or was changed"), "{text}");
+        }
+        assert!(!out.exists());
+        let after = Bundle::open(&before.dir).unwrap();
+        assert_eq!(after.manifest.version, before.manifest.version);
     }
 
     #[test]

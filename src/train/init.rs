@@ -105,7 +105,7 @@ impl InitOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum InitError {
     /// The shape is none that the model can have.
-    #[error("no model has this shape: {0}")]
+    #[error("the shape that the flags give is none that a model has: {}", .0.without_file())]
     Shape(#[from] ConfigError),
     /// No tokenizer.
     #[error(transparent)]

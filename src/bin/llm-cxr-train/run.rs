@@ -1,6 +1,5 @@
 //! `llm-cxr-train run`: follows a recipe.
 
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -37,8 +36,8 @@ pub struct RunArgs {
     #[arg(long)]
     redo: bool,
     /// So many steps at once, each in a process of its own, as soon as what they read is there; their messages go to DIR/.steps/STEP.log
-    #[arg(long, value_name = "N", default_value = "1")]
-    parallel: NonZeroUsize,
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    parallel: u16,
     /// auto, cpu, cuda or cuda:N
     #[arg(long, default_value = "auto")]
     device: DeviceChoice,
@@ -110,12 +109,12 @@ pub fn run(args: &RunArgs) -> crate::CommandResult {
     let folder = RunFolder::open(&shown)?;
     std::env::set_current_dir(folder.root()).map_err(|e| format!("{}: {e}", shown.display()))?;
     let whole = args.only.is_none();
-    if args.parallel.get() > 1 {
+    if args.parallel > 1 {
         let parallel = ParallelRun {
             recipe: &recipe,
             plan: &plan,
             folder: &folder,
-            parallel: args.parallel.get(),
+            parallel: usize::from(args.parallel),
             redo: args.redo,
             device: args.device,
         };

@@ -200,6 +200,39 @@ impl TrainError {
             reason,
         }
     }
+
+    /// Of a shape that flags say. Nobody wrote the file that would hold it, so it is told by the flags.
+    pub(in crate::train) fn no_shape(reason: &ConfigError) -> Self {
+        let said = match reason {
+            ConfigError::Value { key, reason, .. } => {
+                let reason = reason.replace("num_attention_heads", flags("num_attention_heads"));
+                format!("{}: {reason}", flags(key))
+            }
+            other => other.without_file(),
+        };
+        Self::Settings(format!(
+            "the shape that the flags give is none that a model has: {said}"
+        ))
+    }
+}
+
+/// The flags that stand for a key of a model's configuration.
+fn flags(key: &str) -> &str {
+    match key {
+        "n_embed" => "--codes",
+        "embed_dim" | "z_channels" => "--embed-dim",
+        "in_channels" | "out_ch" => "--channels",
+        "num_res_blocks" => "--res-blocks",
+        "resolution" => "--resolution",
+        "ch" => "--ch",
+        "ch_mult" => "--ch-mult",
+        "hidden_size" | "intermediate_size" => "--hidden",
+        "num_hidden_layers" => "--layers",
+        "num_attention_heads" => "--heads",
+        "rotary_pct" => "--hidden and --heads",
+        "max_position_embeddings" => "--context",
+        other => other,
+    }
 }
 
 /// From what another run may begin.

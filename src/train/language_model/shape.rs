@@ -32,6 +32,38 @@ impl Shape {
             max_position_embeddings: self.context,
             tie_word_embeddings: self.tied,
         };
-        Ok(sizes.config()?)
+        sizes.config().map_err(|reason| TrainError::no_shape(&reason))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shape_that_no_model_has_is_told_by_its_flags() {
+        let shape = Shape {
+            rows: 300,
+            hidden: 64,
+            layers: 2,
+            heads: 3,
+            context: 128,
+            tied: false,
+        };
+        let told = shape.config().unwrap_err().to_string();
+        assert!(
+            told.ends_with("the flags give is none that a model has: --hidden: 64 is not a multiple of --heads 3"),
+            "{told}"
+        );
+        let layers = Shape {
+            layers: 0,
+            heads: 4,
+            ..shape
+        };
+        let told = layers.config().unwrap_err().to_string();
+        assert!(
+            told.contains("--layers: is 0") && !told.contains("config.json"),
+            "{told}"
+        );
     }
 }

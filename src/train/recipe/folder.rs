@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::glance::Glance;
 use super::{Planned, RecipeError};
-use crate::basics::hold;
+use crate::basics::{hold, make_out};
 use crate::model::bundle::folders;
 use crate::train::common::checkpoint::Checkpoints;
 use crate::train::common::store::write_whole;
@@ -74,7 +74,9 @@ impl RunFolder {
     /// Makes the folder or takes it up.
     pub fn open(root: &Path) -> Result<Self, RecipeError> {
         let path = root.join(LOCK);
-        fs::create_dir_all(root.join(RECORDS)).map_err(RecipeError::io(root))?;
+        make_out(root)
+            .and_then(|()| fs::create_dir_all(root.join(RECORDS)))
+            .map_err(RecipeError::io(root))?;
         let lock = hold(&path).map_err(RecipeError::io(&path))?;
         let lock = lock.ok_or_else(|| RecipeError::Busy(root.to_owned()))?;
         Ok(Self {

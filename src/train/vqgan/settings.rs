@@ -308,7 +308,7 @@ impl VqganSettings {
             resamp_with_conv: true,
         };
         // Reading it back applies every check of a yaml.
-        Ok(VqganConfig::from_yaml(asked.to_yaml().as_bytes())?)
+        VqganConfig::from_yaml(asked.to_yaml().as_bytes()).map_err(|reason| TrainError::no_shape(&reason))
     }
 
     /// The step from which latents are quantised.

@@ -118,3 +118,34 @@ fn a_shape_that_nobody_says_is_kept_as_what_it_is() {
     let read: VqganSettings = serde_json::from_value(filled).unwrap();
     assert_eq!(read, said);
 }
+
+#[test]
+fn a_shape_that_no_vqgan_has_is_told_by_its_flags() {
+    let fresh = VqganSettings::default;
+    for (settings, says) in [
+        (
+            VqganSettings {
+                resolution: Some(33),
+                ..fresh()
+            },
+            "--resolution: 33 cannot be halved",
+        ),
+        (
+            VqganSettings {
+                ch: Some(33),
+                ..fresh()
+            },
+            "--ch: is 33; GroupNorm needs a multiple",
+        ),
+        (
+            VqganSettings {
+                codes: Some(0),
+                ..fresh()
+            },
+            "--codes: is 0",
+        ),
+    ] {
+        let told = settings.shape().unwrap_err().to_string();
+        assert!(told.contains(says) && !told.contains("yaml"), "{told}");
+    }
+}
