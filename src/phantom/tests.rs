@@ -47,6 +47,8 @@ fn a_folder_of_another_seed_and_no_studies_are_refused() {
     write_dataset(&phantom(64), 1, folder.path(), 1, || ()).unwrap();
     let other = write_dataset(&Phantom::new(8, 64).unwrap(), 1, folder.path(), 1, || ());
     assert!(matches!(other, Err(PhantomError::Occupied { .. })));
+    let file = write_dataset(&phantom(64), 1, &folder.path().join("phantom.json"), 1, || ());
+    assert!(file.is_err_and(|error| error.to_string().contains("is a file, and --out is a folder")));
 }
 
 #[test]

@@ -117,8 +117,8 @@ pub enum DataError {
     },
 }
 
-/// Whether the system knows that no file is there, nor can be: nothing, a folder, a link that leads to itself, or a name that no file has. Whatever else it says, as where a
-/// share does not answer, is no reason to go on without the file.
+/// Whether the system knows that no file is there, nor can be: nothing, a folder, a link that leads to itself, or a name that no file has.
+/// Whatever else it says, as where a share does not answer, is no reason to go on without the file.
 pub fn is_no_file(reason: &io::Error) -> bool {
     matches!(
         reason.kind(),
