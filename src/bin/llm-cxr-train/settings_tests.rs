@@ -91,3 +91,12 @@ fn what_a_run_keeps_of_its_settings_has_the_names_of_the_arguments() {
         assert_eq!(fields.collect::<BTreeSet<String>>(), arguments, "{name}");
     }
 }
+
+#[test]
+fn no_step_at_once_is_refused_with_what_may_be_given() {
+    let parsed =
+        |number: &str| Cli::command().try_get_matches_from(["llm-cxr-train", "run", "r.toml", "--parallel", number]);
+    let told = parsed("0").unwrap_err().to_string();
+    assert!(told.contains("1..=1024"), "{told}");
+    assert!(parsed("7").is_ok());
+}
