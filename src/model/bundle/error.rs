@@ -18,6 +18,16 @@ pub enum BundleError {
         /// What the system said.
         reason: std::io::Error,
     },
+    /// The process's user has no right to read it.
+    #[error("{}: {reason}; it and the folders above it must be readable by uid {uid}, as which this program runs", .file.display())]
+    Denied {
+        /// The file or folder.
+        file: PathBuf,
+        /// The user.
+        uid: u32,
+        /// What the system said.
+        reason: std::io::Error,
+    },
     /// The folder is no bundle.
     #[error("{} is not a model bundle: it has no bundle.json; `llm-cxr convert` makes a bundle from the published checkpoints", .0.display())]
     NotABundle(PathBuf),
@@ -110,6 +120,18 @@ impl BundleError {
         |reason| Self::Io {
             file: file.to_owned(),
             reason,
+        }
+    }
+    /// The same of what a bundle is read from.
+    pub(crate) fn reading(file: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        move |reason| match reason.kind() {
+            std::io::ErrorKind::PermissionDenied => Self::Denied {
+                file: file.to_owned(),
+                // SAFETY: it has no preconditions.
+                uid: unsafe { libc::geteuid() },
+                reason,
+            },
+            _ => Self::io(file)(reason),
         }
     }
     pub(crate) fn folder((file, reason): FolderError) -> Self {

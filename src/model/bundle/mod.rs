@@ -39,11 +39,24 @@ pub(crate) const MANIFEST: &str = "bundle.json";
 /// The bundle in a run's folder, or the folder that is given.
 pub fn find_bundle(given: &Path) -> PathBuf {
     let inner = given.join("bundle");
-    match !given.join(MANIFEST).is_file() && inner.join(MANIFEST).is_file() {
+    // One that cannot be looked at may be a bundle: opening it says what stands in the way.
+    let may_be = |folder: &Path| !matches!(is_bundle(folder), Ok(false));
+    match !may_be(given) && may_be(&inner) {
         true => inner,
         false => given.to_owned(),
     }
 }
+
+/// Whether a folder has a manifest. A folder that may not be looked into is not one that has none.
+fn is_bundle(folder: &Path) -> std::io::Result<bool> {
+    use std::io::ErrorKind::{NotADirectory, NotFound};
+    match folder.join(MANIFEST).metadata() {
+        Ok(found) => Ok(found.is_file()),
+        Err(error) if matches!(error.kind(), NotFound | NotADirectory) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 pub(crate) const CONFIG: &str = "config.json";
 pub(crate) const TOKENIZER: &str = "tokenizer.json";
 pub(crate) const WEIGHTS: &str = "model.safetensors";
@@ -84,10 +97,10 @@ impl Bundle {
     /// Contents are checked by [`verify`](Self::verify).
     pub fn open(dir: &Path) -> Result<Self, BundleError> {
         let path = dir.join(MANIFEST);
-        if !path.is_file() {
+        if !is_bundle(dir).map_err(BundleError::reading(&path))? {
             return Err(BundleError::NotABundle(dir.to_owned()));
         }
-        let bytes = std::fs::read(&path).map_err(BundleError::io(&path))?;
+        let bytes = std::fs::read(&path).map_err(BundleError::reading(&path))?;
         let manifest = parse_manifest(&path, &bytes)?;
         for entry in &manifest.files {
             let file = dir.join(&entry.path);
@@ -97,7 +110,7 @@ impl Bundle {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                     return Err(BundleError::MissingFile(file));
                 }
-                Err(error) => return Err(BundleError::io(&file)(error)),
+                Err(error) => return Err(BundleError::reading(&file)(error)),
             };
             if found != entry.size {
                 return Err(BundleError::Size {
@@ -109,7 +122,7 @@ impl Bundle {
         }
         let read = |name: &str| {
             let file = dir.join(name);
-            std::fs::read(&file).map_err(BundleError::io(&file))
+            std::fs::read(&file).map_err(BundleError::reading(&file))
         };
         let config = |reason| BundleError::Config {
             dir: dir.to_owned(),
@@ -227,7 +240,7 @@ pub(crate) fn token_space(
 }
 
 fn read_manifest(path: &Path) -> Result<Manifest, BundleError> {
-    parse_manifest(path, &std::fs::read(path).map_err(BundleError::io(path))?)
+    parse_manifest(path, &std::fs::read(path).map_err(BundleError::reading(path))?)
 }
 
 /// The manifest in `bytes`, which were read from `path`.
@@ -267,7 +280,7 @@ fn parse_manifest(path: &Path, bytes: &[u8]) -> Result<Manifest, BundleError> {
 
 /// SHA-256 of a file, hexadecimal. `progress` is told how many bytes are done.
 fn sha256(path: &Path, progress: &mut dyn FnMut(u64)) -> Result<String, BundleError> {
-    sha256_file(path, progress).map_err(BundleError::io(path))
+    sha256_file(path, progress).map_err(BundleError::reading(path))
 }
 
 #[cfg(test)]
@@ -282,5 +295,34 @@ mod tests {
         std::fs::create_dir(&bundle).unwrap();
         std::fs::write(bundle.join(MANIFEST), "{}").unwrap();
         assert_eq!((find_bundle(&run), find_bundle(&bundle)), (bundle.clone(), bundle));
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_looked_into_is_not_told_to_have_no_manifest() {
+        let dir = tempfile::tempdir().unwrap();
+        let (run, bundle) = (dir.path(), dir.path().join("bundle"));
+        assert!(matches!(Bundle::open(run), Err(BundleError::NotABundle(_))));
+        std::fs::write(run.join("a file"), "").unwrap();
+        assert!(matches!(
+            Bundle::open(&run.join("a file")),
+            Err(BundleError::NotABundle(_))
+        ));
+        // Not even root can follow a link that leads to itself; rights do not keep root, as which tests may run, from anything.
+        std::fs::create_dir(&bundle).unwrap();
+        std::os::unix::fs::symlink(MANIFEST, bundle.join(MANIFEST)).unwrap();
+        assert_eq!(find_bundle(run), bundle);
+        assert!(matches!(Bundle::open(&bundle), Err(BundleError::Io { .. })));
+    }
+
+    #[test]
+    fn what_may_not_be_read_tells_whose_rights_are_lacking() {
+        let denied = BundleError::reading(Path::new("b/bundle.json"))(std::io::ErrorKind::PermissionDenied.into());
+        // SAFETY: it has no preconditions.
+        let uid = unsafe { libc::geteuid() };
+        let told = denied.to_string();
+        assert!(told.starts_with("b/bundle.json: "), "{told}");
+        assert!(told.contains(&format!("must be readable by uid {uid}")), "{told}");
+        let gone = BundleError::reading(Path::new("b"))(std::io::ErrorKind::NotFound.into());
+        assert!(!gone.to_string().contains("uid"), "{gone}");
     }
 }
