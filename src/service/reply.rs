@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::consensus::agreed;
 use super::deadline::within;
 use super::frame::{Frame, Mark};
+use super::ledger::Ledger;
 use super::plan::Plan;
 use super::polish::Polish;
 use super::{
@@ -47,6 +48,7 @@ pub struct Reply {
     begun: Instant,
     preprocess: Duration,
     first_token: Option<Duration>,
+    ledger: Ledger,
     ended: bool,
 }
 
@@ -83,6 +85,7 @@ impl Reply {
             begun,
             preprocess,
             first_token: None,
+            ledger: Ledger::default(),
             ended: false,
         }
     }
@@ -90,6 +93,18 @@ impl Reply {
     /// The same, about an image of which something is to be noted.
     pub(super) fn with_notes(self, notes: Vec<ImageNote>) -> Self {
         Self { notes, ..self }
+    }
+
+    /// The same, which enters in `ledger` how far it has come.
+    pub fn kept_in(self, ledger: Ledger) -> Self {
+        let codes = self.plan.codes_per_image;
+        let prompt_tokens: usize = self.plan.sequences.iter().map(|s| s.prompt.len(codes)).sum();
+        ledger.enter(|entries| {
+            entries.preprocess = Some(self.preprocess);
+            entries.prompt_tokens = Some(prompt_tokens);
+            entries.generated_tokens = Some(0);
+        });
+        Self { ledger, ..self }
     }
 
     /// What is unusual about the image that was sent.
@@ -150,6 +165,9 @@ impl Reply {
                     if strand.polish.stopped() {
                         summary.reason = FinishReason::Stop;
                     }
+                    let queue = summary.timing.queue;
+                    self.ledger
+                        .enter(|entries| entries.queue = Some(entries.queue.map_or(queue, |first| first.min(queue))));
                     strand.summary = Some(summary);
                     self.show(sequence, text);
                 }
@@ -169,7 +187,12 @@ impl Reply {
     }
 
     fn take_token(&mut self, sequence: usize, id: TokenId) {
-        self.first_token.get_or_insert_with(|| self.begun.elapsed());
+        let elapsed = self.begun.elapsed();
+        let first = *self.first_token.get_or_insert(elapsed);
+        self.ledger.enter(|entries| {
+            entries.first_token = Some(first);
+            entries.generated_tokens = entries.generated_tokens.map(|tokens| tokens + 1);
+        });
         let total = self.plan.codes_per_image;
         let Some(strand) = self.strands.get_mut(sequence).filter(|s| s.summary.is_none()) else {
             return;
@@ -311,6 +334,10 @@ impl Reply {
                 self.updates.push_back(Update::Text { index, text });
             }
         }
+        self.ledger.enter(|entries| {
+            entries.prompt_tokens = Some(usage.prompt_tokens);
+            entries.generated_tokens = Some(usage.completion_tokens);
+        });
         phases.total = self.begun.elapsed();
         let input_codes = self.input_codes.take();
         let outcome = Outcome {

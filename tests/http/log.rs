@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::http::Request;
 use llm_cxr::config::hash_key;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::house::*;
 
@@ -151,6 +151,71 @@ async fn the_line_of_a_request_names_its_peer_and_whom_a_trusted_proxy_speaks_fo
     assert_eq!(trusted, ["127.0.0.1", "203.0.113.9"]);
     let unknown = told_of_its_origin("through-who-knows-what", &["10.0.0.0/8"]).await;
     assert_eq!(unknown, [Value::from("127.0.0.1"), Value::Null]);
+}
+
+/// What a line tells of the work on a request.
+const WORK: [&str; 5] = [
+    "preprocess_ms",
+    "queue_ms",
+    "first_token_ms",
+    "prompt_tokens",
+    "generated_tokens",
+];
+
+#[tokio::test]
+async fn the_line_of_a_request_tells_where_its_time_went_how_much_it_was_and_whose_trace_it_is_of() {
+    const ID: &str = "where-the-time-went";
+    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+    logged();
+    let house = House::plain().await;
+    let body = json!({"image": base64(&png(16, 16))}).to_string();
+    let request = Request::post("/v1/report")
+        .header("content-type", "application/json")
+        .header("content-length", body.len())
+        .header("traceparent", format!("00-{TRACE}-00f067aa0ba902b7-01"))
+        .header("x-request-id", ID);
+    let length = body.len();
+    let answer = house.send(request.body(Body::from(body)).expect("a request")).await;
+    let usage = answer.ok().json()["usage"].clone();
+    let fields = &access(ID)["fields"];
+    assert_eq!(fields["trace_id"], TRACE);
+    assert_eq!(fields["request_bytes"], length);
+    assert_eq!(fields["prompt_tokens"], usage["prompt_tokens"]);
+    assert_eq!(fields["generated_tokens"], usage["completion_tokens"]);
+    let [preprocess, queue, first, whole] = ["preprocess_ms", "queue_ms", "first_token_ms", "latency_ms"].map(|name| {
+        let value = fields[name].as_f64().unwrap_or_else(|| panic!("{name} in {fields}"));
+        assert!(
+            (value * 10.0 - (value * 10.0).round()).abs() < 1e-6,
+            "{name} is {value}"
+        );
+        value
+    });
+    // Each may be rounded by half a tenth.
+    assert!(preprocess <= first + 0.1 && first <= whole + 0.1, "{fields}");
+    assert!(queue <= whole + 0.1, "{fields}");
+}
+
+#[tokio::test]
+async fn the_line_of_a_request_that_was_refused_or_asked_for_no_work_tells_of_no_more_than_was_done() {
+    logged();
+    let house = House::plain().await;
+    house.send(named("no-work", "/v1/info", &[])).await.ok();
+    let request = Request::post("/v1/report")
+        .header("content-type", "image/png")
+        .header("traceparent", "Doe, John")
+        .header("x-request-id", "no-image");
+    let cut = png(16, 16)[..60].to_vec();
+    let answer = house.send(request.body(Body::from(cut)).expect("a request")).await;
+    answer.refused(400, "corrupt_image");
+    let told = |id: &str| {
+        let line = access(id);
+        WORK.map(|name| line["fields"].get(name).is_some())
+    };
+    assert_eq!(told("no-work"), [false; 5]);
+    assert_eq!(told("no-image"), [true, false, false, false, false]);
+    for name in ["trace_id", "request_bytes"] {
+        assert_eq!(access("no-image")["fields"].get(name), None);
+    }
 }
 
 #[tokio::test]

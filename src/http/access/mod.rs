@@ -6,10 +6,12 @@
 //! | `host` | that a request says once for which host it is |
 //! | `keyring` | the keys that are let in now, read again while the server runs |
 //! | `peer` | the address at the other end, and whom a trusted proxy speaks for |
+//! | `trace` | the trace that a request says to be part of |
 //! | `track` | the outermost layer: id, count, one shape of errors, one line of log |
 
 pub(super) mod auth;
 pub(super) mod host;
 pub(super) mod keyring;
 pub(super) mod peer;
+mod trace;
 pub(super) mod track;

@@ -4,7 +4,7 @@
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::extract::{FromRequestParts, MatchedPath, Request, State};
 use axum::http::header::{CONNECTION, CONTENT_LENGTH};
@@ -16,12 +16,14 @@ use tracing::field::display;
 use tracing::{Instrument as _, Level};
 
 use super::peer::{self, Peer};
+use super::trace;
 use crate::engine::Caller;
 use crate::http::error::{ApiError, ErrorCode};
 use crate::http::metrics;
 use crate::http::port::life::UnderWay;
 use crate::http::port::watched::{Watch, watched};
 use crate::http::state::AppState;
+use crate::service::Ledger;
 
 /// What stands for the status where the client left before there was an answer: as nginx writes it.
 const CLIENT_LEFT: u16 = 499;
@@ -29,11 +31,13 @@ const CLIENT_LEFT: u16 = 499;
 /// The header that carries request ids.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The id of a request, the key that let it in, and the error it ended with if that came after its head had been sent.
+/// The id of a request, the key that let it in, how far the work on it has come, and the error it ended with if that came after its head had been sent.
 #[derive(Clone, Debug)]
 pub struct RequestContext {
     /// The id.
     pub id: Arc<str>,
+    /// How far the work on it has come.
+    pub ledger: Ledger,
     /// Our own id for it where the client has brought one, which others may use, too.
     server_id: Option<Arc<str>>,
     key: Arc<OnceLock<(String, Caller)>>,
@@ -54,6 +58,7 @@ impl RequestContext {
         };
         Self {
             id,
+            ledger: Ledger::default(),
             server_id,
             key: Arc::default(),
             error: Arc::default(),
@@ -108,6 +113,9 @@ pub async fn track(State(state): State<AppState>, mut request: Request, next: Ne
     let span = tracing::error_span!(target: "llm_cxr::request", "request", request_id, server_id);
     let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
     let forwarded_for = peer.and_then(|peer| peer::forwarded_for(request.headers(), peer, &state.trusted_proxies));
+    let trace_id = trace::trace_id(request.headers()).map(str::to_owned);
+    let length = request.headers().get(CONTENT_LENGTH);
+    let request_bytes = length.and_then(|length| length.to_str().ok()?.parse().ok());
     let under_way = counted.then(|| state.life.enter());
     metrics::under_way(state.life.under_way());
     request.extensions_mut().insert(context.clone());
@@ -119,6 +127,8 @@ pub async fn track(State(state): State<AppState>, mut request: Request, next: Ne
         method,
         peer,
         forwarded_for,
+        trace_id,
+        request_bytes,
         status: None,
         begun,
         ended: false,
@@ -140,6 +150,11 @@ pub async fn track(State(state): State<AppState>, mut request: Request, next: Ne
     // Nobody asks for the body of an answer to HEAD.
     account.ended = account.method == "HEAD";
     response.map(|body| watched(body, account))
+}
+
+/// Milliseconds, to a tenth.
+fn milliseconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 10_000.0).round() / 10.0
 }
 
 /// The method's name, if it is one that is common: clients may make up others, and labels must stay few.
@@ -188,6 +203,10 @@ struct Account {
     peer: Option<IpAddr>,
     /// Whom a trusted proxy speaks for.
     forwarded_for: Option<IpAddr>,
+    /// The trace that it says to be part of.
+    trace_id: Option<String>,
+    /// Length of its body, where its head tells.
+    request_bytes: Option<u64>,
     /// `None` while there is no answer that the client could get.
     status: Option<StatusCode>,
     begun: Instant,
@@ -214,6 +233,8 @@ impl Drop for Account {
         let key = self.context.key.get().map(|(name, _)| name.as_str());
         let error = self.context.error.get().map(|code| code.as_str());
         let client_left = self.status.is_none() || !self.ended;
+        let (trace_id, request_bytes) = (self.trace_id.as_deref(), self.request_bytes);
+        let work = self.context.ledger.entries();
         // The line, at a level that must be known when this is compiled.
         macro_rules! tell {
             ($level:expr) => {
@@ -227,7 +248,14 @@ impl Drop for Account {
                     route,
                     method,
                     status,
-                    latency_ms = took.as_secs_f64() * 1000.0,
+                    latency_ms = milliseconds(took),
+                    preprocess_ms = work.preprocess.map(milliseconds),
+                    queue_ms = work.queue.map(milliseconds),
+                    first_token_ms = work.first_token.map(milliseconds),
+                    prompt_tokens = work.prompt_tokens,
+                    generated_tokens = work.generated_tokens,
+                    request_bytes,
+                    trace_id,
                     error,
                     client_left,
                     key,

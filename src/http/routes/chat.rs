@@ -124,7 +124,7 @@ pub async fn completions(
         let error = error.renamed("instruction", "messages").renamed("image", "messages");
         error.renamed("max_tokens", limit)
     };
-    let reply = start(&state, task, options, share).await.map_err(named)?;
+    let reply = start(&state, &context, task, options, share).await.map_err(named)?;
     let answer = Template {
         id: format!("chatcmpl-{}", context.id),
         created: now(),

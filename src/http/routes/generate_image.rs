@@ -79,7 +79,7 @@ pub async fn generate_image(
         }
     }
     let format = bytes_as.or(format).unwrap_or(ImageFormat::Png);
-    let reply = start(&state, Task::Draw { text, n, format }, options, share).await?;
+    let reply = start(&state, &context, Task::Draw { text, n, format }, options, share).await?;
     if bytes_as.is_some() {
         return Ok(as_bytes(reply.finish().await?, state.assistant.card().warning()));
     }

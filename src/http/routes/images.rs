@@ -7,6 +7,7 @@ use base64::Engine as _;
 use super::models::check_model;
 use super::options::{take_format, take_seed};
 use super::start;
+use crate::http::access::track::RequestContext;
 use crate::http::envelope::{Notice, now};
 use crate::http::error::{ApiError, ErrorCode};
 use crate::http::intake::input::Input;
@@ -29,7 +30,11 @@ use crate::service::{Options, Task};
         (status = "5XX", description = "Not the client's doing.", body = ErrorBody),
     )
 )]
-pub async fn generations(State(state): State<AppState>, request: Request) -> Result<Json<ImagesResponse>, ApiError> {
+pub async fn generations(
+    State(state): State<AppState>,
+    context: RequestContext,
+    request: Request,
+) -> Result<Json<ImagesResponse>, ApiError> {
     let mut input = Input::fields_only(&state.bodies, request).await?;
     let fields = &mut input.fields;
     let text = fields.required_text("prompt")?;
@@ -83,7 +88,7 @@ pub async fn generations(State(state): State<AppState>, request: Request) -> Res
         "safety_identifier",
     ]);
     let share = input.finish()?;
-    let reply = start(&state, Task::Draw { text, n, format }, options, share).await;
+    let reply = start(&state, &context, Task::Draw { text, n, format }, options, share).await;
     // The service refuses a text by the name that it has in our own API.
     let outcome = reply.map_err(|error| error.renamed("text", "prompt"))?.finish().await?;
     let encode = |file: &[u8]| base64::engine::general_purpose::STANDARD.encode(file);

@@ -63,6 +63,7 @@ pub async fn instruct(
     let share = input.finish()?;
     let reply = start(
         &state,
+        &context,
         Task::Instruct {
             instruction,
             material,

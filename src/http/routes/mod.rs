@@ -12,16 +12,23 @@ pub mod vqa;
 
 use std::time::Instant;
 
+use super::access::track::RequestContext;
 use super::error::ApiError;
 use super::intake::budget::Share;
 use super::state::AppState;
 use crate::service::{Options, Reply, Request, Task};
 
 /// Starts a task for the request's caller, with the server's deadline. By then its image is decoded, and its share of the body budget free for others.
-async fn start(state: &AppState, task: Task, options: Options, share: Share) -> Result<Reply, ApiError> {
+async fn start(
+    state: &AppState,
+    context: &RequestContext,
+    task: Task,
+    options: Options,
+    share: Share,
+) -> Result<Reply, ApiError> {
     let (begun, name) = (Instant::now(), task.name());
     let deadline = begun.checked_add(state.request_timeout);
-    let reply = state
+    let started = state
         .assistant
         .start_for(
             share.caller(),
@@ -31,7 +38,16 @@ async fn start(state: &AppState, task: Task, options: Options, share: Share) -> 
                 deadline,
             },
         )
-        .await?;
+        .await;
+    let reply = match started {
+        Ok(reply) => reply.kept_in(context.ledger.clone()),
+        Err(error) => {
+            context
+                .ledger
+                .enter(|entries| entries.preprocess = Some(begun.elapsed()));
+            return Err(error.into());
+        }
+    };
     drop(share);
     super::metrics::preprocess(name, begun.elapsed());
     super::metrics::image_notes(reply.image_notes());

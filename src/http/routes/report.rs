@@ -49,7 +49,7 @@ pub async fn report(
     let streamed = fields.flag("stream")?;
     let include = Include::take(fields)?;
     let share = input.finish()?;
-    let reply = start(&state, Task::Report { image, instruction }, options, share).await?;
+    let reply = start(&state, &context, Task::Report { image, instruction }, options, share).await?;
     deliver(state, context, reply, streamed, move |envelope, outcome| {
         let readings = ReadingsUsed::of(&outcome);
         let answer = outcome.answers.into_iter().next();

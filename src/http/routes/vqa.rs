@@ -65,6 +65,7 @@ pub async fn vqa(
     let share = input.finish()?;
     let reply = start(
         &state,
+        &context,
         Task::Vqa {
             image,
             questions: questions.clone(),
