@@ -17,6 +17,11 @@ const ERRORS: &str = "llm_cxr_errors_total";
 const READY: &str = "llm_cxr_ready";
 const UNDER_WAY: &str = "llm_cxr_http_requests_under_way";
 const PREPROCESS_SECONDS: &str = "llm_cxr_preprocess_seconds";
+const IMAGES_WAITING: &str = "llm_cxr_images_waiting";
+const BODY_BYTES_USED: &str = "llm_cxr_body_bytes_used";
+const BODY_BYTES_CAPACITY: &str = "llm_cxr_body_bytes_capacity";
+const CONNECTIONS_OPEN: &str = "llm_cxr_connections_open";
+const CONNECTIONS_CAPACITY: &str = "llm_cxr_connections_capacity";
 const IMAGE_NOTES: &str = "llm_cxr_image_notes_total";
 const LOG_LINES_DROPPED: &str = "llm_cxr_log_lines_dropped_total";
 const KEYS_RELOAD_FAILED: &str = "llm_cxr_api_keys_reload_failed";
@@ -65,6 +70,23 @@ impl Meters {
             Unit::Seconds,
             "Reading an image and laying out a prompt, by task"
         );
+        describe_gauge!(
+            IMAGES_WAITING,
+            Unit::Count,
+            "Images that wait for a worker, to be read or written"
+        );
+        describe_gauge!(BODY_BYTES_USED, Unit::Bytes, "Memory that request bodies hold");
+        describe_gauge!(
+            BODY_BYTES_CAPACITY,
+            Unit::Bytes,
+            "Memory that there is for request bodies"
+        );
+        describe_gauge!(CONNECTIONS_OPEN, Unit::Count, "Open connections to the API's port");
+        describe_gauge!(
+            CONNECTIONS_CAPACITY,
+            Unit::Count,
+            "Connections that the API's port takes at a time"
+        );
         describe_counter!(
             IMAGE_NOTES,
             Unit::Count,
@@ -89,6 +111,8 @@ impl Meters {
         // Shown from the start, so that a rate has something to start from.
         counter!(LOG_LINES_DROPPED).absolute(0);
         keys_reload_failed(false);
+        gauge!(CONNECTIONS_OPEN).set(0.0);
+        connections_capacity(0);
         for code in ErrorCode::ALL {
             counter!(ERRORS, "code" => code.as_str()).absolute(0);
         }
@@ -104,16 +128,52 @@ impl Meters {
         self.0.run_upkeep();
     }
 
-    /// All meters in Prometheus' text format, for a server that is `ready` or not.
-    pub fn render(&self, ready: bool) -> String {
+    /// All meters in Prometheus' text format, for a server that stands so.
+    pub(super) fn render(&self, now: &Standing) -> String {
         // The recorder is the process's: without a turn for each, one scrape could tell what another has just set.
         static TURN: Mutex<()> = Mutex::new(());
         let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        gauge!(READY).set(if ready { 1.0 } else { 0.0 });
+        gauge!(READY).set(if now.ready { 1.0 } else { 0.0 });
+        gauge!(IMAGES_WAITING).set(now.images_waiting as f64);
+        let (used, capacity) = now.body_bytes;
+        gauge!(BODY_BYTES_USED).set(used as f64);
+        gauge!(BODY_BYTES_CAPACITY).set(capacity as f64);
         process::record();
         self.0.run_upkeep();
         self.0.render()
     }
+}
+
+/// What is looked up when somebody asks for the meters.
+pub(super) struct Standing {
+    /// Whether `/readyz` answers 200.
+    pub ready: bool,
+    /// Images that wait for a worker.
+    pub images_waiting: usize,
+    /// Memory that bodies hold, and that there is for them.
+    pub body_bytes: (u64, u64),
+}
+
+/// A connection to the API's port, counted as long as this is held.
+pub(super) struct OpenConnection(());
+
+impl OpenConnection {
+    /// One more.
+    pub(super) fn new() -> Self {
+        gauge!(CONNECTIONS_OPEN).increment(1.0);
+        Self(())
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        gauge!(CONNECTIONS_OPEN).decrement(1.0);
+    }
+}
+
+/// The API's port takes so many connections at a time.
+pub(super) fn connections_capacity(connections: usize) {
+    gauge!(CONNECTIONS_CAPACITY).set(connections as f64);
 }
 
 /// This bundle is served.

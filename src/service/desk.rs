@@ -7,6 +7,7 @@
 //! comes now waits for what is worked on, and not for all the images that another has sent.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -45,10 +46,27 @@ pub struct ImageDesk {
     /// Places of the caller whose desk this is.
     own: Arc<Semaphore>,
     callers: Callers,
+    waiting: Arc<AtomicUsize>,
     limits: DecodeLimits,
     preprocess: Preprocess,
     side: usize,
     dicom: Option<DicomReader>,
+}
+
+/// An image that waits for a worker, counted until it has one or nobody waits for it any more.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn among(all: &'a AtomicUsize) -> Self {
+        all.fetch_add(1, Ordering::Relaxed);
+        Self(all)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Each caller's own places, as many as there are workers; nothing of those for whom nothing is done, as keys come and go.
@@ -94,6 +112,7 @@ impl ImageDesk {
             workers: Arc::new(Semaphore::new(callers.places)),
             own: callers.places_of(Caller::ONLY),
             callers,
+            waiting: Arc::default(),
             limits,
             preprocess,
             side,
@@ -120,6 +139,11 @@ impl ImageDesk {
     /// What is decoded at most.
     pub fn limits(&self) -> &DecodeLimits {
         &self.limits
+    }
+
+    /// Images that wait for a worker now, of all callers: to be read, or to be written.
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
     }
 
     /// Reads a PNG, JPEG or DICOM file into the model's pixels.
@@ -165,6 +189,7 @@ impl ImageDesk {
     }
 
     async fn place(&self) -> Result<Place, ServiceError> {
+        let _waiting = Waiting::among(&self.waiting);
         let own = permit(&self.own).await?;
         let worker = permit(&self.workers).await?;
         Ok(Place {
@@ -219,6 +244,24 @@ mod tests {
         drop(others);
         drop(second.await.expect("then the first of those that wait"));
         drop(third.await.expect("and the last"));
+    }
+
+    #[tokio::test]
+    async fn images_count_as_waiting_until_they_have_a_worker_or_nobody_waits_for_them() {
+        use futures::poll;
+        let desk = ImageDesk::new(1, DecodeLimits::default(), Preprocess::Default, 16);
+        let other = desk.of(Caller::numbered(1));
+        let held = desk.place().await.expect("a free worker");
+        assert_eq!(desk.waiting(), 0);
+        let (mut first, mut second) = (Box::pin(desk.place()), Box::pin(other.place()));
+        assert!(poll!(&mut first).is_pending() && poll!(&mut second).is_pending());
+        assert_eq!((desk.waiting(), other.waiting()), (2, 2));
+        drop(second);
+        assert_eq!(desk.waiting(), 1);
+        drop(held);
+        let worker = first.await.expect("its turn");
+        assert_eq!(desk.waiting(), 0, "it is worked on");
+        drop(worker);
     }
 
     #[tokio::test]

@@ -246,6 +246,36 @@ async fn the_meter_of_readiness_says_what_the_probe_says() {
 }
 
 #[tokio::test]
+async fn open_connections_are_counted_beside_how_many_there_may_be() {
+    // A recorder of this thread alone, on which this test's connections are served.
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let recording = metrics::set_default_local_recorder(&recorder);
+    let mut plan = Plan::default();
+    plan.config.max_connections = 7;
+    let house = House::ready(plan).await;
+    let served = house.serve().await;
+    let value = |meter: &str| -> Option<f64> {
+        let (text, name) = (recorder.handle().render(), format!("{meter} "));
+        let told = text.lines().find_map(|line| line.strip_prefix(name.as_str()));
+        told.and_then(|value| value.parse().ok())
+    };
+    let until = async |open: f64| {
+        while value("llm_cxr_connections_open") != Some(open) {
+            tokio::time::sleep(Duration::from_millis(2)).await
+        }
+    };
+    let held = [
+        TcpStream::connect(served.address).await.expect("a place"),
+        TcpStream::connect(served.address).await.expect("a place"),
+    ];
+    soon(until(2.0)).await;
+    assert_eq!(value("llm_cxr_connections_capacity"), Some(7.0));
+    drop(held);
+    soon(until(0.0)).await;
+    drop(recording);
+}
+
+#[tokio::test]
 async fn the_operations_page_lists_exactly_the_metrics_that_there_are() {
     let house = House::plain().await;
     let image = base64(&png(16, 16));

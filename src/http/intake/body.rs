@@ -51,6 +51,11 @@ impl BodyLimits {
         }
     }
 
+    /// Bytes of memory that bodies hold, and those that there are for all of them.
+    pub fn memory(&self) -> (u64, u64) {
+        self.budget.standing()
+    }
+
     /// Reads a body that this caller sends.
     ///
     /// # Errors
@@ -229,7 +234,9 @@ mod tests {
         };
         let (first, second) = (read().await.expect("room"), read().await.expect("room"));
         assert_eq!(read().await.expect_err("no room").code, ErrorCode::TooManyBodies);
+        assert_eq!(limits.memory(), (8192, 8192));
         drop((first, second));
+        assert_eq!(limits.memory(), (0, 8192));
         assert!(read().await.is_ok());
     }
 }

@@ -36,6 +36,12 @@ impl Budget {
             held: Mutex::default(),
         })
     }
+
+    /// Bytes that are held, and those that there are.
+    pub fn standing(&self) -> (u64, u64) {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        (held.all, self.total)
+    }
 }
 
 /// What one body holds of the budget, given back when it is dropped. Keep it until the body's image is decoded.

@@ -23,6 +23,7 @@ use super::turned_away::{self, TurnedAway};
 use crate::config::ServeConfig;
 use crate::engine::EngineError;
 use crate::http::access::peer::Peer;
+use crate::http::metrics;
 use crate::http::state::AppState;
 use crate::http::{app, ops_app};
 
@@ -72,6 +73,8 @@ struct Limits {
     refusals: usize,
     /// What the log says where as many connections are open.
     full: &'static str,
+    /// Whether the meters tell how many are open.
+    metered: bool,
     header: Duration,
     write: Duration,
     drain: Duration,
@@ -83,6 +86,7 @@ impl Limits {
         Self {
             connections: OPS_CONNECTIONS,
             refusals: OPS_REFUSALS,
+            metered: false,
             full: "connections to --ops-listen were turned away: as many as it takes are open",
             ..self.clone()
         }
@@ -98,6 +102,7 @@ impl Server {
         let limits = Limits {
             connections: config.max_connections,
             refusals: REFUSALS,
+            metered: true,
             full: "connections were turned away: as many as --max-connections are open",
             header: config.header_timeout,
             write: config.write_timeout,
@@ -133,6 +138,7 @@ impl Server {
     /// Serves `state` until `shutdown` resolves and what runs then has been finished, or until the engine ends.
     pub async fn run(self, state: AppState, shutdown: impl Future<Output = ()>) -> Ending {
         let Self { listener, ops, limits } = self;
+        metrics::connections_capacity(limits.connections);
         let door = Door::new(app(state.clone()), &limits);
         let ops = ops.map(|listener| (Door::new(ops_app(state.clone()), &limits.of_ops()), listener));
         let serving = accept_on_both(&door, &listener, ops.as_ref());
@@ -272,8 +278,10 @@ impl Door {
         let _ = stream.set_nodelay(true);
         if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
             let connection = self.serve(stream, peer);
+            let counted = self.limits.metered.then(metrics::OpenConnection::new);
             self.connections.spawn(async move {
                 let _place = place;
+                let _counted = counted;
                 connection.await;
             });
             return;

@@ -10,6 +10,7 @@ use crate::http::contract;
 use crate::http::envelope::{Notice, plain};
 use crate::http::error::{ApiError, ErrorCode};
 use crate::http::intake::conversation::MAX_MESSAGES;
+use crate::http::metrics::Standing;
 use crate::http::state::AppState;
 use crate::http::wire::{ErrorBody, Info, InfoDefaults, InfoLimits, InfoModel, Status};
 
@@ -50,10 +51,14 @@ pub async fn readyz(State(state): State<AppState>) -> Result<Json<Status>, ApiEr
     )
 )]
 pub async fn metrics(State(state): State<AppState>) -> Response {
-    let ready = !state.life.is_draining() && state.health.glance().await;
+    let now = Standing {
+        ready: !state.life.is_draining() && state.health.glance().await,
+        images_waiting: state.assistant.desk().waiting(),
+        body_bytes: state.bodies.memory(),
+    };
     (
         [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
-        state.meters.render(ready),
+        state.meters.render(&now),
     )
         .into_response()
 }
