@@ -305,8 +305,11 @@ fn more_replicas_are_spread_and_go_one_at_a_time() {
     assert_eq!(text(at(&budget, "spec.maxUnavailable")), "1");
     let scaler = yaml("deploy/kubernetes/replicated/autoscaler.example.yaml");
     assert_eq!(at(&scaler, "spec.scaleTargetRef.name"), name);
-    let metric = text(at(&scaler, "spec.metrics.0.pods.metric.name"));
-    assert_eq!(metrics().get(&metric).map(String::as_str), Some("gauge"), "{metric}");
+    let (listed, scaled) = (metrics(), at(&scaler, "spec.metrics").as_sequence().expect("a list"));
+    for metric in scaled {
+        let metric = text(at(metric, "pods.metric.name"));
+        assert_eq!(listed.get(&metric).map(String::as_str), Some("gauge"), "{metric}");
+    }
 }
 
 #[test]
@@ -676,11 +679,69 @@ fn every_fault_of_the_server_or_its_device_raises_an_alert() {
     assert_eq!(told, faults);
 }
 
+/// The alerts' expressions by name.
+fn alerts() -> BTreeMap<String, String> {
+    let rules = yaml("deploy/prometheus/rules.yaml");
+    let rules = at(&rules, "groups.0.rules").as_sequence().expect("a list of rules");
+    let alert = |rule: &Value| (text(at(rule, "alert")), text(at(rule, "expr")));
+    rules.iter().map(alert).collect()
+}
+
 #[test]
 fn that_no_server_is_there_at_all_is_an_alert_too() {
+    let expression = &alerts()["LlmCxrGone"];
+    assert!(expression.contains("absent(up{"), "{expression}");
+}
+
+#[test]
+fn no_namespace_speaks_for_another_in_an_alert() {
+    let scrape = yaml("deploy/prometheus/scrape.example.yaml");
+    let labels = at(&scrape, "scrape_configs.0.relabel_configs");
+    let set = |label: &Value| label.get("target_label").map(text);
+    let set: Vec<String> = labels.as_sequence().expect("a list").iter().filter_map(set).collect();
+    assert!(
+        ["namespace", "pod"]
+            .iter()
+            .all(|label| set.iter().any(|set| set == label))
+    );
+    for (alert, expression) in alerts() {
+        for operator in ["sum", "count", "max", "min", "avg", "group"] {
+            for (at, _) in expression.match_indices(operator) {
+                // Functions of one series' own past have such names, too: max_over_time.
+                let behind = &expression[at + operator.len()..];
+                let aggregates = behind.starts_with(" by (") || behind.starts_with('(');
+                assert!(
+                    !aggregates || behind.starts_with(" by (namespace"),
+                    "{alert}: {expression}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_server_that_loads_as_long_as_it_may_is_no_alert_of_its_own() {
+    let probe = yaml("deploy/kubernetes/base/deployment.yaml");
+    let probe = at(&probe, "spec.template.spec.containers.0.startupProbe");
+    let seconds = |name: &str| text(at(probe, name)).parse::<u64>().expect("a number");
+    let loading = Duration::from_secs(seconds("periodSeconds") * seconds("failureThreshold"));
     let rules = yaml("deploy/prometheus/rules.yaml");
-    let expression = text(at(&rules, "groups.0.rules.0.expr"));
-    assert!(expression.contains("or absent(llm_cxr_ready{"), "{expression}");
+    let rules = at(&rules, "groups.0.rules").as_sequence().expect("a list of rules");
+    let rule = rules.iter().find(|rule| text(at(rule, "alert")) == "LlmCxrNotReady");
+    let wait = text(at(rule.expect("it is there"), "for"));
+    assert!(parse_duration(&wait).expect("a duration") > loading);
+}
+
+#[test]
+fn the_trials_of_the_alerts_are_of_alerts_that_there_are() {
+    let (alerts, trials) = (alerts(), yaml("deploy/prometheus/rules_test.yaml"));
+    assert_eq!(text(at(&trials, "rule_files.0")), "rules.yaml");
+    for trial in at(&trials, "tests").as_sequence().expect("a list") {
+        for asked in at(trial, "alert_rule_test").as_sequence().expect("a list") {
+            let name = text(at(asked, "alertname"));
+            assert!(alerts.contains_key(&name), "{name}");
+        }
+    }
 }
 
 #[test]
