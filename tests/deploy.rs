@@ -259,6 +259,30 @@ fn no_setting_stands_in_the_container_and_in_a_file_which_it_would_win_over_in_s
 }
 
 #[test]
+fn to_remove_the_server_does_not_remove_the_bundles() {
+    for folder in ["base", "cpu", "gpu", "replicated"] {
+        let kustomization = yaml(&format!("deploy/kubernetes/{folder}/kustomization.yaml"));
+        let resources = at(&kustomization, "resources").as_sequence().expect("a list");
+        for resource in resources
+            .iter()
+            .map(text)
+            .filter(|resource| resource.ends_with(".yaml"))
+        {
+            let kind = text(at(&yaml(&format!("deploy/kubernetes/{folder}/{resource}")), "kind"));
+            assert_ne!(kind, "PersistentVolumeClaim", "{folder}/{resource}");
+        }
+    }
+    let (claim, server) = (
+        yaml("deploy/kubernetes/base/volume.yaml"),
+        yaml("deploy/kubernetes/base/deployment.yaml"),
+    );
+    assert_eq!(
+        at(&server, "spec.template.spec.volumes.0.persistentVolumeClaim.claimName"),
+        at(&claim, "metadata.name")
+    );
+}
+
+#[test]
 fn the_pod_that_fills_the_volume_may_go_wherever_the_server_is() {
     let filler = yaml("deploy/kubernetes/filler.yaml");
     let server = yaml("deploy/kubernetes/gpu/deployment.yaml");
