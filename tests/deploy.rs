@@ -327,6 +327,7 @@ fn more_replicas_are_spread_and_go_one_at_a_time() {
     let budget = yaml("deploy/kubernetes/replicated/disruptionbudget.yaml");
     assert_eq!(at(&budget, "spec.selector.matchLabels"), labels);
     assert_eq!(text(at(&budget, "spec.maxUnavailable")), "1");
+    assert_eq!(text(at(&budget, "spec.unhealthyPodEvictionPolicy")), "AlwaysAllow");
     let scaler = yaml("deploy/kubernetes/replicated/autoscaler.example.yaml");
     assert_eq!(at(&scaler, "spec.scaleTargetRef.name"), name);
     let (listed, scaled) = (metrics(), at(&scaler, "spec.metrics").as_sequence().expect("a list"));
