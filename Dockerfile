@@ -1,12 +1,14 @@
 # One file, two images:
 #   docker build --tag llm-cxr:0.1.0 .
 #   docker build --tag llm-cxr:0.1.0-cuda --build-arg TARGET=cuda .
+# With `--build-arg REVISION="$(git rev-parse HEAD)"` the image's label, `llm-cxr --version`, /v1/info and llm_cxr_build_info tell of which commit it is.
 # It needs BuildKit (which Docker has by itself since 23) or buildah, and no frontend that would have to be fetched.
 # Behind a mirror, hand in its settings (they are not kept in the image; debian.sources takes the place of Debian's own list):
 #   docker build --secret id=pip,src=$HOME/.config/pip/pip.conf --secret id=cargo,src=$HOME/.cargo/config.toml \
 #       --secret id=apt,src=debian.sources .
 
 ARG TARGET=cpu
+ARG REVISION=
 
 FROM rust:1.95-slim-bookworm AS builder
 ARG TARGET
@@ -17,6 +19,7 @@ RUN --mount=type=secret,id=apt,target=/etc/apt/sources.list.d/debian.sources \
 WORKDIR /build
 COPY . .
 ENV LLM_CXR_CACHE=/cache
+ARG REVISION
 # Both images run the same binaries, linked with the CPU set: CUDA is looked for at start, by dlopen.
 # Every checkout on a builder shares the caches. Cargo tells what is fresh by the times of files, which COPY keeps: without the `touch` an older
 # checkout would get the binaries of a newer one. Dependencies, which lie elsewhere, stay built.
@@ -27,7 +30,7 @@ RUN --mount=type=cache,id=llm-cxr-libtorch,target=/cache,sharing=locked \
     --mount=type=secret,id=cargo,target=/usr/local/cargo/config.toml \
     set -eu; \
     find . -path ./target -prune -o -type f -exec touch {} +; \
-    make build; \
+    LLM_CXR_REVISION="$REVISION" make build; \
     case "$TARGET" in \
         cpu) libtorch=$(python3 scripts/libtorch.py --no-link) ;; \
         cuda) libtorch=$(python3 scripts/libtorch.py --no-link --cuda) ;; \
@@ -37,7 +40,8 @@ RUN --mount=type=cache,id=llm-cxr-libtorch,target=/cache,sharing=locked \
     cp target/release/llm-cxr target/release/llm-cxr-train /out/bin/; \
     strip --strip-debug /out/bin/*; \
     cp -R "$libtorch/lib" "$libtorch/licences" /out/; \
-    cp LICENSE /out/licences/LICENSE
+    cp LICENSE /out/licences/LICENSE; \
+    python3 scripts/notices.py --out /out/licences $(test "$TARGET" = cpu || echo --cuda)
 
 FROM debian:bookworm-slim AS system-cpu
 
@@ -52,10 +56,12 @@ RUN --mount=type=secret,id=apt,target=/etc/apt/sources.list.d/debian.sources \
     apt-get update \
  && apt-get install --yes --no-install-recommends libstdc++6 libgcc-s1 zlib1g \
  && rm -rf /var/lib/apt/lists/*
+ARG REVISION
 LABEL org.opencontainers.image.title="llm-cxr" \
       org.opencontainers.image.description="Reads and draws chest X-rays with one language model. Research only, not a medical device." \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.revision="${REVISION}" \
       org.llm-cxr.target="${TARGET}"
 # The binaries look for libtorch in ../lib.
 COPY --from=builder /out /opt/llm-cxr

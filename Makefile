@@ -18,7 +18,7 @@ VENV    := .venv/.complete
 CLIENT  := target/python/.complete
 
 .DEFAULT_GOAL := help
-.PHONY: help serve build test test-rust test-scripts fmt lint deny openapi bench fixtures parity libtorch clean
+.PHONY: help serve build test test-rust test-scripts fmt lint deny notices openapi bench fixtures parity libtorch clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ lint: libtorch ## Check format and lints
 
 deny: ## Check licences, advisories and sources of the dependencies (cargo-deny)
 	$(CARGO) deny check
+
+notices: ## Write what the licences of the dependencies ask to be handed on, and a list of them (SBOM), to target/notices
+	CARGO="$(CARGO)" $(PYTHON) scripts/notices.py --out target/notices $(if $(filter 1,$(CUDA)),--cuda)
 
 openapi: build ## Write openapi.yaml from the code
 	$(SERVER) openapi > openapi.yaml.partial && mv openapi.yaml.partial openapi.yaml

@@ -48,6 +48,44 @@ pub mod service;
 pub mod train;
 pub mod vocabulary;
 
+/// The commit that this was built from, where the build was told (`LLM_CXR_REVISION`). No build asks git: each commit would build all anew.
+pub const COMMIT: Option<&str> = match option_env!("LLM_CXR_REVISION") {
+    Some(commit) if !commit.is_empty() => Some(commit),
+    _ => None,
+};
+
+/// What `--version` says: the version, and behind it the commit where it is known.
+pub fn version() -> &'static str {
+    static VERSION: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    VERSION.get_or_init(|| version_of(env!("CARGO_PKG_VERSION"), COMMIT))
+}
+
+/// A commit's hash is cut, as git shows it; what is none stands as it was given.
+fn version_of(version: &str, commit: Option<&str>) -> String {
+    let Some(commit) = commit else {
+        return version.to_owned();
+    };
+    let is_hash = commit.bytes().all(|b| b.is_ascii_hexdigit());
+    let short = commit.get(..12).filter(|_| is_hash).unwrap_or(commit);
+    format!("{version} ({short})")
+}
+
 /// Shown wherever a result is shown: what these models are for, and what they are not.
 pub const RESEARCH_NOTICE: &str =
     "For research only. Not a medical device; not for diagnosis or treatment. Generated text and images may be wrong.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_names_its_commit_where_the_build_was_told() {
+        assert_eq!(version_of("0.1.0", None), "0.1.0");
+        assert_eq!(version_of("0.1.0", Some("abc1234")), "0.1.0 (abc1234)");
+        let hash = "0123456789abcdef0123456789abcdef01234567";
+        assert_eq!(version_of("0.1.0", Some(hash)), "0.1.0 (0123456789ab)");
+        let described = "v0.1.0-3-gabc1234-dirty";
+        assert_eq!(version_of("0.1.0", Some(described)), format!("0.1.0 ({described})"));
+        assert!(version().starts_with(env!("CARGO_PKG_VERSION")));
+    }
+}

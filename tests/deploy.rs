@@ -311,6 +311,24 @@ fn checkouts_that_share_a_builder_get_binaries_of_their_own_sources() {
 }
 
 #[test]
+fn an_image_tells_its_commit_and_brings_the_notices_of_what_it_is_made_of() {
+    let dockerfile = read("Dockerfile");
+    let (building, runtime) = dockerfile.rsplit_once("\nFROM ").expect("two stages");
+    assert!(building.contains("LLM_CXR_REVISION=\"$REVISION\" make build"));
+    assert!(building.contains("scripts/notices.py --out /out/licences"));
+    assert!(read(".dockerignore").contains("\n!scripts/notices.py\n"));
+    assert!(runtime.contains("org.opencontainers.image.revision=\"${REVISION}\""));
+    // An argument is known in the stages that ask for it alone.
+    for stage in [building, runtime] {
+        assert!(stage.contains("\nARG REVISION\n"));
+    }
+    let compose = yaml("deploy/compose.yaml");
+    for service in ["cpu", "gpu"] {
+        at(&compose, &format!("services.{service}.build.args.REVISION"));
+    }
+}
+
+#[test]
 fn more_replicas_are_spread_and_go_one_at_a_time() {
     let component = yaml("deploy/kubernetes/replicated/kustomization.yaml");
     assert_eq!(text(at(&component, "kind")), "Component");

@@ -105,7 +105,7 @@ impl Meters {
         describe_gauge!(
             BUILD_INFO,
             Unit::Count,
-            "Always 1; its labels tell what runs: version of the server, name and revision of the bundle, SHA-256 of its manifest"
+            "Always 1; its labels tell what runs: version and commit of the server, name and revision of the bundle, SHA-256 of its manifest"
         );
         process::describe();
         // Shown from the start, so that a rate has something to start from.
@@ -180,6 +180,7 @@ pub(super) fn connections_capacity(connections: usize) {
 pub(super) fn build_info(card: &ModelCard) {
     let labels = [
         ("version", env!("CARGO_PKG_VERSION").to_owned()),
+        ("commit", crate::COMMIT.unwrap_or("unknown").to_owned()),
         ("model", card.name.clone()),
         ("revision", card.revision.clone()),
         ("manifest_sha256", card.manifest_sha256.clone()),

@@ -76,6 +76,7 @@ async fn facts_are_told() {
     );
     assert_eq!(info["disclaimer"], llm_cxr::RESEARCH_NOTICE);
     assert_eq!(info["model"]["manifest_sha256"], card().manifest_sha256);
+    assert_eq!(info.get("commit").and_then(Value::as_str), llm_cxr::COMMIT);
 }
 
 #[tokio::test]
@@ -303,8 +304,9 @@ async fn the_operations_page_lists_exactly_the_metrics_that_there_are() {
 async fn the_meters_tell_what_runs_what_it_takes_and_every_code_of_an_error_from_the_start() {
     let text = House::plain().await.get("/metrics").await.ok().text();
     let labels = format!(
-        "version=\"{}\",model=\"scripted\",revision=\"1\",manifest_sha256=\"{}\"",
+        "version=\"{}\",commit=\"{}\",model=\"scripted\",revision=\"1\",manifest_sha256=\"{}\"",
         env!("CARGO_PKG_VERSION"),
+        llm_cxr::COMMIT.unwrap_or("unknown"),
         card().manifest_sha256
     );
     let built = format!("llm_cxr_build_info{{{labels}}} 1");

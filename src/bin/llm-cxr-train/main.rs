@@ -43,7 +43,7 @@ Examples:
 ///
 /// For research only; not a medical device.
 #[derive(Parser, Debug)]
-#[command(name = "llm-cxr-train", version, max_term_width = 110, after_help = EXAMPLES)]
+#[command(name = "llm-cxr-train", version = llm_cxr::version(), max_term_width = 110, after_help = EXAMPLES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -41,7 +41,7 @@ Examples:
 ///
 /// For research only; not a medical device.
 #[derive(Parser, Debug)]
-#[command(name = "llm-cxr", version, max_term_width = 110, after_help = EXAMPLES)]
+#[command(name = "llm-cxr", version = llm_cxr::version(), max_term_width = 110, after_help = EXAMPLES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

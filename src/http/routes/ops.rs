@@ -85,6 +85,7 @@ pub async fn info(State(state): State<AppState>) -> Json<Info> {
     let notice = Notice::of(card);
     Json(Info {
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        commit: crate::COMMIT.map(str::to_owned),
         state: standing.to_owned(),
         model: InfoModel {
             name: card.name.clone(),

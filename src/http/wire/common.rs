@@ -58,6 +58,9 @@ pub struct Status {
 pub struct Info {
     /// Version of the server.
     pub version: String,
+    /// Commit that the server was built from, where the build was told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
     /// `loading`, `ready`, `draining`, `stalled`, `failed` or `stopped`.
     pub state: String,
     /// The model.
