@@ -9,7 +9,8 @@ use super::ServeConfig;
 const OURS: &str = "LLM_CXR_";
 
 /// Those of `names` that begin as this server's settings and are none of them: misspelt, most likely. A cluster's links to a service
-/// `llm-cxr` (`LLM_CXR_SERVICE_HOST`, `LLM_CXR_PORT_8080_TCP`) are left out, and so are those that `deploy/compose.yaml` takes from the same shell.
+/// `llm-cxr` (`LLM_CXR_SERVICE_HOST`, `LLM_CXR_PORT_8080_TCP`) are left out, and so are those that a build or
+/// `deploy/compose.yaml` takes from the same shell.
 pub fn unknown_variables(names: impl IntoIterator<Item = OsString>) -> Vec<String> {
     let command = ServeConfig::augment_args(clap::Command::new("serve"));
     let known: Vec<_> = command.get_arguments().filter_map(|arg| arg.get_env()).collect();
@@ -23,11 +24,11 @@ pub fn unknown_variables(names: impl IntoIterator<Item = OsString>) -> Vec<Strin
     unknown
 }
 
-/// Whether a name, without the prefix, is a cluster's link to a service, or one that `deploy/compose.yaml` takes from the same shell or `.env`.
+/// Whether a name, without the prefix, is a cluster's link to a service, or one that a build or `deploy/compose.yaml` takes from the same shell or `.env`.
 fn is_for_others(rest: &str) -> bool {
     rest == "PORT"
         || ["PORT_", "SERVICE_"].iter().any(|start| rest.starts_with(start))
-        || ["BUNDLE", "PUBLISH"].contains(&rest)
+        || ["BUNDLE", "PUBLISH", "REVISION"].contains(&rest)
 }
 
 #[cfg(test)]
@@ -43,6 +44,7 @@ mod tests {
             "LLM_CXR_PORT",
             "LLM_CXR_PORT_8080_TCP_ADDR",
             "LLM_CXR_SERVICE_HOST",
+            "LLM_CXR_REVISION",
             "PATH",
             "LLM_CXR_DTYP",
         ];

@@ -31,7 +31,8 @@ const CLIENT_LEFT: u16 = 499;
 /// The header that carries request ids.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The id of a request, the key that let it in, how far the work on it has come, and the error it ended with if that came after its head had been sent.
+/// The id of a request, the key that let it in, how far the work on it has come, and the error it ended with if that came after its head
+/// had been sent.
 #[derive(Clone, Debug)]
 pub struct RequestContext {
     /// The id.
