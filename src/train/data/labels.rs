@@ -36,12 +36,15 @@ pub fn is_normal(name: &str) -> bool {
     NORMAL.iter().any(|normal| normal.eq_ignore_ascii_case(name))
 }
 
+/// Labels that may stand beside one that calls an image free of findings: a device, and what PadChest says of a comparison.
+const NO_FINDINGS: [&str; 2] = [SUPPORT_DEVICES, "unchanged"];
+
 /// Whether two labels cannot both be right of one image: one name with two values, or an image free of findings with a finding. Case does not
 /// matter, and the names for no findings are one.
 pub fn contradict(one: (&str, f32), other: (&str, f32)) -> bool {
     let lower = |(name, _): (&str, f32)| name.to_lowercase();
     let normal = [is_normal(one.0), is_normal(other.0)];
-    let finding = |(name, _): (&str, f32)| !name.eq_ignore_ascii_case(SUPPORT_DEVICES);
+    let finding = |(name, _): (&str, f32)| !NO_FINDINGS.iter().any(|other| name.eq_ignore_ascii_case(other));
     match normal {
         [true, true] => one.1 != other.1,
         [false, false] => one.1 != other.1 && lower(one) == lower(other),
@@ -209,6 +212,7 @@ mod tests {
             (("No Finding", 1.0), ("Mass", -1.0)),
             (("No Finding", 0.0), ("Mass", 1.0)),
             (("No Finding", 1.0), ("support devices", 1.0)),
+            (("normal", 1.0), ("unchanged", 1.0)),
         ] {
             assert!(!contradict(one, other) && !contradict(other, one), "{one:?} {other:?}");
         }
