@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 
-use super::VqganConfig;
 use super::layers::{Layer, Memory};
+use super::{CODE_BOOK, VqganConfig};
 use crate::model::device::drawing_kind;
 use crate::model::source::{LoadError, TensorSource};
 use crate::radiograph::Pixels;
@@ -97,7 +97,7 @@ impl Vqgan {
                 .collect::<Result<Vec<_>, _>>()
         };
         let shape = [config.n_embed, config.embed_dim];
-        let code_book = source.tensor("quantize.embedding.weight", &shape, Kind::Float, device)?;
+        let code_book = source.tensor(CODE_BOOK, &shape, Kind::Float, device)?;
         Ok(Self {
             config: config.clone(),
             encoder: load(config.encoder_layers(), Kind::Float)?,
