@@ -124,11 +124,6 @@ impl Parameters {
         Some(view(flat, self.places.get(*self.by_name.get(name)?)?))
     }
 
-    /// Number of weights.
-    pub fn count(&self) -> usize {
-        self.places.iter().map(|p| p.length as usize).sum()
-    }
-
     /// Gradient of the sum of `losses` (scalars) with respect to every leaf, as one tensor laid out as the parameters. Leaves that
     /// the losses do not depend on have zeros.
     pub fn gradient(&self, losses: &[&Tensor]) -> Result<Tensor, TrainError> {
@@ -174,7 +169,7 @@ impl Parameters {
         })
     }
 
-    /// Names with copies of the values of `flat` (these parameters, or something laid out like them), for a checkpoint.
+    /// Names with views into `flat` (these parameters, or something laid out like them), for a checkpoint: they change as it does.
     pub fn named(&self, prefix: &str, flat: &Tensor) -> Vec<(String, Tensor)> {
         let name = |p: &Place| format!("{prefix}{}", p.name);
         self.places.iter().map(|p| (name(p), view(flat, p))).collect()
