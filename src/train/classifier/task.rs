@@ -247,7 +247,6 @@ pub fn train(settings: &ClassifierSettings, device: Device, stop: impl Fn() -> b
         save_every: s.save_every,
         eval_every: s.eval_every,
         log_every: 20,
-        keep: 2,
         workers: s.workers,
     };
     let value = serde_json::to_value(s).map_err(|e| TrainError::Settings(e.to_string()))?;
