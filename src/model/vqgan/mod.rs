@@ -13,4 +13,4 @@ mod norm;
 
 pub use config::{CODE_BOOK, VqganConfig};
 pub(crate) use layers::{Layer, Memory};
-pub use network::{LatentNotFinite, Pass, Vqgan};
+pub use network::{LatentNotFinite, Pass, Vqgan, normalised};

@@ -45,6 +45,11 @@ impl Pass {
 )]
 pub struct LatentNotFinite;
 
+/// Levels from 0 to 255 as the networks take them: f32 in [−1, 1].
+pub fn normalised(levels: &Tensor) -> Tensor {
+    levels.to_kind(Kind::Float) / 255.0 * 2.0 - 1.0
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Direction {
     Encode,
@@ -134,7 +139,7 @@ impl Vqgan {
             }
             _ => rgb.to_kind(Kind::Float),
         };
-        let x = self.memory.lay(&(x / 255.0 * 2.0 - 1.0).permute([0, 3, 1, 2]));
+        let x = self.memory.lay(&normalised(&x).permute([0, 3, 1, 2]));
         Pass {
             direction: Direction::Encode,
             next: 0,
