@@ -319,7 +319,7 @@ pub(super) fn clause(sentence: &[String], at: usize) -> bool {
 /// suggest pneumonia".
 fn goes_on(words: &[String]) -> bool {
     let verb = |w: &str| VERBS.contains(&w) || WHOLE.contains(&w);
-    words.iter().any(|w| w == "or" || w == "nor") && !words.iter().any(|w| verb(w))
+    words.iter().any(|w| w == "or" || w == "nor") && !words.iter().any(|w| verb(w.as_str()))
 }
 
 /// The nearest cue before the mention at `index`, back to where the statement begins; `bare` where there is none.
