@@ -1,4 +1,4 @@
-//! What speaks against an image's being a frontal radiograph of a chest, as far as that is cheap to see: the model describes a cat as it
+//! What speaks against an image's being a frontal radiograph of a patient's chest, as far as that is cheap to see: the model describes a cat as it
 //! describes a chest, and all its readings of it may agree.
 //!
 //! An image without a note need not be a radiograph.
@@ -44,15 +44,25 @@ pub enum ImageNote {
     Modality(OtherModality),
     /// The DICOM file names a part of the body that is not the chest, or not known.
     BodyPart(OtherPart),
+    /// The file says that it is synthetic ([`says_synthetic`](super::says_synthetic)).
+    Synthetic,
 }
 
 impl ImageNote {
     /// Every name that [`ImageNote::name`] gives.
-    pub const NAMES: [&str; 6] = ["colour", "small", "elongated", "view", "modality", "body_part"];
+    pub const NAMES: [&str; 7] = [
+        "colour",
+        "small",
+        "elongated",
+        "view",
+        "modality",
+        "body_part",
+        "synthetic",
+    ];
 
     /// What it is about, as meters have it.
     pub fn name(self) -> &'static str {
-        let [colour, small, elongated, view, modality, body_part] = Self::NAMES;
+        let [colour, small, elongated, view, modality, body_part, synthetic] = Self::NAMES;
         match self {
             Self::Colour => colour,
             Self::Small { .. } => small,
@@ -60,6 +70,7 @@ impl ImageNote {
             Self::View(_) => view,
             Self::Modality(_) => modality,
             Self::BodyPart(_) => body_part,
+            Self::Synthetic => synthetic,
         }
     }
 }
@@ -91,6 +102,7 @@ impl fmt::Display for ImageNote {
                 "The DICOM file says that it shows {}; the model reads chests.",
                 part.says()
             ),
+            Self::Synthetic => f.write_str("The file says of itself that it is synthetic: it shows no patient."),
         }
     }
 }

@@ -37,6 +37,12 @@ impl Seen {
             notes: radiograph::image_notes(raster, facts, side),
         }
     }
+
+    /// The same, where the file says that it is synthetic: that is to be known before all else.
+    fn synthetic(mut self) -> Self {
+        self.notes.insert(0, ImageNote::Synthetic);
+        self
+    }
 }
 
 /// Reads and writes radiographs. Cheap to clone; clones share the workers.
@@ -156,7 +162,11 @@ impl ImageDesk {
             let desk = self.clone();
             let read = move || {
                 let raster = radiograph::read(&file, &desk.limits, desk.preprocess)?;
-                Ok::<_, RadiographError>(Seen::of(&raster, DicomFacts::default(), desk.side))
+                let seen = Seen::of(&raster, DicomFacts::default(), desk.side);
+                Ok::<_, RadiographError>(match radiograph::says_synthetic(&file) {
+                    true => seen.synthetic(),
+                    false => seen,
+                })
             };
             self.work(read).await??
         };

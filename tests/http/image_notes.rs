@@ -70,6 +70,36 @@ async fn an_image_that_is_small_or_elongated_is_told_with_its_size() {
 }
 
 #[tokio::test]
+async fn a_file_that_says_of_itself_that_it_is_synthetic_is_told_so_first_whoever_drew_it() {
+    const SYNTHETIC: &str = "The file says of itself that it is synthetic: it shows no patient.";
+    let house = House::plain().await;
+    let levels = (0..SIDE * SIDE).flat_map(|at| [(at % 251) as u8; 3]).collect();
+    let pixels = Pixels::new(SIDE, SIDE, levels).expect("the size fits");
+    let phantom = ("synthetic", "phantom radiograph, not of a person");
+    let phantom = radiograph::write(&pixels, ImageFormat::Jpeg, &[phantom]).expect("written");
+    for (path, body) in about(&base64(&phantom)) {
+        let answer = house.json(path, body).await.ok().json();
+        assert_eq!(answer["image_notes"], json!([SYNTHETIC]), "{path}");
+    }
+    // What this server draws, as it comes.
+    for format in ["png", "jpeg"] {
+        let drawn = house
+            .json("/v1/generate-image", json!({"text": "Edema.", "format": format}))
+            .await
+            .ok()
+            .json();
+        let file = &drawn["images"][0]["data"];
+        let answer = house.json("/v1/report", json!({"image": file})).await.ok().json();
+        assert_eq!(answer["image_notes"][0], SYNTHETIC, "{format}");
+    }
+    let text = house.get("/metrics").await.ok().text();
+    assert!(
+        !text.contains("llm_cxr_image_notes_total{note=\"synthetic\"} 0\n"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
 async fn the_last_event_of_a_stream_tells_what_the_whole_answer_tells() {
     let house = House::plain().await;
     for (path, mut body) in about(&base64(&png(SIDE, SIDE))) {
