@@ -32,7 +32,7 @@ pub fn page(title: &str, facts: &str, warnings: &[&str], sections: &[Section]) -
     let mut out = format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
          <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">\
-         <title>{title}</title><style>{STYLE}</style></head>\n<body><h1>{title}</h1><p class=\"n\">{}</p>",
+         <title>{title}</title><style>{STYLE}</style></head>\n<body><main><h1>{title}</h1><p class=\"n\">{}</p>",
         escaped(facts),
         title = escaped(title),
     );
@@ -52,7 +52,7 @@ pub fn page(title: &str, facts: &str, warnings: &[&str], sections: &[Section]) -
             }
         }
     }
-    out.push_str("\n</body></html>\n");
+    out.push_str("\n</main></body></html>\n");
     out
 }
 
@@ -115,6 +115,10 @@ mod tests {
         assert!(shown.contains("<span class=\"x\"><svg></svg></span>"), "a plot scrolls");
         assert!(!shown.contains("<script") && shown.contains("&lt;script&gt;"));
         assert!(shown.contains("data:image/png;base64,AQID"));
+        assert_eq!(
+            (shown.matches("<main>").count(), shown.matches("</main>").count()),
+            (1, 1)
+        );
         assert!(!shown.contains("http://") && !shown.contains("https://") && !shown.contains("src=\"/"));
     }
 }

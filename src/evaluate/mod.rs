@@ -85,8 +85,30 @@ pub struct Material {
     pub name: String,
     /// Images measured.
     pub images: usize,
+    /// Of these phantoms: synthetic radiographs.
+    #[serde(skip_serializing_if = "is_none_of_them")]
+    pub phantoms: usize,
     /// How many there are, and what the data set's reader left out.
     pub account: String,
+}
+
+fn is_none_of_them(count: &usize) -> bool {
+    *count == 0
+}
+
+impl Material {
+    /// That its images, or some of them, show nobody; `None` where that is not known of any.
+    fn synthetic(&self) -> Option<String> {
+        const OF_THEM: &str = "what is measured on them says little of radiographs of patients.";
+        match self.phantoms {
+            0 => None,
+            all if all == self.images => Some(format!("The data are synthetic radiographs (phantoms): {OF_THEM}")),
+            some => Some(format!(
+                "{some} of the {} images are synthetic radiographs (phantoms): {OF_THEM}",
+                self.images
+            )),
+        }
+    }
 }
 
 /// Everything that was measured.
@@ -174,6 +196,7 @@ pub fn evaluate(
         data: Material {
             name: base_name(&s.data),
             images: studies.list.len(),
+            phantoms: studies.phantoms(),
             account: studies.told(),
         },
         incomplete: false,

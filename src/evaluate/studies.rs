@@ -149,6 +149,11 @@ impl Studies {
         )
     }
 
+    /// How many images are phantoms: those beside which it stands what is true of them.
+    pub fn phantoms(&self) -> usize {
+        self.list.iter().filter(|study| study.truth.is_file()).count()
+    }
+
     /// Whose image each study is, as a place in the list: that of the patient's first one; its own where the patient is not known.
     pub fn patients(&self) -> Vec<usize> {
         let mut first = HashMap::new();

@@ -114,6 +114,9 @@ fn every_part_is_measured_and_the_same_command_gives_the_same_bytes() {
     );
     assert!(html.contains("<article>") && html.contains("data:image/png;base64,") && html.contains("untrained"));
     assert!(html.contains("share it only where these may be shared"));
+    assert_eq!(evaluation.data.phantoms, 12);
+    assert!(html.contains("The data are synthetic radiographs (phantoms)"));
+    assert!(html.contains(">blind<") && !html.contains("ceiling") && !html.contains("<th scope=\"col\"></th>"));
     assert!(!json.contains(toy().to_str().unwrap()) && !html.contains(toy().to_str().unwrap()));
     assert!(answers.lines().count() > 12);
     let again = run();
@@ -145,6 +148,9 @@ fn a_study_that_cannot_be_read_is_named_and_the_others_are_measured() {
     std::fs::write(settings.out.join("answers.jsonl"), "of another run").unwrap();
     let evaluation = measure(&settings).unwrap();
     assert!(settings.out.join("reports.jsonl").is_file());
+    let html = std::fs::read_to_string(settings.out.join("report.html")).unwrap();
+    assert!(!html.contains(">blind<"), "columns of a run that was not made");
+    assert!(!html.contains("synthetic radiographs"), "nothing says that these are");
     assert!(
         !settings.out.join("answers.jsonl").exists(),
         "another run's answers are left"

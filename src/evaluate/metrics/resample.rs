@@ -11,8 +11,8 @@ use rand_chacha::ChaCha8Rng;
 /// Resamples drawn.
 const ROUNDS: usize = 500;
 
-/// The interval that holds 95 % of `figure` over resamples of the cases with replacement; `None` where it is never defined. `patients`
-/// gives each case's patient: all cases of one are drawn together. The same seed gives the same interval.
+/// The interval that holds 95 % of `figure` over resamples of the cases with replacement; `None` where it is never defined, or they are all
+/// alike: then "1.000 … 1.000" would look surer than any other. `patients` gives each case's patient: all cases of one are drawn together. The same seed gives the same interval.
 pub fn interval<P: Eq + Hash>(
     patients: impl IntoIterator<Item = P>,
     seed: u64,
@@ -44,7 +44,8 @@ pub fn interval<P: Eq + Hash>(
     found.sort_by(f64::total_cmp);
     let last = found.len().checked_sub(1)?;
     let at = |share: f64| found[(share * last as f64).round() as usize];
-    Some((at(0.025), at(0.975)))
+    let (low, high) = (at(0.025), at(0.975));
+    (low < high).then_some((low, high))
 }
 
 #[cfg(test)]
@@ -63,6 +64,12 @@ mod tests {
         );
         assert_eq!(interval(0..400, 1, mean), interval(0..400, 1, mean));
         assert_eq!(interval(0..0, 1, mean), None);
+    }
+
+    #[test]
+    fn where_all_resamples_are_alike_there_is_no_interval() {
+        assert_eq!(interval(0..12, 1, |_| Some(1.0)), None);
+        assert_eq!(interval(0..1, 1, |drawn| Some(drawn.len() as f64)), None);
     }
 
     #[test]

@@ -17,13 +17,13 @@ pub(super) fn drawings(d: &Drawings) -> Section {
             &note,
         )),
         Block::Table(labels(
-            "Real images of the same studies: the ceiling",
+            "The data's own images of the same studies, for comparison",
             &d.real.labels,
             "",
         )),
-        f1_bars("F1 by label", &["drawn", "real"], &[&d.drawn.labels, &d.real.labels]),
+        f1_bars("F1 by label", &["drawn", "data"], &[&d.drawn.labels, &d.real.labels]),
     ];
-    let mut areas = Table::new("AUROC of the classifier", &["label", "drawn", "real"]);
+    let mut areas = Table::new("AUROC of the classifier", &["label", "drawn", "data"]);
     let pairs = d.drawn.auroc.iter().zip(&d.real.auroc);
     areas.rows = pairs
         .map(|(drawn, real)| vec![drawn.0.clone(), figure(drawn.1), figure(real.1)])
@@ -31,17 +31,17 @@ pub(super) fn drawings(d: &Drawings) -> Section {
     blocks.push(Block::Table(areas));
     let f = &d.frechet;
     let note = format!(
-        "Of the classifier's features, {} drawn and {} real images. The distance grows as samples get fewer, so only the last two lines, with \
+        "Of the classifier's features, {} drawn and {} of the data. The distance grows as samples get fewer, so only the last two lines, with \
          as many images each, compare.",
         f.images.0, f.images.1
     );
     let table = Table::new("Fréchet distance", &["between", "distance"])
-        .row(["drawn and real".to_owned(), figure(f.drawn_real)])
+        .row(["drawn and data".to_owned(), figure(f.drawn_real)])
         .row([
-            "half of the drawn and the other half's real".to_owned(),
+            "half of the drawn and the other half of the data".to_owned(),
             figure(f.drawn_half_real_half),
         ])
-        .row(["the two halves of the real (floor)".to_owned(), figure(f.real_halves)])
+        .row(["the two halves of the data (floor)".to_owned(), figure(f.real_halves)])
         .note(&note);
     blocks.push(Block::Table(table));
     blocks.extend(sizes(
@@ -84,9 +84,9 @@ pub(super) fn reconstruction(r: &Reconstruction) -> Section {
                 "seen before",
                 "still seen",
                 "decided alike",
-                "F1 real",
+                "F1 before",
                 "F1 reconstructed",
-                "AUROC real",
+                "AUROC before",
                 "AUROC reconstructed",
             ],
         );
@@ -121,7 +121,7 @@ pub(super) fn reconstruction(r: &Reconstruction) -> Section {
         if let (Some(real), Some(after)) = (&read.real, &read.reconstructed) {
             blocks.push(f1_bars(
                 "F1 by label",
-                &["real", "reconstructed"],
+                &["before", "reconstructed"],
                 &[&real.labels, &after.labels],
             ));
         }

@@ -67,17 +67,19 @@ fn section(title: &str, blocks: Vec<Block>) -> Section {
 }
 
 fn summary(e: &Evaluation) -> Section {
-    let mut table = Table::new("", &["measure", "value", "95 % interval", "blind", "drop"]);
+    // Without a blind run its columns would hold dashes alone.
+    let blind =
+        e.reports.as_ref().is_some_and(|r| r.blind.is_some()) || e.vqa.as_ref().is_some_and(|v| v.blind.is_some());
+    let columns = if blind { 5 } else { 3 };
+    let mut table = Table::new("", &["measure", "value", "95 % interval", "blind", "drop"][..columns]);
+    let mut row = |name: &str, value: String, interval: Option<(f64, f64)>, blind: Option<f64>, drop: Option<f64>| {
+        let mut cells = vec![name.to_owned(), value, span(interval), figure(blind), figure(drop)];
+        cells.truncate(columns);
+        table.rows.push(cells);
+    };
     let mut put = |name: &str, value: Option<f64>, interval: Option<(f64, f64)>, blind: Option<f64>| {
         let drop = value.zip(blind).map(|(value, blind)| value - blind);
-        let row = [
-            name.to_owned(),
-            figure(value),
-            span(interval),
-            figure(blind),
-            figure(drop),
-        ];
-        table.rows.push(row.to_vec());
+        row(name, figure(value), interval, blind, drop);
     };
     if let Some(r) = &e.reports {
         let (own, blind) = (&r.scores, r.blind.as_ref());
@@ -122,34 +124,62 @@ fn summary(e: &Evaluation) -> Section {
         );
         let real = &d.real;
         put(
-            "the same on the real images (ceiling)",
+            "the same on the data's own images, for comparison",
             real.labels.micro_findings.f1,
             real.micro_findings_interval,
             None,
         );
     }
     if let Some(r) = &e.reconstruction {
-        let row = |name: &str, value: String| {
-            [name.to_owned(), value, "–".to_owned(), "–".to_owned(), "–".to_owned()].to_vec()
-        };
-        table
-            .rows
-            .push(row("reconstruction: PSNR", format!("{:.2} dB", r.all.psnr)));
-        table
-            .rows
-            .push(row("reconstruction: SSIM", format!("{:.3}", r.all.ssim)));
+        row(
+            "reconstruction: PSNR",
+            format!("{:.2} dB", r.all.psnr),
+            None,
+            None,
+            None,
+        );
+        row("reconstruction: SSIM", format!("{:.3}", r.all.ssim), None, None, None);
     }
     if let Some(a) = &e.auroc {
-        let row = [
-            format!("AUROC of P(yes): {}", a.question),
+        row(
+            &format!("AUROC of P(yes): {}", a.question),
             figure(a.auroc),
-            span(a.interval),
-            "–".to_owned(),
-            "–".to_owned(),
-        ];
-        table.rows.push(row.to_vec());
+            a.interval,
+            None,
+            None,
+        );
     }
-    section("Summary", vec![Block::Table(table)])
+    let intervals = [
+        e.reports
+            .as_ref()
+            .map(|r| (r.scores.labels.micro.f1, r.scores.micro_f1_interval)),
+        e.vqa
+            .as_ref()
+            .map(|v| (v.scores.yes_no.balanced_accuracy, v.scores.yes_no.balanced_interval)),
+        e.drawings
+            .as_ref()
+            .map(|d| (d.drawn.labels.micro_findings.f1, d.drawn.micro_findings_interval)),
+        e.drawings
+            .as_ref()
+            .map(|d| (d.real.labels.micro_findings.f1, d.real.micro_findings_interval)),
+        e.auroc.as_ref().map(|a| (a.auroc, a.interval)),
+    ];
+    let alike = intervals
+        .into_iter()
+        .flatten()
+        .any(|(value, interval)| lacks(value, interval));
+    let notes = [e.data.synthetic(), alike.then(|| ALIKE.to_owned())];
+    let notes: Vec<String> = notes.into_iter().flatten().collect();
+    section("Summary", vec![Block::Table(table.note(&notes.join(" ")))])
+}
+
+/// Why a figure may have no interval.
+const ALIKE: &str =
+    "Where a figure has no interval though it could, all its resamples were alike: too little to say how sure it is.";
+
+/// Whether a figure has no interval because its resamples were alike.
+fn lacks(value: Option<f64>, interval: Option<(f64, f64)>) -> bool {
+    value.is_some() && interval.is_none()
 }
 
 fn three(scores: &Scores) -> [String; 3] {
@@ -186,7 +216,7 @@ fn labels(title: &str, table: &LabelTable, note: &str) -> Table {
 /// Findings by size; nothing where none has one.
 fn sizes(title: &str, told: &str, rows: &[SizeScores]) -> Option<Block> {
     let real = rows.iter().any(|row| row.real.is_some());
-    let columns = ["finding", "size", "studies", told, "seen in the real image"];
+    let columns = ["finding", "size", "studies", told, "seen in the data's own image"];
     let mut table = Table::new(title, &columns[..if real { 5 } else { 4 }]);
     for row in rows {
         let mut cells = vec![

@@ -1,6 +1,6 @@
 //! What was said: reports, answers, P(yes).
 
-use super::{f1_bars, labels, section, sizes, three};
+use super::{ALIKE, f1_bars, labels, lacks, section, sizes, three};
 use crate::evaluate::metrics::Calibration;
 use crate::evaluate::page::{Block, Section, Table, figure, span};
 use crate::evaluate::plots;
@@ -41,7 +41,7 @@ pub(super) fn reports(r: &Reports) -> Section {
         })
         .collect();
     blocks.push(Block::Table(sides));
-    let mut text = Table::new("Words", &["", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "METEOR", "CIDEr"]).note(
+    let mut text = Table::new("Words", &["image", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "METEOR", "CIDEr"]).note(
         "BLEU as sacrebleu (13a, lower case, no smoothing, one reference), ROUGE-L as rouge-score without stemming, METEOR as nltk with exact \
          and stem matches but no synonyms, CIDEr-D as pycocoevalcap with the document frequencies of these references.",
     );
@@ -71,7 +71,7 @@ pub(super) fn reports(r: &Reports) -> Section {
         blocks.push(Block::Table(labels("Blind", &blind.labels, note)));
     }
     if let (Some(data), Some(labeler)) = (&r.against_data, &r.labeler) {
-        let mut table = Table::new("Against the data's own labels", &["", "precision", "recall", "micro-F1"])
+        let mut table = Table::new("Against the data's own labels", &["reports", "precision", "recall", "micro-F1"])
             .note(
                 "The second line has true reports, read by the labeler, against the labels that came with the data: its own error, and, where these \
                  were made from another section of the report (MIMIC-CXR-JPG: the impression), what that leaves unsaid.",
@@ -110,7 +110,7 @@ fn agreement(a: &Agreement) -> Block {
 
 pub(super) fn vqa(a: &Answers) -> Section {
     let own = &a.scores.yes_no;
-    let mut table = Table::new("Yes or no", &["", "questions", "balanced accuracy", "accuracy", "AUROC of P(yes)", "Brier", "calibration error", "neither"])
+    let mut table = Table::new("Yes or no", &["image", "questions", "balanced accuracy", "accuracy", "AUROC of P(yes)", "Brier", "calibration error", "neither"])
         .note("Balanced: within each topic yes and no count alike, and a topic by how often its rarer answer occurs. The calibration error is \
                the mean gap between P(yes) and the share that is yes, over ten bins.");
     let mut yes_no = |name: &str, scores: &VqaScores| {
@@ -158,11 +158,10 @@ pub(super) fn vqa(a: &Answers) -> Section {
         .collect();
     blocks.push(Block::Table(topics));
     blocks.extend(own.calibration.as_ref().map(reliability));
-    let mut kinds = Table::new(
-        "Other questions",
-        &["kind", "questions", "exact", "F1 of words", "exact, blind"],
-    )
-    .note("Answers are compared in lower case, without points and articles, numbers as digits.");
+    let columns = ["kind", "questions", "exact", "F1 of words", "exact, blind"];
+    let columns = &columns[..if a.blind.is_some() { 5 } else { 4 }];
+    let mut kinds = Table::new("Other questions", columns)
+        .note("Answers are compared in lower case, without points and articles, numbers as digits.");
     let blind = |kind| {
         a.blind
             .as_ref()
@@ -175,7 +174,9 @@ pub(super) fn vqa(a: &Answers) -> Section {
         .iter()
         .map(|k| {
             let shares = [Some(k.exact), Some(k.word_f1), blind(k.kind)].map(figure);
-            [vec![k.kind.name().to_owned(), k.questions.to_string()], shares.to_vec()].concat()
+            let mut cells = [vec![k.kind.name().to_owned(), k.questions.to_string()], shares.to_vec()].concat();
+            cells.truncate(columns.len());
+            cells
         })
         .collect();
     blocks.push(Block::Table(kinds));
@@ -200,8 +201,17 @@ fn reliability(c: &Calibration) -> Block {
 
 pub(super) fn auroc(a: &PresenceScores) -> Section {
     let note = format!(
-        "{}: {} images with {}, {} without, {} of which it is not known.",
-        a.data, a.positives, a.label, a.negatives, a.unknown
+        "{}: {} images with {}, {} without, {} of which it is not known.{}",
+        a.data,
+        a.positives,
+        a.label,
+        a.negatives,
+        a.unknown,
+        if lacks(a.auroc, a.interval) {
+            format!(" {ALIKE}")
+        } else {
+            String::new()
+        },
     );
     let c = a.calibration.as_ref();
     let table = Table::new(

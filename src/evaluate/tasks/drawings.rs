@@ -37,11 +37,11 @@ pub struct ReadScores {
 /// Fréchet distances of the classifier's features.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct FrechetScores {
-    /// All drawings against all real images.
+    /// All drawings against all images of the data.
     pub drawn_real: Option<f64>,
-    /// Half of the real images against those of the other patients: what two samples of the same kind give.
+    /// Half of the data's images against those of the other patients: what two samples of the same kind give.
     pub real_halves: Option<f64>,
-    /// Half of the drawings against the real images of the other studies: as many of each as in `real_halves`, so that the two compare.
+    /// Half of the drawings against the data's images of the other studies: as many of each as in `real_halves`, so that the two compare.
     pub drawn_half_real_half: Option<f64>,
     /// Images in each set of the first.
     pub images: (u64, u64),
@@ -54,7 +54,7 @@ pub struct Drawings {
     pub cases: usize,
     /// The drawings, read.
     pub drawn: ReadScores,
-    /// The same studies' real images, read: the ceiling.
+    /// The data's own images of the same studies, read: for comparison.
     pub real: ReadScores,
     /// Findings by size, where the data is of phantoms: the share that the classifier sees.
     pub by_size: Vec<SizeScores>,
@@ -173,12 +173,12 @@ pub fn drawings(context: &Context<'_>, subject: &Subject, reader: &Reader) -> Re
 /// What was drawn and read.
 struct Made<'a> {
     drawn: Queue<'a>,
-    /// The same studies' real images.
+    /// The data's own images of the same studies.
     real: Queue<'a>,
     samples: Vec<Sample>,
 }
 
-/// Drawings of every case, read beside its real image.
+/// Drawings of every case, read beside the data's own image.
 fn have_drawn<'a>(
     context: &Context<'_>,
     subject: &Subject,

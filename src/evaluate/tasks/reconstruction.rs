@@ -42,7 +42,7 @@ pub struct DecisionChange {
 /// What the classifier makes of reconstructions.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Readings {
-    /// Real images against what is known of them; none where nothing is known.
+    /// The data's images against what is known of them; none where nothing is known.
     pub real: Option<ReadScores>,
     /// Their reconstructions.
     pub reconstructed: Option<ReadScores>,

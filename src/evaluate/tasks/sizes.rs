@@ -15,7 +15,7 @@ pub struct SizeScores {
     pub studies: usize,
     /// Share in which it is told.
     pub told: f64,
-    /// Share in which the classifier sees it in the real image, where there is one.
+    /// Share in which the classifier sees it in the data's own image, where one is read.
     pub real: Option<f64>,
 }
 
@@ -38,7 +38,7 @@ pub struct Sizes {
 }
 
 impl Sizes {
-    /// Adds a study. `told` says of a place in [`LABELS`] whether it is told, `real` the same of the real image; findings of which `told`
+    /// Adds a study. `told` says of a place in [`LABELS`] whether it is told, `real` the same of the data's own image; findings of which `told`
     /// says nothing are left out.
     pub fn add(
         &mut self,
