@@ -8,7 +8,7 @@ use super::error::ErrorCode;
 use crate::basics::escaped;
 
 /// Examples, by path.
-const EXAMPLES: [(&str, &str); 9] = [
+const EXAMPLES: [(&str, &str); 10] = [
     (
         "/v1/report",
         "curl -s http://127.0.0.1:8080/v1/report -H 'Content-Type: image/png' --data-binary @chest.png\ncurl -sN http://127.0.0.1:8080/v1/report -F image=@chest.png -F stream=true",
@@ -27,18 +27,32 @@ const EXAMPLES: [(&str, &str); 9] = [
     ),
     (
         "/v1/chat/completions",
-        "curl -s http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \\\n  -d '{\"model\": \"NAME\", \"messages\": [{\"role\": \"user\", \"content\": \"What is a pneumothorax?\"}]}'",
+        "# NAME: an id that GET /v1/models lists\ncurl -s http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \\\n  -d '{\"model\": \"NAME\", \"messages\": [{\"role\": \"user\", \"content\": \"What is a pneumothorax?\"}]}'",
     ),
     (
         "/v1/images/generations",
         "curl -s http://127.0.0.1:8080/v1/images/generations -H 'Content-Type: application/json' \\\n  -d '{\"prompt\": \"Cardiomegaly.\"}'",
     ),
     ("/v1/models", "curl -s http://127.0.0.1:8080/v1/models"),
+    ("/v1/info", "curl -s http://127.0.0.1:8080/v1/info"),
     ("/readyz", "curl -si http://127.0.0.1:8080/readyz"),
     ("/metrics", "curl -s http://127.0.0.1:8080/metrics"),
 ];
 
 const HEAD: &str = include_str!("pages/docs_head.html");
+
+/// The examples name the server that the page came from, and what scrolls can be scrolled by keys.
+const SCRIPT: &str = r#"<script>
+"use strict";
+for (const example of document.querySelectorAll("pre")) example.textContent = example.textContent.replaceAll("http://127.0.0.1:8080", location.origin);
+onresize = () => {
+  for (const area of document.querySelectorAll(".wide, pre")) {
+    if (area.scrollWidth > area.clientWidth) area.tabIndex = 0; else area.removeAttribute("tabindex");
+  }
+};
+onresize();
+</script>
+"#;
 
 /// The page of a contract.
 pub(super) fn page(contract: &Value) -> String {
@@ -60,7 +74,9 @@ pub(super) fn page(contract: &Value) -> String {
         table(&mut html, schema);
     }
     errors(&mut html);
-    html.push_str("</main></body></html>\n");
+    html.push_str("</main>\n");
+    html.push_str(SCRIPT);
+    html.push_str("</body></html>\n");
     html
 }
 

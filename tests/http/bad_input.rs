@@ -192,7 +192,10 @@ async fn a_body_over_the_limit_is_refused_with_and_without_a_length() {
     let answer = house.post("/v1/report", "image/png", Body::from_stream(chunks)).await;
     answer.refused(413, "body_too_large");
     assert!(
-        answer.text().contains("a quarter less than in base64"),
+        answer
+            .text()
+            .contains("larger than 4096 bytes; send a smaller or recompressed image")
+            && answer.text().contains("a quarter less than in base64"),
         "{}",
         answer.text()
     );

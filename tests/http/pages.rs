@@ -31,6 +31,9 @@ async fn the_page_tells_what_an_answer_is_worth() {
         "– not in the report",
         "body.image_notes",
         "Have it read",
+        " say this.",
+        "Model output, for research only; may be wrong.",
+        "Synthetic, not a patient; for research only.",
     ] {
         assert!(form.contains(told), "the page lacks {told}");
     }
@@ -43,8 +46,8 @@ async fn the_page_tells_what_an_answer_is_worth() {
 async fn every_field_of_the_page_has_a_label_that_stays() {
     let form = House::plain().await.get("/").await.ok().text();
     let fields = ["<input ", "<textarea "].map(|tag| form.matches(tag).count());
-    assert_eq!(fields, [3, 1], "a field was added or removed");
-    for id in ["file", "question", "text", "key"] {
+    assert_eq!(fields, [4, 1], "a field was added or removed");
+    for id in ["file", "question", "text", "seed", "key"] {
         assert!(form.contains(&format!("<label for=\"{id}\">")), "{id} has no label");
     }
     for told in form.split("placeholder=\"").skip(1) {
@@ -53,6 +56,22 @@ async fn every_field_of_the_page_has_a_label_that_stays() {
             "a placeholder that reads like what was entered"
         );
     }
+}
+
+#[tokio::test]
+async fn the_page_knows_the_note_of_a_synthetic_file_and_opens_the_reference_beside_itself() {
+    let form = House::plain().await.get("/").await.ok().text();
+    let known = form
+        .split("const SYNTHETIC_NOTE = \"")
+        .nth(1)
+        .and_then(|rest| rest.split('"').next());
+    let known = known.expect("the page has it");
+    let note = llm_cxr::radiograph::ImageNote::Synthetic.to_string();
+    assert!(known.len() > 20 && note.starts_with(known), "{note}: {known}");
+    // What was read and drawn would else be lost.
+    let links = form.matches("href=\"/").count();
+    assert_eq!(form.matches("target=\"_blank\" rel=\"noopener\"").count(), links);
+    assert!(links > 2);
 }
 
 #[tokio::test]
@@ -103,4 +122,29 @@ async fn tables_of_the_reference_scroll_by_themselves_and_name_every_column() {
     assert_eq!(docs.matches("<div class=\"wide\"><table>").count(), tables);
     assert_eq!(docs.matches("</table></div>").count(), tables);
     assert!(!docs.contains("<th></th>"), "a column without a name");
+}
+
+#[tokio::test]
+async fn examples_of_the_reference_name_the_server_it_came_from_and_say_where_a_key_and_a_name_go() {
+    let docs = House::plain().await.get("/docs").await.ok().text();
+    let fixed = "http://127.0.0.1:8080";
+    assert!(docs.contains(&format!("replaceAll(\"{fixed}\", location.origin)")));
+    let urls = docs.matches("http://").count() - docs.matches("http://www.w3.org/2000/svg").count();
+    assert_eq!(urls, docs.matches(fixed).count(), "an example names another server");
+    for told in [
+        "-H 'Authorization: Bearer KEY'",
+        "an id that GET /v1/models lists",
+        "curl -s http://127.0.0.1:8080/v1/info</pre>",
+    ] {
+        assert!(docs.contains(told), "the reference lacks {told}");
+    }
+}
+
+#[tokio::test]
+async fn the_pages_bring_an_icon_so_that_no_browser_asks_for_one() {
+    let house = House::plain().await;
+    for path in ["/", "/docs"] {
+        let page = house.get(path).await.ok().text();
+        assert!(page.contains("<link rel=\"icon\" href=\"data:image/svg+xml,"), "{path}");
+    }
 }

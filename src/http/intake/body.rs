@@ -100,9 +100,13 @@ impl BodyLimits {
     }
 
     fn too_large(&self) -> ApiError {
+        let megabytes = match self.largest {
+            0..100_000 => String::new(),
+            largest => format!(" ({:.1} MB)", largest as f64 / 1e6),
+        };
         let message = format!(
-            "The body is larger than {} bytes; send a smaller image, or the file itself as a form's part or as the raw body, where it \
-             takes a quarter less than in base64.",
+            "The body is larger than {} bytes{megabytes}; send a smaller or recompressed image, or the file itself as a form's part or as the \
+             raw body, where it takes a quarter less than in base64.",
             self.largest
         );
         ApiError::new(ErrorCode::BodyTooLarge, message)
