@@ -84,7 +84,7 @@ mod tests {
         let mut file = b"\x89PNG\r\n\x1a\n".to_vec();
         for (kind, body) in chunks {
             file.extend((body.len() as u32).to_be_bytes());
-            file.extend([*kind, *body, &[0; 4]].concat());
+            file.extend([kind.as_slice(), *body, &[0; 4]].concat());
         }
         file
     }
@@ -156,7 +156,8 @@ mod tests {
 
     #[test]
     fn no_more_than_a_few_chunks_are_looked_at() {
-        let mut chunks: Vec<(&[u8; 4], &[u8])> = vec![(b"eXIf", b""); LOOKED_AT];
+        let other: (&[u8; 4], &[u8]) = (b"eXIf", b"");
+        let mut chunks = vec![other; LOOKED_AT];
         chunks.push((b"tEXt", b"Synthetic\0true"));
         assert!(!says_synthetic(&png(&chunks)));
         assert!(says_synthetic(&png(&chunks[1..])));
