@@ -103,6 +103,12 @@ mod tests {
     }
 
     #[test]
+    fn the_example_that_comes_with_the_demo_says_so() {
+        let demo = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models/demo");
+        assert!(says_synthetic(&std::fs::read(demo.join("example.png")).unwrap()));
+    }
+
+    #[test]
     fn another_keyword_one_that_only_begins_so_and_a_denial_say_nothing() {
         for format in FORMATS {
             for note in [
