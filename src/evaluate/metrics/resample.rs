@@ -12,7 +12,8 @@ use rand_chacha::ChaCha8Rng;
 const ROUNDS: usize = 500;
 
 /// The interval that holds 95 % of `figure` over resamples of the cases with replacement; `None` where it is never defined, or they are all
-/// alike: then "1.000 … 1.000" would look surer than any other. `patients` gives each case's patient: all cases of one are drawn together. The same seed gives the same interval.
+/// alike: then "1.000 … 1.000" would look surer than any other. `patients` gives each case's patient: all cases of one are drawn together.
+/// The same seed gives the same interval.
 pub fn interval<P: Eq + Hash>(
     patients: impl IntoIterator<Item = P>,
     seed: u64,
