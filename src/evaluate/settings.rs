@@ -72,7 +72,7 @@ pub struct EvaluateSettings {
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     /// The model bundle
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, visible_alias = "model", value_name = "DIR")]
     pub bundle: PathBuf,
     /// Images, reports and questions: a folder in the MIMIC-CXR-JPG layout (as `phantom` writes it) or a manifest (.csv, .jsonl)
     #[arg(long, value_name = "PATH")]
