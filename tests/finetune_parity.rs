@@ -73,8 +73,8 @@ fn six_steps_of_training_give_the_losses_gradients_and_weights_of_transformers()
         let (losses, norms) = (fixture.get("losses"), fixture.get("norms"));
         for checkpointing in [false, true] {
             let compute = Compute {
+                kind: Kind::Float,
                 checkpointing,
-                ..Compute::F32
             };
             let model = TrainableNeox::from_checkpoint(&fixture.config, &fixture, Device::Cpu).unwrap();
             let mut optimizer = Adamw::new(AdamwSettings::default(), model.trainable());

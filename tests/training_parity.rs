@@ -98,7 +98,7 @@ fn six_steps_of_adamw_give_the_losses_of_torch_optim() {
     for _ in 0..6 {
         let drawn = x.matmul(&first.transpose(0, 1)).tanh().matmul(&second.transpose(0, 1));
         let loss = (drawn - &y).square().mean(Kind::Float);
-        let gradient = parameters.gradient(&[&loss]).unwrap();
+        let gradient = parameters.gradient(&loss).unwrap();
         losses.push(loss.double_value(&[]) as f32);
         optimizer.step(&parameters, &gradient, 0.05);
     }

@@ -157,6 +157,9 @@ fn by_verb(rest: &[String]) -> Option<Label> {
     let Some(cue) = cue_phrases::beginning(&tail) else {
         return rest.get(verb + 1 + statement.len()..).and_then(further);
     };
+    if cue.text == "presumed" && nature(statement) {
+        return None;
+    }
     if matches!(cue.text, "not" | "no longer") {
         return (0..2).find_map(|skip| denied(statement.get(skip..)?));
     }
@@ -168,6 +171,19 @@ fn by_verb(rest: &[String]) -> Option<Label> {
         .take_while(|w| *w != "with" && !FOUND.contains(w));
     let changed = said.any(|w| CHANGE.contains(&w));
     (!half && (cue.said != Label::Negative || !changed)).then_some(cue.said)
+}
+
+/// Whether what these words presume is what a finding is: "presumed to be malignant", but not "presumed to be present".
+fn nature(words: &[String]) -> bool {
+    let Some(at) = words.iter().position(|w| w == "presumed") else {
+        return false;
+    };
+    let rest = &words[at + 1..];
+    let there = || rest.iter().any(|w| FOUND.contains(&w.as_str()));
+    match rest.first() {
+        Some(to) if to == "to" => !there(),
+        _ => cue_phrases::of_nature("presumed", rest),
+    }
 }
 
 /// Whether the verb behind these words is another's: "small effusion, pneumothorax is not seen", but not "a nodule, a mass and an effusion

@@ -87,6 +87,27 @@ fn a_terse_statement_behind_a_denial_is_its_own() {
 }
 
 #[test]
+fn a_denial_does_not_hold_of_what_it_excepts() {
+    let cases = [
+        ("card+", "No abnormality other than cardiomegaly."),
+        ("edema+", "No acute process other than edema."),
+        ("eff+", "No acute findings other than a small left effusion."),
+        ("edema+", "No acute process besides mild edema."),
+        ("card+", "No abnormality other than an enlarged heart."),
+        ("card+", "No abnormality except an enlarged heart."),
+        ("card+", "No abnormality aside from enlarged heart."),
+    ];
+    all(&cases);
+    for (_, text) in cases {
+        assert_eq!(read(text).labels[NO_FINDING], Label::Blank, "{text}");
+    }
+    all(&[
+        ("eff+ cons-", "Other than a small effusion, there is no consolidation."),
+        ("", "The heart is larger than normal."),
+    ]);
+}
+
+#[test]
 fn no_growth_of_a_finding_leaves_it_there_and_no_enlargement_is_a_denial() {
     all(&[
         ("ptx+", "No interval enlargement of the right pneumothorax."),
@@ -155,6 +176,9 @@ fn sides_in_short_are_sides_and_those_of_vessels_are_not_the_findings() {
         ("edema", true, false, "Right pulmonary edema."),
         ("opac", true, false, "Right pulmonary opacity."),
         ("les", true, false, "Right pulmonary nodule."),
+        ("eff", true, false, "Loculated fluid in the right pleural space."),
+        ("ptx", false, true, "Air in the left pleural space."),
+        ("ate", true, false, "Collapse of the right lower lobe."),
     ] {
         assert_eq!(read(text).sides[place(short)], Sides { right, left }, "{text}");
     }

@@ -48,6 +48,14 @@ const BEFORE: &[(&str, Option<Label>)] = &[
     ("rather than", Some(Label::Negative)),
     ("instead of", Some(Label::Negative)),
     ("as opposed to", Some(Label::Negative)),
+    // "A skin fold simulates a pneumothorax": what is seen is something else.
+    ("simulate", Some(Label::Negative)),
+    ("simulates", Some(Label::Negative)),
+    ("simulating", Some(Label::Negative)),
+    ("mimic", Some(Label::Negative)),
+    ("mimics", Some(Label::Negative)),
+    ("mimicking", Some(Label::Negative)),
+    ("mistaken for", Some(Label::Negative)),
     ("no", Some(Label::Negative)),
     ("not", Some(Label::Negative)),
     ("without", Some(Label::Negative)),
@@ -154,6 +162,8 @@ const BEHIND: &[(&str, Label)] = &[
     ("absent", Label::Negative),
     ("excluded", Label::Negative),
     ("ruled out", Label::Negative),
+    ("simulated by", Label::Negative),
+    ("mimicked by", Label::Negative),
     ("resolved", Label::Negative),
     ("to be resolved", Label::Negative),
     ("to have resolved", Label::Negative),
@@ -162,6 +172,22 @@ const BEHIND: &[(&str, Label)] = &[
     ("removed", Label::Negative),
     ("cleared", Label::Negative),
 ];
+
+/// What a finding may be, behind a word that presumes it.
+const NATURES: &[&str] = &[
+    "malignant",
+    "benign",
+    "metastatic",
+    "reactive",
+    "infectious",
+    "inflammatory",
+];
+
+/// Whether a cue presumes, before these words, what a finding is, and not that it is there.
+pub(super) fn of_nature(cue: &str, words: &[String]) -> bool {
+    let nature = words.first().is_some_and(|w| NATURES.contains(&w.as_str()));
+    matches!(cue, "presumed" | "presumably") && nature
+}
 
 /// A phrase, and what it says of a mention.
 pub(super) struct Cue<T> {

@@ -55,25 +55,6 @@ pub(super) const HALF: &[&str] = &[
 /// Before a procedure, which is a statement of its own: "no pneumothorax after line placement".
 pub(super) const AFTER: &[&str] = &["after", "following", "status"];
 
-/// What may stand before a heading, without a colon.
-const TITLE: &str = "final report ";
-
-/// Headings of why the image was taken and of earlier ones.
-const REQUESTS: &[&str] = &[
-    "reason for exam",
-    "reason for examination",
-    "reason for this exam",
-    "reason for this examination",
-    "reason for study",
-    "indication",
-    "indications",
-    "history",
-    "clinical history",
-    "clinical information",
-    "clinical indication",
-    "comparison",
-];
-
 /// Verbs that say something of what stands before them.
 pub(super) const VERBS: &[&str] = &[
     "is", "are", "was", "were", "has", "have", "had", "cannot", "cant", "can", "could", "may", "might", "must",
@@ -135,8 +116,11 @@ const OUTLINED: &[&str] = &["sharp", "clear"];
 /// Words that begin a new statement.
 pub(super) const TURNS: &[&str] = &[
     "but", "however", "although", "though", "except", "aside", "apart", "while", "whereas", "yet", "which", "there",
-    "despite",
+    "despite", "besides",
 ];
+
+/// Words that begin what a denial does not hold of, besides "other than".
+const EXCEPTIONS: &[&str] = &["except", "aside", "apart", "besides"];
 
 /// A comma or `and` before one of these begins a new statement, unless an `or` shows that a list goes on.
 const OPENERS: &[&str] = &[
@@ -238,29 +222,6 @@ pub(super) const CHANGED: &[&str] = &[
     "removed",
 ];
 
-/// Whether a sentence tells why the image was taken, or what it is compared with. Another heading in it may lead on to the findings.
-pub(super) fn is_request(sentence: &[String]) -> bool {
-    // "CLINICAL HISTORY  Pneumothorax, follow-up.": a heading without a colon, where it can be nothing else.
-    if let [first, second, third, ..] = sentence
-        && first == "clinical"
-        && ["history", "information", "indication"].contains(&second.as_str())
-        && third != "of"
-        && !sentence.iter().any(|w| w == ":" || VERBS.contains(&w.as_str()))
-    {
-        return true;
-    }
-    // "INDICATION: History: cough": several may stand in a row.
-    let parts: Vec<&[String]> = sentence.split(|word| word == ":").collect();
-    let Some((_, headings)) = parts.split_last() else {
-        return false;
-    };
-    let request = |heading: &&[String]| {
-        let heading = heading.join(" ");
-        REQUESTS.contains(&heading.strip_prefix(TITLE).unwrap_or(&heading))
-    };
-    !headings.is_empty() && headings.iter().all(request)
-}
-
 /// What the sentence says of the mention at `index`; `None` if it says nothing of this image.
 pub(super) fn judge(sentence: &[String], mentions: &[Mention], index: usize) -> Option<Label> {
     let mention = mentions.get(index)?;
@@ -322,8 +283,15 @@ fn turns(sentence: &[String], at: usize) -> bool {
             !rest.any(|w| w == "or" || w == "nor")
         }
         "there" => !inverted(sentence, at),
+        "other" => excepts(sentence, at),
         _ => TURNS.contains(&word) || AFTER.contains(&word),
     }
+}
+
+/// Whether an exception begins at word `at`: "no abnormality other than an effusion".
+pub(super) fn excepts(sentence: &[String], at: usize) -> bool {
+    let than = || sentence.get(at + 1).is_some_and(|w| w == "than");
+    EXCEPTIONS.contains(&sentence[at].as_str()) || (sentence[at] == "other" && than())
 }
 
 /// Whether the `there` at word `at` goes on with a denial: "nor is there an effusion".
@@ -347,17 +315,24 @@ pub(super) fn clause(sentence: &[String], at: usize) -> bool {
     verb.is_some_and(|verb| !rest[verb..].iter().take(5).any(|w| FOUND.contains(&w.as_str())))
 }
 
+/// Whether these words, from a comma or `and` to the evidence, go on with a list of what is denied: "no edema, effusion, or opacity to
+/// suggest pneumonia".
+fn goes_on(words: &[String]) -> bool {
+    let verb = |w: &str| VERBS.contains(&w) || WHOLE.contains(&w);
+    words.iter().any(|w| w == "or" || w == "nor") && !words.iter().any(|w| verb(w.as_str()))
+}
+
 /// The nearest cue before the mention at `index`, back to where the statement begins; `bare` where there is none.
 fn before(sentence: &[String], mentions: &[Mention], index: usize, bare: Label) -> Option<Label> {
     let (earlier, mention) = (&mentions[..index], &mentions[index]);
     let (start, device) = (mention.start, mention.is_device());
     // Whether a new clause begins between cue and mention, and where the evidence begins that would mean the finding.
-    let (mut parted, mut evidence) = (false, None);
+    let (mut parted, mut evidence): (bool, Option<usize>) = (false, None);
     for end in (1..=start).rev().take(REACH) {
         let at = end - 1;
         let joint = [",", "and"].contains(&sentence[at].as_str());
         let turns = turns(sentence, at) && !(device && joint && among_removed(sentence, mention, at));
-        if turns || (joint && evidence.is_some()) {
+        if turns || (joint && evidence.is_some_and(|from| !goes_on(&sentence[at..from]))) {
             break;
         }
         if device && sets_apart(sentence, earlier, at) {
@@ -370,6 +345,10 @@ fn before(sentence: &[String], mentions: &[Mention], index: usize, bare: Label) 
         };
         // "Consider advancing the tube", "no pacemaker leads displaced": the device is there.
         if device && (ADVICE.contains(&cue.text) || displaced(sentence, mention)) {
+            continue;
+        }
+        // "Presumed malignant nodule": what is presumed is its nature.
+        if end < start && cue_phrases::of_nature(cue.text, &sentence[end..start]) {
             continue;
         }
         let still_there = || of_change(sentence, end, start) || half(sentence, end, cue);

@@ -129,3 +129,55 @@ fn a_question_in_brackets_doubts_what_they_hold() {
         ("cons- eff-", "No consolidation (see below) or effusion."),
     ]);
 }
+
+#[test]
+fn what_a_denied_list_does_not_suggest_is_denied_too() {
+    all(&[
+        (
+            "eff- ptx- cons- pna-",
+            "No pleural effusion, pneumothorax, or consolidation to suggest pneumonia.",
+        ),
+        (
+            "edema- eff- opac- pna-",
+            "No edema, effusion, or opacity concerning for pneumonia.",
+        ),
+        (
+            "edema- eff-",
+            "No vascular congestion, effusion, or Kerley B lines to suggest edema.",
+        ),
+        ("edema- opac- pna-", "No edema or opacity to suggest pneumonia."),
+        (
+            "ptx- opac- pna?",
+            "No pneumothorax or opacity, and suspicion of pneumonia.",
+        ),
+        (
+            "eff- opac+ pna?",
+            "No effusion, there is an opacity or infiltrate concerning for pneumonia.",
+        ),
+    ]);
+}
+
+#[test]
+fn what_a_finding_is_may_be_presumed_though_it_is_there() {
+    all(&[
+        ("les+", "The nodule is presumed to be malignant."),
+        ("les+", "The nodule is presumed malignant."),
+        ("les+", "Presumed malignant nodule."),
+        ("les-", "No presumed malignant nodule."),
+        ("eff+", "The effusion is presumed to be reactive."),
+        ("eff?", "The effusion is presumed to be present."),
+        ("eff?", "Presumed small left effusion."),
+        ("opac+ ate?", "The opacity is presumed to be atelectasis."),
+    ]);
+}
+
+#[test]
+fn what_something_else_simulates_is_not_there() {
+    all(&[
+        ("ptx-", "A skin fold simulates a pneumothorax."),
+        ("ptx-", "Skin fold over the right apex mimicking a pneumothorax."),
+        ("ptx-", "A skin fold should not be mistaken for a pneumothorax."),
+        ("les-", "The nipple shadows may simulate nodules."),
+        ("ptx-", "A pneumothorax is simulated by a skin fold."),
+    ]);
+}

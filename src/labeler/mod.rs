@@ -21,6 +21,7 @@ mod no_finding;
 mod phrases;
 #[cfg(test)]
 mod prose_tests;
+mod request;
 mod reword;
 mod sides;
 mod states;
@@ -64,7 +65,7 @@ pub fn read(report: &str) -> Reading {
     };
     let (mut called_normal, mut otherwise_ill) = (false, false);
     for sentence in text::sentences(report) {
-        if cues::is_request(&sentence) {
+        if request::is_request(&sentence) {
             continue;
         }
         called_normal |= no_finding::called_normal(&sentence);

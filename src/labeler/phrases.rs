@@ -36,7 +36,8 @@ const NAMES: &[(&[&str], &str)] = &[
     (
         &["Pleural Effusion"],
         "pleural effusion*|effusion|effusions|pleural fluid|hydrothorax|hemothorax|haemothorax|empyema|\
-         effussion*|effuson*|fluid in the fissure*|fluid in the * fissure*|fluid in the * * fissure*",
+         effussion*|effuson*|fluid in the fissure*|fluid in the * fissure*|fluid in the * * fissure*|\
+         fluid in the pleural space*|fluid in the * pleural space*",
     ),
     (
         &["Pleural Effusion", "Pneumothorax"],
@@ -53,7 +54,7 @@ const NAMES: &[(&[&str], &str)] = &[
     ),
     (
         &["Pneumothorax"],
-        "pneumothorax|pneumothoraces|ptx|pneumothoax|penumothorax|pneumothorx|air in the pleural space",
+        "pneumothorax|pneumothoraces|ptx|pneumothoax|penumothorax|pneumothorx|air in the pleural space*|air in the * pleural space*",
     ),
     (
         &["Support Devices"],

@@ -320,6 +320,8 @@ fn abbreviations_misspellings_and_further_names_are_known() {
         ("edema-", "No cardiac decompensation."),
         ("edema-", "No signs of congestion."),
         ("eff+", "Fluid in the right minor fissure."),
+        ("eff+", "Loculated fluid in the right pleural space."),
+        ("eff-", "No fluid in the pleural space."),
         ("oth+", "Biapical pleural-parenchymal scarring."),
         ("ptx-", "No pneumothoax."),
         ("eff+", "Bilateral pleural effussions."),

@@ -119,6 +119,8 @@ pub(super) fn sides(sentence: &[String], mentions: &[Mention]) -> Vec<Sides> {
         if ANATOMY.contains(&next(1)) || (next(1) == "pulmonary" && VESSELS.contains(&next(2))) {
             continue;
         }
+        // "Fluid in the right pleural space": the mention itself names it.
+        let within = mentions.iter().position(|m| m.start < at && at < m.end);
         let following = mentions.iter().position(|m| m.start > at);
         let preceding = mentions.iter().rposition(|m| m.end <= at);
         let adjective = following.filter(|&m| {
@@ -139,7 +141,12 @@ pub(super) fn sides(sentence: &[String], mentions: &[Mention]) -> Vec<Sides> {
             let to = following.map_or(sentence.len(), |m| mentions[m].start);
             !clear(sentence[from..at].iter().rev()) && !clear(sentence[at + 1..to].iter())
         });
-        if let Some(slot) = adjective.or(joined).or(elsewhere).and_then(|m| of.get_mut(m)) {
+        if let Some(slot) = within
+            .or(adjective)
+            .or(joined)
+            .or(elsewhere)
+            .and_then(|m| of.get_mut(m))
+        {
             slot.add(side);
         }
     }

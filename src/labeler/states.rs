@@ -82,8 +82,10 @@ pub(super) fn states(sentence: &[String]) -> Vec<(Organ, Label)> {
             continue;
         };
         // "The previously enlarged heart", "larger than normal": not of this heart, or no state of it.
+        // In "other than an enlarged heart" it is of this one.
         let previous = at.checked_sub(1).map_or("", |p| sentence[p].as_str());
-        if ["previously", "formerly", "than"].contains(&previous) {
+        let excepted = at.checked_sub(2).is_some_and(|p| cues::excepts(sentence, p));
+        if ["previously", "formerly", "than"].contains(&previous) && !excepted {
             continue;
         }
         // "A large effusion" and "increased markings" are not of the heart's size, but "increased heart size" is.
@@ -207,7 +209,9 @@ fn organ(sentence: &[String], at: usize) -> Option<Organ> {
 fn denied(sentence: &[String], first: usize, at: usize) -> bool {
     let near = |end: usize, words: usize, cues: &[&str]| {
         let stretch = (end.saturating_sub(words)..end).rev();
-        let mut stretch = stretch.take_while(|&i| !["and", ",", "with", "but"].contains(&sentence[i].as_str()));
+        let mut stretch = stretch.take_while(|&i| {
+            !["and", ",", "with", "but"].contains(&sentence[i].as_str()) && !cues::excepts(sentence, i)
+        });
         // "No change in the enlarged heart" leaves it enlarged.
         stretch.any(|i| cues.contains(&sentence[i].as_str()) && !no_change(sentence, i, end))
     };

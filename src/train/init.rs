@@ -12,7 +12,7 @@ use crate::model::bundle::{
 };
 use crate::model::checkpoint::{CheckpointError, Dtype, SafetensorsWriter, TensorInfo};
 use crate::model::neox::{NeoxConfig, NeoxSizes};
-use crate::model::vqgan::VqganConfig;
+use crate::model::vqgan::{CODE_BOOK, VqganConfig};
 use crate::model::{ConfigError, ExpectedTensor};
 use crate::vocabulary::Vocabulary;
 
@@ -232,7 +232,7 @@ fn values(tensor: &ExpectedTensor, dtype: Dtype, rng: &mut ChaCha8Rng) -> Vec<u8
         [_] if tensor.name.ends_with(".bias") => Some(0.0),
         [_] => None,
         [_, channels, height, width] => Some(((channels * height * width) as f32).sqrt().recip()),
-        _ if tensor.name == "quantize.embedding.weight" => Some(1.0),
+        _ if tensor.name == CODE_BOOK => Some(1.0),
         _ => Some(0.02),
     };
     let mut bytes = Vec::with_capacity(count * dtype.size());

@@ -31,12 +31,7 @@ impl Scores {
 /// F1 over all decisions on the cases `drawn`, with `counts` of each case; a case that is drawn twice counts twice.
 pub fn micro_f1(counts: &[Counts], drawn: &[usize]) -> Option<f64> {
     let drawn = drawn.iter().filter_map(|&case| counts.get(case));
-    let sum = drawn.fold(Counts::default(), |sum, case| Counts {
-        hits: sum.hits + case.hits,
-        false_alarms: sum.false_alarms + case.false_alarms,
-        misses: sum.misses + case.misses,
-    });
-    sum.f1()
+    drawn.sum::<Counts>().f1()
 }
 
 /// One label's row.

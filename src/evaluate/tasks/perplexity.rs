@@ -10,7 +10,8 @@ use crate::model::bundle::Bundle;
 use crate::model::device::{self, DeviceChoice, DtypeChoice, WeightsChoice};
 use crate::model::neox::Neox;
 use crate::model::source::TensorSource;
-use crate::vocabulary::{Input, PromptPart, Vocabulary};
+use crate::train::language_model::{Encoder, Response};
+use crate::vocabulary::Input;
 
 /// Perplexity of the data's reports in one arithmetic.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -47,7 +48,7 @@ pub fn perplexity(
     let on = device::resolve(choice)?;
     let layout = Layout {
         context,
-        vocabulary: bundle.vocabulary()?,
+        encoder: Encoder::new(bundle.vocabulary()?),
         instruction: &bundle.manifest.default_instructions.report,
         side: bundle.manifest.image_side,
         probe,
@@ -104,7 +105,7 @@ pub fn perplexity(
 /// How studies become prompts and replies.
 struct Layout<'a> {
     context: &'a Context<'a>,
-    vocabulary: Vocabulary,
+    encoder: Encoder,
     instruction: &'a str,
     /// Of the images, in pixels.
     side: usize,
@@ -112,10 +113,9 @@ struct Layout<'a> {
 }
 
 impl Layout<'_> {
-    /// Prompts and replies as they are trained: the reply ends with two line ends and the end token. Those that are longer than `room` are
-    /// left out.
+    /// Prompts and replies as they are trained. Those that are longer than `room` are left out.
     fn of(&self, cases: &[Case], room: usize) -> Result<Vec<Given>, EvaluateError> {
-        let (context, vocabulary, side) = (self.context, &self.vocabulary, self.side);
+        let (context, side) = (self.context, self.side);
         let studies = context.studies;
         let study = |case: &Case| &studies.list[case.study];
         let read: Vec<_> = cases.par_iter().map(|case| pixels(study(case), side)).collect();
@@ -135,17 +135,12 @@ impl Layout<'_> {
         }
         let mut given = Vec::new();
         for (case, codes) in used.into_iter().zip(self.probe.codes(&images)?) {
-            let mut prompt = Vec::new();
-            for part in vocabulary.prompt(self.instruction, Input::Image(0)).parts {
-                match part {
-                    PromptPart::Tokens(ids) => prompt.extend(ids),
-                    PromptPart::Image(_) => {
-                        prompt.extend(codes.iter().map(|&code| vocabulary.code_base() + u32::from(code)))
-                    }
-                }
-            }
-            let mut reply = vocabulary.encode_text(&format!("{}\n\n", case.reference));
-            reply.push(vocabulary.end());
+            let response = Response::Text(&case.reference);
+            let example = self
+                .encoder
+                .example(self.instruction, Input::Image(0), &codes, response);
+            let mut prompt = example.ids;
+            let reply = prompt.split_off(example.response);
             if prompt.len() + reply.len() > room {
                 context.skip(
                     study(case),

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use tch::{Device, Kind, Tensor};
 
+use crate::model::vqgan::normalised;
 use crate::phantom::LABELS;
 use crate::radiograph::{Channels, Pixels, Raster, for_model};
 use crate::train::classifier::{Classifier, ClassifierConfig};
@@ -88,7 +89,7 @@ impl Reader {
         let bytes: Vec<u8> = fitted.iter().flat_map(|p| p.rgb().iter().copied()).collect();
         let shape = [images.len() as i64, side as i64, side as i64, 3];
         let levels = Tensor::from_slice(&bytes).f_view(shape)?.to_device(self.device);
-        let x = (levels.to_kind(Kind::Float) / 127.5 - 1.0).permute([0, 3, 1, 2]);
+        let x = normalised(&levels).permute([0, 3, 1, 2]);
         let seen = self.network.see(&x);
         let all = seen.logits.sigmoid().to_device(Device::Cpu).to_kind(Kind::Double);
         let rows = Vec::<Vec<f64>>::try_from(&all)?;

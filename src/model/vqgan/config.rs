@@ -6,6 +6,9 @@ use serde_norway::Value;
 use super::layout::{self, LayerSpec};
 use crate::model::{ConfigError, ExpectedTensor};
 
+/// Name of the code book in the state dict, `[n_embed, embed_dim]`.
+pub const CODE_BOOK: &str = "quantize.embedding.weight";
+
 const FILE: &str = "vqgan/config.yaml";
 
 /// Shape of a VQ-GAN.
@@ -200,10 +203,7 @@ impl VqganConfig {
 
     /// Every tensor of the state dict that the model needs (losses and discriminator apart).
     pub fn expected_tensors(&self) -> Vec<ExpectedTensor> {
-        let mut out = vec![ExpectedTensor::new(
-            "quantize.embedding.weight",
-            &[self.n_embed, self.embed_dim],
-        )];
+        let mut out = vec![ExpectedTensor::new(CODE_BOOK, &[self.n_embed, self.embed_dim])];
         for layer in self.encoder_layers().iter().chain(&self.decoder_layers()) {
             layer.tensors(&mut out);
         }

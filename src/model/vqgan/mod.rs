@@ -11,6 +11,6 @@ pub mod layout;
 mod network;
 mod norm;
 
-pub use config::VqganConfig;
+pub use config::{CODE_BOOK, VqganConfig};
 pub(crate) use layers::{Layer, Memory};
-pub use network::{LatentNotFinite, Pass, Vqgan};
+pub use network::{LatentNotFinite, Pass, Vqgan, normalised};

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 
-use super::VqganConfig;
 use super::layers::{Layer, Memory};
+use super::{CODE_BOOK, VqganConfig};
 use crate::model::device::drawing_kind;
 use crate::model::source::{LoadError, TensorSource};
 use crate::radiograph::Pixels;
@@ -44,6 +44,11 @@ impl Pass {
     "the VQ-GAN's encoder or code book gave values that are not finite, so its weights are damaged; get or make the model again"
 )]
 pub struct LatentNotFinite;
+
+/// Levels from 0 to 255 as the networks take them: f32 in [−1, 1].
+pub fn normalised(levels: &Tensor) -> Tensor {
+    levels.to_kind(Kind::Float) / 255.0 * 2.0 - 1.0
+}
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Direction {
@@ -97,7 +102,7 @@ impl Vqgan {
                 .collect::<Result<Vec<_>, _>>()
         };
         let shape = [config.n_embed, config.embed_dim];
-        let code_book = source.tensor("quantize.embedding.weight", &shape, Kind::Float, device)?;
+        let code_book = source.tensor(CODE_BOOK, &shape, Kind::Float, device)?;
         Ok(Self {
             config: config.clone(),
             encoder: load(config.encoder_layers(), Kind::Float)?,
@@ -134,7 +139,7 @@ impl Vqgan {
             }
             _ => rgb.to_kind(Kind::Float),
         };
-        let x = self.memory.lay(&(x / 255.0 * 2.0 - 1.0).permute([0, 3, 1, 2]));
+        let x = self.memory.lay(&normalised(&x).permute([0, 3, 1, 2]));
         Pass {
             direction: Direction::Encode,
             next: 0,

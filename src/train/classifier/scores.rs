@@ -1,5 +1,7 @@
 //! How well labels are told: area under the ROC curve, F1.
 
+use std::iter::Sum;
+
 /// Area under the ROC curve: the chance that a positive scores above a negative, ties counted half (Mann & Whitney). `None` without
 /// both kinds.
 pub fn auroc(scored: &[(f64, bool)]) -> Option<f64> {
@@ -46,6 +48,16 @@ impl Counts {
     pub fn f1(&self) -> Option<f64> {
         let all = 2 * self.hits + self.false_alarms + self.misses;
         (all > 0).then(|| 2.0 * self.hits as f64 / all as f64)
+    }
+}
+
+impl<'a> Sum<&'a Counts> for Counts {
+    fn sum<I: Iterator<Item = &'a Counts>>(counts: I) -> Self {
+        counts.fold(Self::default(), |sum, one| Self {
+            hits: sum.hits + one.hits,
+            false_alarms: sum.false_alarms + one.false_alarms,
+            misses: sum.misses + one.misses,
+        })
     }
 }
 

@@ -247,7 +247,6 @@ pub fn train(settings: &ClassifierSettings, device: Device, stop: impl Fn() -> b
         save_every: s.save_every,
         eval_every: s.eval_every,
         log_every: 20,
-        keep: 2,
         workers: s.workers,
     };
     let value = serde_json::to_value(s).map_err(|e| TrainError::Settings(e.to_string()))?;
@@ -362,7 +361,7 @@ impl Task for ClassifierTask {
         let network = Classifier::load(&self.config, &self.parameters, self.kind, self.device)?;
         let logits = network.see(&self.pixels(batch)).logits;
         let loss = self.labels.loss(&logits, batch, self.device)?;
-        let mut gradient = self.parameters.gradient(&[&loss])?;
+        let mut gradient = self.parameters.gradient(&loss)?;
         let norm = tch::no_grad(|| clip(&mut gradient, 1.0));
         let values = vec![
             ("loss/cross_entropy".to_owned(), loss.double_value(&[])),

@@ -153,7 +153,7 @@ impl Start {
         if s.init_codes == Some(InitCodes::Codebook) && !knows_codes {
             let weights = vqgan.open()?;
             let shape = [codes, vqgan.config.embed_dim];
-            let book = weights.tensor("quantize.embedding.weight", &shape, Kind::Float, Device::Cpu)?;
+            let book = weights.tensor(crate::model::vqgan::CODE_BOOK, &shape, Kind::Float, Device::Cpu)?;
             model.init_codes_from(text, &book, s.seed)?;
         }
         if s.lora_rank > 0 {

@@ -160,7 +160,6 @@ impl FinetuneTask {
             save_every: s.save_every,
             eval_every: s.eval_every,
             log_every: s.log_every,
-            keep: 2,
             workers: s.workers,
         };
         let kept = s.filled(self.learner.model.config());

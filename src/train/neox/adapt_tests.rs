@@ -176,7 +176,7 @@ fn adapters_have_the_rank_and_the_targets_of_their_settings() {
     let adapted = TrainableNeox::fresh(&config(""), 1, Device::Cpu).unwrap();
     let adapted = adapted.with_lora(&settings, 1).unwrap();
     // Three layers; no rows are new.
-    assert_eq!(adapted.trainable().count(), 3 * 2 * (32 + 96));
+    assert_eq!(adapted.trainable().flat().numel(), 3 * 2 * (32 + 96));
     let again = adapted.with_lora(&settings, 1);
     assert!(refusal(again).contains("already"));
     for wrong in [

@@ -14,19 +14,21 @@ use crate::train::common::{Initial, Parameters, TrainError};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Compute {
     /// `Float`, or `BFloat16`: matrix products and what they take and give in bfloat16; weights, residual stream, norms and loss in f32.
+    /// Queries and keys are rotated in this kind too; the server's libtorch passes rotate them in f32.
     pub kind: Kind,
     /// Keep only what enters each layer and compute the layer again on the way back: less memory, a third more work.
     pub checkpointing: bool,
 }
 
+#[cfg(test)]
 impl Compute {
     /// Everything in f32.
-    pub const F32: Self = Self {
+    pub(super) const F32: Self = Self {
         kind: Kind::Float,
         checkpointing: false,
     };
     /// Activations and products in bfloat16.
-    pub const BF16: Self = Self {
+    pub(super) const BF16: Self = Self {
         kind: Kind::BFloat16,
         checkpointing: false,
     };
@@ -101,10 +103,8 @@ impl TrainableNeox {
     }
 
     /// The sum of the cross entropies over the labels that count (f32, a scalar with its graph), and their number.
-    ///
-    /// # Errors
-    /// The batch does not fit the model, or libtorch refuses.
-    pub fn loss(&self, batch: &TokenBatch, compute: &Compute) -> Result<(Tensor, u64), TrainError> {
+    #[cfg(test)]
+    pub(super) fn loss(&self, batch: &TokenBatch, compute: &Compute) -> Result<(Tensor, u64), TrainError> {
         let prepared = batch.prepare(&self.config, self.device)?;
         let pass = Pass::new(self, compute.kind, batch.length)?;
         Ok((pass.loss(&prepared)?, prepared.count))
@@ -114,7 +114,7 @@ impl TrainableNeox {
     /// labels.
     ///
     /// # Errors
-    /// As [`Self::loss`].
+    /// The batch does not fit the model, or libtorch refuses.
     pub fn measure(&self, batch: &TokenBatch, compute: &Compute) -> Result<(f64, u64, u64), TrainError> {
         let prepared = batch.prepare(&self.config, self.device)?;
         if prepared.count == 0 {
@@ -124,11 +124,11 @@ impl TrainableNeox {
         Ok((loss, hits, prepared.count))
     }
 
-    /// Adds `scale` times the gradient of [`Self::loss`] to `into`, which is laid out as [`Self::trainable`]. Gives the sum of the
-    /// cross entropies (f32, a scalar without graph) and the number of labels.
+    /// Adds `scale` times the gradient of the sum of the cross entropies to `into`, which is laid out as [`Self::trainable`]. Gives that sum
+    /// (f32, a scalar without graph) and the number of labels.
     ///
     /// # Errors
-    /// As [`Self::loss`]; `into` is then unusable.
+    /// As [`Self::measure`]; `into` is then unusable.
     pub fn accumulate(
         &self,
         batch: &TokenBatch,

@@ -99,7 +99,6 @@ pub fn train(settings: &PretrainSettings, device: Device, stop: impl Fn() -> boo
         save_every: s.save_every,
         eval_every: s.eval_every,
         log_every: s.log_every,
-        keep: 2,
         workers: s.workers,
     };
     let value = serde_json::to_value(s).map_err(|e| TrainError::Settings(e.to_string()))?;

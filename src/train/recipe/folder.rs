@@ -11,7 +11,7 @@ use super::glance::Glance;
 use super::{Planned, RecipeError};
 use crate::basics::{hold, make_out};
 use crate::model::bundle::folders;
-use crate::train::common::checkpoint::Checkpoints;
+use crate::train::common::checkpoint::{Checkpoints, KEPT};
 use crate::train::common::store::write_whole;
 use crate::train::common::{FREE, RUN, differences, is_export};
 use crate::train::{classifier, finetune, pretrain, vqgan};
@@ -254,7 +254,7 @@ impl RunFolder {
             return None;
         }
         let folder = self.root.join(&step.out).join("checkpoints");
-        let (made, asked) = (Checkpoints::new(folder, 2).made()?, step.settings["steps"].as_u64()?);
+        let (made, asked) = (Checkpoints::new(folder, KEPT).made()?, step.settings["steps"].as_u64()?);
         (made > asked).then(|| format!("steps: {made} made, {asked} asked for"))
     }
 

@@ -107,7 +107,7 @@ pub(super) fn from_data(
 }
 
 /// Replaces every code that was not used by a latent of the batch (`[n, d]`), each by another one, in the weights and their average, and forgets its
-/// moments. Gives the number replaced, and counts anew.
+/// moments. Use is counted anew.
 pub(super) fn revive(
     parameters: &Parameters,
     average: Option<&Tensor>,
@@ -115,7 +115,7 @@ pub(super) fn revive(
     used: &mut Use,
     latents: &Tensor,
     (seed, step): (u64, u64),
-) -> Result<usize, TrainError> {
+) -> Result<(), TrainError> {
     let dead: Vec<i64> = (0i64..)
         .zip(&used.0)
         .filter(|(_, n)| **n == 0)
@@ -123,7 +123,7 @@ pub(super) fn revive(
         .collect();
     used.0.fill(0);
     if dead.is_empty() {
-        return Ok(0);
+        return Ok(());
     }
     let mut rng = generator(seed, Purpose::Step, step);
     let rows = Tensor::from_slice(&dead).to_device(latents.device());
@@ -137,7 +137,7 @@ pub(super) fn revive(
         Ok::<_, TrainError>(())
     })?;
     optimizer.forget_rows(parameters, CODE_BOOK, &rows);
-    Ok(dead.len())
+    Ok(())
 }
 
 #[cfg(test)]

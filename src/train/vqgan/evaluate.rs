@@ -7,7 +7,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::code_book::Use;
 use super::features::FeatureNetwork;
-use crate::model::vqgan::Vqgan;
+use crate::model::vqgan::{Vqgan, normalised};
 use crate::radiograph::{ImageFormat, Pixels, write};
 use crate::train::common::{ImageBatch, TrainError};
 
@@ -40,10 +40,7 @@ pub(super) fn measure(
         psnr += self::psnr(&a, &b).sum(Kind::Float).double_value(&[]);
         ssim += self::ssim(&a, &b).sum(Kind::Float).double_value(&[]);
         if let Some(network) = features {
-            let (a, b) = (
-                network.features(&(a / 127.5 - 1.0))?,
-                network.features(&(b / 127.5 - 1.0))?,
-            );
+            let (a, b) = (network.features(&normalised(&a))?, network.features(&normalised(&b))?);
             let n = chunk.len() as f64;
             distance.0 += a.perceptual(&b).map_or(0.0, |d| d.double_value(&[])) * n;
             distance.1 += a.clinical(&b).map_or(0.0, |d| d.double_value(&[])) * n;

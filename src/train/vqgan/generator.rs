@@ -6,12 +6,11 @@ use tch::{Device, Kind, Tensor};
 use crate::model::ExpectedTensor;
 use crate::model::checkpoint::Weights;
 use crate::model::source::{LoadError, TensorSource};
+pub(super) use crate::model::vqgan::CODE_BOOK;
 use crate::model::vqgan::layout::LayerSpec;
 use crate::model::vqgan::{Layer, Memory, VqganConfig};
 use crate::train::common::{Initial, Parameters, TrainError};
 
-/// Name of the code book in the state dict.
-pub(super) const CODE_BOOK: &str = "quantize.embedding.weight";
 /// The last layer, whose gradients weigh the discriminator's loss.
 pub(super) const LAST_LAYER: &str = "decoder.conv_out.weight";
 

@@ -105,7 +105,7 @@ impl VqganTask {
             return Ok(None);
         };
         let loss = reader.loss(&self.generator.parameters, z, batch, self.device)?;
-        let mut gradient = self.generator.parameters.gradient(&[&loss])?;
+        let mut gradient = self.generator.parameters.gradient(&loss)?;
         let norm = tch::no_grad(|| clip(&mut gradient, self.settings.clip));
         let values = numbers(&[("loss/findings", loss), ("gradient/norm", norm)])?;
         self.learn(&gradient, step);
@@ -183,7 +183,7 @@ impl VqganTask {
         let real = self.discriminator.forward(x, self.kind)?;
         let fake = self.discriminator.forward(&drawn.detach(), self.kind)?;
         let loss = hinge(&real, &fake);
-        let mut gradient = self.discriminator.parameters.gradient(&[&loss])?;
+        let mut gradient = self.discriminator.parameters.gradient(&loss)?;
         // Never clipped, only looked at: a loss may be finite where its gradient is not.
         let norm = tch::no_grad(|| clip(&mut gradient, 0.0));
         values.extend([("adversary/discriminator", loss), ("adversary/gradient_norm", norm)]);

@@ -152,7 +152,6 @@ impl VqganTask {
             save_every: s.save_every,
             eval_every: s.eval_every,
             log_every: s.log_every,
-            keep: 2,
             workers: s.workers,
         };
         let config = &self.generator.config;

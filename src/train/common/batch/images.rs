@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rand::Rng;
 use rand::seq::SliceRandom;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 use crate::radiograph::Pixels;
 use crate::train::common::random::{Purpose, generator};
@@ -59,7 +59,7 @@ impl ImageBatch {
     pub fn tensor(&self, side: usize, channels: usize, device: Device) -> Tensor {
         let shape = [self.ids.len() as i64, side as i64, side as i64, channels as i64];
         let levels = Tensor::from_slice(&self.levels).to_device(device).view(shape);
-        (levels.to_kind(Kind::Float) / 255.0 * 2.0 - 1.0).permute([0, 3, 1, 2])
+        crate::model::vqgan::normalised(&levels).permute([0, 3, 1, 2])
     }
 }
 

@@ -124,16 +124,11 @@ impl Parameters {
         Some(view(flat, self.places.get(*self.by_name.get(name)?)?))
     }
 
-    /// Number of weights.
-    pub fn count(&self) -> usize {
-        self.places.iter().map(|p| p.length as usize).sum()
-    }
-
-    /// Gradient of the sum of `losses` (scalars) with respect to every leaf, as one tensor laid out as the parameters. Leaves that
-    /// the losses do not depend on have zeros.
-    pub fn gradient(&self, losses: &[&Tensor]) -> Result<Tensor, TrainError> {
+    /// Gradient of `loss` (a scalar) with respect to every leaf, as one tensor laid out as the parameters. Leaves that the loss does not
+    /// depend on have zeros.
+    pub fn gradient(&self, loss: &Tensor) -> Result<Tensor, TrainError> {
         let into = self.zeros();
-        self.add_gradients(losses, |_| true, &[], &into)?;
+        self.add_gradient(loss, |_| true, &[], &into)?;
         Ok(into)
     }
 
@@ -146,17 +141,6 @@ impl Parameters {
         inputs: &[&Tensor],
         into: &Tensor,
     ) -> Result<Vec<Tensor>, TrainError> {
-        self.add_gradients(&[loss], which, inputs, into)
-    }
-
-    /// [`Self::add_gradient`] of the sum of `losses`.
-    fn add_gradients(
-        &self,
-        losses: &[&Tensor],
-        which: impl Fn(&str) -> bool,
-        inputs: &[&Tensor],
-        into: &Tensor,
-    ) -> Result<Vec<Tensor>, TrainError> {
         let (places, leaves): (Vec<&Place>, Vec<&Tensor>) = self
             .places
             .iter()
@@ -164,7 +148,7 @@ impl Parameters {
             .filter(|(place, _)| which(&place.name))
             .unzip();
         let wanted: Vec<&Tensor> = leaves.into_iter().chain(inputs.iter().copied()).collect();
-        let mut grads = Tensor::f_run_backward(losses, &wanted, false, false)?;
+        let mut grads = Tensor::f_run_backward(&[loss], &wanted, false, false)?;
         let of_inputs = grads.split_off(places.len());
         tch::no_grad(|| {
             for (grad, place) in grads.iter().zip(places).filter(|(grad, _)| grad.defined()) {
@@ -174,7 +158,7 @@ impl Parameters {
         })
     }
 
-    /// Names with copies of the values of `flat` (these parameters, or something laid out like them), for a checkpoint.
+    /// Names with views into `flat` (these parameters, or something laid out like them), for a checkpoint: they change as it does.
     pub fn named(&self, prefix: &str, flat: &Tensor) -> Vec<(String, Tensor)> {
         let name = |p: &Place| format!("{prefix}{}", p.name);
         self.places.iter().map(|p| (name(p), view(flat, p))).collect()

@@ -9,9 +9,9 @@ pub enum Shape {
     /// Stays.
     #[default]
     Constant,
-    /// Falls in a straight line to the floor at the last step.
+    /// Falls in a straight line that is at the floor one step behind the last.
     Linear,
-    /// Falls along half a cosine to the floor at the last step (Loshchilov & Hutter 2017, without restarts).
+    /// Falls along half a cosine that is at the floor one step behind the last (Loshchilov & Hutter 2017, without restarts).
     Cosine,
     /// DeepSpeed's `WarmupLR` with logarithmic warm-up, `lr·ln(i+1)/ln(w)` for `w` steps, then constant.
     WarmupLog,

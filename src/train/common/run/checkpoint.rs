@@ -22,6 +22,9 @@ const UNFINISHED: &str = "unfinished";
 /// What one of the same step is called while another takes its place.
 const REPLACED: &str = "replaced";
 
+/// Checkpoints that a run keeps: where the newest is damaged, there is the one before.
+pub const KEPT: usize = 2;
+
 /// What a run needs to go on exactly where it was.
 pub struct Snapshot {
     /// Steps done.
@@ -69,12 +72,9 @@ pub struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// Those in `folder`; the newest `keep` (at least two) stay.
+    /// Those in `folder`; the newest `keep` stay.
     pub fn new(folder: PathBuf, keep: usize) -> Self {
-        Self {
-            folder,
-            keep: keep.max(2),
-        }
+        Self { folder, keep }
     }
 
     /// Writes `snapshot`, and removes the oldest ones and those of later steps. On failure the earlier ones stay valid.

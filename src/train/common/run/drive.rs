@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::bar::{brief, style, take_up};
 use super::basis::Basis;
-use super::checkpoint::{Checkpoints, Restored, Snapshot};
+use super::checkpoint::{Checkpoints, KEPT, Restored, Snapshot};
 use super::lines::Lines;
 use super::lock::hold_folder;
 use super::log::{RUN, RunLog, open_folder};
@@ -171,7 +171,7 @@ struct Session<'a, T: Task> {
 impl<'a, T: Task> Session<'a, T> {
     /// Takes the run up from its newest checkpoint, or begins it. `None` where it has ended already.
     fn resume(task: &'a mut T, plan: &'a Plan, settings: &Value) -> Result<Option<Self>, TrainError> {
-        let checkpoints = Checkpoints::new(plan.out.join(CHECKPOINTS), plan.keep);
+        let checkpoints = Checkpoints::new(plan.out.join(CHECKPOINTS), KEPT);
         let (restored, damaged) = checkpoints.newest()?;
         check(plan, restored.as_ref().map(|restored| restored.step))?;
         open_folder(&plan.out, settings)?;

@@ -115,7 +115,6 @@ fn plan(out: &Path, steps: u64) -> Plan {
         save_every: 50,
         eval_every: 0,
         log_every: 1,
-        keep: 2,
         workers: 2,
     }
 }

@@ -22,8 +22,6 @@ pub struct Plan {
     pub eval_every: u64,
     /// Steps between lines of the log.
     pub log_every: u64,
-    /// Checkpoints kept.
-    pub keep: usize,
     /// Threads that prepare batches.
     pub workers: usize,
 }
