@@ -63,6 +63,7 @@ pub struct ModelConfig {
     #[arg(
         id = "model",
         long,
+        visible_alias = "bundle",
         env = "LLM_CXR_MODEL",
         value_name = "DIR",
         default_value = "models/demo"
@@ -149,7 +150,7 @@ pub struct ServeConfig {
     /// KV cache in bytes (for example 2GiB), instead of `--kv-tokens`.
     #[arg(long, env = "LLM_CXR_KV_MEMORY", value_name = "SIZE", value_parser = parse_size)]
     pub kv_memory: Option<u64>,
-    /// Prompt tokens run in one step while other replies are being written. Not given: so many that these are delayed by at most about two
+    /// Prompt tokens run in one step while other replies are being written. Not given: as many as delay these by at most about two
     /// decode steps (16 to 256, by device and weights).
     #[arg(long, env = "LLM_CXR_PREFILL_CHUNK", value_name = "N")]
     pub prefill_chunk: Option<usize>,

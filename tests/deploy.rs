@@ -190,6 +190,26 @@ fn compose_waits_longer_than_the_drain_before_it_kills() {
 }
 
 #[test]
+fn systemd_waits_longer_than_the_drain_before_it_kills_and_sets_what_the_server_knows() {
+    let unit = read("deploy/systemd/llm-cxr.service");
+    let values = |key: &str| -> Vec<&str> {
+        let lines = unit.lines();
+        lines
+            .filter_map(|line| line.strip_prefix(key)?.strip_prefix('='))
+            .collect()
+    };
+    let set = values("Environment");
+    let pairs = set.iter().map(|pair| pair.split_once('=').expect("NAME=value"));
+    let settings: BTreeMap<_, _> = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    assert!(settings.len() >= 3, "{settings:?}");
+    let drain = parsed(&settings, "systemd").drain_timeout;
+    let wait = values("TimeoutStopSec");
+    let wait: u64 = wait[0].parse().expect("a number of seconds");
+    assert!(Duration::from_secs(wait) > drain + TOLD);
+    assert_eq!(values("LimitCORE"), ["0"]);
+}
+
+#[test]
 fn kubernetes_waits_longer_than_the_drain_before_it_kills() {
     let deployment = yaml("deploy/kubernetes/base/deployment.yaml");
     let pod = at(&deployment, "spec.template.spec");

@@ -1,4 +1,4 @@
-//! README's configuration table is what `llm-cxr serve` takes.
+//! The table of settings in `docs/configuration.md` is what `llm-cxr serve` takes, and README's is a part of it.
 
 use clap::{CommandFactory, Parser};
 use llm_cxr::config::ServeConfig;
@@ -9,12 +9,28 @@ struct Serve {
     _config: ServeConfig,
 }
 
+/// The rows of a page's tables of flags.
+fn rows(page: &str) -> Vec<String> {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
+    let text = std::fs::read_to_string(path).expect(page);
+    let rows = text.lines().filter(|line| line.starts_with("| `--"));
+    rows.map(str::to_owned).collect()
+}
+
+#[test]
+fn the_readme_has_the_settings_that_most_need_as_the_whole_table_has_them() {
+    let (some, all) = (rows("README.md"), rows("docs/configuration.md"));
+    assert!(!some.is_empty());
+    let place = |row: &String| all.iter().position(|line| line == row);
+    let places: Vec<_> = some.iter().map(|row| place(row).expect(row)).collect();
+    assert!(places.is_sorted(), "their order is that of docs/configuration.md");
+}
+
 #[test]
 fn the_configuration_table_lists_every_flag_with_its_variable_and_default() {
-    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("README.md");
-    let told: Vec<[&str; 3]> = readme
-        .lines()
-        .filter(|line| line.starts_with("| `--"))
+    let rows = rows("docs/configuration.md");
+    let told: Vec<[&str; 3]> = rows
+        .iter()
         .map(|line| {
             let mut cells = line.split('|').skip(1).map(|cell| cell.trim().trim_matches('`'));
             let flag = cells.next().and_then(|flag| flag.split(' ').next()).unwrap_or_default();

@@ -72,7 +72,7 @@ pub struct EvaluateSettings {
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     /// The model bundle
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, visible_alias = "model", value_name = "DIR")]
     pub bundle: PathBuf,
     /// Images, reports and questions: a folder in the MIMIC-CXR-JPG layout (as `phantom` writes it) or a manifest (.csv, .jsonl)
     #[arg(long, value_name = "PATH")]
@@ -83,7 +83,7 @@ pub struct EvaluateSettings {
     /// Part of the data
     #[arg(long, value_enum, default_value_t)]
     pub split: SplitChoice,
-    /// At most so many studies, drawn at random by the seed (0: all)
+    /// At most this many studies, drawn at random by the seed (0: all)
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub limit: usize,
     /// Only these measurements, separated by commas; without it, all that bundle, data and flags allow

@@ -374,6 +374,23 @@ fn commands_refuse_flags_that_would_do_nothing_there_and_take_the_others() {
 }
 
 #[test]
+fn a_bundle_may_be_called_a_model_and_a_model_a_bundle() {
+    let nowhere = "--out=no/such/folder";
+    for (binary, command) in [
+        (SERVER, &["inspect"][..]),
+        (SERVER, &["report", "no/such.png"]),
+        (SERVER, &["quantise", "--weights=int8", nowhere]),
+        (TRAINER, &["drafts", "--data=no/such.csv"]),
+        (TRAINER, &["decoder", "--vqgan=no/such", nowhere]),
+        (TRAINER, &["evaluate", "--data=no/such.csv", nowhere]),
+    ] {
+        let told = ["--model", "--bundle"].map(|flag| fail(binary, &[command, &[flag, "no/such"]].concat()));
+        assert!(!told[0].contains("unexpected argument"), "{}", told[0]);
+        assert_eq!(told[0], told[1], "{command:?}");
+    }
+}
+
+#[test]
 fn the_examples_of_the_help_are_of_commands_that_there_are() {
     for (binary, name) in [(SERVER, "llm-cxr "), (TRAINER, "llm-cxr-train ")] {
         let help = succeed(binary, &["--help"]);

@@ -15,7 +15,7 @@ use crate::Done;
 #[serde(deny_unknown_fields)]
 pub struct DecoderArgs {
     /// Folder of the bundle, or of the run that made it
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, visible_alias = "model", value_name = "DIR")]
     bundle: PathBuf,
     /// The VQ-GAN with the new decoder: the folder of its run, or the `vqgan/` in it; encoder and code book must be those of the bundle
     #[arg(long, value_name = "DIR")]

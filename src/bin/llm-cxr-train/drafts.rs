@@ -12,7 +12,7 @@ use crate::CommandResult;
 #[derive(Args, Debug)]
 pub struct DraftsArgs {
     /// Folder of the bundle
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, visible_alias = "model", value_name = "DIR")]
     bundle: PathBuf,
     /// Data sets whose reports (split `train`) the bundle was tuned on
     #[arg(long, num_args = 1.., required = true, value_name = "PATH")]

@@ -46,7 +46,7 @@ pub struct BenchArgs {
     /// Numbers of streams decoded together; with --vqgan, of images
     #[arg(long, default_value = "1,8", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=1024))]
     batch: Vec<u32>,
-    /// Also time steps that run so many prompt tokens beside the streams (0: do not): how long an arriving prompt holds them up
+    /// Also time steps that run this many prompt tokens beside the streams (0: do not): how long an arriving prompt holds them up
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=65536))]
     beside: u32,
     /// How often prefill and read are measured, or a VQ-GAN's passes

@@ -11,7 +11,7 @@ use crate::{CommandResult, show};
 #[derive(Args, Debug)]
 pub struct InspectArgs {
     /// Folder of the bundle.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, visible_alias = "bundle", value_name = "DIR")]
     model: PathBuf,
     /// Read every file and compare its checksum.
     #[arg(long)]

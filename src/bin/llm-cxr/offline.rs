@@ -32,7 +32,7 @@ pub struct SamplingArgs {
     /// not 0
     #[arg(long, value_name = "P")]
     top_p: Option<f32>,
-    /// Only so many of the likeliest tokens; 0, as if not given, is off
+    /// Only this many of the likeliest tokens; 0, as if not given, is off
     #[arg(long, value_name = "K")]
     top_k: Option<usize>,
     /// The same seed draws the same tokens. Not given: one at random, which `draw` and --json tell

@@ -15,7 +15,7 @@ use crate::{CommandResult, show};
 #[derive(Args, Debug)]
 pub struct QuantiseArgs {
     /// Folder of the bundle.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, visible_alias = "bundle", value_name = "DIR")]
     model: PathBuf,
     /// How its matrices are to be stored.
     #[arg(long, value_enum)]

@@ -202,7 +202,7 @@ pub struct FinetuneSettings {
     /// Reports and images made as samples at an evaluation
     #[arg(long, default_value_t = FinetuneSettings::default().samples)]
     pub samples: usize,
-    /// End after so many evaluations without a lower validation loss (0: never)
+    /// End after this many evaluations without a lower validation loss (0: never)
     #[arg(long, default_value_t = FinetuneSettings::default().patience)]
     pub patience: u64,
     /// Type of the exported weights
