@@ -15,8 +15,8 @@ use crate::train::common::checkpoint::{Restored, Snapshot};
 use crate::train::common::schedule::{Schedule, Shape};
 use crate::train::common::store::{replace_tensors, write_whole};
 use crate::train::common::{
-    Average, Basis, Fault, FlatSource, ImageBatch, ImageStream, Initial, Known, Labels, LeftOut, Outcome, Parameters,
-    Plan, Skip, Task, TrainError, clip, drive, finite, keep, open_sources, repeat_rare,
+    Average, Base, Basis, Fault, FlatSource, ImageBatch, ImageStream, Initial, Known, Labels, LeftOut, Outcome,
+    Parameters, Plan, Skip, Task, TrainError, clip, drive, finite, keep, open_sources, repeat_rare,
 };
 
 /// Settings of `llm-cxr-train classifier`.
@@ -216,6 +216,10 @@ pub fn train(settings: &ClassifierSettings, device: Device, stop: impl Fn() -> b
         weight_decay: s.weight_decay,
         ..AdamwSettings::default()
     };
+    let basis = Basis {
+        labels: Some(Base::labels(&s.data, &config.labels)),
+        ..Basis::of(training.checksum())
+    };
     let mut task = ClassifierTask {
         optimizer: Adamw::new(adamw, &parameters),
         average: Average::of(&parameters, s.ema),
@@ -236,7 +240,7 @@ pub fn train(settings: &ClassifierSettings, device: Device, stop: impl Fn() -> b
             account: sources.account,
             images: validation.skipped,
         },
-        basis: Basis::of(training.checksum()),
+        basis,
         out: s.out.clone(),
     };
     let plan = Plan {

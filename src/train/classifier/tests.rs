@@ -8,6 +8,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::{Classifier, ClassifierSettings, train};
 use crate::radiograph::{ImageFormat, Pixels, write};
+use crate::train::common::{Outcome, TrainError};
 
 const SIDE: usize = 16;
 
@@ -150,6 +151,31 @@ fn labels_that_no_training_image_has_are_refused_and_blanks_around_names_do_not_
     );
     let twice = with(&["left", "Left "]).unwrap_err().to_string();
     assert!(twice.contains("twice"), "{twice}");
+}
+
+#[test]
+fn a_run_is_not_taken_up_with_labels_of_another_meaning() {
+    let dir = tempfile::tempdir().unwrap();
+    let begun = ClassifierSettings {
+        steps: 2,
+        ..settings(dir.path())
+    };
+    assert_eq!(train(&begun, Device::Cpu, || false).unwrap(), Outcome::Finished);
+    let table = dir.path().join("data.csv");
+    let changed = |from: &str, to: &str| {
+        // The settings write the table anew.
+        let s = settings(dir.path());
+        let rows = fs::read_to_string(&table).unwrap().replace(from, to);
+        fs::write(&table, rows).unwrap();
+        train(&ClassifierSettings { steps: 4, ..s }, Device::Cpu, || false)
+    };
+    for (from, to) in [("Right=", "Middle="), ("Left=", "Above=1;Left=")] {
+        let error = changed(from, to).unwrap_err();
+        assert!(matches!(&error, TrainError::OtherLabels { step: 2, .. }), "{error}");
+        assert!(error.to_string().contains("data.csv"), "{error}");
+    }
+    // Those of before, in other letters.
+    assert_eq!(changed("Right=", "right=").unwrap(), Outcome::Finished);
 }
 
 #[test]

@@ -72,6 +72,21 @@ pub enum TrainError {
         /// The run's folder.
         out: PathBuf,
     },
+    /// The labels are others, and the run has learned those of before.
+    #[error(
+        "the labels that are known of {} are others, in name, number or order, than when the run in {} made its checkpoint of step {step}: what \
+         it has learned of one would be taken for another. Put the data back, choose another --out, or remove the run's folder to begin it anew \
+         (for a step of a recipe: `run --redo` does)",
+        .data.display(), .out.display()
+    )]
+    OtherLabels {
+        /// Where they stand.
+        data: PathBuf,
+        /// Steps done.
+        step: u64,
+        /// The run's folder.
+        out: PathBuf,
+    },
     /// Two at once would damage each other's checkpoints.
     #[error("another run is at work in {}; wait for it, or choose another --out", .0.display())]
     Busy(PathBuf),

@@ -31,6 +31,8 @@ pub use task::train;
 #[cfg(test)]
 mod average_tests;
 #[cfg(test)]
+mod labels_tests;
+#[cfg(test)]
 mod settings_tests;
 #[cfg(test)]
 mod tests;

@@ -22,8 +22,8 @@ use crate::train::common::checkpoint::{Restored, Snapshot, read_counts};
 use crate::train::common::schedule::{Schedule, Shape};
 use crate::train::common::store::{replace_tensors, write_whole};
 use crate::train::common::{
-    Average, Basis, Fault, FlatSource, ImageBatch, ImageStream, Known, Labels, LeftOut, Outcome, Plan, Skip, Task,
-    TrainError, drive, keep, open_sources, repeat_rare,
+    Average, Base, Basis, Fault, FlatSource, ImageBatch, ImageStream, Known, Labels, LeftOut, Outcome, Plan, Skip,
+    Task, TrainError, drive, keep, open_sources, repeat_rare,
 };
 
 /// What the run leaves in its folder.
@@ -78,7 +78,10 @@ pub fn train(settings: &VqganSettings, device: Device, stop: impl Fn() -> bool) 
         task.labelled = batch.parts(evaluate::CHUNK);
         task.left_out.images = batch.skipped;
     }
-    task.basis = Basis::of(training.checksum());
+    task.basis = Basis {
+        labels: (settings.findings_weight > 0.0).then(|| Base::labels(&settings.data, &sources.labels)),
+        ..Basis::of(training.checksum())
+    };
     let size = settings.batch;
     task.drive(move |number| training.batch(number, size), stop)
 }

@@ -17,6 +17,8 @@ const BASE: &str = "base";
 const TOKENIZER: &str = "tokenizer";
 /// In a checkpoint's state: the checksum of what gives codes their meaning.
 const CODES: &str = "codes";
+/// In a checkpoint's state: the checksum of the labels' names.
+const LABELS: &str = "labels";
 
 /// What is read anew whenever the run is taken up, since its checkpoints hold only what is learned beside it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +27,19 @@ pub struct Base {
     pub place: PathBuf,
     /// Checksum of all that is read there, hexadecimal.
     pub sha256: String,
+}
+
+impl Base {
+    /// The labels that are learned, by their names, in the order of what tells them; `data` is where they stand. As in training, upper and
+    /// lower case are the same.
+    pub fn labels(data: &[String], names: &[String]) -> Self {
+        let mut sum = DataSum::default();
+        names.iter().for_each(|name| sum.item(&name.to_lowercase()));
+        Self {
+            place: PathBuf::from(data.join(", ")),
+            sha256: sum.finish(),
+        }
+    }
 }
 
 /// What a run goes by.
@@ -38,6 +53,8 @@ pub struct Basis {
     pub tokenizer: Option<Base>,
     /// What gives codes of images their meaning.
     pub codes: Option<Base>,
+    /// What gives the numbers of labels their meaning.
+    pub labels: Option<Base>,
 }
 
 impl Basis {
@@ -57,6 +74,7 @@ impl Basis {
             (BASE, of(&self.base)),
             (TOKENIZER, of(&self.tokenizer)),
             (CODES, of(&self.codes)),
+            (LABELS, of(&self.labels)),
         ];
         for (name, sum) in sums {
             if let Some(sum) = sum {
@@ -69,7 +87,7 @@ impl Basis {
     /// be told where the data are others.
     ///
     /// # Errors
-    /// Where the base is another one, or ids have another meaning.
+    /// Where the base is another one, or ids or labels have another meaning.
     pub(super) fn compare(&self, state: &Value, step: u64, out: &Path) -> Result<Option<String>, TrainError> {
         let differs = |name: &str, now: &str| state[name].as_str().is_some_and(|then| then != now);
         if let Some(base) = self.base.as_ref().filter(|base| differs(BASE, &base.sha256)) {
@@ -92,6 +110,13 @@ impl Basis {
                     out: out.to_owned(),
                 });
             }
+        }
+        if let Some(labels) = self.labels.as_ref().filter(|labels| differs(LABELS, &labels.sha256)) {
+            return Err(TrainError::OtherLabels {
+                data: labels.place.clone(),
+                step,
+                out: out.to_owned(),
+            });
         }
         let other = self.data.as_ref().is_some_and(|data| differs(DATA, data));
         Ok(other.then(|| format!("the data is another than at step {step}: what is left comes in another order")))
@@ -175,6 +200,36 @@ mod tests {
         }
         for earlier in [json!({"data": "d"}), Value::Null] {
             assert_eq!(compare(basis("t", "c"), &earlier).unwrap(), None);
+        }
+    }
+
+    #[test]
+    fn labels_of_another_name_number_or_order_are_refused_and_earlier_checkpoints_are_taken() {
+        let basis = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+            Basis {
+                labels: Some(Base::labels(&["a.csv".to_owned(), "b.csv@2".to_owned()], &names)),
+                ..Basis::default()
+            }
+        };
+        let mut state = Map::new();
+        basis(&["Left", "Right"]).note(&mut state);
+        let state = Value::Object(state);
+        let compare = |names: &[&str], state: &Value| basis(names).compare(state, 7, Path::new("run"));
+        assert_eq!(compare(&["left", "Right"], &state).unwrap(), None);
+        for other in [
+            &["Left", "Middle"][..],
+            &["Right", "Left"],
+            &["Left"],
+            &["Left", "Right", "Up"],
+        ] {
+            let refused = compare(other, &state).unwrap_err().to_string();
+            for part in ["a.csv, b.csv@2", "step 7", "another --out", "remove the run's folder"] {
+                assert!(refused.contains(part), "{refused}");
+            }
+        }
+        for earlier in [json!({"data": "d"}), Value::Null] {
+            assert_eq!(compare(&["Middle"], &earlier).unwrap(), None);
         }
     }
 
