@@ -217,6 +217,7 @@ pub fn train(settings: &ClassifierSettings, device: Device, stop: impl Fn() -> b
         ..AdamwSettings::default()
     };
     let basis = Basis {
+        contents: Some(training.contents()),
         labels: Some(Base::labels(&s.data, &config.labels)),
         ..Basis::of(training.checksum())
     };

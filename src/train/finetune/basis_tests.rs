@@ -144,3 +144,43 @@ fn a_checkpoint_knows_its_data_and_a_run_goes_on_with_others() {
     assert_eq!(finish(&settings).unwrap(), Outcome::Finished);
     assert_eq!(kept(), sum());
 }
+
+#[test]
+fn texts_that_were_written_anew_under_their_old_names_are_noticed() {
+    let world = TestWorld::new();
+    let settings = FinetuneSettings {
+        samples: 0,
+        ..world.settings("run")
+    };
+    cut(&settings);
+    let sums = || {
+        let examples = world.examples(&settings, 256);
+        [examples.checksum(), examples.contents()]
+    };
+    let kept = || {
+        let newest = Checkpoints::new(settings.out.join("checkpoints"), 2).newest();
+        let state = newest.unwrap().0.unwrap().state;
+        ["data", "contents"].map(|key| state[key].as_str().unwrap().to_owned())
+    };
+    let before = sums();
+    assert_eq!(kept(), before);
+    for (file, from, to) in [
+        ("data.csv", "A right effusion.", "A small right effusion."),
+        ("data.csv", "Is the heart large?,yes", "Is the heart large?,no"),
+        ("text.jsonl", "Count to 7.", "Count up to 7."),
+    ] {
+        let path = world.path(file);
+        let whole = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, whole.replace(from, to)).unwrap();
+        let [names, contents] = sums();
+        assert_eq!(names, before[0], "{from}");
+        assert_ne!(contents, before[1], "{from}");
+        std::fs::write(&path, whole).unwrap();
+    }
+    assert_eq!(sums(), before);
+    let path = world.path("text.jsonl");
+    let whole = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, whole.replace("Count to", "Count up to")).unwrap();
+    assert_eq!(finish(&settings).unwrap(), Outcome::Finished);
+    assert_eq!(kept(), sums());
+}

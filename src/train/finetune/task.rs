@@ -129,9 +129,11 @@ impl FinetuneTask {
             drafts: examples.drafts(),
             basis: Basis {
                 data: Some(examples.checksum()),
+                contents: Some(examples.contents()),
                 base: start.base,
                 tokenizer: Some(start.texts),
                 codes: Some(vqgan.meaning()?),
+                labels: None,
             },
             examples,
             tokenizer: start.tokenizer,

@@ -78,8 +78,10 @@ pub fn train(settings: &VqganSettings, device: Device, stop: impl Fn() -> bool) 
         task.labelled = batch.parts(evaluate::CHUNK);
         task.left_out.images = batch.skipped;
     }
+    let reads = settings.findings_weight > 0.0;
     task.basis = Basis {
-        labels: (settings.findings_weight > 0.0).then(|| Base::labels(&settings.data, &sources.labels)),
+        contents: reads.then(|| training.contents()),
+        labels: reads.then(|| Base::labels(&settings.data, &sources.labels)),
         ..Basis::of(training.checksum())
     };
     let size = settings.batch;

@@ -57,6 +57,10 @@ impl ImageSource for Cached {
         self.source.name(index)
     }
 
+    fn known(&self, index: u64) -> Vec<(String, f32)> {
+        self.source.known(index)
+    }
+
     fn present(&self, index: u64) -> Vec<String> {
         self.source.present(index)
     }

@@ -250,6 +250,18 @@ impl ImageSource for Files {
             reason: fault.reason(),
             detail: fault.to_string(),
         })?;
+        let labels = self.known(index);
+        Ok(Sample { pixels, id, labels })
+    }
+
+    fn name(&self, index: u64) -> Option<String> {
+        Some(self.place(self.entries.get(index as usize)?))
+    }
+
+    fn known(&self, index: u64) -> Vec<(String, f32)> {
+        let Some(entry) = self.entries.get(index as usize) else {
+            return Vec::new();
+        };
         let named = entry
             .labels
             .iter()
@@ -258,11 +270,7 @@ impl ImageSource for Files {
         if entry.normal {
             labels.push((ALL_OTHERS.to_owned(), 0.0));
         }
-        Ok(Sample { pixels, id, labels })
-    }
-
-    fn name(&self, index: u64) -> Option<String> {
-        Some(self.place(self.entries.get(index as usize)?))
+        labels
     }
 
     fn present(&self, index: u64) -> Vec<String> {

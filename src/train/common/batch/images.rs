@@ -35,6 +35,11 @@ pub trait ImageSource: Send + Sync {
         None
     }
 
+    /// The labels of image `index`, as a [`Sample`] has them, without loading it; none where they are not known beforehand.
+    fn known(&self, _index: u64) -> Vec<(String, f32)> {
+        Vec::new()
+    }
+
     /// Findings known to be present in image `index`, without loading it; none where that is not known beforehand.
     fn present(&self, _index: u64) -> Vec<String> {
         Vec::new()
@@ -132,6 +137,22 @@ impl ImageStream {
             sum.pool(&format!("{count:?} images"), *share);
             let names = (0..count.unwrap_or(0)).filter_map(|index| source.name(index));
             names.for_each(|name| sum.item(&name));
+        }
+        sum.finish()
+    }
+
+    /// Checksum of what is known of the images that are drawn from: their labels.
+    pub fn contents(&self) -> String {
+        let mut sum = DataSum::default();
+        for (source, _) in &self.sources {
+            for index in 0..source.count().unwrap_or(0) {
+                let known = source.known(index);
+                sum.count(known.len());
+                for (name, value) in known {
+                    sum.item(&name);
+                    sum.value(f64::from(value));
+                }
+            }
         }
         sum.finish()
     }
@@ -377,6 +398,10 @@ mod tests {
             Some(format!("{} {index}", self.0))
         }
 
+        fn known(&self, index: u64) -> Vec<(String, f32)> {
+            vec![(self.0.to_owned(), index as f32)]
+        }
+
         fn load(&self, index: u64, side: usize) -> Result<Sample, Skip> {
             Ok(Sample {
                 id: format!("{} {index}", self.0),
@@ -395,9 +420,12 @@ mod tests {
         for other in [named("a", 6, 1.0), named("b", 7, 1.0), named("a", 7, 2.0)] {
             assert_ne!(one, sum(vec![other]));
         }
-        // Kept in memory or shown more often than once they are called the same.
-        let kept = crate::train::common::keep(vec![named("a", 7, 1.0)], 1);
-        assert_eq!(one, sum(crate::train::common::repeat_rare(kept, 0.1)));
+        // Kept in memory or shown more often than once they are called the same, and the same is known of them.
+        let kept = || crate::train::common::repeat_rare(crate::train::common::keep(vec![named("a", 7, 1.0)], 1), 0.1);
+        assert_eq!(one, sum(kept()));
+        let known = |sources: Vec<(Arc<dyn ImageSource>, f64)>| ImageStream::new(sources, 1, 2, 1).contents();
+        assert_eq!(known(kept()), known(vec![named("a", 7, 1.0)]));
+        assert_ne!(known(kept()), known(vec![named("b", 7, 1.0)]));
     }
 
     #[test]

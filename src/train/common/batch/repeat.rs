@@ -68,6 +68,11 @@ impl ImageSource for Repeated {
         self.source.name(*self.shown.get(index as usize)?)
     }
 
+    fn known(&self, index: u64) -> Vec<(String, f32)> {
+        let index = self.shown.get(index as usize);
+        index.map(|&index| self.source.known(index)).unwrap_or_default()
+    }
+
     fn present(&self, index: u64) -> Vec<String> {
         let index = self.shown.get(index as usize);
         index.map(|&index| self.source.present(index)).unwrap_or_default()

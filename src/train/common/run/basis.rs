@@ -11,6 +11,8 @@ use crate::train::common::TrainError;
 
 /// In a checkpoint's state: the checksum of the data.
 const DATA: &str = "data";
+/// In a checkpoint's state: the checksum of what the data say.
+const CONTENTS: &str = "contents";
 /// In a checkpoint's state: the checksum of the base.
 const BASE: &str = "base";
 /// In a checkpoint's state: the checksum of the tokenizer.
@@ -47,6 +49,8 @@ impl Base {
 pub struct Basis {
     /// [`DataSum`] of what batches are drawn from.
     pub data: Option<String>,
+    /// [`DataSum`] of what they say: texts, labels, codes. None where `data` is one of that already, or nothing is learned of it.
+    pub contents: Option<String>,
     /// The base, where checkpoints do not hold what became of it.
     pub base: Option<Base>,
     /// The tokenizer, which gives the ids of texts their meaning.
@@ -71,6 +75,7 @@ impl Basis {
         let of = |read: &Option<Base>| read.as_ref().map(|read| read.sha256.clone());
         let sums = [
             (DATA, self.data.clone()),
+            (CONTENTS, self.contents.clone()),
             (BASE, of(&self.base)),
             (TOKENIZER, of(&self.tokenizer)),
             (CODES, of(&self.codes)),
@@ -118,8 +123,18 @@ impl Basis {
                 out: out.to_owned(),
             });
         }
-        let other = self.data.as_ref().is_some_and(|data| differs(DATA, data));
-        Ok(other.then(|| format!("the data is another than at step {step}: what is left comes in another order")))
+        let other = |name: &str, now: &Option<String>| now.as_ref().is_some_and(|now| differs(name, now));
+        Ok(if other(DATA, &self.data) {
+            Some(format!(
+                "the data is another than at step {step}: what is left comes in another order"
+            ))
+        } else if other(CONTENTS, &self.contents) {
+            Some(format!(
+                "texts, labels or codes of the data are others than at step {step}: what is left is learned from them as they are now"
+            ))
+        } else {
+            None
+        })
     }
 }
 
@@ -131,7 +146,17 @@ impl DataSum {
     /// A pool begins: what it is called, and its share.
     pub fn pool(&mut self, name: &str, share: f64) {
         self.item(name);
-        self.0.update(share.to_bits().to_le_bytes());
+        self.value(share);
+    }
+
+    /// A number.
+    pub fn value(&mut self, value: f64) {
+        self.0.update(value.to_bits().to_le_bytes());
+    }
+
+    /// So many things follow.
+    pub fn count(&mut self, things: usize) {
+        self.0.update((things as u64).to_le_bytes());
     }
 
     /// A name in the pool.
@@ -254,6 +279,30 @@ mod tests {
         let mut nothing = Map::new();
         Basis::default().note(&mut nothing);
         assert!(nothing.is_empty());
+    }
+
+    #[test]
+    fn data_of_the_same_names_that_say_something_else_are_told_and_earlier_checkpoints_are_taken() {
+        let basis = |contents: Option<&str>| Basis {
+            contents: contents.map(str::to_owned),
+            ..Basis::of("d".to_owned())
+        };
+        let mut state = Map::new();
+        basis(Some("c")).note(&mut state);
+        let state = Value::Object(state);
+        let compare = |basis: Basis, state: &Value| basis.compare(state, 7, Path::new("run")).unwrap();
+        assert_eq!(compare(basis(Some("c")), &state), None);
+        let told = compare(basis(Some("other")), &state).unwrap();
+        assert!(told.contains("are others than at step 7"), "{told}");
+        // Where the names are others too, that says all.
+        let both = Basis {
+            data: Some("other".to_owned()),
+            ..basis(Some("other"))
+        };
+        let told = compare(both, &state).unwrap();
+        assert!(told.starts_with("the data is another"), "{told}");
+        assert_eq!(compare(basis(None), &state), None);
+        assert_eq!(compare(basis(Some("c")), &json!({"data": "d"})), None);
     }
 
     #[test]
