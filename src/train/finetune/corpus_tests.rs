@@ -5,6 +5,8 @@ use super::settings::Pairing;
 use super::test_world::TestWorld;
 use super::{FinetuneSettings, train};
 use crate::train::data::Split;
+use crate::train::language_model::Response;
+use crate::vocabulary::Input;
 
 /// Ids of the training images that are reported on.
 fn reported(examples: &Examples) -> Vec<String> {
@@ -186,4 +188,37 @@ fn an_image_is_used_one_way_in_both_stages_and_whichever_others_have_no_report()
     // Without the first one the second would be reported on, if it were counted anew.
     assert_eq!(reported_of(2, all), ["1.png"]);
     assert_eq!(reported_of(1, &all.replace("LATERAL,A.", "PA,")), ["1.png"]);
+}
+
+#[test]
+fn plain_instructions_need_no_room_for_an_image() {
+    let world = TestWorld::new();
+    let settings = FinetuneSettings {
+        report_weight: 0.0,
+        draw_weight: 0.0,
+        vqa_weight: 0.0,
+        ..world.settings("run")
+    };
+    // Of one with a context, the longest, and of some without.
+    let line = |n: usize| format!("{{\"instruction\": \"Count to {n}.\", \"response\": \"{n}\"}}\n");
+    let text = "{\"instruction\": \"Count on.\", \"context\": \"1, 2, 3.\", \"response\": \"4.\"}\n".to_owned();
+    std::fs::write(world.path("text.jsonl"), text + &(0..9).map(line).collect::<String>()).unwrap();
+    let examples = world.examples(&settings, 256);
+    let encoder = &examples.encoder;
+    let longest = examples.corpus.texts[0].texts.iter().map(|(_, _, plain)| {
+        let input = plain.context.as_deref().map_or(Input::None, Input::Text);
+        let response = Response::Text(&plain.response);
+        encoder.example(&plain.instruction, input, &[], response).ids.len()
+    });
+    let longest = longest.max().unwrap();
+    assert_eq!(examples.corpus.account.count("plain instructions"), 10);
+    // Room for the longest one, and not for an image beside it.
+    let context = longest + encoder.vocabulary().codes_per_image() / 2;
+    let examples = world.examples(&settings, context);
+    let account = &examples.corpus.account;
+    assert_eq!(account.count("plain instructions"), 10, "{account}");
+    assert_eq!(
+        account.skipped("plain instruction is too long for the model's context"),
+        0
+    );
 }

@@ -20,7 +20,8 @@ impl Examples {
         };
         let report = around(&self.report_instructions, Input::Image(0), Response::Text(""));
         let draw = around(&self.draw_instructions, Input::Text(""), Response::Image(&blank));
-        let question = around(&[String::new()], Input::Image(0), Response::Text(""));
+        let [question, alone, about] = [Input::Image(0), Input::None, Input::Text("")]
+            .map(|input| around(&[String::new()], input, Response::Text("")));
         // Tokens at the borders may merge differently: two more are allowed for.
         let context = self.context.saturating_sub(2);
         // A token has at least one byte: most texts need not be tokenised to know that they fit.
@@ -46,8 +47,9 @@ impl Examples {
         for set in &mut self.corpus.texts {
             let keep: Vec<bool> = (set.texts.par_iter())
                 .map(|(_, _, plain)| {
+                    let around = if plain.context.is_some() { about } else { alone };
                     let context = plain.context.as_deref().unwrap_or_default();
-                    fits(question, &[&plain.instruction, context, &plain.response])
+                    fits(around, &[&plain.instruction, context, &plain.response])
                 })
                 .collect();
             let mut kept = keep.iter();
