@@ -141,7 +141,7 @@ pub enum TrainError {
     },
     /// A loss or gradient is not a finite number.
     #[error(
-        "{what} is {value} at step {step}; the batch is [{}]; {last_good}. Look at these images. The same command would come to the \
+        "{what} is {value} at step {step}; the batch is [{}]; {last_good}. Look at these examples. The same command would come to the \
          same step again: for a lower --rate, or to leave out --bf16, begin in another --out{}",
         .ids.join(", "), beginning(.exported)
     )]

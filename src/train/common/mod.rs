@@ -36,4 +36,4 @@ pub use run::plan::{Outcome, Plan, is_export};
 pub use run::settings::{FREE, PATHS, differences, split_share, split_share_in};
 pub use run::skips::{LeftOut, Skip};
 pub use run::stop::{STOPPED, Stop};
-pub use run::{checkpoint, store, unsaid};
+pub use run::{checkpoint, limits, store, unsaid};

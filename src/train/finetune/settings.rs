@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::instructions;
 use super::shape::{CONTEXT, HEADS, HIDDEN, LAYERS};
 use crate::model::bundle::{Defaults, GUIDANCE, READINGS};
+use crate::train::common::limits::{self, Limit, Movement};
 use crate::train::common::schedule::Shape;
-use crate::train::common::{TrainError, unsaid};
+use crate::train::common::{AdamwSettings, TrainError, unsaid};
 use crate::train::data::Stage;
 use crate::train::language_model::SaveDtype;
 
@@ -340,21 +341,6 @@ impl FinetuneSettings {
         if self.batch == 0 || self.steps == 0 || self.pass_tokens == 0 {
             return wrong("--batch, --steps and --pass-tokens must be at least 1");
         }
-        if !(0.0..=1.0).contains(&self.label_power) {
-            return wrong("--label-power must lie between 0 and 1");
-        }
-        if !(0.0..=1.0).contains(&self.question_power) {
-            return wrong("--question-power must lie between 0 and 1");
-        }
-        if !(0.0..=1.0).contains(&self.reword_questions) {
-            return wrong("--reword-questions must lie between 0 and 1");
-        }
-        if !(0.0..=1.0).contains(&self.draw_without_report) {
-            return wrong("--draw-without-report must lie between 0 and 1");
-        }
-        if !(0.0..=1.0).contains(&self.draw_in_brief) {
-            return wrong("--draw-in-brief must lie between 0 and 1");
-        }
         if !(0.0..=2.0).contains(&self.temperature) {
             return wrong("--temperature must lie between 0 and 2");
         }
@@ -368,12 +354,32 @@ impl FinetuneSettings {
                 READINGS.end()
             ));
         }
-        if !(0.0..1.0).contains(&self.ema) {
-            return wrong("--ema must lie between 0 and 1");
+        let movement = Movement {
+            adamw: self.adamw(),
+            rate: self.rate,
+            clip: self.clip,
+            ema: self.ema,
+        };
+        movement.check("")?;
+        if self.lora_rank > 0 {
+            limits::check(&[("lora-alpha", self.lora_alpha, Limit::Positive)])?;
         }
-        if !self.rate.is_finite() || self.rate <= 0.0 {
-            return wrong("--rate must be a positive number");
+        limits::check(&[
+            ("question-power", self.question_power, Limit::Share),
+            ("reword-questions", self.reword_questions, Limit::Share),
+            ("draw-without-report", self.draw_without_report, Limit::Share),
+            ("draw-in-brief", self.draw_in_brief, Limit::Share),
+            ("label-power", self.label_power, Limit::Share),
+            ("floor", self.floor, Limit::Share),
+        ])
+    }
+
+    pub(super) fn adamw(&self) -> AdamwSettings {
+        AdamwSettings {
+            beta1: self.beta1,
+            beta2: self.beta2,
+            eps: self.eps,
+            weight_decay: self.weight_decay,
         }
-        Ok(())
     }
 }

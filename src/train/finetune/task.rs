@@ -16,7 +16,6 @@ use super::settings::FinetuneSettings;
 use crate::model::bundle::{DefaultInstructions, Defaults, Draft, Manifest, restate};
 use crate::model::drafts::DraftTable;
 use crate::model::vqgan::Vqgan;
-use crate::train::common::adamw::AdamwSettings;
 use crate::train::common::checkpoint::{Restored, Snapshot};
 use crate::train::common::schedule::Schedule;
 use crate::train::common::{Basis, Fault, Outcome, Plan, Skip, Task, TrainError, drive, is_export, split_share};
@@ -101,12 +100,7 @@ impl FinetuneTask {
             (share > 0.0 && !passes.is_empty()).then_some((skill, share, passes))
         });
         let method = Method {
-            adamw: AdamwSettings {
-                beta1: s.beta1,
-                beta2: s.beta2,
-                eps: s.eps,
-                weight_decay: s.weight_decay,
-            },
+            adamw: s.adamw(),
             schedule: Schedule {
                 peak: s.rate,
                 warmup: s.warmup,

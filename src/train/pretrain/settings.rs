@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::train::common::TrainError;
+use crate::train::common::limits::Movement;
 use crate::train::common::schedule::Shape;
+use crate::train::common::{AdamwSettings, TrainError};
 use crate::train::language_model::SaveDtype;
 
 /// Settings of `llm-cxr-train pretrain`.
@@ -143,12 +144,20 @@ impl PretrainSettings {
         if self.length < 2 || self.length > self.context {
             return wrong("--length must be at least 2 and at most --context");
         }
-        if !(0.0..1.0).contains(&self.ema) {
-            return wrong("--ema must lie between 0 and 1");
+        let movement = Movement {
+            adamw: self.adamw(),
+            rate: self.rate,
+            clip: self.clip,
+            ema: self.ema,
+        };
+        movement.check("")
+    }
+
+    pub(super) fn adamw(&self) -> AdamwSettings {
+        AdamwSettings {
+            beta2: self.beta2,
+            weight_decay: self.weight_decay,
+            ..AdamwSettings::default()
         }
-        if !self.rate.is_finite() || self.rate <= 0.0 {
-            return wrong("--rate must be a positive number");
-        }
-        Ok(())
     }
 }

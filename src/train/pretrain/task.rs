@@ -7,7 +7,6 @@ use tch::{Device, Kind};
 use super::settings::PretrainSettings;
 use super::text::{Texts, passes};
 use crate::model::drafts::DraftTable;
-use crate::train::common::adamw::AdamwSettings;
 use crate::train::common::checkpoint::{Restored, Snapshot};
 use crate::train::common::schedule::Schedule;
 use crate::train::common::{Basis, Fault, Outcome, Plan, Skip, Task, TrainError, drive};
@@ -60,11 +59,7 @@ pub fn train(settings: &PretrainSettings, device: Device, stop: impl Fn() -> boo
     };
     let model = TrainableNeox::fresh(&shape.config()?, s.seed, device)?;
     let method = Method {
-        adamw: AdamwSettings {
-            beta2: s.beta2,
-            weight_decay: s.weight_decay,
-            ..AdamwSettings::default()
-        },
+        adamw: s.adamw(),
         schedule: Schedule {
             peak: s.rate,
             warmup: s.warmup,

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::files::VqganFiles;
 use crate::model::convert::vqgan_config;
 use crate::model::vqgan::VqganConfig;
-use crate::train::common::{TrainError, unsaid};
+use crate::train::common::limits::{self, Limit, Movement};
+use crate::train::common::{AdamwSettings, TrainError, unsaid};
 
 /// The shape, where neither a file nor a flag says it.
 const RESOLUTION: usize = 128;
@@ -339,6 +340,14 @@ impl VqganSettings {
         (images as f64 * self.draw_share).ceil().min(images as f64) as i64
     }
 
+    pub(super) fn adamw(&self) -> AdamwSettings {
+        AdamwSettings {
+            beta1: self.adam_beta1,
+            beta2: self.adam_beta2,
+            ..AdamwSettings::default()
+        }
+    }
+
     /// Refuses settings that no run can have.
     pub fn check(&self) -> Result<(), TrainError> {
         let wrong = |text: &str| Err(TrainError::Settings(text.to_owned()));
@@ -348,21 +357,23 @@ impl VqganSettings {
         if !(1..=8).contains(&self.disc_layers) || self.disc_width == 0 {
             return wrong("--disc-layers must lie between 1 and 8, and --disc-width must be at least 1");
         }
-        if !(0.0..1.0).contains(&self.ema) {
-            return wrong("--ema must lie between 0 and 1");
-        }
-        if !self.rate.is_finite() || self.rate <= 0.0 {
-            return wrong("--rate must be a positive number");
-        }
-        if ![self.adam_beta1, self.adam_beta2]
-            .iter()
-            .all(|b| (0.0..1.0).contains(b))
-        {
-            return wrong("--adam-beta1 and --adam-beta2 must lie between 0 and 1");
-        }
-        if !self.draw_rate.is_finite() || self.draw_rate < 0.0 {
-            return wrong("--draw-rate must be 0 or larger");
-        }
+        let movement = Movement {
+            adamw: self.adamw(),
+            rate: self.rate,
+            clip: self.clip,
+            ema: self.ema,
+        };
+        movement.check("adam-")?;
+        limits::check(&[
+            ("code-book-weight", self.code_book_weight, Limit::NotNegative),
+            ("beta", self.beta, Limit::NotNegative),
+            ("perceptual-weight", self.perceptual_weight, Limit::NotNegative),
+            ("clinical-weight", self.clinical_weight, Limit::NotNegative),
+            ("findings-weight", self.findings_weight, Limit::NotNegative),
+            ("draw-rate", self.draw_rate, Limit::NotNegative),
+            ("disc-weight", self.disc_weight, Limit::NotNegative),
+            ("repeat-rare", self.repeat_rare, Limit::Share),
+        ])?;
         if self.decoder_only && (self.init.is_none() || self.findings_weight > 0.0) {
             return wrong("--decoder-only needs --init, and no --findings-weight: the codes do not change");
         }
@@ -374,14 +385,8 @@ impl VqganSettings {
                 "--draw-share needs --findings-weight: without it nothing would be learned of the images that are not drawn",
             );
         }
-        if !(0.0..=1.0).contains(&self.repeat_rare) {
-            return wrong("--repeat-rare must lie between 0 and 1");
-        }
         if self.findings_first > 0 && self.findings_weight == 0.0 {
             return wrong("--findings-first needs --findings-weight");
-        }
-        if !self.findings_weight.is_finite() || self.findings_weight < 0.0 {
-            return wrong("--findings-weight must be 0 or larger");
         }
         Ok(())
     }

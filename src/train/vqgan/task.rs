@@ -17,13 +17,12 @@ use super::settings::VqganSettings;
 use crate::model::checkpoint::Dtype;
 use crate::model::vqgan::Vqgan;
 use crate::radiograph::Pixels;
-use crate::train::common::adamw::{Adamw, AdamwSettings};
 use crate::train::common::checkpoint::{Restored, Snapshot, read_counts};
 use crate::train::common::schedule::{Schedule, Shape};
 use crate::train::common::store::{replace_tensors, write_whole};
 use crate::train::common::{
-    Average, Base, Basis, Fault, FlatSource, ImageBatch, ImageStream, Known, Labels, LeftOut, Outcome, Plan, Skip,
-    Task, TrainError, drive, keep, open_sources, repeat_rare,
+    Adamw, Average, Base, Basis, Fault, FlatSource, ImageBatch, ImageStream, Known, Labels, LeftOut, Outcome, Plan,
+    Skip, Task, TrainError, drive, keep, open_sources, repeat_rare,
 };
 
 /// What the run leaves in its folder.
@@ -111,11 +110,7 @@ impl VqganTask {
         }
         let discriminator = Discriminator::new(config.out_ch, s.disc_width, s.disc_layers, s.seed, device)?;
         let kind = if s.bf16 { Kind::BFloat16 } else { Kind::Float };
-        let adamw = AdamwSettings {
-            beta1: s.adam_beta1,
-            beta2: s.adam_beta2,
-            ..AdamwSettings::default()
-        };
+        let adamw = s.adamw();
         Ok(Self {
             optimizer: Adamw::new(adamw, &generator.parameters),
             disc_optimizer: Adamw::new(adamw, &discriminator.parameters),

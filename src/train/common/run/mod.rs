@@ -9,6 +9,7 @@ mod curves;
 pub(super) mod drive;
 #[cfg(test)]
 mod drive_tests;
+pub mod limits;
 mod lines;
 pub(super) mod listed;
 pub(super) mod lock;
