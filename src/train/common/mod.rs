@@ -22,6 +22,7 @@ pub use batch::held::Held;
 pub use batch::images::{ImageBatch, ImageSource, ImageStream, Sample};
 pub use batch::labels::Labels;
 pub use batch::loader::Loader;
+pub use batch::mixture::{Draw, Mixture};
 pub use batch::repeat::repeat_rare;
 pub use error::{LastGood, TrainError};
 pub use optimise::adamw::{Adamw, AdamwSettings};

@@ -1,8 +1,8 @@
 //! The examples of a step, put together by length so that little padding is computed.
 
 use super::examples::Examples;
-use super::order::Order;
 use super::settings::FinetuneSettings;
+use crate::train::common::Mixture;
 use crate::train::language_model::{Encoder, Sequence, StepBatch};
 use crate::train::neox::{IGNORED, TokenBatch};
 
@@ -13,7 +13,7 @@ const PAD_TO: usize = 8;
 pub struct Batches {
     /// The examples.
     pub examples: std::sync::Arc<Examples>,
-    order: Order,
+    mixture: Mixture,
     size: usize,
     pass_tokens: usize,
     context: usize,
@@ -23,9 +23,9 @@ pub struct Batches {
 impl Batches {
     /// Steps of `settings.batch` examples, in passes of at most `settings.pass_tokens` tokens (and at least one sequence).
     pub fn new(examples: std::sync::Arc<Examples>, settings: &FinetuneSettings, context: usize) -> Self {
-        let pools = examples.pools.iter().map(|p| (p.items.len(), p.share)).collect();
+        let pools = examples.pools.iter().map(|p| (Some(p.items.len() as u64), p.share));
         Self {
-            order: Order::new(pools, settings.seed),
+            mixture: Mixture::new(pools.collect(), settings.seed),
             examples,
             size: settings.batch,
             pass_tokens: settings.pass_tokens,
@@ -36,14 +36,17 @@ impl Batches {
 
     /// Steps until every example has come up once.
     pub fn epoch(&self) -> f64 {
-        self.order.epoch() as f64 / self.size as f64
+        self.mixture.epoch() as f64 / self.size as f64
     }
 
     /// The batch of `step`.
     pub fn step(&self, step: u64) -> StepBatch {
         let (mut batch, mut sequences) = (StepBatch::default(), Vec::with_capacity(self.size));
         for position in step * self.size as u64..(step + 1) * self.size as u64 {
-            match self.examples.training(self.order.draw(position), position) {
+            let Some(draw) = self.mixture.draw(position) else {
+                break;
+            };
+            match self.examples.training(draw, position) {
                 Ok((name, sequence)) => {
                     batch.names.push(name);
                     sequences.push(sequence);

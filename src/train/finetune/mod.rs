@@ -17,7 +17,6 @@ mod examples;
 mod generate;
 mod image_set;
 mod instructions;
-mod order;
 #[cfg(test)]
 mod restate_tests;
 mod samples;

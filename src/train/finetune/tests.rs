@@ -11,7 +11,7 @@ use crate::model::bundle::Bundle;
 use crate::model::checkpoint::{Dtype, Weights};
 use crate::model::drafts::DraftTable;
 use crate::train::common::store::write_tensors;
-use crate::train::common::{Outcome, TrainError};
+use crate::train::common::{Draw, Outcome, TrainError};
 use crate::train::data::Stage;
 use crate::train::language_model::{Exported, SaveDtype};
 use crate::train::vqgan::VqganFiles;
@@ -129,7 +129,7 @@ fn a_rare_question_comes_up_more_often_where_that_is_asked_for() {
     let v = examples.encoder.vocabulary();
     // Of the first image two questions are known: the one is asked of two images, the other of this one alone.
     let rare = (0..300).filter(|&pass| {
-        let (_, sequence) = examples.training(order::Draw { pool, pass, item: 0 }, pass).unwrap();
+        let (_, sequence) = examples.training(Draw { pool, pass, item: 0 }, pass).unwrap();
         v.decode_text(&sequence.ids).contains("Is there an effusion?")
     });
     let rare = rare.count();
@@ -148,7 +148,7 @@ fn a_share_of_the_drawings_is_learned_without_the_report() {
         let pool = examples.pools.iter().position(|p| p.skill == Skill::Draw).unwrap();
         let v = examples.encoder.vocabulary();
         let told = |position| {
-            let draw = order::Draw { pool, pass: 0, item: 0 };
+            let draw = Draw { pool, pass: 0, item: 0 };
             let (_, sequence) = examples.training(draw, position).unwrap();
             v.decode_text(&sequence.ids[..sequence.response])
                 .contains("left effusion")

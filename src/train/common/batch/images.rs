@@ -1,12 +1,11 @@
 //! Images in an order that depends on the seed alone, from one source or a mixture, as batches of bytes.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use rand::Rng;
-use rand::seq::SliceRandom;
 use tch::{Device, Tensor};
 
+use super::mixture::{Draw, Mixture};
 use crate::radiograph::Pixels;
 use crate::train::common::random::{Purpose, generator};
 use crate::train::common::{DataSum, Skip};
@@ -86,9 +85,6 @@ impl ImageBatch {
     }
 }
 
-/// An epoch and the order of its images.
-type Order = (u64, Arc<Vec<u32>>);
-
 /// An endless stream of images: each source is gone through in a new order every epoch, sources mixed by their shares.
 pub struct ImageStream {
     sources: Vec<(Arc<dyn ImageSource>, f64)>,
@@ -96,23 +92,24 @@ pub struct ImageStream {
     side: usize,
     channels: usize,
     shift: i32,
-    orders: Mutex<HashMap<usize, Order>>,
+    mixture: Mixture,
 }
 
 impl ImageStream {
     /// `sources` with their shares (any positive numbers); sources without images are left out.
     pub fn new(sources: Vec<(Arc<dyn ImageSource>, f64)>, seed: u64, side: usize, channels: usize) -> Self {
-        let sources = sources
+        let sources: Vec<(Arc<dyn ImageSource>, f64)> = sources
             .into_iter()
             .filter(|(s, share)| s.count() != Some(0) && *share > 0.0)
             .collect();
+        let pools = sources.iter().map(|(source, share)| (source.count(), *share));
         Self {
+            mixture: Mixture::new(pools.collect(), seed),
             sources,
             seed,
             side,
             channels,
             shift: 0,
-            orders: Mutex::default(),
         }
     }
 
@@ -157,38 +154,11 @@ impl ImageStream {
         sum.finish()
     }
 
-    /// Which source and image stand at `position` of the stream.
-    fn draw(&self, position: u64) -> Option<(usize, u64)> {
-        let (source, own) = deal(self.sources.len(), |n| self.sources[n].1, position);
-        Some((source, self.index(source, own)?))
-    }
-
-    /// The image of `source` at its own `position`.
-    fn index(&self, source: usize, position: u64) -> Option<u64> {
-        let Some(count) = self.sources.get(source)?.0.count() else {
-            return Some(position);
-        };
-        let (epoch, within) = (position / count, position % count);
-        let mut orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = orders
-            .get(&source)
-            .filter(|(e, _)| *e == epoch)
-            .map(|(_, order)| order.clone());
-        let order = known.unwrap_or_else(|| {
-            let mut order: Vec<u32> = (0..count as u32).collect();
-            order.shuffle(&mut generator(self.seed, Purpose::Order, (source as u64) << 40 | epoch));
-            let order = Arc::new(order);
-            orders.insert(source, (epoch, order.clone()));
-            order
-        });
-        order.get(within as usize).map(|&i| u64::from(i))
-    }
-
     /// Batch `number` of `size` images. Images that cannot be read are left out and accounted for.
     pub fn batch(&self, number: u64, size: usize) -> ImageBatch {
         let mut batch = ImageBatch::default();
         for position in number * size as u64..(number + 1) * size as u64 {
-            if let Some(drawn) = self.draw(position) {
+            if let Some(drawn) = self.mixture.draw(position) {
                 self.take(drawn, position, &mut batch);
             }
         }
@@ -207,10 +177,10 @@ impl ImageStream {
             if active.is_empty() {
                 break;
             }
-            let (place, _) = deal(active.len(), |n| self.sources[active[n]].1, at);
+            let (place, _) = self.mixture.among(&active, at);
             let source = active[place];
-            if let Some(index) = self.index(source, taken[source]) {
-                self.take((source, index), position, &mut batch);
+            if let Some(drawn) = self.mixture.at(source, taken[source]) {
+                self.take(drawn, position, &mut batch);
             }
             (taken[source], at) = (taken[source] + 1, at + 1);
             if self.sources[source].0.count() == Some(taken[source]) {
@@ -221,9 +191,9 @@ impl ImageStream {
         batch
     }
 
-    /// Loads image `index` of `source`, which is shown at `position` of the stream, into `batch`.
-    fn take(&self, (source, index): (usize, u64), position: u64, batch: &mut ImageBatch) {
-        match self.sources[source].0.load(index, self.side) {
+    /// Loads the image that was drawn, which is shown at `position` of the stream, into `batch`.
+    fn take(&self, drawn: Draw, position: u64, batch: &mut ImageBatch) {
+        match self.sources[drawn.pool].0.load(drawn.item, self.side) {
             Ok(sample) => {
                 let pixels = match self.shift {
                     0 => sample.pixels,
@@ -240,22 +210,6 @@ impl ImageStream {
             Err(skip) => batch.skipped.push(skip),
         }
     }
-}
-
-/// Which of `sources` sources stands at `position` of their mixture, and at which position of its own. `share` gives their shares.
-fn deal(sources: usize, share: impl Fn(usize) -> f64, position: u64) -> (usize, u64) {
-    // Split off the last source evenly, then the one before it, …: each gets its share of any stretch of the stream.
-    let mut position = position;
-    for last in (1..sources).rev() {
-        let total: f64 = (0..=last).map(&share).sum();
-        let part = share(last) / total;
-        let given = |p: u64| (p as f64 * part).floor() as u64;
-        if given(position + 1) > given(position) {
-            return (last, given(position));
-        }
-        position -= given(position);
-    }
-    (0, position)
 }
 
 /// Appends the pixels as `channels` bytes each: RGB, or Pillow's `L` (ITU-R 601-2 luma in 16-bit fixed point).
@@ -310,14 +264,14 @@ mod tests {
         let s = stream(&[(Some(50), 1.0)], 3);
         let epoch = |e: u64| {
             (e * 50..(e + 1) * 50)
-                .filter_map(|p| s.draw(p))
-                .map(|d| d.1)
+                .filter_map(|p| s.mixture.draw(p))
+                .map(|d| d.item)
                 .collect::<Vec<_>>()
         };
         let (first, second) = (epoch(0), epoch(1));
         assert_ne!(first, second);
         let other = stream(&[(Some(50), 1.0)], 4);
-        let of_another_seed: Vec<u64> = (0..50).filter_map(|p| other.draw(p)).map(|d| d.1).collect();
+        let of_another_seed: Vec<u64> = (0..50).filter_map(|p| other.mixture.draw(p)).map(|d| d.item).collect();
         assert_ne!(first, of_another_seed);
         for mut order in [first.clone(), second] {
             order.sort_unstable();
@@ -329,8 +283,8 @@ mod tests {
     #[test]
     fn sources_are_mixed_by_their_shares_and_none_skips_an_image() {
         let s = stream(&[(None, 5.0), (Some(7), 3.0), (Some(0), 9.0), (None, 2.0)], 1);
-        let drawn: Vec<_> = (0..1000).filter_map(|p| s.draw(p)).collect();
-        let of = |n: usize| drawn.iter().filter(|d| d.0 == n).map(|d| d.1).collect::<Vec<_>>();
+        let drawn: Vec<_> = (0..1000).filter_map(|p| s.mixture.draw(p)).collect();
+        let of = |n: usize| drawn.iter().filter(|d| d.pool == n).map(|d| d.item).collect::<Vec<_>>();
         assert!(of(0).len().abs_diff(500) <= 1 && of(1).len().abs_diff(300) <= 1 && of(2).len().abs_diff(200) <= 1);
         assert_eq!(of(0), (0..of(0).len() as u64).collect::<Vec<_>>());
     }

@@ -10,4 +10,5 @@ pub(super) mod held;
 pub(super) mod images;
 pub(super) mod labels;
 pub(super) mod loader;
+pub(super) mod mixture;
 pub(super) mod repeat;

@@ -13,13 +13,12 @@ use rayon::prelude::*;
 
 use super::corpus::Corpus;
 use super::image_set::{ImageSet, Pair};
-use super::order::Draw;
 use super::settings::{FinetuneSettings, Pairing};
 use super::texts::TextId;
 use crate::labeler;
 use crate::model::drafts::DraftTable;
 use crate::train::common::random::{Purpose, generator};
-use crate::train::common::{Skip, TrainError};
+use crate::train::common::{Draw, Skip, TrainError};
 use crate::train::data::Split;
 use crate::train::language_model::{Encoder, Response, Sequence};
 use crate::vocabulary::{Input, TokenId};
@@ -252,7 +251,7 @@ impl Examples {
     /// The training example at a place of the order; `position` is that place's number. The error says why it is left out.
     pub fn training(&self, draw: Draw, position: u64) -> Result<(String, Sequence), Skip> {
         let pool = &self.pools[draw.pool];
-        let item = pool.items[draw.item] as usize;
+        let item = pool.items[draw.item as usize] as usize;
         let mut rng = generator(self.seed, Purpose::Step, position);
         let wordings = self.wordings(pool.skill);
         let choice = Choice {
