@@ -272,10 +272,10 @@ fn presence(
         skipped: RefCell::default(),
         cases: OnceCell::default(),
     };
-    let scores = tasks::auroc(&inner, subject, question, label);
-    context.skipped.borrow_mut().append(&mut inner.skipped.into_inner());
     let data = base_name(s.auroc_data.as_deref().unwrap_or(&s.data));
-    Ok(Some(PresenceScores { data, ..scores? }))
+    let scores = tasks::auroc(&inner, subject, question, label, data);
+    context.skipped.borrow_mut().append(&mut inner.skipped.into_inner());
+    scores.map(Some)
 }
 
 fn base_name(path: &Path) -> String {

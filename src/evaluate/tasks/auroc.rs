@@ -59,12 +59,13 @@ pub fn labelled(studies: &Studies, label: &str) -> Result<Vec<(usize, bool)>, Ev
     Ok(known)
 }
 
-/// Asks the question of every image whose label is known.
+/// Asks the question of every image of `data` (its base name) whose label is known.
 pub fn auroc(
     context: &Context<'_>,
     subject: &Subject,
     question: &str,
     label: &str,
+    data: String,
 ) -> Result<PresenceScores, EvaluateError> {
     let studies = &context.studies.list;
     let known = labelled(context.studies, label)?;
@@ -102,7 +103,7 @@ pub fn auroc(
     Ok(PresenceScores {
         question: question.to_owned(),
         label: label.to_owned(),
-        data: String::new(),
+        data,
         positives: points.iter().filter(|p| p.1).count(),
         negatives: points.iter().filter(|p| !p.1).count(),
         unknown: studies.len() - known.len(),

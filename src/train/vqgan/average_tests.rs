@@ -3,7 +3,7 @@
 use tch::{Device, Kind, Tensor};
 
 use super::generator::CODE_BOOK;
-use super::task::VqganTask;
+use super::task::{Material, VqganTask};
 use super::*;
 use crate::train::common::{ImageBatch, Outcome, Task};
 
@@ -17,14 +17,14 @@ fn averaged(out: &std::path::Path) -> VqganSettings {
 #[test]
 fn the_code_book_that_is_made_from_data_is_that_of_the_average_too() {
     let dir = tempfile::tempdir().unwrap();
-    let task = VqganTask::new(&averaged(dir.path()), &[], Device::Cpu).unwrap();
+    let task = VqganTask::new(&averaged(dir.path()), Material::default(), Device::Cpu).unwrap();
     let (parameters, average) = (&task.generator.parameters, task.average.as_ref().unwrap().flat());
     let latents = Tensor::arange(160, (Kind::Float, Device::Cpu)).view([20, 8]) + 100.0;
     code_book::from_data(parameters, Some(average), &latents, (1, 3)).unwrap();
     let [own, averages] = [parameters.flat(), average].map(|flat| parameters.part(flat, CODE_BOOK).unwrap());
     assert!(own.min().double_value(&[]) >= 100.0 && own.equal(&averages));
     // In a run: what is exported after few steps are latents, not the vectors that were there before.
-    let mut task = VqganTask::new(&averaged(dir.path()), &[], Device::Cpu).unwrap();
+    let mut task = VqganTask::new(&averaged(dir.path()), Material::default(), Device::Cpu).unwrap();
     let fresh = task
         .generator
         .parameters
@@ -52,15 +52,15 @@ fn findings_are_told_by_the_average_of_the_weights() {
         findings_weight: 1.0,
         ..averaged(dir.path())
     };
-    let mut task = VqganTask::new(&s, &["left".to_owned()], Device::Cpu).unwrap();
+    let mut task = VqganTask::new(&s, tests::material(&["left".to_owned()]), Device::Cpu).unwrap();
     let mut images = ImageBatch::default();
     for one in (0..4).map(tests::labelled) {
         images.ids.extend(one.ids);
         images.levels.extend(one.levels);
         images.labels.extend(one.labels);
     }
-    task.validation = evaluate::pixels(&images, 32, 1);
-    task.labelled = vec![images];
+    task.material.validation = evaluate::pixels(&images, 32, 1);
+    task.material.labelled = vec![images];
     // The weights tell of no image that a disc stands on the left, their average of every one.
     let parameters = &task.generator.parameters;
     let average = task.average.as_ref().unwrap().flat();

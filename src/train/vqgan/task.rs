@@ -43,62 +43,72 @@ pub(super) struct VqganTask {
     pub(super) schedule: Schedule,
     pub(super) kind: Kind,
     pub(super) device: Device,
+    pub(super) material: Material,
+}
+
+/// What is known of the data before the first step.
+#[derive(Default)]
+pub(super) struct Material {
+    /// Names of the labels, which `--findings-weight` asks to be readable.
+    pub(super) labels: Vec<String>,
+    /// Images that are measured.
     pub(super) validation: Vec<Arc<Pixels>>,
     /// The same images with their labels, as many at a time as are measured at a time.
     pub(super) labelled: Vec<ImageBatch>,
     /// What of the data cannot be used.
-    left_out: LeftOut,
+    pub(super) left_out: LeftOut,
     /// What the images are.
-    basis: Basis,
+    pub(super) basis: Basis,
 }
 
 /// Trains a VQ-GAN, or goes on with it; leaves `vqgan/config.yaml` and `vqgan/model.safetensors` in the run's folder.
 pub fn train(settings: &VqganSettings, device: Device, stop: impl Fn() -> bool) -> Result<Outcome, TrainError> {
-    let known = match settings.findings_weight > 0.0 {
+    let s = settings;
+    s.check()?;
+    let config = s.shape()?;
+    let reads = s.findings_weight > 0.0;
+    let known = match reads {
         true => Known::LabelsAndAnswers,
         false => Known::Labels,
     };
-    let sources = open_sources(&settings.data, true, known)?;
-    let mut task = VqganTask::new(settings, &sources.labels, device)?;
-    task.left_out.account = sources.account;
-    let config = task.generator.config.clone();
-    let stream = |sources| ImageStream::new(sources, settings.seed, config.resolution, config.in_channels);
-    let kept = keep(sources.images, settings.cache_mib);
-    let training = stream(repeat_rare(kept, settings.repeat_rare));
-    let validation = stream(open_sources(&settings.data, false, known)?.images);
+    let sources = open_sources(&s.data, true, known)?;
+    let stream = |sources| ImageStream::new(sources, s.seed, config.resolution, config.in_channels);
+    let training = stream(repeat_rare(keep(sources.images, s.cache_mib), s.repeat_rare));
     if training.is_empty() {
         return Err(TrainError::NoData(
             "the data has no training image (split `train`)".to_owned(),
         ));
     }
-    if !validation.is_empty() {
-        let batch = validation.once(settings.validate_images);
-        task.validation = evaluate::pixels(&batch, config.resolution, config.in_channels);
-        task.labelled = batch.parts(evaluate::CHUNK);
-        task.left_out.images = batch.skipped;
-    }
-    let reads = settings.findings_weight > 0.0;
-    task.basis = Basis {
-        contents: reads.then(|| training.contents()),
-        labels: reads.then(|| Base::labels(&settings.data, &sources.labels)),
-        ..Basis::of(training.checksum())
+    let validation = stream(open_sources(&s.data, false, known)?.images).once(s.validate_images);
+    let material = Material {
+        basis: Basis {
+            contents: reads.then(|| training.contents()),
+            labels: reads.then(|| Base::labels(&s.data, &sources.labels)),
+            ..Basis::of(training.checksum())
+        },
+        labels: sources.labels,
+        validation: evaluate::pixels(&validation, config.resolution, config.in_channels),
+        labelled: validation.parts(evaluate::CHUNK),
+        left_out: LeftOut {
+            account: sources.account,
+            images: validation.skipped,
+        },
     };
-    let size = settings.batch;
-    task.drive(move |number| training.batch(number, size), stop)
+    let size = s.batch;
+    VqganTask::new(s, material, device)?.drive(move |number| training.batch(number, size), stop)
 }
 
 impl VqganTask {
-    /// `labels` are those of the data, which `--findings-weight` asks to be readable.
-    pub(super) fn new(settings: &VqganSettings, labels: &[String], device: Device) -> Result<Self, TrainError> {
+    /// Of settings that have been checked.
+    pub(super) fn new(settings: &VqganSettings, material: Material, device: Device) -> Result<Self, TrainError> {
         let s = settings;
-        s.check()?;
         let config = s.shape()?;
-        if s.findings_weight > 0.0 && labels.is_empty() {
+        if s.findings_weight > 0.0 && material.labels.is_empty() {
             return Err(TrainError::Settings(
                 "--findings-weight needs data with labels or questions; there are none".to_owned(),
             ));
         }
-        let findings = (s.findings_weight > 0.0).then(|| FindingsReader::new(Labels::new(labels)));
+        let findings = (s.findings_weight > 0.0).then(|| FindingsReader::new(Labels::new(&material.labels)));
         let beside = findings
             .as_ref()
             .map(|reader| reader.expected_tensors(config.embed_dim));
@@ -131,10 +141,7 @@ impl VqganTask {
             discriminator,
             kind,
             device,
-            validation: Vec::new(),
-            labelled: Vec::new(),
-            left_out: LeftOut::default(),
-            basis: Basis::default(),
+            material,
         })
     }
 
@@ -196,7 +203,7 @@ impl Task for VqganTask {
     }
 
     fn left_out(&mut self) -> LeftOut {
-        std::mem::take(&mut self.left_out)
+        std::mem::take(&mut self.material.left_out)
     }
 
     fn step(&mut self, batch: &ImageBatch, step: u64) -> Result<Vec<(String, f64)>, Fault> {
@@ -206,7 +213,7 @@ impl Task for VqganTask {
     fn evaluate(&mut self, step: u64) -> Result<Vec<(String, f64)>, TrainError> {
         let _guard = tch::no_grad_guard();
         self.export()?;
-        if self.validation.is_empty() {
+        if self.material.validation.is_empty() {
             return Ok(Vec::new());
         }
         let source = FlatSource::new(&self.generator.parameters, self.chosen());
@@ -225,7 +232,7 @@ impl Task for VqganTask {
                 let codes = quantises.then(|| quantize(&z, &network.code_book, s.beta).straight);
                 (z, codes)
             };
-            values.extend(reader.measure(&source, &self.labelled, &latents, self.device)?);
+            values.extend(reader.measure(&source, &self.material.labelled, &latents, self.device)?);
         }
         if step <= s.findings_first {
             // The decoder has not begun: there is no reconstruction to measure.
@@ -233,7 +240,7 @@ impl Task for VqganTask {
         }
         values.extend(evaluate::measure(
             &network,
-            &self.validation,
+            &self.material.validation,
             self.features.as_ref(),
             self.device,
             &sheet,
@@ -264,7 +271,7 @@ impl Task for VqganTask {
     }
 
     fn basis(&self) -> Basis {
-        self.basis.clone()
+        self.material.basis.clone()
     }
 
     fn restore(&mut self, r: &Restored) -> Result<(), TrainError> {

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
-use super::task::VqganTask;
+use super::task::{Material, VqganTask};
 use super::*;
 use crate::basics::sha256_file;
 use crate::model::checkpoint::Weights;
@@ -40,6 +40,14 @@ pub(super) fn labelled(number: u64) -> ImageBatch {
     batch
 }
 
+/// Data of which nothing is known but the labels.
+pub(super) fn material(labels: &[String]) -> Material {
+    Material {
+        labels: labels.to_vec(),
+        ..Material::default()
+    }
+}
+
 pub(super) fn settings(out: &Path, steps: u64) -> VqganSettings {
     VqganSettings {
         out: out.to_owned(),
@@ -66,7 +74,7 @@ pub(super) fn settings(out: &Path, steps: u64) -> VqganSettings {
 }
 
 fn run(s: &VqganSettings, stop: impl Fn() -> bool) -> Result<Outcome, TrainError> {
-    VqganTask::new(s, &[], Device::Cpu)?.drive(|n| discs(n, 32), stop)
+    VqganTask::new(s, Material::default(), Device::Cpu)?.drive(|n| discs(n, 32), stop)
 }
 
 fn logged(out: &Path, name: &str) -> Vec<f64> {
@@ -95,7 +103,7 @@ fn the_loss_falls_and_what_is_left_is_what_the_server_loads() {
     // The server's codes are those of the training network.
     let network = Vqgan::load(&config, &weights, Kind::Float, Device::Cpu).unwrap();
     let task = {
-        let mut task = VqganTask::new(&s, &[], Device::Cpu).unwrap();
+        let mut task = VqganTask::new(&s, Material::default(), Device::Cpu).unwrap();
         let newest = Checkpoints::new(dir.path().join("checkpoints"), 2)
             .newest()
             .unwrap()
@@ -139,7 +147,7 @@ fn a_run_that_was_killed_while_it_learned_findings_ends_with_the_same_weights_to
 fn killed_and_whole(s: impl Fn(&Path) -> VqganSettings, labels: &[String], batch: fn(u64) -> ImageBatch) {
     let (whole, broken) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let run = |out: &tempfile::TempDir, stop: &dyn Fn() -> bool| {
-        VqganTask::new(&s(out.path()), labels, Device::Cpu)
+        VqganTask::new(&s(out.path()), material(labels), Device::Cpu)
             .unwrap()
             .drive(batch, stop)
             .unwrap()
@@ -182,7 +190,7 @@ fn nan_stops_the_run_with_the_step_the_batch_and_the_last_good_checkpoint() {
     let dir = tempfile::tempdir().unwrap();
     let s = settings(dir.path(), 12);
     run(&VqganSettings { steps: 5, ..s.clone() }, || false).unwrap();
-    let mut task = VqganTask::new(&s, &[], Device::Cpu).unwrap();
+    let mut task = VqganTask::new(&s, Material::default(), Device::Cpu).unwrap();
     let newest = Checkpoints::new(dir.path().join("checkpoints"), 2)
         .newest()
         .unwrap()
@@ -227,7 +235,7 @@ fn other_settings_are_refused_with_their_names() {
 #[test]
 fn codes_that_were_not_used_are_replaced_by_latents_of_the_batch() {
     let dir = tempfile::tempdir().unwrap();
-    let task = VqganTask::new(&settings(dir.path(), 9), &[], Device::Cpu).unwrap();
+    let task = VqganTask::new(&settings(dir.path(), 9), Material::default(), Device::Cpu).unwrap();
     let latents = Tensor::arange(16, (Kind::Float, Device::Cpu)).view([2, 8]) + 100.0;
     let parameters = &task.generator.parameters;
     let book = || parameters.leaf(generator::CODE_BOOK).unwrap().detach().copy();
@@ -307,7 +315,7 @@ fn a_decoder_learns_to_draw_what_the_encoder_sees() {
             perceptual: Vec::new(),
             ..with_features
         },
-        &[],
+        Material::default(),
         Device::Cpu,
     )
     .unwrap();
@@ -338,7 +346,7 @@ fn findings_are_measured_of_some_images_at_a_time_as_of_all_at_once() {
         findings_weight: 1.0,
         ..settings(dir.path(), 4)
     };
-    let task = VqganTask::new(&s, &["left".to_owned()], Device::Cpu).unwrap();
+    let task = VqganTask::new(&s, material(&["left".to_owned()]), Device::Cpu).unwrap();
     let mut all = ImageBatch::default();
     for one in (0..4).map(labelled) {
         all.ids.extend(one.ids);
@@ -405,7 +413,7 @@ fn learns_a_finding(draw_share: f64) {
         adam_beta2: 0.98,
         ..settings(dir.path(), 120)
     };
-    let mut task = VqganTask::new(&s, &["left".to_owned()], Device::Cpu).unwrap();
+    let mut task = VqganTask::new(&s, material(&["left".to_owned()]), Device::Cpu).unwrap();
     assert_eq!(task.drive(labelled, || false).unwrap(), Outcome::Finished);
     let losses = logged(dir.path(), "loss/findings");
     assert_eq!(losses.len(), 120);
@@ -420,6 +428,9 @@ fn learns_a_finding(draw_share: f64) {
     // The reader stays here.
     let weights = Weights::open(&[dir.path().join("vqgan/model.safetensors")]).unwrap();
     assert_eq!(weights.names().count(), task.generator.config.expected_tensors().len());
-    let without = VqganTask::new(&s, &[], Device::Cpu).err().unwrap().to_string();
+    let without = VqganTask::new(&s, Material::default(), Device::Cpu)
+        .err()
+        .unwrap()
+        .to_string();
     assert!(without.contains("needs data with labels"), "{without}");
 }
