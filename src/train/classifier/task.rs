@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
 use super::scores::{Counts, auroc};
@@ -13,9 +14,10 @@ use crate::model::checkpoint::Dtype;
 use crate::train::common::checkpoint::{Restored, Snapshot};
 use crate::train::common::schedule::{Schedule, Shape};
 use crate::train::common::store::{replace_tensors, write_whole};
+use crate::train::common::trainer::MODEL;
 use crate::train::common::{
-    Adamw, Average, Base, Basis, Fault, FlatSource, ImageBatch, ImageStream, Initial, Known, Labels, LeftOut, Outcome,
-    Parameters, Plan, Skip, Task, TrainError, clip, drive, finite, keep, open_sources, repeat_rare,
+    Base, Basis, Fault, FlatSource, ImageBatch, ImageStream, Initial, Known, Labels, LeftOut, Outcome, Parameters,
+    Plan, Skip, Task, TrainError, Trainer, clip, drive, finite, keep, open_sources, repeat_rare,
 };
 
 /// The labels that are `asked` for, or all that are `known` of a training image. One that is not would stay what chance made of it.
@@ -58,8 +60,7 @@ struct ClassifierTask {
     config: ClassifierConfig,
     labels: Labels,
     parameters: Parameters,
-    optimizer: Adamw,
-    average: Option<Average>,
+    trainer: Trainer,
     schedule: Schedule,
     kind: Kind,
     device: Device,
@@ -99,8 +100,7 @@ pub fn train(settings: &ClassifierSettings, device: Device, stop: impl Fn() -> b
         ..Basis::of(training.checksum())
     };
     let mut task = ClassifierTask {
-        optimizer: Adamw::new(s.adamw(), &parameters),
-        average: Average::of(&parameters, s.ema),
+        trainer: Trainer::new(MODEL, s.adamw(), s.ema, &parameters),
         parameters,
         labels: Labels::new(&config.labels),
         config,
@@ -250,18 +250,14 @@ impl Task for ClassifierTask {
             ("gradient/norm".to_owned(), norm.double_value(&[])),
         ];
         finite(&values)?;
-        self.optimizer
-            .step(&self.parameters, &gradient, self.schedule.rate(step));
-        if let Some(average) = &mut self.average {
-            average.follow(&self.parameters, step);
-        }
+        let rate = self.schedule.rate(step);
+        self.trainer.step(&self.parameters, &gradient, rate, step);
         Ok(values)
     }
 
     fn evaluate(&mut self, step: u64) -> Result<Vec<(String, f64)>, TrainError> {
         let _guard = tch::no_grad_guard();
-        let own = self.parameters.flat();
-        let chosen = self.average.as_ref().map_or(own, Average::flat);
+        let chosen = self.trainer.chosen(&self.parameters);
         let scored = self.scored(chosen)?;
         if !self.validation.is_empty() {
             self.print(step, &scored);
@@ -275,15 +271,10 @@ impl Task for ClassifierTask {
     }
 
     fn snapshot(&self, step: u64) -> Snapshot {
-        let mut tensors = self.parameters.named("model.", self.parameters.flat());
-        tensors.extend(self.optimizer.named("optimizer.", &self.parameters));
-        if let Some(average) = &self.average {
-            tensors.extend(average.named(&self.parameters));
-        }
         Snapshot {
             step,
-            tensors,
-            state: serde_json::json!({"optimizer_steps": self.optimizer.steps()}),
+            tensors: self.trainer.named(&self.parameters),
+            state: Value::from_iter([self.trainer.steps()]),
         }
     }
 
@@ -292,13 +283,7 @@ impl Task for ClassifierTask {
     }
 
     fn restore(&mut self, r: &Restored) -> Result<(), TrainError> {
-        self.parameters.read("model.", self.parameters.flat(), &r.weights)?;
-        if let Some(average) = &self.average {
-            average.restore(&self.parameters, &r.weights)?;
-        }
-        let steps = r.state["optimizer_steps"].as_u64().unwrap_or(r.step);
-        self.optimizer
-            .restore("optimizer.", &self.parameters, &r.weights, steps)
+        self.trainer.restore(&self.parameters, &r.weights, &r.state, r.step)
     }
 }
 

@@ -1,12 +1,12 @@
 //! A language model with its optimizer.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
-use crate::train::common::adamw::{Adamw, AdamwSettings};
 use crate::train::common::checkpoint::Restored;
 use crate::train::common::schedule::Schedule;
-use crate::train::common::{Average, Fault, TrainError, clip, finite};
+use crate::train::common::trainer::MODEL;
+use crate::train::common::{AdamwSettings, Fault, TrainError, Trainer, clip, finite};
 use crate::train::neox::{Compute, TokenBatch, TrainableNeox};
 
 /// How it learns.
@@ -29,8 +29,7 @@ pub struct Learner {
     /// The model.
     pub model: TrainableNeox,
     method: Method,
-    optimizer: Adamw,
-    average: Option<Average>,
+    trainer: Trainer,
 }
 
 /// Loss and accuracy over some sequences.
@@ -60,8 +59,7 @@ impl Learner {
     /// Before the first step.
     pub fn new(model: TrainableNeox, method: Method) -> Self {
         Self {
-            optimizer: Adamw::new(method.adamw, model.trainable()),
-            average: Average::of(model.trainable(), method.ema),
+            trainer: Trainer::new(MODEL, method.adamw, method.ema, model.trainable()),
             method,
             model,
         }
@@ -102,27 +100,16 @@ impl Learner {
             ])
             .collect();
         finite(&values)?;
-        self.optimizer.step(parameters, &gradient, rate);
-        if let Some(average) = &mut self.average {
-            average.follow(parameters, step);
-        }
+        self.trainer.step(parameters, &gradient, rate, step);
         Ok(values)
     }
 
     /// Runs `work` with the weights that are measured and exported: the average, or the weights themselves.
     pub fn chosen<R>(&self, work: impl FnOnce(&TrainableNeox) -> R) -> R {
-        let Some(average) = &self.average else {
-            return work(&self.model);
-        };
-        let mut flat = self.model.trainable().flat().shallow_clone();
-        let kept = tch::no_grad(|| {
-            let kept = flat.copy();
-            flat.copy_(average.flat());
-            kept
-        });
-        let result = work(&self.model);
-        tch::no_grad(|| flat.copy_(&kept));
-        result
+        match self.trainer.average() {
+            Some(average) => work(&self.model.with_values(average)),
+            None => work(&self.model),
+        }
     }
 
     /// Loss and accuracy of a model over passes.
@@ -139,25 +126,13 @@ impl Learner {
 
     /// Tensors and numbers for a checkpoint.
     pub fn snapshot(&self) -> (Vec<(String, Tensor)>, Value) {
-        let parameters = self.model.trainable();
-        let mut tensors = parameters.named("model.", parameters.flat());
-        tensors.extend(self.optimizer.named("optimizer.", parameters));
-        if let Some(average) = &self.average {
-            tensors.extend(average.named(parameters));
-        }
-        (tensors, json!({"optimizer_steps": self.optimizer.steps()}))
+        let tensors = self.trainer.named(self.model.trainable());
+        (tensors, Value::from_iter([self.trainer.steps()]))
     }
 
     /// Takes up what [`Self::snapshot`] gave; `state` is the numbers.
     pub fn restore(&mut self, restored: &Restored, state: &Value) -> Result<(), TrainError> {
-        let parameters = self.model.trainable();
-        let steps = state["optimizer_steps"].as_u64().unwrap_or(0);
-        parameters.read("model.", parameters.flat(), &restored.weights)?;
-        self.optimizer
-            .restore("optimizer.", parameters, &restored.weights, steps)?;
-        if let Some(average) = &self.average {
-            average.restore(parameters, &restored.weights)?;
-        }
-        Ok(())
+        self.trainer
+            .restore(self.model.trainable(), &restored.weights, state, restored.step)
     }
 }

@@ -202,3 +202,27 @@ fn adapters_have_the_rank_and_the_targets_of_their_settings() {
     let grown = model("").with_lora(&settings, 1).unwrap().grown(40, 50, 1);
     assert!(refusal(grown).contains("before adapters"));
 }
+
+#[test]
+fn a_model_with_other_values_computes_with_them_and_leaves_its_own_alone() {
+    let compute = Compute {
+        kind: Kind::Float,
+        checkpointing: false,
+    };
+    let loss = |model: &TrainableNeox| gradient(model, &batch_of_grown(), &compute).0;
+    for extra in VARIANTS {
+        let (adapted, whole) = adapted(extra);
+        for model in [adapted, whole] {
+            let average = model.trainable().flat().copy();
+            let other = model.with_values(&average);
+            let own = loss(&model);
+            assert_eq!(loss(&other), own, "{extra}");
+            stir(&other, 3, 0.05);
+            // The memory of the average is that of the other model.
+            assert_eq!(other.trainable().flat(), &average, "{extra}");
+            assert_ne!(model.trainable().flat(), &average, "{extra}");
+            assert_ne!(loss(&other), own, "{extra}");
+            assert_eq!(loss(&model), own, "{extra}");
+        }
+    }
+}

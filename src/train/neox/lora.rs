@@ -92,6 +92,14 @@ fn name_of_rows(matrix: &str) -> String {
 }
 
 impl Adapters {
+    /// The same with other values, in their memory.
+    pub(super) fn with_values(&self, flat: &Tensor) -> Self {
+        Self {
+            parameters: self.parameters.with_values(flat),
+            ..*self
+        }
+    }
+
     /// The adapter of a linear layer, if it has one: matrices `[rank, columns]` and `[rows, rank]`, and the scale of their product.
     pub(super) fn of(&self, linear: &str) -> Option<(&Tensor, &Tensor, f64)> {
         let leaf = |name: String| self.parameters.leaf(&name);

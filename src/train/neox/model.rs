@@ -77,6 +77,19 @@ impl TrainableNeox {
         }
     }
 
+    /// The model with `flat` in the place of what is trained, laid out as [`Self::trainable`]. Nothing is copied: the memory of both is shared
+    /// with it.
+    pub fn with_values(&self, flat: &Tensor) -> Self {
+        let weights = match self.adapters {
+            Some(_) => self.weights.flat(),
+            None => flat,
+        };
+        let mut other = Self::over(&self.config, self.weights.with_values(weights), self.device);
+        other.adapters = self.adapters.as_ref().map(|adapters| adapters.with_values(flat));
+        other.grown_from = self.grown_from;
+        other
+    }
+
     /// Its shape.
     pub fn config(&self) -> &NeoxConfig {
         &self.config

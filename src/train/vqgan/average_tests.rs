@@ -18,7 +18,7 @@ fn averaged(out: &std::path::Path) -> VqganSettings {
 fn the_code_book_that_is_made_from_data_is_that_of_the_average_too() {
     let dir = tempfile::tempdir().unwrap();
     let task = VqganTask::new(&averaged(dir.path()), Material::default(), Device::Cpu).unwrap();
-    let (parameters, average) = (&task.generator.parameters, task.average.as_ref().unwrap().flat());
+    let (parameters, average) = (&task.generator.parameters, task.trainer.average().unwrap());
     let latents = Tensor::arange(160, (Kind::Float, Device::Cpu)).view([20, 8]) + 100.0;
     code_book::from_data(parameters, Some(average), &latents, (1, 3)).unwrap();
     let [own, averages] = [parameters.flat(), average].map(|flat| parameters.part(flat, CODE_BOOK).unwrap());
@@ -34,7 +34,7 @@ fn the_code_book_that_is_made_from_data_is_that_of_the_average_too() {
         task.drive(|n| tests::discs(n, 32), || false).unwrap(),
         Outcome::Finished
     );
-    let average = task.average.as_ref().unwrap().flat();
+    let average = task.trainer.average().unwrap();
     let own = task
         .generator
         .parameters
@@ -63,7 +63,7 @@ fn findings_are_told_by_the_average_of_the_weights() {
     task.material.labelled = vec![images];
     // The weights tell of no image that a disc stands on the left, their average of every one.
     let parameters = &task.generator.parameters;
-    let average = task.average.as_ref().unwrap().flat();
+    let average = task.trainer.average().unwrap();
     tch::no_grad(|| {
         for (flat, bias) in [(parameters.flat(), -100.0), (average, 100.0)] {
             let _ = parameters.part(flat, "findings.bias").unwrap().fill_(bias);

@@ -6,7 +6,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::generator::{CODE_BOOK, nearest};
 use crate::train::common::random::{Purpose, generator, normal};
-use crate::train::common::{Adamw, Parameters, TrainError};
+use crate::train::common::{Parameters, TrainError, Trainer};
 
 /// Rounds of k-means for the first code book.
 const ROUNDS: usize = 10;
@@ -110,8 +110,7 @@ pub(super) fn from_data(
 /// moments. Use is counted anew.
 pub(super) fn revive(
     parameters: &Parameters,
-    average: Option<&Tensor>,
-    optimizer: &mut Adamw,
+    trainer: &mut Trainer,
     used: &mut Use,
     latents: &Tensor,
     (seed, step): (u64, u64),
@@ -129,14 +128,14 @@ pub(super) fn revive(
     let rows = Tensor::from_slice(&dead).to_device(latents.device());
     tch::no_grad(|| {
         let vectors = drawn(latents, dead.len(), &mut rng)?;
-        for flat in [Some(parameters.flat()), average].into_iter().flatten() {
+        for flat in [Some(parameters.flat()), trainer.average()].into_iter().flatten() {
             if let Some(mut book) = parameters.part(flat, CODE_BOOK) {
                 let _ = book.f_index_copy_(0, &rows, &vectors)?;
             }
         }
         Ok::<_, TrainError>(())
     })?;
-    optimizer.forget_rows(parameters, CODE_BOOK, &rows);
+    trainer.forget_rows(parameters, CODE_BOOK, &rows);
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use super::generator::{LAST_LAYER, Network, Quantized, of_decoder, quantize, row
 use super::loss::{adaptive_weight, generator, hinge};
 use super::task::VqganTask;
 use crate::train::common::schedule::Schedule;
-use crate::train::common::{Average, Fault, ImageBatch, TrainError, clip, finite};
+use crate::train::common::{Fault, ImageBatch, TrainError, clip, finite};
 
 /// Scalars by name, for the log.
 type Terms = Vec<(&'static str, Tensor)>;
@@ -74,8 +74,8 @@ impl VqganTask {
         self.learn(&gradient, step);
         if let Some(gradient) = judged {
             let rate = self.rate(step);
-            self.disc_optimizer
-                .step(&self.discriminator.parameters, &gradient, rate);
+            self.disc_trainer
+                .step(&self.discriminator.parameters, &gradient, rate, step);
         }
         self.look_after_codes(&latents, step)?;
         Ok(values)
@@ -87,7 +87,7 @@ impl VqganTask {
         let latents = tch::no_grad(|| Ok::<_, TrainError>(rows(&self.generator.network(self.kind)?.encode(x))))?;
         code_book::from_data(
             &self.generator.parameters,
-            self.average.as_ref().map(Average::flat),
+            self.trainer.average(),
             &latents,
             (self.settings.seed, step),
         )
@@ -203,8 +203,7 @@ impl VqganTask {
         }
         code_book::revive(
             &self.generator.parameters,
-            self.average.as_ref().map(Average::flat),
-            &mut self.optimizer,
+            &mut self.trainer,
             &mut self.used,
             &rows(&latents.z).detach(),
             (s.seed, step),
@@ -258,10 +257,7 @@ impl VqganTask {
     /// Steps weights and their average along `gradient`.
     fn learn(&mut self, gradient: &Tensor, step: u64) {
         let rate = self.rate(step);
-        self.optimizer.step(&self.generator.parameters, gradient, rate);
-        if let Some(average) = &mut self.average {
-            average.follow(&self.generator.parameters, step);
-        }
+        self.trainer.step(&self.generator.parameters, gradient, rate, step);
     }
 }
 

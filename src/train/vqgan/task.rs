@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use serde_json::json;
+use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
 use super::code_book::Use;
@@ -20,10 +20,14 @@ use crate::radiograph::Pixels;
 use crate::train::common::checkpoint::{Restored, Snapshot, read_counts};
 use crate::train::common::schedule::{Schedule, Shape};
 use crate::train::common::store::{replace_tensors, write_whole};
+use crate::train::common::trainer::MODEL;
 use crate::train::common::{
-    Adamw, Average, Base, Basis, Fault, FlatSource, ImageBatch, ImageStream, Known, Labels, LeftOut, Outcome, Plan,
-    Skip, Task, TrainError, drive, keep, open_sources, repeat_rare,
+    Base, Basis, Fault, FlatSource, ImageBatch, ImageStream, Known, Labels, LeftOut, Outcome, Plan, Skip, Task,
+    TrainError, Trainer, drive, keep, open_sources, repeat_rare,
 };
+
+/// The names of the discriminator and of its optimizer in checkpoints.
+const DISCRIMINATOR: [&str; 2] = ["discriminator", "disc_optimizer"];
 
 /// What the run leaves in its folder.
 pub const EXPORTED: &str = "vqgan";
@@ -31,10 +35,9 @@ pub const EXPORTED: &str = "vqgan";
 pub(super) struct VqganTask {
     pub(super) settings: VqganSettings,
     pub(super) generator: Generator,
-    pub(super) optimizer: Adamw,
+    pub(super) trainer: Trainer,
     pub(super) discriminator: Discriminator,
-    pub(super) disc_optimizer: Adamw,
-    pub(super) average: Option<Average>,
+    pub(super) disc_trainer: Trainer,
     pub(super) used: Use,
     /// Whether the code book has been made from data.
     pub(super) code_book_made: bool,
@@ -122,9 +125,8 @@ impl VqganTask {
         let kind = if s.bf16 { Kind::BFloat16 } else { Kind::Float };
         let adamw = s.adamw();
         Ok(Self {
-            optimizer: Adamw::new(adamw, &generator.parameters),
-            disc_optimizer: Adamw::new(adamw, &discriminator.parameters),
-            average: Average::of(&generator.parameters, s.ema),
+            trainer: Trainer::new(MODEL, adamw, s.ema, &generator.parameters),
+            disc_trainer: Trainer::new(DISCRIMINATOR, adamw, 0.0, &discriminator.parameters),
             used: Use::new(config.n_embed),
             code_book_made: s.init.is_some() && s.findings_first == 0,
             features: FeatureNetwork::open_all(&s.perceptual, kind, device)?,
@@ -180,9 +182,7 @@ impl VqganTask {
 
     /// What is measured and exported: the average of the weights, or the weights.
     fn chosen(&self) -> &Tensor {
-        self.average
-            .as_ref()
-            .map_or_else(|| self.generator.parameters.flat(), Average::flat)
+        self.trainer.chosen(&self.generator.parameters)
     }
 
     fn export(&self) -> Result<(), TrainError> {
@@ -253,20 +253,11 @@ impl Task for VqganTask {
     }
 
     fn snapshot(&self, step: u64) -> Snapshot {
-        let (g, d) = (&self.generator.parameters, &self.discriminator.parameters);
-        let mut tensors = g.named("model.", g.flat());
-        tensors.extend(self.optimizer.named("optimizer.", g));
-        tensors.extend(d.named("discriminator.", d.flat()));
-        tensors.extend(self.disc_optimizer.named("disc_optimizer.", d));
-        if let Some(average) = &self.average {
-            tensors.extend(average.named(g));
-        }
+        let mut tensors = self.trainer.named(&self.generator.parameters);
+        tensors.extend(self.disc_trainer.named(&self.discriminator.parameters));
         tensors.push(("code_use".to_owned(), Tensor::from_slice(&self.used.0)));
-        let state = json!({
-            "optimizer_steps": self.optimizer.steps(),
-            "disc_optimizer_steps": self.disc_optimizer.steps(),
-            "code_book_made": self.code_book_made,
-        });
+        let made = ("code_book_made".to_owned(), Value::Bool(self.code_book_made));
+        let state = Value::from_iter([self.trainer.steps(), self.disc_trainer.steps(), made]);
         Snapshot { step, tensors, state }
     }
 
@@ -275,17 +266,10 @@ impl Task for VqganTask {
     }
 
     fn restore(&mut self, r: &Restored) -> Result<(), TrainError> {
-        let (g, d) = (&self.generator.parameters, &self.discriminator.parameters);
-        let steps = |key: &str| r.state[key].as_u64().unwrap_or(0);
-        g.read("model.", g.flat(), &r.weights)?;
-        d.read("discriminator.", d.flat(), &r.weights)?;
-        self.optimizer
-            .restore("optimizer.", g, &r.weights, steps("optimizer_steps"))?;
-        self.disc_optimizer
-            .restore("disc_optimizer.", d, &r.weights, steps("disc_optimizer_steps"))?;
-        if let Some(average) = &self.average {
-            average.restore(g, &r.weights)?;
-        }
+        self.trainer
+            .restore(&self.generator.parameters, &r.weights, &r.state, r.step)?;
+        self.disc_trainer
+            .restore(&self.discriminator.parameters, &r.weights, &r.state, r.step)?;
         // Checkpoints of earlier versions do not say it.
         let made = r.state["code_book_made"].as_bool();
         self.code_book_made = made.unwrap_or(self.code_book_made || r.step > self.settings.quantises_from());

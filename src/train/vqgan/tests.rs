@@ -10,7 +10,8 @@ use crate::basics::sha256_file;
 use crate::model::checkpoint::Weights;
 use crate::model::vqgan::{Vqgan, VqganConfig};
 use crate::train::common::checkpoint::Checkpoints;
-use crate::train::common::{ImageBatch, Outcome, Task, TrainError};
+use crate::train::common::trainer::MODEL;
+use crate::train::common::{AdamwSettings, ImageBatch, Outcome, Task, TrainError, Trainer};
 
 /// Bright discs on a slope, from the number alone.
 pub(super) fn discs(number: u64, side: usize) -> ImageBatch {
@@ -242,8 +243,8 @@ fn codes_that_were_not_used_are_replaced_by_latents_of_the_batch() {
     let before = book();
     let mut used = code_book::Use(vec![1; 16]);
     (used.0[3], used.0[9]) = (0, 0);
-    let mut optimizer = crate::train::common::Adamw::new(crate::train::common::AdamwSettings::default(), parameters);
-    code_book::revive(parameters, None, &mut optimizer, &mut used, &latents, (1, 2)).unwrap();
+    let mut trainer = Trainer::new(MODEL, AdamwSettings::default(), 0.0, parameters);
+    code_book::revive(parameters, &mut trainer, &mut used, &latents, (1, 2)).unwrap();
     let after = book();
     assert_eq!(used.0, [0; 16]);
     for row in 0..16i64 {

@@ -29,6 +29,7 @@ pub enum Initial {
     Neox,
 }
 
+#[derive(Clone)]
 struct Place {
     name: String,
     shape: Vec<i64>,
@@ -102,6 +103,11 @@ impl Parameters {
             flat,
             leaves,
         }
+    }
+
+    /// Parameters of these names whose values are `flat`, which must be laid out as they are and stays theirs: nothing is copied.
+    pub fn with_values(&self, flat: &Tensor) -> Self {
+        Self::over(self.places.clone(), flat.shallow_clone())
     }
 
     /// The leaf of this name, with gradients.
