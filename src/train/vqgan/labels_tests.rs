@@ -9,8 +9,8 @@ use super::*;
 use crate::radiograph::{ImageFormat, Pixels, write};
 use crate::train::common::{Outcome, TrainError};
 
-/// Four images, of which these labels are known in turn.
-fn data(folder: &Path, labels: [&str; 2]) -> String {
+/// Writes a table of four images, of which these labels are known in turn.
+fn data(folder: &Path, labels: [&str; 2]) {
     let mut rows = "image,split,labels\n".to_owned();
     for number in 0..4u8 {
         let levels = (0..32 * 32).flat_map(|at: usize| [(at % 32) as u8 * (number + 1); 3]);
@@ -19,9 +19,7 @@ fn data(folder: &Path, labels: [&str; 2]) -> String {
         fs::write(folder.join(&name), write(&pixels, ImageFormat::Png, &[]).unwrap()).unwrap();
         rows += &format!("{name},train,{}\n", labels[usize::from(number % 2)]);
     }
-    let path = folder.join("data.csv");
-    fs::write(&path, rows).unwrap();
-    path.display().to_string()
+    fs::write(folder.join("data.csv"), rows).unwrap();
 }
 
 fn settings(folder: &Path, run: &str, steps: u64) -> VqganSettings {
