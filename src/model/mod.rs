@@ -13,6 +13,7 @@ pub mod drafts;
 pub mod kernels;
 mod load;
 pub mod neox;
+pub mod openmp;
 pub mod quantise;
 pub mod source;
 pub mod vqgan;

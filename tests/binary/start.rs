@@ -161,3 +161,22 @@ fn a_server_leaves_no_core_and_its_meters_tell_of_the_process_all_the_same() {
         );
     }
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn threads_of_a_server_wait_briefly_for_each_other() {
+    let server = Server::start(bundle(), &[]);
+    // Closed to other users, and to this one: a server's memory is nobody's business.
+    let Ok(environment) = std::fs::read(format!("/proc/{}/environ", server.child.id())) else {
+        eprintln!("only root may look into a server's environment: not checked here");
+        return;
+    };
+    let environment = String::from_utf8_lossy(&environment);
+    let told = |name: &str| environment.split('\0').any(|variable| variable.starts_with(name));
+    assert!(
+        ["GOMP_SPINCOUNT=", "KMP_BLOCKTIME=", "OMP_WAIT_POLICY="]
+            .into_iter()
+            .any(told)
+    );
+    assert_eq!(server.terminate(), Some(0));
+}

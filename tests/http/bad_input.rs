@@ -271,13 +271,14 @@ async fn a_large_form_is_read_and_refused_as_a_small_one_is() {
     let house = House::plain().await;
     let kind = multipart_kind();
     // Noise that no compression makes small: what is large is taken apart on another thread.
-    let noise = |at: u64| {
-        (at.wrapping_mul(0x9e37_79b9_7f4a_7c15)
-            .rotate_left(29)
-            .wrapping_mul(0xbf58_476d_1ce4_e5b9)
-            >> 56) as u8
-    };
-    let pixels = Pixels::new(240, 240, (0..240 * 240 * 3).map(noise).collect()).expect("the size fits");
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let noise = std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 56) as u8
+    });
+    let pixels = Pixels::new(240, 240, noise.take(240 * 240 * 3).collect()).expect("the size fits");
     let large = radiograph::write(&pixels, ImageFormat::Png, &[]).expect("written");
     assert!(large.len() > 100 << 10, "{}", large.len());
     for image in [&png(20, 20), &large] {

@@ -72,8 +72,29 @@ enum Command {
     Step(parallel::StepArgs),
 }
 
+impl Command {
+    /// Whether libtorch computes for longer than it takes to start.
+    fn computes(&self) -> bool {
+        matches!(
+            self,
+            Self::Run(_)
+                | Self::Step(_)
+                | Self::Encode(_)
+                | Self::Classifier(_)
+                | Self::Evaluate(_)
+                | Self::Finetune(_)
+                | Self::Pretrain(_)
+                | Self::Vqgan(_)
+        )
+    }
+}
+
 fn main() -> ExitCode {
-    let done = match llm_cxr::basics::command_line::<Cli>().command {
+    let command = llm_cxr::basics::command_line::<Cli>().command;
+    if command.computes() {
+        llm_cxr::model::openmp::wait_briefly();
+    }
+    let done = match command {
         Command::Step(args) => return parallel::step(&args),
         Command::Run(args) => whole(run::run(&args)),
         Command::Encode(args) => encode::run(&args.settings, args.device),

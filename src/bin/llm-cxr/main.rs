@@ -137,6 +137,9 @@ fn keep_freed_memory() {
 fn main() -> ExitCode {
     keep_freed_memory();
     let command = llm_cxr::basics::command_line::<Cli>().command;
+    if matches!(command, Command::Serve(_) | Command::Bench(_)) {
+        llm_cxr::model::openmp::wait_briefly();
+    }
     if command.prints() {
         end_with_the_reader();
     }
