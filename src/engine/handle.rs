@@ -5,7 +5,6 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -13,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::constraint::TokenRules;
+use super::farewell::{Departure, Farewell};
 use super::shared::{Phase, Shared, Ticket};
 use super::{Backend, BackendError, Caller, EngineError, Event, Facts, Job, Preparing, admission, worker};
 
@@ -252,14 +252,14 @@ impl Engine {
             )));
         }
         let (sender, receiver) = mpsc::unbounded_channel();
-        let enough = Arc::<AtomicBool>::default();
+        let farewell = Arc::<Farewell>::default();
         let caller = promise.as_ref().map_or(Caller::ONLY, |promise| promise.0);
         shared.admit(
             caller,
             Ticket {
                 job,
                 events: sender,
-                enough: Arc::clone(&enough),
+                farewell: Arc::clone(&farewell),
                 submitted: now,
             },
             bytes,
@@ -267,7 +267,7 @@ impl Engine {
         )?;
         Ok(Events {
             receiver,
-            enough,
+            farewell,
             deadline,
             alarm: None,
             cut: Box::pin(shared.cut().cancelled_owned()),
@@ -348,8 +348,8 @@ impl Engine {
 /// The job's deadline, and [`Engine::cut_off`], hold here too, so that its caller is answered in time even while the device hangs.
 pub struct Events {
     receiver: mpsc::UnboundedReceiver<Event>,
-    /// Whether the caller has what it wanted: the worker then counts the job as done.
-    enough: Arc<AtomicBool>,
+    /// How the worker is to count a job that nobody listens to any more.
+    farewell: Arc<Farewell>,
     deadline: Option<Instant>,
     alarm: Option<Pin<Box<tokio::time::Sleep>>>,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -369,7 +369,7 @@ impl Events {
         if !self.ended {
             self.ended = true;
             // Closing shows it to the worker, together with what was written before.
-            self.enough.store(true, Ordering::Release);
+            self.farewell.say(Departure::Enough);
             self.receiver.close();
         }
     }
@@ -408,8 +408,9 @@ impl Events {
         }
     }
 
-    /// Ends the job with an error from here. Closing makes the worker see a departed caller.
+    /// Ends the job with an error from here. Closing makes the worker see that nobody listens, and what was said that the job has failed.
     fn give_up(&mut self, why: EngineError) -> Event {
+        self.farewell.say(Departure::GivenUp);
         self.receiver.close();
         self.note(Some(Event::Failed(why)))
     }

@@ -23,6 +23,7 @@ mod backend;
 mod caller;
 mod constraint;
 mod drafts;
+mod farewell;
 mod handle;
 mod job;
 mod kv;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::farewell::Farewell;
 use super::queue::{Full, NoRoom, Queue, Removed, Standing};
 use super::{Caller, EngineConfig, EngineError, Event, Facts, Job, Preparing, Stats, TokenRules};
 
@@ -15,7 +16,7 @@ pub(super) struct Ticket {
     pub(super) job: Job,
     pub(super) events: mpsc::UnboundedSender<Event>,
     /// As in [`Events`](super::Events).
-    pub(super) enough: Arc<AtomicBool>,
+    pub(super) farewell: Arc<Farewell>,
     pub(super) submitted: Instant,
 }
 

@@ -7,11 +7,11 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use tokio::sync::mpsc;
 
+use super::farewell::{Departure, Farewell};
 use super::queue::Removed;
 use super::sampler::SampleError;
 use super::scheduler::{JobId, Plan, Scheduler};
@@ -107,8 +107,8 @@ enum Turn {
 /// Who gets a job's events, and until when.
 struct Client {
     events: mpsc::UnboundedSender<Event>,
-    /// Whether it has left with all that it wanted.
-    enough: Arc<AtomicBool>,
+    /// Why it listens no more, once it does not.
+    farewell: Arc<Farewell>,
     deadline: Option<Instant>,
 }
 
@@ -209,7 +209,7 @@ impl Worker {
         }
         for (ticket, why) in mail.removed {
             match why {
-                Removed::Left => self.stats.jobs_cancelled += 1,
+                Removed::Left => self.depart(ticket.farewell.said()),
                 Removed::Late => {
                     self.stats.jobs_failed += 1;
                     let _ = ticket.events.send(Event::Failed(EngineError::DeadlineExceeded));
@@ -220,7 +220,7 @@ impl Worker {
         for Ticket {
             job,
             events,
-            enough,
+            farewell,
             submitted,
         } in mail.joining
         {
@@ -230,11 +230,20 @@ impl Worker {
                 id,
                 Client {
                     events,
-                    enough,
+                    farewell,
                     deadline: job.deadline,
                 },
             );
             self.scheduler.join(id, job, submitted);
+        }
+    }
+
+    /// Counts a job that nobody listens to any more.
+    fn depart(&mut self, why: Departure) {
+        match why {
+            Departure::Left => self.stats.jobs_cancelled += 1,
+            Departure::Enough => self.stats.jobs_done += 1,
+            Departure::GivenUp => self.stats.jobs_failed += 1,
         }
     }
 
@@ -249,10 +258,7 @@ impl Worker {
         for id in left {
             let client = self.clients.remove(&id);
             self.scheduler.remove(id);
-            match client.is_some_and(|client| client.enough.load(Ordering::Acquire)) {
-                true => self.stats.jobs_done += 1,
-                false => self.stats.jobs_cancelled += 1,
-            }
+            self.depart(client.map_or_else(Departure::default, |client| client.farewell.said()));
             self.departing += 1;
         }
         let now = Instant::now();

@@ -229,5 +229,10 @@ async fn a_deadline_is_answered_even_while_the_device_hangs() {
     }
     controls.resume();
     engine.idle().await;
-    assert_eq!(engine.stats().kv_tokens_used, 0);
+    let stats = engine.stats();
+    // Nobody has left: both were told that it is too late.
+    assert_eq!(
+        (stats.jobs_failed, stats.jobs_cancelled, stats.kv_tokens_used),
+        (2, 0, 0)
+    );
 }
