@@ -7,23 +7,17 @@
 use std::io::{self, Read};
 use std::ops::Range;
 
-use dicom_dictionary_std::tags;
+use dicom_dictionary_std::{tags, uids};
 use dicom_object::Tag;
 
-use super::coding::{
-    Coding, DELIMITERS, ITEM, ITEM_END, ITEMS_END, Meta, Type, among, behind_items, header, is_known, looks, size,
+use super::syntax::writing;
+use super::writing::{
+    DELIMITERS, ITEM, ITEM_END, ITEMS_END, Meta, Type, Writing, among, behind_items, header, is_known, looks, size,
     write,
 };
 
-const IMPLICIT: &[u8] = b"1.2.840.10008.1.2";
-const EXPLICIT: &[u8] = b"1.2.840.10008.1.2.1";
-/// Big endian, and what is deflated as a whole: their elements are not looked at.
-const OTHERS: [&[u8]; 4] = [
-    b"1.2.840.10008.1.2.2",
-    b"1.2.840.10008.1.2.1.99",
-    b"1.2.840.10008.1.2.4.95",
-    b"1.2.840.10008.1.2.4.205",
-];
+const IMPLICIT: &[u8] = uids::IMPLICIT_VR_LITTLE_ENDIAN.as_bytes();
+const EXPLICIT: &[u8] = uids::EXPLICIT_VR_LITTLE_ENDIAN.as_bytes();
 
 /// Most pieces that a file is taken in. A sound one has less than a hundred.
 const PIECES: usize = 1024;
@@ -78,11 +72,11 @@ fn needed_within(tag: Tag) -> Option<Type> {
 }
 
 /// Items of what had no type, as explicit ones of lengths that are told, with what is needed of them alone.
-fn explicit(items: &[u8], coding: Coding, depth: usize) -> Option<Vec<u8>> {
+fn explicit(items: &[u8], writing: Writing, depth: usize) -> Option<Vec<u8>> {
     let mut out = Vec::new();
     let mut at = 0;
     while at < items.len() {
-        let item = header(items, at, Coding::Implicit)?;
+        let item = header(items, at, Writing::Implicit)?;
         match item.tag {
             ITEMS_END => break,
             ITEM => at = item.value,
@@ -90,14 +84,14 @@ fn explicit(items: &[u8], coding: Coding, depth: usize) -> Option<Vec<u8>> {
         }
         let mut elements = Vec::new();
         while item.end.is_none_or(|end| at < end) {
-            let element = header(items, at, coding)?;
+            let element = header(items, at, writing)?;
             if element.tag == ITEM_END {
                 at = element.value;
                 break;
             }
             at = match element.end {
                 Some(end) => end,
-                None => behind_items(items, element.value, Some(coding))?,
+                None => behind_items(items, element.value, Some(writing))?,
             };
             if item.end.is_some_and(|end| at > end) {
                 return None;
@@ -106,14 +100,14 @@ fn explicit(items: &[u8], coding: Coding, depth: usize) -> Option<Vec<u8>> {
             match needed_within(element.tag) {
                 // None is deeper: a table, of a frame, of all frames.
                 Some(vr) if vr == *b"SQ" && depth < 3 => {
-                    let within = explicit(value, coding, depth + 1)?;
-                    write(&mut elements, Coding::Explicit, element.tag, vr, &within)?;
+                    let within = explicit(value, writing, depth + 1)?;
+                    write(&mut elements, Writing::Explicit, element.tag, vr, &within)?;
                 }
-                Some(vr) if is_sound(vr, value) => write(&mut elements, Coding::Explicit, element.tag, vr, value)?,
+                Some(vr) if is_sound(vr, value) => write(&mut elements, Writing::Explicit, element.tag, vr, value)?,
                 _ => {}
             }
         }
-        write(&mut out, Coding::Explicit, ITEM, *b"UN", &elements)?;
+        write(&mut out, Writing::Explicit, ITEM, *b"UN", &elements)?;
     }
     Some(out)
 }
@@ -234,10 +228,10 @@ struct DataSet {
 
 impl DataSet {
     /// Walks over what begins at a place.
-    fn walk(file: &[u8], mut at: usize, coding: Coding) -> Self {
+    fn walk(file: &[u8], mut at: usize, writing: Writing) -> Self {
         let mut walked = Self::default();
         while at < file.len() {
-            match walked.step(file, at, coding) {
+            match walked.step(file, at, writing) {
                 Some(next) => at = next,
                 // After the pixels there is nothing that would be missed.
                 None if walked.pixels.is_some() => break,
@@ -258,18 +252,18 @@ impl DataSet {
     }
 
     /// Takes the element at a place; where the next one begins, if this one makes sense.
-    fn step(&mut self, file: &[u8], at: usize, coding: Coding) -> Option<usize> {
-        let element = header(file, at, coding)?;
+    fn step(&mut self, file: &[u8], at: usize, writing: Writing) -> Option<usize> {
+        let element = header(file, at, writing)?;
         match element.tag {
             // One too many does no harm.
             ITEM_END => return Some(element.value),
             Tag(DELIMITERS, _) => return None,
             _ => {}
         }
-        let (tag, untyped) = (element.tag, coding == Coding::Explicit && !is_known(element.vr));
+        let (tag, untyped) = (element.tag, writing == Writing::Explicit && !is_known(element.vr));
         let end = match element.end {
             Some(end) => end,
-            None => behind_items(file, element.value, (!untyped).then_some(coding))?,
+            None => behind_items(file, element.value, (!untyped).then_some(writing))?,
         };
         let Some(right) = needed(tag) else {
             return Some(end);
@@ -277,9 +271,13 @@ impl DataSet {
         if self.pieces.len() >= PIECES {
             return None;
         }
-        let vr = if coding == Coding::Implicit { right } else { element.vr };
+        let vr = if writing == Writing::Implicit {
+            right
+        } else {
+            element.vr
+        };
         let value = &file[element.value..end];
-        let implicit = || looks(file, element.value + 8) == Coding::Implicit;
+        let implicit = || looks(file, element.value + 8) == Writing::Implicit;
         let fate = match element.end {
             Some(_) => fate(tag, vr, value, self.grey),
             None if untyped && right == *b"SQ" && implicit() => match fate(tag, vr, value, self.grey) {
@@ -299,7 +297,7 @@ impl DataSet {
             Fate::Gone => {}
             Fate::Mended(vr, value) => {
                 let mut made = Vec::new();
-                match write(&mut made, coding, tag, vr, &value) {
+                match write(&mut made, writing, tag, vr, &value) {
                     Some(()) => self.pieces.push(Piece::Made(made)),
                     None => self.keep(at..end),
                 }
@@ -326,35 +324,35 @@ fn pieces(file: &[u8]) -> Option<Vec<Piece>> {
     if meta.foreign || meta.syntax.is_some_and(|syntax| syntax.len() > 64) {
         return None;
     }
-    let plain = meta.syntax.map(without_filling);
-    let (syntax, mut data_set) = match (meta.syntax, plain) {
-        (Some(syntax), Some(plain)) if OTHERS.contains(&plain) => {
-            if meta.sound {
-                return None;
+    let (syntax, mut data_set) = match meta.syntax {
+        Some(syntax) => {
+            let plain = without_filling(syntax);
+            match writing(plain) {
+                None if meta.sound => return None,
+                None => (syntax, vec![Piece::Kept(meta.end..file.len())]),
+                Some(writing) => {
+                    let other = if plain == IMPLICIT {
+                        Some((EXPLICIT, Writing::Explicit))
+                    } else if plain == EXPLICIT {
+                        Some((IMPLICIT, Writing::Implicit))
+                    } else {
+                        None
+                    };
+                    let walked = DataSet::walk(file, meta.end, writing);
+                    let other = other.filter(|_| walked.pixels.is_none());
+                    // Some files are not written as they say.
+                    let other = other.and_then(|(syntax, writing)| plain_pixels(file, meta.end, syntax, writing));
+                    other.unwrap_or((syntax, walked.pieces))
+                }
             }
-            (syntax, vec![Piece::Kept(meta.end..file.len())])
         }
-        (Some(syntax), Some(plain)) => {
-            let (coding, other) = match plain == IMPLICIT {
-                true => (Coding::Implicit, Some((EXPLICIT, Coding::Explicit))),
-                false => (
-                    Coding::Explicit,
-                    (plain == EXPLICIT).then_some((IMPLICIT, Coding::Implicit)),
-                ),
-            };
-            let walked = DataSet::walk(file, meta.end, coding);
-            let other = other.filter(|_| walked.pixels.is_none());
-            // Some files are not written as they say.
-            let other = other.and_then(|(syntax, coding)| plain_pixels(file, meta.end, syntax, coding));
-            other.unwrap_or((syntax, walked.pieces))
-        }
-        _ => plain_pixels(file, meta.end, EXPLICIT, Coding::Explicit)
-            .or_else(|| plain_pixels(file, meta.end, IMPLICIT, Coding::Implicit))?,
+        None => plain_pixels(file, meta.end, EXPLICIT, Writing::Explicit)
+            .or_else(|| plain_pixels(file, meta.end, IMPLICIT, Writing::Implicit))?,
     };
     let mut element = Vec::new();
     write(
         &mut element,
-        Coding::Explicit,
+        Writing::Explicit,
         tags::TRANSFER_SYNTAX_UID,
         *b"UI",
         syntax,
@@ -362,15 +360,20 @@ fn pieces(file: &[u8]) -> Option<Vec<Piece>> {
     let length = u32::try_from(element.len()).ok()?.to_le_bytes();
     let mut head = [&[0; 128][..], b"DICM"].concat();
     let length_tag = tags::FILE_META_INFORMATION_GROUP_LENGTH;
-    write(&mut head, Coding::Explicit, length_tag, *b"UL", &length)?;
+    write(&mut head, Writing::Explicit, length_tag, *b"UL", &length)?;
     head.extend(element);
     data_set.insert(0, Piece::Made(head));
     Some(data_set)
 }
 
 /// A data set that is found to be written so by its having plain pixels then.
-fn plain_pixels(file: &[u8], at: usize, syntax: &'static [u8], coding: Coding) -> Option<(&'static [u8], Vec<Piece>)> {
-    let walked = DataSet::walk(file, at, coding);
+fn plain_pixels(
+    file: &[u8],
+    at: usize,
+    syntax: &'static [u8],
+    writing: Writing,
+) -> Option<(&'static [u8], Vec<Piece>)> {
+    let walked = DataSet::walk(file, at, writing);
     (walked.pixels == Some(true)).then_some((syntax, walked.pieces))
 }
 

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::elements::elements;
 use super::facts::DicomFacts;
 use super::read::{DicomError, read_dicom, read_dicom_with_facts};
-use super::sample::{Coding, Element, Picture, element, sequence, window, words};
+use super::sample::{Element, Picture, WrittenAs, element, sequence, window, words};
 use crate::radiograph::DecodeLimits;
 
 const LEVELS: [u16; 6] = [0, 500, 1000, 2000, 3000, 4095];
@@ -22,7 +22,7 @@ fn picture(more: Vec<Element>) -> Picture {
 }
 
 fn sound() -> Vec<u8> {
-    picture(window("1000", "1800")).plain(Coding::ExplicitLittle)
+    picture(window("1000", "1800")).plain(WrittenAs::ExplicitLittle)
 }
 
 fn seen(file: &[u8]) -> Result<Vec<u8>, DicomError> {
@@ -122,7 +122,7 @@ fn what_comes_after_the_pixels_does_not_matter_unless_it_is_needed() {
         assert_as_sound(&[&sound()[..], tail].concat());
     }
     // Out of order, as some write them.
-    let bare = picture(Vec::new()).plain(Coding::ExplicitLittle);
+    let bare = picture(Vec::new()).plain(WrittenAs::ExplicitLittle);
     let window = [
         short((0x28, 0x1050), b"DS", b"1000"),
         short((0x28, 0x1051), b"DS", b"1800"),
@@ -133,8 +133,12 @@ fn what_comes_after_the_pixels_does_not_matter_unless_it_is_needed() {
 
 #[test]
 fn the_length_of_the_meta_information_is_not_needed() {
-    for coding in [Coding::ExplicitLittle, Coding::ImplicitLittle, Coding::ExplicitBig] {
-        let file = picture(window("1000", "1800")).plain(coding);
+    for written_as in [
+        WrittenAs::ExplicitLittle,
+        WrittenAs::ImplicitLittle,
+        WrittenAs::ExplicitBig,
+    ] {
+        let file = picture(window("1000", "1800")).plain(written_as);
         let missing = [&file[..132], &file[144..]].concat();
         assert_as_sound(&missing);
         for length in [0u32, 60, 150, 500, u32::MAX] {
@@ -150,7 +154,7 @@ fn the_length_of_the_meta_information_is_not_needed() {
 #[test]
 fn a_data_set_that_is_not_written_as_its_file_says_is_read_as_it_is_written() {
     let explicit = sound();
-    let implicit = picture(window("1000", "1800")).plain(Coding::ImplicitLittle);
+    let implicit = picture(window("1000", "1800")).plain(WrittenAs::ImplicitLittle);
     let swapped = |head: &[u8], body: &[u8]| [&head[..data_set(head)], &body[data_set(body)..]].concat();
     assert_as_sound(&swapped(&explicit, &implicit));
     assert_as_sound(&swapped(&implicit, &explicit));
@@ -191,8 +195,8 @@ fn what_is_empty_or_says_nothing_is_passed_over() {
         element((0x28, 0x0008), "IS", b""),
         element((0x28, 0x0008), "IS", b"0 "),
     ] {
-        for coding in [Coding::ExplicitLittle, Coding::ImplicitLittle] {
-            let file = picture([window("1000", "1800"), vec![more.clone()]].concat()).plain(coding);
+        for written_as in [WrittenAs::ExplicitLittle, WrittenAs::ImplicitLittle] {
+            let file = picture([window("1000", "1800"), vec![more.clone()]].concat()).plain(written_as);
             assert_eq!(seen(&file), seen(&sound()), "{more:?}");
         }
     }
@@ -205,9 +209,9 @@ fn an_odd_number_of_samples_of_a_byte_is_read_without_what_fills_it_up() {
         stored: 8,
         ..Picture::grey((3, 1), &[1, 128, 255], window("128 ", "256 "))
     };
-    for coding in [Coding::ExplicitLittle, Coding::ImplicitLittle] {
-        let mut file = odd.plain(coding);
-        if coding == Coding::ExplicitLittle {
+    for written_as in [WrittenAs::ExplicitLittle, WrittenAs::ImplicitLittle] {
+        let mut file = odd.plain(written_as);
+        if written_as == WrittenAs::ExplicitLittle {
             let at = place(&file, PIXELS);
             file[at + 5] = b'W';
         }
@@ -217,7 +221,7 @@ fn an_odd_number_of_samples_of_a_byte_is_read_without_what_fills_it_up() {
 
 #[test]
 fn what_has_lost_its_type_gets_it_back() {
-    let bare = picture(Vec::new()).plain(Coding::ExplicitLittle);
+    let bare = picture(Vec::new()).plain(WrittenAs::ExplicitLittle);
     let centre = long((0x28, 0x1050), b"UN", Some(b"1000"));
     assert_as_sound(&with(
         &bare,
@@ -237,7 +241,7 @@ fn what_has_lost_its_type_gets_it_back() {
             words((0x28, 0x3006), "OW", &entries),
         ],
     );
-    let right = seen(&picture(vec![typed]).plain(Coding::ExplicitLittle)).unwrap();
+    let right = seen(&picture(vec![typed]).plain(WrittenAs::ExplicitLittle)).unwrap();
     let table = [
         implicit((0x28, 0x3002), &[0, 16, 0, 0, 12, 0]),
         implicit((0x28, 0x3003), b"of no use"),
@@ -303,13 +307,13 @@ proptest! {
         (width, height) in (1u16..9, 1u16..9),
         seed in any::<u16>(),
         more in prop::collection::vec((0x29u16..0x5000, any::<u16>(), prop::collection::vec(any::<u8>(), 0..40)), 0..9),
-        coding in prop::sample::select(vec![Coding::ImplicitLittle, Coding::ExplicitLittle]),
+        written_as in prop::sample::select(vec![WrittenAs::ImplicitLittle, WrittenAs::ExplicitLittle]),
     ) {
         let samples: Vec<u16> = (0..width * height).map(|at| seed.wrapping_mul(at) % 4096).collect();
-        let file = Picture::grey((width, height), &samples, window("1000", "1800")).plain(coding);
-        let unused = more.iter().flat_map(|(group, number, value)| match coding {
+        let file = Picture::grey((width, height), &samples, window("1000", "1800")).plain(written_as);
+        let unused = more.iter().flat_map(|(group, number, value)| match written_as {
             // None that is needed has an odd group.
-            Coding::ImplicitLittle => implicit((group | 1, *number), value),
+            WrittenAs::ImplicitLittle => implicit((group | 1, *number), value),
             _ => long((group | 1, *number), b"UN", Some(value)),
         });
         prop_assert_eq!(seen(&with(&file, &unused.collect::<Vec<u8>>())), seen(&file));

@@ -225,7 +225,7 @@ pub(super) fn code(object: &InMemDicomObject, tag: Tag) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::radiograph::dicom::sample::{Coding, Picture, element, sequence};
+    use crate::radiograph::dicom::sample::{Picture, WrittenAs, element, sequence};
     use crate::radiograph::{DecodeLimits, read_dicom_with_facts};
 
     const MODALITY: (u16, u16) = (0x08, 0x60);
@@ -238,7 +238,7 @@ mod tests {
             .iter()
             .map(|(tag, text)| element(*tag, "CS", even(text).as_bytes()));
         let picture = Picture::grey((2, 2), &[0, 1, 2, 3], more.collect());
-        let file = picture.plain(Coding::ExplicitLittle);
+        let file = picture.plain(WrittenAs::ExplicitLittle);
         read_dicom_with_facts(&file, &DecodeLimits::default()).unwrap().1
     }
 
@@ -311,7 +311,7 @@ mod tests {
             ];
             sequence((0x54, 0x220), &coded)
         }));
-        let file = Picture::grey((2, 2), &[0, 1, 2, 3], more).plain(Coding::ExplicitLittle);
+        let file = Picture::grey((2, 2), &[0, 1, 2, 3], more).plain(WrittenAs::ExplicitLittle);
         read_dicom_with_facts(&file, &DecodeLimits::default()).unwrap().1.view
     }
 

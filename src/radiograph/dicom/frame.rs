@@ -5,7 +5,7 @@ use dicom_dictionary_std::tags;
 use dicom_object::DefaultDicomObject as Object;
 
 use super::read::DicomError;
-use super::syntax::{Coding, PixelForm, TransferSyntax};
+use super::syntax::{FrameCoding, PixelForm, TransferSyntax};
 use crate::radiograph::read_jpeg;
 
 /// Bytes of a frame within which its header ends.
@@ -41,19 +41,21 @@ pub(super) struct Frame {
 impl Frame {
     /// Of the first frame of a file, where its coding has such headers.
     pub(super) fn of(object: &Object, syntax: &TransferSyntax) -> Result<Option<Self>, DicomError> {
-        let Some(coding) = syntax.coding() else {
-            return Ok(None);
-        };
-        let fragments = object.get(tags::PIXEL_DATA).and_then(|pixels| pixels.fragments());
-        let fragments = fragments.ok_or(DicomError::Pixels)?;
-        let head: Vec<u8> = fragments.iter().flatten().copied().take(HEAD).collect();
-        let frame = match coding {
-            Coding::Jpeg => jpeg(&head)?,
-            Coding::JpegLs => jpeg_ls(&head)?,
-            Coding::Jpeg2000 => jpeg_2000(&head).ok_or(DicomError::Pixels)?,
+        let frame = match syntax.frame_coding() {
+            Some(FrameCoding::Jpeg) => jpeg(&head(object)?)?,
+            Some(FrameCoding::JpegLs) => jpeg_ls(&head(object)?)?,
+            Some(FrameCoding::Jpeg2000) => jpeg_2000(&head(object)?).ok_or(DicomError::Pixels)?,
+            Some(FrameCoding::Headerless) | None => return Ok(None),
         };
         Ok(Some(frame))
     }
+}
+
+/// What the coded frames of a file begin with.
+fn head(object: &Object) -> Result<Vec<u8>, DicomError> {
+    let fragments = object.get(tags::PIXEL_DATA).and_then(|pixels| pixels.fragments());
+    let fragments = fragments.ok_or(DicomError::Pixels)?;
+    Ok(fragments.iter().flatten().copied().take(HEAD).collect())
 }
 
 /// T.81, B.2.2.

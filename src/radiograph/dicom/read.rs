@@ -12,11 +12,12 @@ use dicom_object::{DefaultDicomObject as Object, OpenFileOptions, ReadError, Tag
 use dicom_pixeldata::{PhotometricInterpretation, PixelDecoder};
 
 use super::elements::elements;
-use super::facts::{DicomFacts, code};
-use super::frame::{Decoder, Frame, turn_into_rgb};
+use super::facts::DicomFacts;
+use super::frame::{Decoder, turn_into_rgb};
+use super::header::Header;
 use super::plain::put_plain;
 use super::shown::display;
-use super::syntax::{self, PixelForm, TransferSyntax};
+use super::syntax::{PixelForm, TransferSyntax};
 use super::{jpeg_12, jpeg_ls};
 use crate::radiograph::{Channels, DecodeLimits, RadiographError, Raster};
 
@@ -78,18 +79,6 @@ pub enum PixelAttribute {
     PixelRepresentation,
 }
 
-/// What samples may mean (PS3.3 C.7.6.3.1.2). Palettes are not radiographs, and are not read.
-const PHOTOMETRICS: [&str; 8] = [
-    "MONOCHROME1",
-    "MONOCHROME2",
-    "RGB",
-    "YBR_FULL",
-    "YBR_FULL_422",
-    "YBR_PARTIAL_420",
-    "YBR_ICT",
-    "YBR_RCT",
-];
-
 /// Whether `bytes` are a DICOM file by its prefix (DICOM PS3.10, 7.1).
 pub fn is_dicom(bytes: &[u8]) -> bool {
     bytes.get(128..132) == Some(b"DICM")
@@ -133,52 +122,33 @@ fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<(Raster, DicomFacts), D
     let mut object = OpenFileOptions::new()
         .from_reader(elements(bytes))
         .map_err(|error| unread(&error))?;
-    if object.get(tags::PIXEL_DATA).is_none() {
-        return Err(DicomError::NoPixels);
-    }
-    let syntax = TransferSyntax::of(object.meta().transfer_syntax());
-    syntax::check(&syntax)?;
-    let number = |tag, attribute| {
-        let number = object.get(tag).and_then(|element| element.to_int::<u32>().ok());
-        number.ok_or(DicomError::Lacks(attribute))
-    };
-    let height = number(tags::ROWS, PixelAttribute::Rows)?;
-    let width = number(tags::COLUMNS, PixelAttribute::Columns)?;
-    if width == 0 || height == 0 {
-        return Err(DicomError::NoPixels);
-    }
-    limits.check_size(width, height)?;
-    // The decoder wants all of them, and would only say that it does not decode.
-    let channels = number(tags::SAMPLES_PER_PIXEL, PixelAttribute::SamplesPerPixel)?;
-    let photometric = code(&object, tags::PHOTOMETRIC_INTERPRETATION);
-    let photometric = photometric.ok_or(DicomError::Lacks(PixelAttribute::PhotometricInterpretation))?;
-    let allocated = number(tags::BITS_ALLOCATED, PixelAttribute::BitsAllocated)?;
-    let stored = number(tags::BITS_STORED, PixelAttribute::BitsStored)?;
-    let signed = number(tags::PIXEL_REPRESENTATION, PixelAttribute::PixelRepresentation)? != 0;
-    let high_bit = object
-        .get(tags::HIGH_BIT)
-        .and_then(|element| element.to_int::<u32>().ok());
-    if !matches!((allocated, channels), (8, _) | (16, 1)) {
-        return Err(DicomError::Depth(allocated));
-    }
-    if !PHOTOMETRICS.contains(&photometric.as_str()) {
-        return Err(DicomError::Form(PixelForm::Colours));
-    }
-    let frame = Frame::of(&object, &syntax)?;
-    let fits = |frame: Frame| frame.size == (width, height) && frame.channels == channels && frame.bits <= allocated;
-    if frame.is_some_and(|frame| !fits(frame)) {
-        return Err(DicomError::Pixels);
-    }
+    let header = Header::of(&object, limits)?;
+    prepare(&mut object, &header)?;
+    let raster = raster(&object, &header)?;
+    Ok((raster, DicomFacts::of(&object)))
+}
+
+/// Makes of a file what the library decodes: attributes as it wants them, and plain samples in the place of frames that it does not decode.
+fn prepare(object: &mut Object, header: &Header) -> Result<(), DicomError> {
+    let &Header {
+        size,
+        allocated,
+        stored,
+        high_bit,
+        signed,
+        frame,
+        ..
+    } = header;
     // Some write it in small letters.
     let vr = object.get(tags::PHOTOMETRIC_INTERPRETATION).map(|element| element.vr());
     if let Some(vr) = vr {
-        object.put_str(tags::PHOTOMETRIC_INTERPRETATION, vr, photometric.as_str());
+        object.put_str(tags::PHOTOMETRIC_INTERPRETATION, vr, header.photometric.as_str());
     }
     if high_bit.is_none() {
-        set(&mut object, tags::HIGH_BIT, stored.saturating_sub(1) as u16);
+        set(object, tags::HIGH_BIT, stored.saturating_sub(1) as u16);
     }
     if frame.is_some_and(|frame| frame.bytes) {
-        set(&mut object, tags::BITS_ALLOCATED, 8);
+        set(object, tags::BITS_ALLOCATED, 8);
     }
     match frame.map(|frame| frame.decoder) {
         Some(Decoder::Jpeg12) => {
@@ -188,17 +158,19 @@ fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<(Raster, DicomFacts), D
             } else {
                 u16::MAX >> 15u32.saturating_sub(high_bit)
             };
-            put_plain(&mut object, allocated, |frame| {
-                jpeg_12::decode(frame, (width, height), greatest)
-            })?;
+            put_plain(object, allocated, |frame| jpeg_12::decode(frame, size, greatest))
         }
-        Some(Decoder::JpegLs) => put_plain(&mut object, allocated, |frame| jpeg_ls::decode(frame, (width, height)))?,
-        Some(Decoder::Library) | None => {}
+        Some(Decoder::JpegLs) => put_plain(object, allocated, |frame| jpeg_ls::decode(frame, size)),
+        Some(Decoder::Library) | None => Ok(()),
     }
+}
+
+/// The first frame of a file that is prepared, as it is shown: grey, or RGB.
+fn raster(object: &Object, header: &Header) -> Result<Raster, DicomError> {
     let decoded = object.decode_pixel_data_frame(0).map_err(|_| DicomError::Pixels)?;
     let (width, height) = (decoded.columns() as usize, decoded.rows() as usize);
     let raster = if decoded.photometric_interpretation().is_monochrome() {
-        let display = display(&object, &decoded)?;
+        let display = display(object, &decoded)?;
         let samples: Vec<u16> = match decoded.bits_allocated() {
             8 => {
                 let bytes = decoded.frame_data(0).map_err(|_| DicomError::Pixels)?;
@@ -216,14 +188,13 @@ fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<(Raster, DicomFacts), D
         let mut samples = image.into_rgb8().into_raw();
         // Whatever was coded the decoder takes for RGB.
         let taken_for_rgb = *decoded.photometric_interpretation() == PhotometricInterpretation::Rgb;
-        let stays = frame.is_none_or(|frame| frame.colours_stay);
-        if taken_for_rgb && stays && matches!(photometric.as_str(), "YBR_FULL" | "YBR_FULL_422") {
+        let stays = header.frame.is_none_or(|frame| frame.colours_stay);
+        if taken_for_rgb && stays && matches!(header.photometric.as_str(), "YBR_FULL" | "YBR_FULL_422") {
             turn_into_rgb(&mut samples);
         }
         Raster::new(width, height, Channels::Rgb, samples)
     };
-    let raster = raster.ok_or(DicomError::NoPixels)?;
-    Ok((raster, DicomFacts::of(&object)))
+    raster.ok_or(DicomError::NoPixels)
 }
 
 /// What a file that the parser does not read is refused for.

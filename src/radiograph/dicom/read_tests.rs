@@ -1,7 +1,7 @@
 //! What a file says of how it is shown, each in a file of its own.
 
 use super::read::{DicomError, PixelAttribute, read_dicom};
-use super::sample::{Coding, Element, Picture, element, sequence, window, words};
+use super::sample::{Element, Picture, WrittenAs, element, sequence, window, words};
 use super::syntax::PixelForm;
 use crate::radiograph::DecodeLimits;
 
@@ -11,7 +11,7 @@ const MODALITY_TABLES: (u16, u16) = (0x28, 0x3000);
 const INTEREST_TABLES: (u16, u16) = (0x28, 0x3010);
 
 fn outcome(picture: &Picture) -> Result<Vec<u8>, DicomError> {
-    let file = picture.plain(Coding::ExplicitLittle);
+    let file = picture.plain(WrittenAs::ExplicitLittle);
     read_dicom(&file, &DecodeLimits::default()).map(|raster| raster.samples().to_vec())
 }
 
@@ -223,7 +223,7 @@ fn a_photometric_interpretation_in_small_letters_is_read() {
 
 #[test]
 fn without_a_high_bit_the_lowest_bits_are_those_that_count() {
-    let whole = grey(&[0, 1000, 4000], Vec::new()).plain(Coding::ExplicitLittle);
+    let whole = grey(&[0, 1000, 4000], Vec::new()).plain(WrittenAs::ExplicitLittle);
     let at = whole.windows(4).position(|four| four == [0x28, 0, 0x02, 0x01]).unwrap();
     let missing = [&whole[..at], &whole[at + 10..]].concat();
     let empty = [&whole[..at + 6], &[0, 0], &whole[at + 10..]].concat();
@@ -313,7 +313,7 @@ fn a_hot_pixel_of_a_file_without_a_window_leaves_all_others_as_they_are() {
 
 #[test]
 fn what_pixels_cannot_be_read_without_is_named_where_it_is_missing_or_empty() {
-    let whole = grey(&[0, 1, 2, 3], Vec::new()).plain(Coding::ExplicitLittle);
+    let whole = grey(&[0, 1, 2, 3], Vec::new()).plain(WrittenAs::ExplicitLittle);
     for (number, attribute) in [
         (0x0002u16, PixelAttribute::SamplesPerPixel),
         (0x0004, PixelAttribute::PhotometricInterpretation),

@@ -6,7 +6,7 @@ const PIXEL_DATA: (u16, u16) = (0x7fe0, 0x10);
 
 /// How a data set is written (PS3.5, annex A).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Coding {
+pub(crate) enum WrittenAs {
     ImplicitLittle,
     ExplicitLittle,
     ExplicitBig,
@@ -23,8 +23,8 @@ pub(crate) struct Element {
 
 impl Element {
     /// PS3.5, 7.1.
-    fn written(&self, coding: Coding) -> Vec<u8> {
-        let big = coding == Coding::ExplicitBig;
+    fn written(&self, written_as: WrittenAs) -> Vec<u8> {
+        let big = written_as == WrittenAs::ExplicitBig;
         let word = |number: u16| match big {
             true => number.to_be_bytes(),
             false => number.to_le_bytes(),
@@ -35,8 +35,8 @@ impl Element {
         };
         let length = u32::try_from(self.value.len()).unwrap();
         let mut written = [word(self.tag.0), word(self.tag.1)].concat();
-        match (coding, self.vr) {
-            (Coding::ImplicitLittle, _) => written.extend(long(length)),
+        match (written_as, self.vr) {
+            (WrittenAs::ImplicitLittle, _) => written.extend(long(length)),
             (_, "OB" | "OW" | "SQ" | "UN") => {
                 written.extend(self.vr.as_bytes());
                 written.extend([0, 0]);
@@ -72,7 +72,7 @@ pub(crate) fn words(tag: (u16, u16), vr: &'static str, numbers: &[u16]) -> Eleme
 pub(crate) fn sequence(tag: (u16, u16), elements: &[Element]) -> Element {
     let elements: Vec<u8> = elements
         .iter()
-        .flat_map(|element| element.written(Coding::ExplicitLittle))
+        .flat_map(|element| element.written(WrittenAs::ExplicitLittle))
         .collect();
     element(tag, "SQ", &item(&elements))
 }
@@ -142,7 +142,7 @@ impl Picture {
         elements
     }
 
-    fn data_set(&self, coding: Coding) -> Vec<u8> {
+    fn data_set(&self, written_as: WrittenAs) -> Vec<u8> {
         let mut elements = self.elements();
         elements.push(match self.allocated {
             8 => {
@@ -151,23 +151,26 @@ impl Picture {
             }
             _ => words(PIXEL_DATA, "OW", &self.samples),
         });
-        elements.iter().flat_map(|element| element.written(coding)).collect()
+        elements
+            .iter()
+            .flat_map(|element| element.written(written_as))
+            .collect()
     }
 
     /// A file of plain pixels.
-    pub(crate) fn plain(&self, coding: Coding) -> Vec<u8> {
-        let syntax = match coding {
-            Coding::ImplicitLittle => "1.2.840.10008.1.2",
-            Coding::ExplicitLittle => "1.2.840.10008.1.2.1",
-            Coding::ExplicitBig => "1.2.840.10008.1.2.2",
+    pub(crate) fn plain(&self, written_as: WrittenAs) -> Vec<u8> {
+        let syntax = match written_as {
+            WrittenAs::ImplicitLittle => "1.2.840.10008.1.2",
+            WrittenAs::ExplicitLittle => "1.2.840.10008.1.2.1",
+            WrittenAs::ExplicitBig => "1.2.840.10008.1.2.2",
         };
-        whole(syntax, &self.data_set(coding))
+        whole(syntax, &self.data_set(written_as))
     }
 
     /// A file whose data set is deflated (PS3.5, A.5).
     pub(crate) fn deflated(&self) -> Vec<u8> {
         let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());
-        encoder.write_all(&self.data_set(Coding::ExplicitLittle)).unwrap();
+        encoder.write_all(&self.data_set(WrittenAs::ExplicitLittle)).unwrap();
         whole("1.2.840.10008.1.2.1.99", &encoder.finish().unwrap())
     }
 
@@ -181,7 +184,7 @@ impl Picture {
         let elements = self.elements();
         let mut data_set: Vec<u8> = elements
             .iter()
-            .flat_map(|element| element.written(Coding::ExplicitLittle))
+            .flat_map(|element| element.written(WrittenAs::ExplicitLittle))
             .collect();
         data_set.extend([0xe0, 0x7f, 0x10, 0, b'O', b'B', 0, 0, 0xff, 0xff, 0xff, 0xff]);
         data_set.extend(item(&[]));
@@ -207,11 +210,11 @@ fn whole(syntax: &str, data_set: &[u8]) -> Vec<u8> {
     .flat_map(|(number, uid)| {
         let mut uid = uid.as_bytes().to_vec();
         uid.resize(uid.len().next_multiple_of(2), 0);
-        element((2, number), "UI", &uid).written(Coding::ExplicitLittle)
+        element((2, number), "UI", &uid).written(WrittenAs::ExplicitLittle)
     })
     .collect();
     let length = u32::try_from(meta.len()).unwrap().to_le_bytes();
-    let length = element((2, 0), "UL", &length).written(Coding::ExplicitLittle);
+    let length = element((2, 0), "UL", &length).written(WrittenAs::ExplicitLittle);
     [&[0; 128][..], b"DICM", &length, &meta, data_set].concat()
 }
 
@@ -227,5 +230,5 @@ pub(crate) fn file(
         photometric,
         ..Picture::grey(size, samples, more)
     };
-    picture.plain(Coding::ExplicitLittle)
+    picture.plain(WrittenAs::ExplicitLittle)
 }

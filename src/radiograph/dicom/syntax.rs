@@ -2,31 +2,46 @@
 
 use std::fmt;
 
-use super::read::DicomError;
+use dicom_dictionary_std::uids;
 
-/// Those whose pixels are read.
-const READ: [&str; 20] = [
-    "1.2.840.10008.1.2",
-    "1.2.840.10008.1.2.1",
-    "1.2.840.10008.1.2.1.98",
-    "1.2.840.10008.1.2.1.99",
-    "1.2.840.10008.1.2.2",
-    "1.2.840.10008.1.2.4.50",
-    "1.2.840.10008.1.2.4.51",
-    "1.2.840.10008.1.2.4.57",
-    "1.2.840.10008.1.2.4.70",
-    "1.2.840.10008.1.2.4.80",
-    "1.2.840.10008.1.2.4.81",
-    "1.2.840.10008.1.2.4.90",
-    "1.2.840.10008.1.2.4.91",
-    "1.2.840.10008.1.2.4.92",
-    "1.2.840.10008.1.2.4.93",
-    "1.2.840.10008.1.2.4.201",
-    "1.2.840.10008.1.2.4.202",
-    "1.2.840.10008.1.2.4.203",
-    "1.2.840.10008.1.2.5",
-    "1.2.840.10008.1.2.8.1",
-];
+use super::read::DicomError;
+use super::writing::Writing;
+
+/// What is to be known of a transfer syntax, in one place. After its UID: how frames are coded, or nothing where they are not read; how elements are
+/// written, or nothing where they are not looked at: in big endian, and where all is deflated as a whole.
+#[allow(deprecated, reason = "big endian is retired, and is read all the same")]
+const SYNTAXES: [(&str, Option<FrameCoding>, Option<Writing>); 22] = {
+    use FrameCoding::{Headerless, Jpeg, Jpeg2000, JpegLs};
+    use Writing::{Explicit, Implicit};
+    [
+        (uids::IMPLICIT_VR_LITTLE_ENDIAN, Some(Headerless), Some(Implicit)),
+        (uids::EXPLICIT_VR_LITTLE_ENDIAN, Some(Headerless), Some(Explicit)),
+        (
+            uids::ENCAPSULATED_UNCOMPRESSED_EXPLICIT_VR_LITTLE_ENDIAN,
+            Some(Headerless),
+            Some(Explicit),
+        ),
+        (uids::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, Some(Headerless), None),
+        (uids::EXPLICIT_VR_BIG_ENDIAN, Some(Headerless), None),
+        (uids::JPEG_BASELINE8_BIT, Some(Jpeg), Some(Explicit)),
+        (uids::JPEG_EXTENDED12_BIT, Some(Jpeg), Some(Explicit)),
+        (uids::JPEG_LOSSLESS, Some(Jpeg), Some(Explicit)),
+        (uids::JPEG_LOSSLESS_SV1, Some(Jpeg), Some(Explicit)),
+        (uids::JPEGLS_LOSSLESS, Some(JpegLs), Some(Explicit)),
+        (uids::JPEGLS_NEAR_LOSSLESS, Some(JpegLs), Some(Explicit)),
+        (uids::JPEG2000_LOSSLESS, Some(Jpeg2000), Some(Explicit)),
+        (uids::JPEG2000, Some(Jpeg2000), Some(Explicit)),
+        (uids::JPEG2000MC_LOSSLESS, Some(Jpeg2000), Some(Explicit)),
+        (uids::JPEG2000MC, Some(Jpeg2000), Some(Explicit)),
+        (uids::JPIP_REFERENCED_DEFLATE, None, None),
+        (uids::HTJ2K_LOSSLESS, Some(Jpeg2000), Some(Explicit)),
+        (uids::HTJ2K_LOSSLESS_RPCL, Some(Jpeg2000), Some(Explicit)),
+        (uids::HTJ2K, Some(Jpeg2000), Some(Explicit)),
+        (uids::JPIPHTJ2K_REFERENCED_DEFLATE, None, None),
+        (uids::RLE_LOSSLESS, Some(Headerless), Some(Explicit)),
+        (uids::DEFLATED_IMAGE_FRAME_COMPRESSION, Some(Headerless), Some(Explicit)),
+    ]
+};
 
 /// Where the UIDs of all kinds of JPEG, JPEG 2000 and film are.
 const CODED: &str = "1.2.840.10008.1.2.4.";
@@ -46,17 +61,13 @@ impl TransferSyntax {
 
     /// Whether pixels in it are read here.
     pub(super) fn is_read(&self) -> bool {
-        READ.contains(&self.0.as_str())
+        self.frame_coding().is_some()
     }
 
-    /// How the frames are coded, where they are JPEG, JPEG-LS or JPEG 2000.
-    pub(super) fn coding(&self) -> Option<Coding> {
-        match self.0.strip_prefix(CODED)? {
-            "50" | "51" | "57" | "70" => Some(Coding::Jpeg),
-            "80" | "81" => Some(Coding::JpegLs),
-            "90" | "91" | "92" | "93" | "201" | "202" | "203" => Some(Coding::Jpeg2000),
-            _ => None,
-        }
+    /// How the frames are coded, where they are read here.
+    pub(super) fn frame_coding(&self) -> Option<FrameCoding> {
+        let listed = SYNTAXES.iter().find(|syntax| syntax.0 == self.0.as_str());
+        listed.and_then(|syntax| syntax.1)
     }
 
     /// What is known of it, where it is not read: its name, and how it is made one that is.
@@ -113,12 +124,23 @@ impl From<TransferSyntax> for String {
     }
 }
 
-/// How a frame is coded, where its own header tells its size.
+/// How frames are coded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Coding {
+pub(super) enum FrameCoding {
+    /// Without a header that tells the size: plain samples, run lengths, or deflated ones.
+    Headerless,
+    /// JPEG, but for JPEG-LS.
     Jpeg,
     JpegLs,
+    /// With high throughput, too.
     Jpeg2000,
+}
+
+/// How elements are written in the transfer syntax of a UID, from which what fills it up is taken; nothing where they are not looked at. All but one
+/// are explicit (PS3.5, annex A), and what is not known is taken for it.
+pub(super) fn writing(uid: &[u8]) -> Option<Writing> {
+    let listed = SYNTAXES.iter().find(|syntax| syntax.0.as_bytes() == uid);
+    listed.map_or(Some(Writing::Explicit), |syntax| syntax.2)
 }
 
 /// A form of pixels that is not read, in a transfer syntax that is.
@@ -188,9 +210,38 @@ mod tests {
             let worker = serde_json::to_string(other).unwrap();
             assert_eq!(serde_json::from_str::<TransferSyntax>(&worker).unwrap(), syntax);
         }
-        for uid in READ {
+        for (uid, frames, _) in SYNTAXES {
             let syntax = TransferSyntax::of(uid);
-            assert!(check(&syntax).is_ok() && syntax.known().is_none(), "{uid}");
+            let read = frames.is_some();
+            assert_eq!(
+                (check(&syntax).is_ok(), syntax.known().is_none()),
+                (read, read),
+                "{uid}"
+            );
+        }
+    }
+
+    #[test]
+    fn frames_of_every_kind_of_jpeg_that_is_read_have_their_header_looked_at() {
+        for (uid, frames, _) in SYNTAXES {
+            let headerless = frames.is_none_or(|coding| coding == FrameCoding::Headerless);
+            let read_jpeg = frames.is_some() && uid.starts_with(CODED);
+            assert_eq!(headerless, !read_jpeg, "{uid}");
+        }
+    }
+
+    #[test]
+    fn elements_are_explicit_but_in_one_transfer_syntax_and_where_they_are_not_looked_at() {
+        for (uid, _, written) in SYNTAXES {
+            let right = match uid.trim_start_matches("1.2.840.10008.1.2") {
+                "" => Some(Writing::Implicit),
+                ".1.99" | ".2" | ".4.95" | ".4.205" => None,
+                _ => Some(Writing::Explicit),
+            };
+            assert_eq!((written, writing(uid.as_bytes())), (right, right), "{uid}");
+        }
+        for other in [&b"1.2.3.4"[..], b"", b"1.2.840.10008.1.2.4.102", b"1.2.840.10008.1.2 "] {
+            assert_eq!(writing(other), Some(Writing::Explicit));
         }
     }
 }

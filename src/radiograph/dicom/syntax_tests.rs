@@ -1,7 +1,7 @@
 //! The transfer syntaxes that `docs/operations.md` promises: what is decoded are the pixels that were coded.
 
 use super::read::{DicomError, read_dicom};
-use super::sample::{Coding, Picture, window};
+use super::sample::{Picture, WrittenAs, window};
 use super::syntax::{PixelForm, TransferSyntax};
 use crate::radiograph::{Channels, DecodeLimits, ImageFormat, Pixels, Preprocess, Raster, read, write};
 
@@ -157,9 +157,13 @@ fn jpeg() -> Vec<u8> {
 
 #[test]
 fn plain_pixels_are_read_in_either_order_of_bytes_with_and_without_types() {
-    for coding in [Coding::ImplicitLittle, Coding::ExplicitLittle, Coding::ExplicitBig] {
-        assert_same(&eight(&levels()).plain(coding), &levels());
-        assert_same(&sixteen(&levels()).plain(coding), &levels());
+    for written_as in [
+        WrittenAs::ImplicitLittle,
+        WrittenAs::ExplicitLittle,
+        WrittenAs::ExplicitBig,
+    ] {
+        assert_same(&eight(&levels()).plain(written_as), &levels());
+        assert_same(&sixteen(&levels()).plain(written_as), &levels());
     }
 }
 
@@ -167,7 +171,7 @@ fn plain_pixels_are_read_in_either_order_of_bytes_with_and_without_types() {
 fn a_deflated_data_set_is_read() {
     for picture in [eight(&levels()), sixteen(&levels())] {
         let file = picture.deflated();
-        assert!(file.len() < picture.plain(Coding::ExplicitLittle).len());
+        assert!(file.len() < picture.plain(WrittenAs::ExplicitLittle).len());
         assert_same(&file, &levels());
     }
 }
@@ -380,5 +384,5 @@ fn colours_that_are_coded_as_ycbcr_become_rgb() {
         samples: stored.iter().map(|&sample| sample.into()).collect(),
         ..colour("YBR_FULL")
     };
-    assert_near(raster(&plain.plain(Coding::ExplicitLittle)).samples(), &grey);
+    assert_near(raster(&plain.plain(WrittenAs::ExplicitLittle)).samples(), &grey);
 }

@@ -18,7 +18,7 @@ pub(super) type Type = [u8; 2];
 
 /// How a data set is written (PS3.5, annex A), in little endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Coding {
+pub(super) enum Writing {
     Implicit,
     Explicit,
 }
@@ -35,7 +35,7 @@ pub(super) fn is_known(vr: Type) -> bool {
 
 /// What stands before a value (PS3.5, 7.1).
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Header {
+pub(super) struct ElementHeader {
     pub(super) tag: Tag,
     /// UN where none stands in the file.
     pub(super) vr: Type,
@@ -46,7 +46,7 @@ pub(super) struct Header {
 }
 
 /// The header at a place, if there is one, and the bytes hold all of its value.
-pub(super) fn header(bytes: &[u8], at: usize, coding: Coding) -> Option<Header> {
+pub(super) fn header(bytes: &[u8], at: usize, writing: Writing) -> Option<ElementHeader> {
     let &[g0, g1, e0, e1, a, b, c, d] = bytes.get(at..)?.first_chunk()?;
     let tag = Tag(u16::from_le_bytes([g0, g1]), u16::from_le_bytes([e0, e1]));
     let ending = |value: usize, length: u32| match length {
@@ -58,9 +58,9 @@ pub(super) fn header(bytes: &[u8], at: usize, coding: Coding) -> Option<Header> 
     };
     let of = |vr, value, length| {
         let end = ending(value, length)?;
-        Some(Header { tag, vr, value, end })
+        Some(ElementHeader { tag, vr, value, end })
     };
-    if coding == Coding::Implicit || tag.0 == DELIMITERS {
+    if writing == Writing::Implicit || tag.0 == DELIMITERS {
         return of(*b"UN", at + 8, u32::from_le_bytes([a, b, c, d]));
     }
     let (vr, short) = ([a, b], u16::from_le_bytes([c, d]));
@@ -75,25 +75,25 @@ pub(super) fn header(bytes: &[u8], at: usize, coding: Coding) -> Option<Header> 
 }
 
 /// How the elements at a place look to be written: those of an item of an element without a type are implicit by PS3.5, 6.2.2, but not in all files.
-pub(super) fn looks(bytes: &[u8], at: usize) -> Coding {
+pub(super) fn looks(bytes: &[u8], at: usize) -> Writing {
     let vr = at.checked_add(4).and_then(|vr| bytes.get(vr..)?.first_chunk::<2>());
     match vr {
-        Some(&vr) if among(SHORT, vr) || among(LONG, vr) => Coding::Explicit,
-        _ => Coding::Implicit,
+        Some(&vr) if among(SHORT, vr) || among(LONG, vr) => Writing::Explicit,
+        _ => Writing::Implicit,
     }
 }
 
-/// Where the items of an element of undefined length end, delimiter and all; `coding`: nothing where the element has no type.
+/// Where the items of an element of undefined length end, delimiter and all; `writing`: nothing where the element has no type.
 ///
 /// What has a length is passed over, and of what has none only the depth is kept: neither time nor memory grows with it.
-pub(super) fn behind_items(bytes: &[u8], mut at: usize, mut coding: Option<Coding>) -> Option<usize> {
+pub(super) fn behind_items(bytes: &[u8], mut at: usize, mut writing: Option<Writing>) -> Option<usize> {
     // Odd where an item is next, even where an element of an item is.
     let mut depth = 1usize;
     // The depth of the element without a type that this is within.
-    let mut untyped = if coding.is_none() { 1 } else { 0 };
+    let mut untyped = if writing.is_none() { 1 } else { 0 };
     loop {
         if depth % 2 == 1 {
-            let item = header(bytes, at, Coding::Implicit)?;
+            let item = header(bytes, at, Writing::Implicit)?;
             at = item.end.unwrap_or(item.value);
             match item.tag {
                 ITEM if item.end.is_none() => depth += 1,
@@ -102,25 +102,25 @@ pub(super) fn behind_items(bytes: &[u8], mut at: usize, mut coding: Option<Codin
                 ITEMS_END => {
                     if depth == untyped {
                         // Only within explicit elements is there one.
-                        (untyped, coding) = (0, Some(Coding::Explicit));
+                        (untyped, writing) = (0, Some(Writing::Explicit));
                     }
                     depth -= 1;
                 }
                 _ => return None,
             }
         } else {
-            let here = coding.unwrap_or_else(|| looks(bytes, at));
+            let here = writing.unwrap_or_else(|| looks(bytes, at));
             let element = header(bytes, at, here)?;
             at = element.end.unwrap_or(element.value);
             match element.tag {
                 ITEM_END => depth -= 1,
                 Tag(DELIMITERS, _) => return None,
                 _ => {
-                    coding = Some(here);
+                    writing = Some(here);
                     if element.end.is_none() {
                         depth += 1;
-                        if here == Coding::Explicit && !is_known(element.vr) {
-                            (untyped, coding) = (depth, None);
+                        if here == Writing::Explicit && !is_known(element.vr) {
+                            (untyped, writing) = (depth, None);
                         }
                     }
                 }
@@ -130,10 +130,10 @@ pub(super) fn behind_items(bytes: &[u8], mut at: usize, mut coding: Option<Codin
 }
 
 /// Appends an element; nothing comes of one that is too long for its type.
-pub(super) fn write(out: &mut Vec<u8>, coding: Coding, tag: Tag, vr: Type, value: &[u8]) -> Option<()> {
+pub(super) fn write(out: &mut Vec<u8>, writing: Writing, tag: Tag, vr: Type, value: &[u8]) -> Option<()> {
     let long = u32::try_from(value.len()).ok().filter(|&length| length < u32::MAX)?;
     out.extend([tag.0.to_le_bytes(), tag.1.to_le_bytes()].as_flattened());
-    if coding == Coding::Implicit || tag.0 == DELIMITERS {
+    if writing == Writing::Implicit || tag.0 == DELIMITERS {
         out.extend(long.to_le_bytes());
     } else if among(SHORT, vr) {
         out.extend(vr);
@@ -171,7 +171,7 @@ pub(super) struct Meta<'a> {
 
 impl<'a> Meta<'a> {
     pub(super) fn of(file: &'a [u8]) -> Self {
-        let next = |at| header(file, at, Coding::Explicit).and_then(|element| Some((element, element.end?)));
+        let next = |at| header(file, at, Writing::Explicit).and_then(|element| Some((element, element.end?)));
         let (mut syntax, mut told, mut sound) = (None, None, false);
         let mut end = 132;
         while let Some((element, behind)) = next(end).filter(|(element, _)| element.tag.0 == 2) {
