@@ -24,7 +24,8 @@ pub fn unknown_variables(names: impl IntoIterator<Item = OsString>) -> Vec<Strin
     unknown
 }
 
-/// Whether a name, without the prefix, is a cluster's link to a service, or one that a build or `deploy/compose.yaml` takes from the same shell or `.env`.
+/// Whether a name, without the prefix, is a cluster's link to a service, or one that a build or
+/// `deploy/compose.yaml` takes from the same shell or `.env`.
 fn is_for_others(rest: &str) -> bool {
     rest == "PORT"
         || ["PORT_", "SERVICE_"].iter().any(|start| rest.starts_with(start))

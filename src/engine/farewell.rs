@@ -10,7 +10,8 @@ pub(super) enum Departure {
     Left,
     /// Its caller has what it wanted.
     Enough,
-    /// Its caller was told an error before the worker could tell one: the deadline passed, or all jobs were cut off.
+    /// Its caller was told an error before the worker could tell one: the deadline passed, all jobs were cut off, or what comes
+    /// after the engine failed.
     GivenUp,
 }
 

@@ -374,6 +374,15 @@ impl Events {
         }
     }
 
+    /// The caller was told an error that arose outside the engine: the job has failed, and nobody has left. Nothing more comes.
+    pub fn failed(&mut self) {
+        if !self.ended {
+            self.ended = true;
+            self.farewell.say(Departure::GivenUp);
+            self.receiver.close();
+        }
+    }
+
     /// When the job is given up.
     pub fn deadline(&self) -> Option<Instant> {
         self.deadline

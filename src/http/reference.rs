@@ -44,7 +44,9 @@ const HEAD: &str = include_str!("pages/docs_head.html");
 /// The examples name the server that the page came from, and what scrolls can be scrolled by keys.
 const SCRIPT: &str = r#"<script>
 "use strict";
-for (const example of document.querySelectorAll("pre")) example.textContent = example.textContent.replaceAll("http://127.0.0.1:8080", location.origin);
+for (const example of document.querySelectorAll("pre")) {
+  example.textContent = example.textContent.replaceAll("http://127.0.0.1:8080", location.origin);
+}
 onresize = () => {
   for (const area of document.querySelectorAll(".wide, pre")) {
     if (area.scrollWidth > area.clientWidth) area.tabIndex = 0; else area.removeAttribute("tabindex");

@@ -4,8 +4,8 @@ use std::env;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
-/// Turns of that loop: some tens of microseconds. GNU's OpenMP by itself takes 300,000, some milliseconds. Where other work wants the cores too, a thread
-/// then turns while the one that it waits for has no core to get on with; a training took 1.4 times as long beside one busy neighbour. On a
+/// Turns of that loop: some tens of microseconds. GNU's OpenMP by itself takes 300,000, some milliseconds. Where other work wants the cores too, a
+/// thread then turns while the one that it waits for has no core to get on with; a training took 1.4 times as long beside one busy neighbour. On a
 /// machine of its own it is as fast with this number (docs/performance-notes.md).
 const TURNS: &str = "2000";
 
@@ -13,7 +13,7 @@ const TURNS: &str = "2000";
 const TOLD_BY: [&str; 3] = ["GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_WAIT_POLICY"];
 
 /// Starts this program anew, in the same process, with threads that wait briefly, unless its environment says how they wait. To be called before all
-/// else: OpenMP reads its variables when it is loaded, which is before `main`. Where the program cannot be started anew it goes on as it is.
+/// else: OpenMP reads its variables when it is loaded, which is before `main`. Where the system refuses to start it anew it goes on as it is.
 pub fn wait_briefly() {
     if is_told(|name| env::var_os(name).is_some()) {
         return;

@@ -11,7 +11,7 @@ const LOOKED_AT: usize = 256;
 const KEYWORD: &[u8] = b"synthetic";
 
 /// Whether a PNG or JPEG file says that it is synthetic: a text under the keyword `Synthetic`, a comment `Synthetic: …`. One that says
-/// `false` does not, and neither does a file that is damaged before its mark.
+/// `false` in plain letters does not (into a compressed text nobody looks), and neither does a file that is damaged before its mark.
 pub fn says_synthetic(file: &[u8]) -> bool {
     match ImageFormat::sniff(file) {
         Some(ImageFormat::Png) => texts(file).any(is_mark(0)),

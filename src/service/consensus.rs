@@ -1,8 +1,8 @@
 //! Of several readings of a radiograph, the one that the others agree with most.
 //!
-//! An image that is moved by a part of a code's cell has other codes: what one reading misses another may see (docs/training-notes.md has the figures). Each reading sees the image
-//! moved so, and of the readings the one is taken from which the others differ least: minimum Bayes risk (Kumar & Byrne 2004), with F1 over findings and
-//! their sides as what is to be gained.
+//! An image that is moved by a part of a code's cell has other codes: what one reading misses another may see (docs/training-notes.md has the figures).
+//! Each reading sees the image moved so, and of the readings the one is taken from which the others differ least: minimum Bayes risk (Kumar & Byrne
+//! 2004), with F1 over findings and their sides as what is to be gained.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -8,7 +8,8 @@ use std::time::Duration;
 pub struct Entries {
     /// Reading the image and laying out the prompt, the wait for an image worker included; also where it failed.
     pub preprocess: Option<Duration>,
-    /// Waiting in the engine's queue, until the first work on any reply. Known once a reply has ended.
+    /// Waiting in the engine's queue, until the first work on any reply. Known once the engine has ended a reply by itself:
+    /// not where a stop text did.
     pub queue: Option<Duration>,
     /// From the call to the first new token of any reply.
     pub first_token: Option<Duration>,

@@ -123,6 +123,7 @@ impl Reply {
             }
             let event = self.events.next().await.unwrap_or(Event::Failed(EngineError::Stopped));
             if let Err(error) = self.take(event).await {
+                self.events.failed();
                 self.ended = true;
                 self.updates.clear();
                 return Some(Err(error));

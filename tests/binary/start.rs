@@ -173,10 +173,8 @@ fn threads_of_a_server_wait_briefly_for_each_other() {
     };
     let environment = String::from_utf8_lossy(&environment);
     let told = |name: &str| environment.split('\0').any(|variable| variable.starts_with(name));
-    assert!(
-        ["GOMP_SPINCOUNT=", "KMP_BLOCKTIME=", "OMP_WAIT_POLICY="]
-            .into_iter()
-            .any(told)
-    );
+    // Whoever runs this test may have said how threads wait.
+    let theirs = ["GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_WAIT_POLICY"].map(|name| std::env::var_os(name).is_some());
+    assert!(theirs.contains(&true) || told("GOMP_SPINCOUNT=2000"));
     assert_eq!(server.terminate(), Some(0));
 }

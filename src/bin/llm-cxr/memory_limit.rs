@@ -33,7 +33,7 @@ pub fn look(config: &ServeConfig, decode: &DecodeLimits, bundle: &Bundle) {
         limit_mib,
         needed_mib,
         "the memory limit of this container (or control group) is below what large images and a full queue may need; raise it, or lower \
-         --max-image-pixels, --image-workers or --queue-bytes"
+         --max-image-pixels, --image-workers, --queue-bytes or --kv-memory (--dtype f32 takes twice the memory of bf16)"
     );
 }
 

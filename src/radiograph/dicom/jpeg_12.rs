@@ -1,5 +1,5 @@
-//! Frames in lossy JPEG of 12 bits (T.81's extended sequential process with Huffman codes; PS3.5, A.4.1), of which the library of the other codings
-//! reads 8.
+//! Frames in lossy JPEG of 12 bits (T.81's extended sequential process with Huffman codes; PS3.5, A.4.1). The library of the other codings
+//! reads lossy JPEG of 8 bits only.
 
 use oxiarc_jpeg::{DecodeLimits, DecodeOptions, decode_abbreviated_into_u16};
 
@@ -22,7 +22,7 @@ pub(super) fn decode(mut frame: Vec<u8>, size: (u32, u32), greatest: u16) -> Res
             max_components: 1,
             // One is a picture of one channel; of more each would be decoded.
             max_scans: 1,
-            // None are kept but in progression.
+            // Only progressive frames keep any, and those are not read here.
             max_coefficient_bytes: 0,
             ..DecodeLimits::default()
         },

@@ -161,7 +161,7 @@ mod tests {
             (finetune(|s| s.clip = -1.0), "--clip is -1"),
             (finetune(|s| s.floor = 2.0), "--floor is 2"),
             (
-                finetune(|s| (s.lora_rank, s.lora_alpha) = (2, f64::NAN)),
+                finetune(|s| (s.base, s.lora_rank, s.lora_alpha) = (Some("base".into()), 2, f64::NAN)),
                 "--lora-alpha is NaN",
             ),
         ] {
