@@ -223,11 +223,15 @@ impl Study {
 
     /// Adds the labels that a row gives; of those that several rows give the first one's stand, as in training. Whether they contradict those.
     fn label(&mut self, labels: Vec<(String, f32)>, complete: bool) -> bool {
-        let normal = |(name, value): &(String, f32)| *value > 0.0 && is_normal(name);
         self.complete |= !labels.is_empty() && complete;
-        self.normal |= labels.iter().any(normal);
-        let contradicts = clash(&self.labels, &labels);
-        for (name, value) in labels {
+        let (said, before) = (labels.len(), &self.labels);
+        let kept: Vec<_> = labels
+            .into_iter()
+            .filter(|one| !clash(before, std::slice::from_ref(one)))
+            .collect();
+        let contradicts = kept.len() < said;
+        self.normal |= kept.iter().any(|(name, value)| *value > 0.0 && is_normal(name));
+        for (name, value) in kept {
             if self.labels.iter().all(|(known, _)| !known.eq_ignore_ascii_case(&name)) {
                 self.labels.push((name, value));
             }

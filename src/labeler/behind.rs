@@ -173,13 +173,19 @@ fn by_verb(rest: &[String]) -> Option<Label> {
     (!half && (cue.said != Label::Negative || !changed)).then_some(cue.said)
 }
 
-/// Whether what these words presume is what a finding is: "presumed to be malignant", but not "presumed to be present".
+/// What is presumed of a finding whose being there is in doubt, beside [`FOUND`] and [`ENDED`].
+const GONE: &[&str] = &["absent", "excluded", "artifact", "artifactual"];
+
+/// Whether what these words presume is what a finding is: "presumed to be malignant", but not "presumed to be present" or "to have resolved".
 fn nature(words: &[String]) -> bool {
     let Some(at) = words.iter().position(|w| w == "presumed") else {
         return false;
     };
     let rest = &words[at + 1..];
-    let there = || rest.iter().any(|w| FOUND.contains(&w.as_str()));
+    let there = || {
+        let mut words = rest.iter().map(String::as_str);
+        words.any(|w| [FOUND, ENDED, GONE].iter().any(|list| list.contains(&w)))
+    };
     match rest.first() {
         Some(to) if to == "to" => !there(),
         _ => cue_phrases::of_nature("presumed", rest),

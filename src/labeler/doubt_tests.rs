@@ -166,6 +166,8 @@ fn what_a_finding_is_may_be_presumed_though_it_is_there() {
         ("les-", "No presumed malignant nodule."),
         ("eff+", "The effusion is presumed to be reactive."),
         ("eff?", "The effusion is presumed to be present."),
+        ("ptx?", "The pneumothorax is presumed to have resolved."),
+        ("eff?", "The effusion is presumed to be absent."),
         ("eff?", "Presumed small left effusion."),
         ("opac+ ate?", "The opacity is presumed to be atelectasis."),
     ]);

@@ -12,8 +12,9 @@ const TURNS: &str = "2000";
 /// The variable that holds it, and the others that decide how threads wait: of LLVM's OpenMP, and of both.
 const TOLD_BY: [&str; 3] = ["GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_WAIT_POLICY"];
 
-/// Starts this program anew, in the same process, with threads that wait briefly, unless its environment says how they wait. To be called before all
-/// else: OpenMP reads its variables when it is loaded, which is before `main`. Where the system refuses to start it anew it goes on as it is.
+/// Starts this program anew, in the same process, with threads that wait briefly, unless its environment says how they wait. To be called before a
+/// thread is started or a file opened: OpenMP reads its variables when it is loaded, which is before `main`. Where the system refuses to start it
+/// anew it goes on as it is.
 pub fn wait_briefly() {
     if is_told(|name| env::var_os(name).is_some()) {
         return;

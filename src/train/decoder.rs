@@ -11,8 +11,8 @@ use crate::model::bundle::{Bundle, BundleError, Manifest, VQGAN_WEIGHTS, add_fil
 /// folder of a run), whose language model goes on reading and writing the same codes.
 ///
 /// # Errors
-/// When one of them cannot be read, when a file of the bundle is damaged, when they differ in shape, encoder or code book, and when the bundle cannot be written to. The bundle is
-/// then as it was.
+/// When one of them cannot be read, when a file of the bundle is damaged, when they differ in shape, encoder or code book, and when the
+/// bundle cannot be written to. The bundle is then as it was.
 pub fn exchange_decoder(folder: &Path, vqgan: &Path) -> Result<Manifest, TrainError> {
     let folder = &find_bundle(folder);
     let weights = fitting(folder, vqgan)?;

@@ -35,7 +35,7 @@ pub struct RunArgs {
     /// Throw away what steps left that were begun with other settings or inputs, and do them again
     #[arg(long)]
     redo: bool,
-    /// So many steps at once, each in a process of its own, as soon as what they read is there; their messages go to DIR/.steps/STEP.log
+    /// This many steps at once, each in a process of its own, as soon as what they read is there; their messages go to DIR/.steps/STEP.log
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
     parallel: u16,
     /// auto, cpu, cuda or cuda:N

@@ -110,7 +110,17 @@ fn agreement(a: &Agreement) -> Block {
 
 pub(super) fn vqa(a: &Answers) -> Section {
     let own = &a.scores.yes_no;
-    let mut table = Table::new("Yes or no", &["image", "questions", "balanced accuracy", "accuracy", "AUROC of P(yes)", "Brier", "calibration error", "neither"])
+    let columns = [
+        "image",
+        "questions",
+        "balanced accuracy",
+        "accuracy",
+        "AUROC of P(yes)",
+        "Brier",
+        "calibration error",
+        "neither",
+    ];
+    let mut table = Table::new("Yes or no", &columns)
         .note("Balanced: within each topic yes and no count alike, and a topic by how often its rarer answer occurs. The calibration error is \
                the mean gap between P(yes) and the share that is yes, over ten bins.");
     let mut yes_no = |name: &str, scores: &VqaScores| {

@@ -155,7 +155,7 @@ fn labels_of_all_rows_count_and_reports_are_what_the_stage_learns() {
     assert!(d.text(Stage::One).unwrap().unwrap_err().contains("no section"));
 }
 
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 #[test]
 fn what_a_report_that_the_system_does_not_read_says_is_not_taken_for_unknown() {
     let dir = tempfile::tempdir().unwrap();

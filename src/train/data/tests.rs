@@ -278,7 +278,7 @@ fn a_report_in_another_encoding_is_skipped_and_not_learned_with_wrong_letters() 
     assert_eq!(report.read(Stage::One).unwrap(), Ok("Größe normal.".to_owned()));
 }
 
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 #[test]
 fn a_report_or_questions_that_the_system_does_not_read_are_no_reason_to_skip_them() {
     let dir = tempfile::tempdir().unwrap();

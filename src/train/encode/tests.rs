@@ -195,7 +195,7 @@ fn a_file_of_another_size_is_another_image_and_one_of_another_time_may_be() {
     assert!(world.cache("codes").get("3.png").is_some());
 }
 
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 #[test]
 fn an_image_that_the_system_does_not_read_ends_the_run_and_what_is_encoded_is_kept() {
     let world = World::new();

@@ -80,7 +80,7 @@ mod tests {
         assert!(known[2].is_empty());
     }
 
-    #[cfg(unix)]
+    #[cfg(target_os = "linux")]
     #[test]
     fn questions_that_the_system_does_not_read_are_an_error_and_no_image_without_answers() {
         let dir = tempfile::tempdir().unwrap();

@@ -101,10 +101,16 @@ impl Files {
             let normal = record.labels.iter().any(normal);
             match known.get(&path) {
                 Some(&at) => {
-                    if entries[at].contradicts(&labels, &names) {
+                    let said = labels.len();
+                    labels.retain(|new| !entries[at].contradicts(std::slice::from_ref(new), &names));
+                    if labels.len() < said {
                         account.skip(LABELS_DIFFER, || record.id.clone());
                     }
-                    entries[at].join(&labels, normal);
+                    let says_normal = |label: &(u16, f32)| {
+                        let name = names.list.get(usize::from(label.0));
+                        label.1 > 0.0 && name.is_some_and(|name| is_normal(name))
+                    };
+                    entries[at].join(&labels, normal && labels.iter().any(says_normal));
                     questions[at].extend(record.questions.filter(|_| asks));
                 }
                 None => {

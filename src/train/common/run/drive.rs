@@ -156,6 +156,8 @@ struct Session<'a, T: Task> {
     over: bool,
     /// Whether there is a checkpoint.
     kept: bool,
+    /// Steps that the newest checkpoint has seen.
+    saved: u64,
     /// Whether what was learned is still to be measured and exported.
     owed: bool,
     /// Since when, and after which step, speed is counted.
@@ -227,6 +229,7 @@ impl<'a, T: Task> Session<'a, T> {
             done,
             over,
             kept,
+            saved: done,
             owed,
             since: (Instant::now(), done),
             skips,
@@ -375,6 +378,7 @@ impl<'a, T: Task> Session<'a, T> {
     fn save(&mut self) -> Result<(), TrainError> {
         self.checkpoints.save(&self.snapshot())?;
         self.kept = true;
+        self.saved = self.done;
         self.skips.write()
     }
 
@@ -395,9 +399,9 @@ impl<'a, T: Task> Session<'a, T> {
         self.since = (Instant::now(), self.done);
     }
 
-    /// The end of a run that is asked to stop while it waits for its next batch. Before its first step there is nothing to save.
+    /// The end of a run that is asked to stop while it waits for its next batch. What is saved already is not written again.
     fn interrupted(mut self) -> Result<Outcome, TrainError> {
-        if self.done > 0 {
+        if self.done > self.saved {
             self.save()?;
         }
         self.stopped()

