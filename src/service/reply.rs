@@ -188,8 +188,7 @@ impl Reply {
     }
 
     fn take_token(&mut self, sequence: usize, id: TokenId) {
-        let elapsed = self.begun.elapsed();
-        let first = *self.first_token.get_or_insert(elapsed);
+        let first = *self.first_token.get_or_insert_with(|| self.begun.elapsed());
         self.ledger.enter(|entries| {
             entries.first_token = Some(first);
             entries.generated_tokens = entries.generated_tokens.map(|tokens| tokens + 1);

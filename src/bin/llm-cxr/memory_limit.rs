@@ -24,10 +24,11 @@ const HANDED_BACK: u64 = 3;
 
 /// Warns of a limit that the server may run into: the system then ends it, or in a container that Kubernetes has started all of it.
 pub fn look(config: &ServeConfig, decode: &DecodeLimits, bundle: &Bundle) {
+    let Some(limit) = limit() else { return };
     let needed = worst_case(config, decode, bundle);
-    let Some(limit) = limit().filter(|limit| *limit < needed) else {
+    if limit >= needed {
         return;
-    };
+    }
     let (limit_mib, needed_mib) = (limit >> 20, needed.div_ceil(1 << 20));
     tracing::warn!(
         limit_mib,

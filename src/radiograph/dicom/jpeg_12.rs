@@ -56,7 +56,7 @@ fn name_all_coefficients(frame: &mut [u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::radiograph::dicom::sample::{Picture, window};
+    use crate::radiograph::dicom::sample::{Picture, ScanBits, window};
     use crate::radiograph::{self, read_dicom};
 
     const EXTENDED: &str = "1.2.840.10008.1.2.4.51";
@@ -122,26 +122,15 @@ mod tests {
             if at > 0 {
                 file.extend([0xff, 0xd0 | (at as u8 - 1) & 7]);
             }
-            let mut coded: Vec<bool> = Vec::new();
-            let mut put = |value: i32, count: u32| coded.extend((0..count).rev().map(|bit| (value >> bit) & 1 == 1));
+            let mut coded = ScanBits::default();
             let mut last = 0;
             for &level in levels {
                 let first = 8 * (i32::from(level) - 2048);
-                let difference = first - last;
+                coded.put_difference(first - last);
                 last = first;
-                let size = 32 - difference.unsigned_abs().leading_zeros();
-                put(size as i32, 5);
-                put(if difference < 0 { difference - 1 } else { difference }, size);
-                put(0, 1);
+                coded.put(0, 1);
             }
-            coded.resize(coded.len().next_multiple_of(8), true);
-            for eight in coded.chunks(8) {
-                let byte = eight.iter().fold(0u8, |byte, &bit| (byte << 1) | u8::from(bit));
-                file.push(byte);
-                if byte == 0xff {
-                    file.push(0);
-                }
-            }
+            file.extend(coded.into_bytes());
         }
         file.extend([0xff, 0xd9]);
         file

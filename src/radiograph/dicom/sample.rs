@@ -12,6 +12,33 @@ pub(crate) enum WrittenAs {
     ExplicitBig,
 }
 
+/// What a scan of a JPEG codes, whose table gives each number of bits the code of five bits that is this number.
+#[derive(Default)]
+pub(crate) struct ScanBits(Vec<bool>);
+
+impl ScanBits {
+    pub(crate) fn put(&mut self, value: i32, count: u32) {
+        self.0.extend((0..count).rev().map(|bit| (value >> bit) & 1 == 1));
+    }
+
+    /// A difference, behind the code of its number of bits (T.81, F.1.2.1).
+    pub(crate) fn put_difference(&mut self, difference: i32) {
+        let size = 32 - difference.unsigned_abs().leading_zeros();
+        self.put(size as i32, 5);
+        self.put(if difference < 0 { difference - 1 } else { difference }, size);
+    }
+
+    /// The last byte filled up with ones, and a zero behind each 0xff (T.81, F.1.2.3).
+    pub(crate) fn into_bytes(mut self) -> Vec<u8> {
+        self.0.resize(self.0.len().next_multiple_of(8), true);
+        let bytes = self.0.chunks(8);
+        let bytes = bytes.map(|eight| eight.iter().fold(0u8, |byte, &bit| (byte << 1) | u8::from(bit)));
+        bytes
+            .flat_map(|byte| [byte, 0].into_iter().take(1 + usize::from(byte == 0xff)))
+            .collect()
+    }
+}
+
 /// An element of a data set.
 #[derive(Clone, Debug)]
 pub(crate) struct Element {

@@ -1,7 +1,7 @@
 //! The transfer syntaxes that `docs/operations.md` promises: what is decoded are the pixels that were coded.
 
 use super::read::{DicomError, read_dicom};
-use super::sample::{Picture, WrittenAs, window};
+use super::sample::{Picture, ScanBits, WrittenAs, window};
 use super::syntax::{PixelForm, TransferSyntax};
 use crate::radiograph::{Channels, DecodeLimits, ImageFormat, Pixels, Preprocess, Raster, read, write};
 
@@ -115,21 +115,15 @@ fn rle(segments: &[Vec<u8>]) -> Vec<u8> {
 /// Lossless JPEG of one component (T.81, annex H): what a sample differs from its left neighbour by, the first of a row from the one above.
 fn lossless(bits: u8, samples: &[u16]) -> Vec<u8> {
     let width = usize::from(WIDTH);
-    let mut coded: Vec<bool> = Vec::new();
-    let mut put = |value: i32, count: u32| coded.extend((0..count).rev().map(|bit| (value >> bit) & 1 == 1));
+    let mut coded = ScanBits::default();
     for (at, &sample) in samples.iter().enumerate() {
         let predicted = match (at % width, at / width) {
             (0, 0) => 1i32 << (bits - 1),
             (0, _) => i32::from(samples[at - width]),
             _ => i32::from(samples[at - 1]),
         };
-        let difference = i32::from(sample) - predicted;
-        let size = 32 - difference.unsigned_abs().leading_zeros();
-        // The table below gives each size the code of five bits that is its number.
-        put(size as i32, 5);
-        put(if difference < 0 { difference - 1 } else { difference }, size);
+        coded.put_difference(i32::from(sample) - predicted);
     }
-    coded.resize(coded.len().next_multiple_of(8), true);
     let mut file = vec![0xff, 0xd8, 0xff, 0xc3, 0, 11, bits];
     file.extend([HEIGHT.to_be_bytes(), WIDTH.to_be_bytes()].concat());
     file.extend([1, 1, 0x11, 0, 0xff, 0xc4, 0, 35, 0]);
@@ -137,13 +131,7 @@ fn lossless(bits: u8, samples: &[u16]) -> Vec<u8> {
     file.extend([0, 0, 0, 0, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     file.extend(0u8..16);
     file.extend([0xff, 0xda, 0, 8, 1, 1, 0, 1, 0, 0]);
-    for eight in coded.chunks(8) {
-        let byte = eight.iter().fold(0u8, |byte, &bit| (byte << 1) | u8::from(bit));
-        file.push(byte);
-        if byte == 0xff {
-            file.push(0);
-        }
-    }
+    file.extend(coded.into_bytes());
     file.extend([0xff, 0xd9]);
     file
 }
